@@ -1,0 +1,3 @@
+//! What did the operator say, and is it sound?
+
+pub mod plan;
