@@ -1,1 +1,127 @@
-//! Not written yet.
+//! Which targets, in which order?
+//!
+//! Priority groups come first, whatever the strategy. Inside a group the entries take turns by
+//! smooth weighted round robin over those that can be used now; inside an entry the credentials
+//! come in the order listed (`use: ordered`) or in turn (`spread`), so that two credentials do not
+//! weigh double. The order is made once per request; whether a target may be used is asked again
+//! at each step by `exchange`, because minutes may pass between two steps.
+//!
+//! Smooth weighted round robin is nginx's: each turn adds every weight to its entry's score, takes
+//! the highest and subtracts the sum, so that 5:1:1 becomes a a b a c a a and not a a a a a b c.
+
+use crate::base::api::Api;
+use crate::base::ids::TargetIdx;
+use crate::config::plan::{Group, Plan, Route};
+use crate::health::Units;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// A target that a request may use.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Where the caller finds it again.
+    pub slot: u32,
+    /// Targets of one group are equals.
+    pub group: u32,
+    /// Targets of one provider share its overloads.
+    pub provider: u32,
+    /// The provider's name for the model; equal names are the same model across groups.
+    pub model: Arc<str>,
+    /// The model's window in tokens, where declared.
+    pub context: Option<u64>,
+    /// Its health.
+    pub health: Arc<Units>,
+}
+
+impl Candidate {
+    /// Tells whether a client would notice the difference between this target and another.
+    #[must_use]
+    pub fn is_equal(&self, other: &Candidate) -> bool {
+        self.group == other.group || self.model == other.model
+    }
+}
+
+/// Most requests have at most this many candidates; more go to the heap.
+pub type Candidates = SmallVec<[Candidate; 4]>;
+
+/// The turns of one route: kept from request to request, not from plan to plan.
+#[derive(Debug, Default)]
+pub struct Turns(Mutex<Vec<Scores>>);
+
+#[derive(Debug, Default, Clone)]
+struct Scores {
+    entries: Vec<i64>,
+    spread: u32,
+}
+
+impl Turns {
+    /// Makes the turns for a route.
+    #[must_use]
+    pub fn of(route: &Route) -> Self {
+        let scores = |group: &Group| Scores { entries: vec![0; group.entries.len()], spread: 0 };
+        Turns(Mutex::new(route.groups.iter().map(scores).collect()))
+    }
+}
+
+/// Puts the targets of a route in the order in which a request is to try them. `usable` tells
+/// whether a target can be used now; `spread` whether its provider uses its credentials in turn.
+/// Targets that do not speak the call's dialect are left out.
+pub fn order(
+    plan: &Plan,
+    route: &Route,
+    turns: &Turns,
+    api: Api,
+    usable: impl Fn(TargetIdx) -> bool,
+) -> SmallVec<[(u32, TargetIdx); 4]> {
+    let mut ordered = SmallVec::new();
+    for (group_number, group) in (0u32..).zip(&route.groups) {
+        let is_single = group.entries.len() == 1 && group.entries.iter().all(|e| e.targets.len() == 1);
+        let (first, spread) =
+            if is_single { (0, 0) } else { take_turn(group, group_number, turns, plan, api, &usable) };
+        let count = group.entries.len();
+        let in_turn = std::iter::once(first).chain((0..count).filter(|at| *at != first));
+        for entry in in_turn.filter_map(|at| group.entries.get(at)) {
+            let keys = entry.targets.len();
+            let is_spread = entry.targets.first().is_some_and(|at| plan.provider_of(*at).spread_credentials);
+            let shift = if is_spread { spread as usize } else { 0 };
+            for step in 0..keys {
+                let target = entry.targets[(step + shift) % keys];
+                if plan.speaks(target, api) {
+                    ordered.push((group_number, target));
+                }
+            }
+        }
+    }
+    ordered
+}
+
+fn take_turn(
+    group: &Group,
+    number: u32,
+    turns: &Turns,
+    plan: &Plan,
+    api: Api,
+    usable: &impl Fn(TargetIdx) -> bool,
+) -> (usize, u32) {
+    let mut all = turns.0.lock();
+    let Some(scores) = all.get_mut(number as usize) else { return (0, 0) };
+    scores.spread = scores.spread.wrapping_add(1);
+    let mut sum = 0;
+    let mut best: Option<usize> = None;
+    for (at, entry) in group.entries.iter().enumerate() {
+        if !entry.targets.iter().any(|target| plan.speaks(*target, api) && usable(*target)) {
+            continue;
+        }
+        let Some(score) = scores.entries.get_mut(at) else { continue };
+        *score += i64::from(entry.weight);
+        sum += i64::from(entry.weight);
+        if best.is_none_or(|known| scores.entries[at] > scores.entries[known]) {
+            best = Some(at);
+        }
+    }
+    if let Some(at) = best {
+        scores.entries[at] -= sum;
+    }
+    (best.unwrap_or(0), scores.spread)
+}

@@ -1,1 +1,600 @@
-//! Not written yet.
+//! May this target be used now?
+//!
+//! Health has three scopes, and a target may be used only when all three allow it:
+//!
+//! * `endpoint` (host and port): connect, DNS and TLS faults, because they hit every key and model
+//!   behind the address;
+//! * `credential`: rejected keys, spent quota and limits that the provider calls account-wide;
+//! * `target`: everything else. A 503 of one model never cools another model of the same host.
+//!
+//! Each scope is a [`Unit`]: a [`breaker`] for what we *infer* from failures, and a [`rest`] for
+//! what the provider *said*. They are kept apart on purpose: a Retry-After never resets breaker
+//! history, and a success that began before a cooldown was set never clears it.
+//!
+//! [`Units::admit`] asks for leave and claims the half-open probe where one is due; the returned
+//! [`Permit`] gives the claim back when it is dropped, so that a cancelled attempt cannot hold a
+//! target shut. [`Units::report`] is the one place that turns an outcome into state (the cooldown
+//! and breaker columns of the failure table).
+//!
+//! Pure: time, policy and dice are arguments.
+
+pub mod breaker;
+pub mod rest;
+
+use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
+use crate::config::plan::{BreakerPolicy, CooldownPolicy};
+use crate::wire::retry_hint::RetryHint;
+use breaker::{Breaker, BreakerState, Mark};
+use parking_lot::Mutex;
+use rest::Rest;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// The two policies that health decides by.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// For what is inferred.
+    pub breaker: BreakerPolicy,
+    /// For what the provider said.
+    pub cooldown: CooldownPolicy,
+}
+
+/// What the operator wants of a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operation {
+    /// In use.
+    #[default]
+    Ready,
+    /// Finishes what runs, takes no more.
+    Drained,
+    /// Taken out.
+    Disabled,
+}
+
+/// Why a target may not be used now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resting {
+    /// The provider said so, or a key or quota is spent.
+    Cooling {
+        /// When it ends.
+        until: Tick,
+        /// What was said.
+        reason: Outcome,
+    },
+    /// The breaker is open.
+    Open {
+        /// When a probe is due.
+        until: Tick,
+        /// The last failure.
+        reason: Outcome,
+    },
+    /// The breaker is half open and its probe is under way.
+    Probing,
+    /// The operator drained it.
+    Drained,
+    /// The operator disabled it.
+    Disabled,
+}
+
+impl Resting {
+    /// Returns when it ends, where that is known.
+    #[must_use]
+    pub fn until(self) -> Option<Tick> {
+        match self {
+            Resting::Cooling { until, .. } | Resting::Open { until, .. } => Some(until),
+            Resting::Probing | Resting::Drained | Resting::Disabled => None,
+        }
+    }
+
+    /// Returns the word for the state: `cooling`, `open`, `half_open`, `drained`, `disabled`.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Resting::Cooling { .. } => "cooling",
+            Resting::Open { .. } => "open",
+            Resting::Probing => "half_open",
+            Resting::Drained => "drained",
+            Resting::Disabled => "disabled",
+        }
+    }
+
+    /// Returns the outcome that led here, where one did.
+    #[must_use]
+    pub fn reason(self) -> Option<Outcome> {
+        match self {
+            Resting::Cooling { reason, .. } | Resting::Open { reason, .. } => Some(reason),
+            Resting::Probing | Resting::Drained | Resting::Disabled => None,
+        }
+    }
+}
+
+/// Which scope a unit or a change belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Provider × credential × model.
+    Target,
+    /// One key.
+    Credential,
+    /// Host and port.
+    Endpoint,
+}
+
+impl Scope {
+    /// Returns the word for logs.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Scope::Target => "target",
+            Scope::Credential => "credential",
+            Scope::Endpoint => "endpoint",
+        }
+    }
+}
+
+/// A change of state, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where.
+    pub scope: Scope,
+    /// State before.
+    pub from: &'static str,
+    /// State after.
+    pub to: &'static str,
+    /// What brought it about.
+    pub reason: Outcome,
+    /// When it ends, where it ends by itself.
+    pub until: Option<Tick>,
+}
+
+/// The health of one endpoint, credential or target.
+#[derive(Debug, Default)]
+pub struct Unit(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    breaker: Breaker,
+    rest: Rest,
+    operation: Operation,
+    last_fault: Option<(Tick, Outcome)>,
+}
+
+impl State {
+    fn look(&self, now: Tick, policy: &BreakerPolicy) -> Result<(), Resting> {
+        match self.operation {
+            Operation::Ready => {}
+            Operation::Drained => return Err(Resting::Drained),
+            Operation::Disabled => return Err(Resting::Disabled),
+        }
+        if let Some((until, reason)) = self.rest.at(now) {
+            return Err(Resting::Cooling { until, reason });
+        }
+        self.breaker.look(now, policy)
+    }
+
+    fn label(&self, now: Tick, policy: &BreakerPolicy) -> &'static str {
+        match self.look(now, policy) {
+            Err(resting) => resting.as_label(),
+            Ok(()) if self.breaker.state(now) == BreakerState::Closed => "ready",
+            Ok(()) => "half_open",
+        }
+    }
+}
+
+/// A reading of one unit, for pages and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Whether and why not it may be used.
+    pub resting: Option<Resting>,
+    /// Its breaker.
+    pub breaker: BreakerState,
+    /// When the provider's word ends, where it has not.
+    pub cooling_until: Option<Tick>,
+    /// The last fault and when it was.
+    pub last_fault: Option<(Tick, Outcome)>,
+}
+
+impl Unit {
+    /// Returns how the unit stands.
+    pub fn read(&self, now: Tick, policy: &Policy) -> Reading {
+        let state = self.0.lock();
+        Reading {
+            resting: state.look(now, &policy.breaker).err(),
+            breaker: state.breaker.state(now),
+            cooling_until: state.rest.at(now).map(|(until, _)| until),
+            last_fault: state.last_fault,
+        }
+    }
+
+    /// Sets what the operator wants.
+    pub fn operate(&self, operation: Operation) {
+        self.0.lock().operation = operation;
+    }
+
+    /// Forgets breaker and cooldown; what the operator wants stays.
+    pub fn reset(&self) {
+        let mut state = self.0.lock();
+        state.breaker = Breaker::default();
+        state.rest = Rest::default();
+    }
+
+    /// Ends a rest for a rejected key or a spent quota, because the key was changed.
+    pub fn key_changed(&self) {
+        self.0.lock().rest.end(&[Outcome::Auth, Outcome::Permission, Outcome::Quota]);
+    }
+
+    fn release_probe(&self) {
+        self.0.lock().breaker.release();
+    }
+}
+
+/// The units that a target depends on.
+#[derive(Clone, Debug)]
+pub struct Units {
+    /// Its own.
+    pub target: Arc<Unit>,
+    /// Its credential's.
+    pub credential: Arc<Unit>,
+    /// Its endpoint's.
+    pub endpoint: Arc<Unit>,
+    /// The same model at the same provider behind other keys: an overload is theirs as well.
+    pub siblings: Arc<[Arc<Unit>]>,
+}
+
+/// What an attempt came to, as far as health is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The provider's word on when to come back.
+    pub hint: RetryHint,
+    /// Whether the provider said that the limit is the account's, not the model's.
+    pub account_wide: bool,
+    /// When the attempt began: knowledge older than a cooldown does not undo it.
+    pub began: Tick,
+}
+
+impl Units {
+    /// Tells whether the target may be used, without claiming anything.
+    ///
+    /// # Errors
+    /// Returns why not; where several scopes forbid it, the one that lasts longest.
+    pub fn look(&self, now: Tick, policy: &Policy) -> Result<(), Resting> {
+        let mut worst: Option<Resting> = None;
+        for unit in [&self.target, &self.credential, &self.endpoint] {
+            let Err(resting) = unit.0.lock().look(now, &policy.breaker) else { continue };
+            let lasts_longer = match (worst, resting.until()) {
+                (None, _) => true,
+                (Some(known), Some(until)) => known.until().is_some_and(|other| until > other),
+                (Some(_), None) => matches!(resting, Resting::Drained | Resting::Disabled),
+            };
+            if lasts_longer {
+                worst = Some(resting);
+            }
+        }
+        worst.map_or(Ok(()), Err)
+    }
+
+    /// Claims the right to one attempt, and with it the half-open probe where one is due.
+    ///
+    /// # Errors
+    /// Returns why not.
+    pub fn admit(&self, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
+        self.look(now, policy)?;
+        let mut permit = Permit { target: None, endpoint: None };
+        if self.endpoint.0.lock().breaker.claim(now, &policy.breaker)? {
+            permit.endpoint = Some(Arc::clone(&self.endpoint));
+        }
+        if self.target.0.lock().breaker.claim(now, &policy.breaker)? {
+            permit.target = Some(Arc::clone(&self.target));
+        }
+        Ok(permit)
+    }
+
+    /// Tells whether the target may be tried again at once by a request whose own attempt has
+    /// just failed there: its fresh cooldown does not count, an open breaker or the operator do.
+    #[must_use]
+    pub fn may_repeat(&self, now: Tick, policy: &Policy) -> bool {
+        let endpoint_closed = self.endpoint.0.lock().breaker.state(now) == BreakerState::Closed;
+        let credential_free = self.credential.0.lock().rest.at(now).is_none();
+        let target = self.target.0.lock();
+        let target_closed = !policy.breaker.enabled || target.breaker.state(now) == BreakerState::Closed;
+        endpoint_closed && credential_free && target_closed && target.operation == Operation::Ready
+    }
+
+    /// Tells whether the breakers in the way of the target are closed (a move to it is free of
+    /// the retry budget).
+    #[must_use]
+    pub fn is_closed(&self, now: Tick) -> bool {
+        self.target.0.lock().breaker.state(now) == BreakerState::Closed
+            && self.endpoint.0.lock().breaker.state(now) == BreakerState::Closed
+    }
+
+    /// Notes that the first content arrived: a half-open probe has done its work and need not
+    /// keep the target shut for the length of a long stream.
+    pub fn content_began(&self, permit: &mut Permit, now: Tick, policy: &Policy) {
+        for claimed in [permit.target.take(), permit.endpoint.take()].into_iter().flatten() {
+            let mut state = claimed.0.lock();
+            state.breaker.mark(Mark::Success, Outcome::Ok, now, &policy.breaker, 0);
+            state.breaker.release();
+        }
+    }
+
+    /// Turns what an attempt came to into state: the one owner of the cooldown and breaker
+    /// columns of the failure table. `dice` spreads what the policy spreads.
+    pub fn report(
+        &self,
+        permit: Permit,
+        report: &Report,
+        now: Tick,
+        policy: &Policy,
+        dice: u64,
+    ) -> SmallVec<[Change; 2]> {
+        let effect = effect(report).seen_by(&permit, self, now);
+        let mut changes = SmallVec::new();
+        self.note(Scope::Endpoint, &effect, report, now, policy, dice, &mut changes);
+        self.note(Scope::Credential, &effect, report, now, policy, dice, &mut changes);
+        self.note(Scope::Target, &effect, report, now, policy, dice, &mut changes);
+        if report.outcome == Outcome::Overloaded {
+            for sibling in self.siblings.iter() {
+                sibling.0.lock().rest.begin(report, now, &policy.cooldown, dice);
+            }
+        }
+        drop(permit);
+        changes
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one private step of `report`, called three times")]
+    fn note(
+        &self,
+        scope: Scope,
+        effect: &Effect,
+        report: &Report,
+        now: Tick,
+        policy: &Policy,
+        dice: u64,
+        changes: &mut SmallVec<[Change; 2]>,
+    ) {
+        let (unit, mark) = match scope {
+            Scope::Target => (&self.target, effect.target),
+            Scope::Credential => (&self.credential, Mark::Neutral),
+            Scope::Endpoint => (&self.endpoint, effect.endpoint),
+        };
+        let mut state = unit.0.lock();
+        let before = state.label(now, &policy.breaker);
+        if policy.breaker.enabled {
+            state.breaker.mark(mark, report.outcome, now, &policy.breaker, dice);
+        }
+        if effect.rests == Some(scope) {
+            state.rest.begin(report, now, &policy.cooldown, dice);
+        } else if report.outcome == Outcome::Ok {
+            state.rest.success(report.began);
+        }
+        if mark == Mark::Failure || effect.rests == Some(scope) {
+            state.last_fault = Some((now, report.outcome));
+        }
+        let after = state.label(now, &policy.breaker);
+        if before != after {
+            let until = state.look(now, &policy.breaker).err().and_then(Resting::until);
+            changes.push(Change { scope, from: before, to: after, reason: report.outcome, until });
+        }
+    }
+}
+
+/// The right to one attempt. Dropping it gives claimed probes back without counting them.
+#[derive(Debug, Default)]
+pub struct Permit {
+    target: Option<Arc<Unit>>,
+    endpoint: Option<Arc<Unit>>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        for claimed in [self.target.take(), self.endpoint.take()].into_iter().flatten() {
+            claimed.release_probe();
+        }
+    }
+}
+
+struct Effect {
+    target: Mark,
+    endpoint: Mark,
+    rests: Option<Scope>,
+}
+
+impl Effect {
+    /// A success counts towards closing a half-open breaker only for the probe itself: a request
+    /// from before it opened, or one whose probe was settled at its first content, says no more.
+    fn seen_by(mut self, permit: &Permit, units: &Units, now: Tick) -> Self {
+        let settled = |unit: &Unit, claim: &Option<Arc<Unit>>| {
+            claim.is_none() && unit.0.lock().breaker.state(now) == BreakerState::HalfOpen
+        };
+        if self.target == Mark::Success && settled(&units.target, &permit.target) {
+            self.target = Mark::Neutral;
+        }
+        if self.endpoint == Mark::Success && settled(&units.endpoint, &permit.endpoint) {
+            self.endpoint = Mark::Neutral;
+        }
+        self
+    }
+}
+
+/// The columns *cooldown (scope)* and *breaker* of the failure table.
+fn effect(report: &Report) -> Effect {
+    let limit_scope = if report.account_wide { Scope::Credential } else { Scope::Target };
+    let said_when = matches!(report.hint, RetryHint::After(_));
+    let (target, endpoint, rests) = match report.outcome {
+        Outcome::Ok => (Mark::Success, Mark::Success, None),
+        Outcome::RateLimited => (Mark::Neutral, Mark::Success, Some(limit_scope)),
+        Outcome::Overloaded => (Mark::Neutral, Mark::Success, Some(Scope::Target)),
+        Outcome::Quota | Outcome::Auth => (Mark::Neutral, Mark::Success, Some(Scope::Credential)),
+        Outcome::Permission | Outcome::Region | Outcome::ModelUnavailable => {
+            (Mark::Neutral, Mark::Success, Some(Scope::Target))
+        }
+        Outcome::TooLarge | Outcome::ClientError | Outcome::ContentFiltered | Outcome::ContextLength => {
+            (Mark::Neutral, Mark::Success, None)
+        }
+        Outcome::ServerError => (Mark::Failure, Mark::Success, said_when.then_some(Scope::Target)),
+        Outcome::TimeoutFirstContent | Outcome::TimeoutStall => (Mark::Failure, Mark::Neutral, None),
+        Outcome::Reset => (Mark::Failure, Mark::Neutral, None),
+        Outcome::Truncated | Outcome::BadBody | Outcome::InbandError => (Mark::Failure, Mark::Success, None),
+        Outcome::Connect => (Mark::Neutral, Mark::Failure, None),
+        Outcome::Dns => (Mark::Neutral, Mark::Failure, Some(Scope::Endpoint)),
+        Outcome::Tls => (Mark::Neutral, Mark::Trip, Some(Scope::Endpoint)),
+        Outcome::TimeoutTotal | Outcome::ClientGone => (Mark::Neutral, Mark::Neutral, None),
+    };
+    Effect { target, endpoint, rests }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn policy() -> Policy {
+        Policy {
+            breaker: BreakerPolicy {
+                enabled: true,
+                consecutive_failures: 5,
+                failure_ratio: 0.5,
+                min_requests: 20,
+                window: Duration::from_secs(10),
+                open: Duration::from_secs(5),
+                open_max: Duration::from_secs(10),
+                half_open_probes: 1,
+                close_after: 2,
+            },
+            cooldown: CooldownPolicy {
+                default: Duration::from_secs(5),
+                max: Duration::from_secs(300),
+                quota: Duration::from_secs(900),
+                quota_max: Duration::from_secs(21_600),
+                auth: Duration::from_secs(300),
+                auth_max: Duration::from_secs(4_800),
+            },
+        }
+    }
+
+    fn units() -> Units {
+        Units {
+            target: Arc::default(),
+            credential: Arc::default(),
+            endpoint: Arc::default(),
+            siblings: Arc::from([]),
+        }
+    }
+
+    /// Another model of the same key on the same host.
+    fn neighbour(of: &Units) -> Units {
+        Units { target: Arc::default(), ..of.clone() }
+    }
+
+    fn at(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000)
+    }
+
+    fn tell(units: &Units, outcome: Outcome, account_wide: bool, now: Tick) -> SmallVec<[Change; 2]> {
+        let permit = units.admit(now, &policy()).unwrap_or_default();
+        let report = Report { outcome, hint: RetryHint::None, account_wide, began: now };
+        units.report(permit, &report, now, &policy(), 20)
+    }
+
+    #[test]
+    fn each_fault_keeps_to_its_scope() {
+        for (outcome, account_wide, own_rests, neighbour_rests) in [
+            (Outcome::RateLimited, false, true, false),
+            (Outcome::RateLimited, true, true, true),
+            (Outcome::Overloaded, false, true, false),
+            (Outcome::ModelUnavailable, false, true, false),
+            (Outcome::Quota, false, true, true),
+            (Outcome::Auth, false, true, true),
+            (Outcome::Tls, false, true, true),
+            (Outcome::Dns, false, true, true),
+            (Outcome::ClientError, false, false, false),
+            (Outcome::ClientGone, false, false, false),
+            (Outcome::ContentFiltered, false, false, false),
+        ] {
+            let own = units();
+            let other = neighbour(&own);
+            tell(&own, outcome, account_wide, at(1));
+            assert_eq!(own.look(at(1), &policy()).is_err(), own_rests, "{outcome:?} own");
+            assert_eq!(other.look(at(1), &policy()).is_err(), neighbour_rests, "{outcome:?} neighbour");
+        }
+    }
+
+    #[test]
+    fn five_server_errors_open_the_target_and_five_refusals_the_endpoint() {
+        for (outcome, neighbour_rests) in [(Outcome::ServerError, false), (Outcome::Connect, true)] {
+            let own = units();
+            let other = neighbour(&own);
+            for _ in 0..5 {
+                tell(&own, outcome, false, at(1));
+            }
+            assert!(matches!(own.look(at(1), &policy()), Err(Resting::Open { .. })), "{outcome:?}");
+            assert_eq!(other.look(at(1), &policy()).is_err(), neighbour_rests, "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn an_overload_rests_the_same_model_behind_other_keys() {
+        let other_key = units();
+        let own = Units { siblings: Arc::from([Arc::clone(&other_key.target)]), ..units() };
+        tell(&own, Outcome::Overloaded, false, at(1));
+        assert!(other_key.look(at(1), &policy()).is_err());
+    }
+
+    #[test]
+    fn a_dropped_permit_gives_its_probe_back() {
+        let own = units();
+        for _ in 0..5 {
+            tell(&own, Outcome::ServerError, false, at(0));
+        }
+        let permit = own.admit(at(6), &policy()).unwrap();
+        assert_eq!(own.admit(at(6), &policy()).unwrap_err(), Resting::Probing);
+        drop(permit);
+        assert!(own.admit(at(6), &policy()).is_ok());
+    }
+
+    #[test]
+    fn one_long_stream_is_one_success_of_a_half_open_breaker() {
+        let own = units();
+        for _ in 0..5 {
+            tell(&own, Outcome::ServerError, false, at(0));
+        }
+        let mut permit = own.admit(at(6), &policy()).unwrap();
+        own.content_began(&mut permit, at(6), &policy());
+        let report =
+            Report { outcome: Outcome::Ok, hint: RetryHint::None, account_wide: false, began: at(6) };
+        own.report(permit, &report, at(7), &policy(), 20);
+        assert!(!own.is_closed(at(7)), "the end of the same stream is no second success");
+        tell(&own, Outcome::Ok, false, at(8));
+        assert!(own.is_closed(at(8)));
+    }
+
+    #[test]
+    fn a_change_names_where_from_and_to() {
+        let own = units();
+        let changes = tell(&own, Outcome::Quota, false, at(1));
+        assert_eq!(
+            changes.as_slice(),
+            [Change {
+                scope: Scope::Credential,
+                from: "ready",
+                to: "cooling",
+                reason: Outcome::Quota,
+                until: Some(at(901))
+            }]
+        );
+    }
+
+    #[test]
+    fn a_changed_key_ends_the_rest_of_its_credential_only_for_reasons_of_the_key() {
+        let own = units();
+        tell(&own, Outcome::Auth, false, at(1));
+        own.credential.key_changed();
+        assert!(own.look(at(1), &policy()).is_ok());
+        tell(&own, Outcome::RateLimited, true, at(1));
+        own.credential.key_changed();
+        assert!(own.look(at(1), &policy()).is_err());
+    }
+}

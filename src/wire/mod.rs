@@ -1,1 +1,2 @@
-//! Not written yet.
+//! Placeholder.
+pub mod retry_hint;

@@ -1,0 +1,127 @@
+//! What is the client told when nothing worked?
+//!
+//! One owner of every answer that pointsman gives in a provider's place:
+//!
+//! * nothing could be tried: 429 if every target is rate limited, else 503;
+//! * every attempt ended alike: that status (404, 429, 502, 503, 504);
+//! * mixed: 503 `all_targets_unavailable`. "Model not found" drops out of the mix where another
+//!   target said anything else;
+//! * a rejected provider key is 502, never 401: the client would rotate its own.
+//!
+//! `Retry-After` is the soonest end of a rest, in whole seconds, at least 1; `x-should-retry` is
+//! true only when that is at most 60 s, and false where waiting does not help.
+
+use super::Record;
+use crate::base::outcome::{ErrorCode, Outcome};
+use crate::base::time::Tick;
+use crate::health::Resting;
+use std::time::Duration;
+
+/// Longest wait that an SDK should sit out by itself.
+const WORTH_RETRYING: u64 = 60;
+
+/// Our own answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The word for it.
+    pub code: ErrorCode,
+    /// Seconds until trying again makes sense.
+    pub retry_after: Option<u64>,
+    /// Advice to SDKs; absent where we do not know better than they.
+    pub should_retry: Option<bool>,
+}
+
+/// Returns what a single failure is told as.
+#[must_use]
+pub fn told(record: &Record) -> (u16, ErrorCode) {
+    match record.outcome {
+        Outcome::RateLimited | Outcome::Quota => (429, ErrorCode::RateLimited),
+        Outcome::Connect if record.timed_out => (504, ErrorCode::UpstreamUnreachable),
+        Outcome::Connect | Outcome::Dns => (502, ErrorCode::UpstreamUnreachable),
+        Outcome::Tls => (502, ErrorCode::UpstreamTls),
+        Outcome::Auth | Outcome::Permission | Outcome::Region => (502, ErrorCode::UpstreamAuth),
+        Outcome::ModelUnavailable => (404, ErrorCode::ModelNotFound),
+        Outcome::Overloaded => (503, ErrorCode::AllTargetsUnavailable),
+        Outcome::ServerError => match record.status {
+            Some(503) => (503, ErrorCode::UpstreamError),
+            Some(504) => (504, ErrorCode::UpstreamError),
+            Some(_) | None => (502, ErrorCode::UpstreamError),
+        },
+        Outcome::TimeoutFirstContent | Outcome::TimeoutStall | Outcome::TimeoutTotal => {
+            (504, ErrorCode::DeadlineExceeded)
+        }
+        Outcome::TooLarge => (413, ErrorCode::PayloadTooLarge),
+        Outcome::ClientError | Outcome::ContentFiltered | Outcome::ContextLength => {
+            (400, ErrorCode::ValidationFailed)
+        }
+        Outcome::Reset
+        | Outcome::Truncated
+        | Outcome::BadBody
+        | Outcome::InbandError
+        | Outcome::ClientGone
+        | Outcome::Ok => (502, ErrorCode::UpstreamError),
+    }
+}
+
+/// Returns the answer for a request that is given up. `attempts` is what was tried, `resting` how
+/// the targets stand now that nothing more can be tried.
+#[must_use]
+pub fn refusal<'a>(
+    attempts: &[Record],
+    resting: impl Iterator<Item = Option<Resting>> + Clone + 'a,
+    now: Tick,
+) -> Refusal {
+    let retry_after = soonest(resting.clone(), now);
+    let limited = |r: Option<Resting>| {
+        matches!(r.and_then(Resting::reason), Some(Outcome::RateLimited | Outcome::Quota))
+    };
+    // Repeats of one target count by its last word, so that a 429 after a 500 is one answer.
+    let mut last_words: Vec<&Record> = Vec::with_capacity(attempts.len());
+    for record in attempts {
+        last_words.retain(|known| known.candidate != record.candidate);
+        last_words.push(record);
+    }
+    if last_words.iter().any(|r| r.outcome != Outcome::ModelUnavailable) {
+        last_words.retain(|r| r.outcome != Outcome::ModelUnavailable);
+    }
+    let mut told_all = last_words.iter().map(|record| told(record));
+    let (status, code) = match told_all.next() {
+        None if resting.clone().all(limited) => (429, ErrorCode::RateLimited),
+        None => (503, ErrorCode::AllTargetsUnavailable),
+        Some((429, code)) => {
+            let untried_limited = resting.clone().flatten().all(|r| limited(Some(r)));
+            let all_429 = told_all.all(|(status, _)| status == 429);
+            if all_429 && untried_limited { (429, code) } else { (503, ErrorCode::AllTargetsUnavailable) }
+        }
+        Some((status, code)) => {
+            let rest: Vec<_> = told_all.collect();
+            if rest.iter().all(|(other, _)| *other == status) {
+                let is_one_code = rest.iter().all(|(_, other)| *other == code);
+                (status, if is_one_code { code } else { ErrorCode::UpstreamError })
+            } else {
+                (503, ErrorCode::AllTargetsUnavailable)
+            }
+        }
+    };
+    let waiting_helps = matches!(status, 429 | 503);
+    let is_hopeless =
+        matches!(code, ErrorCode::UpstreamAuth | ErrorCode::UpstreamTls | ErrorCode::ModelNotFound);
+    let retry_after =
+        if waiting_helps { Some(retry_after.unwrap_or(1)) } else { retry_after.filter(|_| !is_hopeless) };
+    let should_retry = match retry_after {
+        Some(seconds) => Some(seconds <= WORTH_RETRYING),
+        None if is_hopeless => Some(false),
+        None => None,
+    };
+    Refusal { status, code, retry_after, should_retry }
+}
+
+/// Seconds until the first target may be used again, at least one.
+fn soonest(resting: impl Iterator<Item = Option<Resting>>, now: Tick) -> Option<u64> {
+    let until = resting.flatten().filter_map(Resting::until).min()?;
+    let left = until.left(now);
+    let whole = left.as_secs() + u64::from(left > Duration::from_secs(left.as_secs()));
+    Some(whole.max(1))
+}

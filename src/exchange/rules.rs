@@ -1,0 +1,113 @@
+//! What may be done about a failure: the columns *class*, *same target again* and *fail over* of
+//! the failure table, and nothing else (cooldown and breaker are `health`'s).
+//!
+//! Class U: provably not processed, always safe to move on. Class A: sent and unanswered or
+//! half-answered, perhaps billed; only a request that may be replayed moves on. Class P: processed.
+
+use crate::base::outcome::Outcome;
+
+/// Whether the provider may have worked (and billed) already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Provably not processed.
+    Unprocessed,
+    /// Perhaps processed.
+    Ambiguous,
+}
+
+/// Whether the same target is worth another try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Never: silence, an open wound, or the client's own fault.
+    No,
+    /// After the provider's time when it is short, else once after a back-off.
+    WaitOrBackOff,
+}
+
+/// Where the request goes after the same target is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// To the next target.
+    Next,
+    /// To the next target with another model and a larger (or undeclared) window.
+    NextLarger,
+    /// Nowhere: the provider's answer goes to the client as it is.
+    Relay,
+    /// Nowhere.
+    Stop,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Whether it may have been processed.
+    pub class: Class,
+    /// Whether to try the same target again.
+    pub again: Again,
+    /// Where to go then.
+    pub onward: Onward,
+}
+
+/// Returns the rule for a failure. `status` is the provider's, where it sent a head; `inband`
+/// marks an error inside a 200.
+#[must_use]
+pub fn rule(outcome: Outcome, status: Option<u16>, inband: bool) -> Rule {
+    use {Again as A, Class as C, Onward as O};
+    let (class, again, onward) = match outcome {
+        Outcome::RateLimited => (C::Unprocessed, A::WaitOrBackOff, O::Next),
+        Outcome::Connect
+        | Outcome::Dns
+        | Outcome::Tls
+        | Outcome::Quota
+        | Outcome::Overloaded
+        | Outcome::Auth
+        | Outcome::Permission
+        | Outcome::Region
+        | Outcome::ModelUnavailable => (C::Unprocessed, A::No, O::Next),
+        Outcome::ContextLength | Outcome::TooLarge => (C::Unprocessed, A::No, O::NextLarger),
+        // Row 11: a 503 says that nothing was done; every other 5xx may have been.
+        Outcome::ServerError if status == Some(503) => (C::Unprocessed, A::WaitOrBackOff, O::Next),
+        Outcome::ServerError | Outcome::Reset => (C::Ambiguous, A::WaitOrBackOff, O::Next),
+        Outcome::TimeoutFirstContent
+        | Outcome::TimeoutStall
+        | Outcome::Truncated
+        | Outcome::BadBody
+        | Outcome::InbandError => (C::Ambiguous, A::No, O::Next),
+        Outcome::ContentFiltered | Outcome::ClientError => (C::Ambiguous, A::No, O::Relay),
+        Outcome::Ok | Outcome::TimeoutTotal | Outcome::ClientGone => (C::Ambiguous, A::No, O::Stop),
+    };
+    // Row 24: a stream that begins with an error is left at once, whatever the error's twin allows.
+    Rule { class, again: if inband { Again::No } else { again }, onward }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_never_repeated_and_the_clients_own_faults_never_move_on() {
+        for outcome in Outcome::ALL {
+            let rule = rule(outcome, None, false);
+            let is_silence = matches!(outcome, Outcome::TimeoutFirstContent | Outcome::TimeoutStall);
+            assert!(!(is_silence && rule.again != Again::No), "{outcome:?}");
+            if matches!(outcome, Outcome::ClientError | Outcome::ContentFiltered) {
+                assert_eq!(rule.onward, Onward::Relay, "{outcome:?}");
+            }
+            if outcome == Outcome::ClientGone {
+                assert_eq!(rule.onward, Onward::Stop);
+            }
+        }
+    }
+
+    #[test]
+    fn a_503_was_not_processed_and_a_500_perhaps_was() {
+        assert_eq!(rule(Outcome::ServerError, Some(503), false).class, Class::Unprocessed);
+        assert_eq!(rule(Outcome::ServerError, Some(500), false).class, Class::Ambiguous);
+    }
+
+    #[test]
+    fn an_error_inside_a_200_is_not_repeated_at_the_same_target() {
+        assert_eq!(rule(Outcome::RateLimited, Some(200), true).again, Again::No);
+        assert_eq!(rule(Outcome::RateLimited, Some(429), false).again, Again::WaitOrBackOff);
+    }
+}

@@ -1,0 +1,393 @@
+//! The rows of the failure table that decide where a request goes, one by one.
+
+use super::*;
+use crate::base::outcome::ErrorCode;
+use crate::config::plan::{BreakerPolicy, CooldownPolicy};
+use crate::health::{Report, Units};
+use std::sync::Arc;
+
+struct Scene {
+    exchange: Exchange,
+    budget: RetryBudget,
+    now: Tick,
+    policy: Policy,
+}
+
+fn candidate(slot: u32, group: u32, model: &str) -> Candidate {
+    Candidate {
+        slot,
+        group,
+        provider: slot,
+        model: model.into(),
+        context: None,
+        health: Arc::new(Units {
+            target: Arc::default(),
+            credential: Arc::default(),
+            endpoint: Arc::default(),
+            siblings: Arc::from([]),
+        }),
+    }
+}
+
+/// Two targets that serve the same model.
+fn equals() -> Vec<Candidate> {
+    vec![candidate(0, 0, "m"), candidate(1, 1, "m")]
+}
+
+/// Two targets with different models.
+fn lesser() -> Vec<Candidate> {
+    vec![candidate(0, 0, "large"), candidate(1, 1, "small")]
+}
+
+fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
+    let policy = Policy {
+        breaker: BreakerPolicy {
+            enabled: true,
+            consecutive_failures: 5,
+            failure_ratio: 0.5,
+            min_requests: 20,
+            window: Duration::from_secs(10),
+            open: Duration::from_secs(5),
+            open_max: Duration::from_secs(10),
+            half_open_probes: 1,
+            close_after: 2,
+        },
+        cooldown: CooldownPolicy {
+            default: Duration::from_secs(5),
+            max: Duration::from_secs(300),
+            quota: Duration::from_secs(900),
+            quota_max: Duration::from_secs(21_600),
+            auth: Duration::from_secs(300),
+            auth_max: Duration::from_secs(4_800),
+        },
+    };
+    let mut rules = Rules {
+        retry: RetryPolicy {
+            prefer: Prefer::EqualFirst,
+            same_target: 1,
+            wait_in_place: Duration::from_secs(5),
+            backoff: Backoff {
+                base: Duration::from_millis(250),
+                multiplier: 2.0,
+                max: Duration::from_secs(10),
+                jitter: Jitter::None,
+            },
+            failovers: 4,
+            budget_ratio: 0.2,
+            budget_min_per_second: 3,
+        },
+        health: policy,
+        may_replay: true,
+        deadline: Tick(600_000_000),
+    };
+    change(&mut rules);
+    let exchange = Exchange::new(rules, candidates.into());
+    Scene { exchange, budget: RetryBudget::default(), now: Tick(1_000_000), policy }
+}
+
+impl Scene {
+    fn start(&mut self) -> usize {
+        match self.exchange.start(self.now) {
+            Step::Try(order) => order.candidate,
+            other => panic!("expected an attempt, got {other:?}"),
+        }
+    }
+
+    /// Tells health and the machine of a failure of the running attempt.
+    fn fail(&mut self, failure: &Failure) -> Step {
+        let current = self.exchange.records().last().unwrap().candidate;
+        let units = Arc::clone(&self.exchange.candidates()[current].health);
+        let report =
+            Report { outcome: failure.outcome, hint: failure.hint, account_wide: false, began: self.now };
+        if !failure.is_stale {
+            units.report(Permit::default(), &report, self.now, &self.policy, 20);
+        }
+        self.exchange.failed(failure, self.now, &self.budget, 0)
+    }
+
+    fn resume(&mut self, until: Tick) -> Step {
+        self.now = until;
+        self.exchange.resume(until)
+    }
+}
+
+fn status(outcome: Outcome, status: u16) -> Failure {
+    Failure { status: Some(status), ..Failure::plain(outcome) }
+}
+
+fn said(seconds: u64) -> Failure {
+    Failure { hint: RetryHint::After(Duration::from_secs(seconds)), ..status(Outcome::RateLimited, 429) }
+}
+
+#[derive(Debug, PartialEq)]
+enum Went {
+    To(usize, Cause),
+    Waits(u64),
+    Ends(&'static str),
+}
+
+fn went(step: &Step, now: Tick) -> Went {
+    match step {
+        Step::Try(order) => Went::To(order.candidate, order.cause),
+        Step::Pause { until } => Went::Waits(u64::try_from(until.left(now).as_millis()).unwrap()),
+        Step::End(Ending::Answered) => Went::Ends("answered"),
+        Step::End(Ending::Relay) => Went::Ends("relay"),
+        Step::End(Ending::Refuse(_)) => Went::Ends("refuse"),
+        Step::End(Ending::BreakOff(_)) => Went::Ends("break off"),
+        Step::End(Ending::Abandoned) => Went::Ends("abandoned"),
+    }
+}
+
+#[test]
+fn the_first_failure_leads_where_the_table_says() {
+    let on = Went::To(1, Cause::Failover);
+    let next = || Went::To(1, Cause::Failover);
+    for (row, failure, before_equal, before_lesser) in [
+        ("1", Failure::plain(Outcome::Connect), on, next()),
+        ("3", Failure::plain(Outcome::Dns), next(), next()),
+        ("4", Failure::plain(Outcome::Tls), next(), next()),
+        ("5", Failure::plain(Outcome::TimeoutFirstContent), next(), next()),
+        ("6 short", said(2), next(), Went::Waits(2_000)),
+        ("6 long", said(6), next(), next()),
+        ("8", status(Outcome::RateLimited, 429), next(), Went::Waits(250)),
+        ("9", status(Outcome::Quota, 429), next(), next()),
+        ("10", status(Outcome::ServerError, 500), next(), Went::Waits(250)),
+        ("11", status(Outcome::ServerError, 503), next(), Went::Waits(250)),
+        ("12", status(Outcome::Overloaded, 529), next(), next()),
+        ("13", status(Outcome::Auth, 401), next(), next()),
+        ("14", status(Outcome::ModelUnavailable, 404), next(), next()),
+        ("15", status(Outcome::ContextLength, 400), Went::Ends("relay"), next()),
+        ("16", status(Outcome::ContentFiltered, 400), Went::Ends("relay"), Went::Ends("relay")),
+        ("17", status(Outcome::ClientError, 400), Went::Ends("relay"), Went::Ends("relay")),
+        ("18", status(Outcome::BadBody, 200), next(), next()),
+        ("21", Failure::plain(Outcome::Reset), next(), Went::Waits(250)),
+        ("22", status(Outcome::Truncated, 200), next(), next()),
+        ("24", Failure { is_inband: true, ..status(Outcome::RateLimited, 200) }, next(), next()),
+        ("28", status(Outcome::TimeoutStall, 200), next(), next()),
+        ("31", Failure::plain(Outcome::ClientGone), Went::Ends("abandoned"), Went::Ends("abandoned")),
+    ] {
+        for (candidates, want) in [(equals(), before_equal), (lesser(), before_lesser)] {
+            let mut scene = scene(candidates, |_| {});
+            assert_eq!(scene.start(), 0);
+            let step = scene.fail(&failure);
+            assert_eq!(went(&step, scene.now), want, "row {row}");
+        }
+    }
+}
+
+#[test]
+fn a_repeat_goes_to_the_same_target_and_then_on() {
+    let mut scene = scene(lesser(), |_| {});
+    scene.start();
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    let Step::Pause { until } = step else { panic!("{step:?}") };
+    let step = scene.resume(until);
+    assert_eq!(went(&step, scene.now), Went::To(0, Cause::Repeat));
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover));
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    let Step::Pause { until } = step else { panic!("the last one is repeated too: {step:?}") };
+    scene.resume(until);
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    assert!(
+        matches!(
+            step,
+            Step::End(Ending::Refuse(Refusal { status: 502, code: ErrorCode::UpstreamError, .. }))
+        ),
+        "{step:?}"
+    );
+}
+
+#[test]
+fn prefer_same_target_repeats_before_an_equal_one() {
+    let mut scene = scene(equals(), |rules| {
+        rules.retry.prefer = Prefer::SameTarget;
+        rules.retry.same_target = 3;
+    });
+    scene.start();
+    for wait in [250, 500, 1_000] {
+        let step = scene.fail(&status(Outcome::ServerError, 500));
+        assert_eq!(went(&step, scene.now), Went::Waits(wait));
+        let Step::Pause { until } = step else { unreachable!() };
+        scene.resume(until);
+    }
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover));
+}
+
+#[test]
+fn what_may_not_be_replayed_moves_on_only_when_nothing_was_processed() {
+    for (failure, want) in [
+        (Failure::plain(Outcome::Connect), Went::To(1, Cause::Failover)),
+        (status(Outcome::RateLimited, 429), Went::To(1, Cause::Failover)),
+        (status(Outcome::ServerError, 503), Went::To(1, Cause::Failover)),
+        (status(Outcome::ServerError, 500), Went::Ends("refuse")),
+        (Failure::plain(Outcome::Reset), Went::Ends("refuse")),
+        (Failure::plain(Outcome::TimeoutFirstContent), Went::Ends("refuse")),
+    ] {
+        let mut scene = scene(equals(), |rules| rules.may_replay = false);
+        scene.start();
+        let step = scene.fail(&failure);
+        assert_eq!(went(&step, scene.now), want, "{failure:?}");
+    }
+}
+
+#[test]
+fn a_dead_kept_connection_is_resent_once_and_free() {
+    let mut scene = scene(lesser(), |rules| rules.retry.same_target = 0);
+    scene.start();
+    let stale = Failure { is_stale: true, ..Failure::plain(Outcome::Reset) };
+    let step = scene.fail(&stale);
+    assert_eq!(went(&step, scene.now), Went::To(0, Cause::Resend));
+    let step = scene.fail(&stale);
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "then as row 21");
+}
+
+#[test]
+fn an_overload_skips_the_other_keys_of_the_same_model() {
+    let mut candidates = vec![candidate(0, 0, "m"), candidate(1, 0, "m"), candidate(2, 1, "other")];
+    candidates[1].provider = 0;
+    let mut scene = scene(candidates, |_| {});
+    scene.start();
+    let step = scene.fail(&status(Outcome::Overloaded, 529));
+    assert_eq!(went(&step, scene.now), Went::To(2, Cause::Failover));
+}
+
+#[test]
+fn a_larger_window_is_looked_for_and_a_smaller_one_is_not() {
+    let mut candidates = vec![candidate(0, 0, "a"), candidate(1, 1, "b"), candidate(2, 2, "c")];
+    candidates[0].context = Some(8_000);
+    candidates[1].context = Some(4_000);
+    candidates[2].context = Some(128_000);
+    let mut scene = scene(candidates, |_| {});
+    scene.start();
+    let step = scene.fail(&status(Outcome::ContextLength, 400));
+    assert_eq!(went(&step, scene.now), Went::To(2, Cause::Failover));
+    let step = scene.fail(&status(Outcome::ContextLength, 400));
+    assert_eq!(went(&step, scene.now), Went::Ends("relay"));
+}
+
+#[test]
+fn no_more_than_the_allowed_changes_of_target() {
+    let candidates = (0..8).map(|at| candidate(at, 0, "m")).collect();
+    let mut scene = scene(candidates, |rules| rules.retry.failovers = 2);
+    scene.start();
+    let mut tries = 1;
+    while let Step::Try(_) = scene.fail(&status(Outcome::Auth, 401)) {
+        tries += 1;
+    }
+    assert_eq!(tries, 3);
+}
+
+#[test]
+fn after_commit_nothing_starts_over() {
+    let mut scene = scene(equals(), |_| {});
+    scene.start();
+    scene.exchange.commit(scene.now);
+    assert!(!scene.exchange.has_alternative(scene.now));
+    let step = scene.fail(&status(Outcome::Truncated, 200));
+    assert_eq!(went(&step, scene.now), Went::Ends("break off"));
+}
+
+#[test]
+fn a_timer_has_an_alternative_only_while_a_usable_target_is_left() {
+    let mut scene = scene(equals(), |_| {});
+    scene.start();
+    assert!(scene.exchange.has_alternative(scene.now));
+    let other = Arc::clone(&scene.exchange.candidates()[1].health);
+    let report =
+        Report { outcome: Outcome::Auth, hint: RetryHint::None, account_wide: false, began: scene.now };
+    other.report(Permit::default(), &report, scene.now, &scene.policy, 20);
+    assert!(!scene.exchange.has_alternative(scene.now));
+}
+
+#[test]
+fn when_nothing_is_usable_the_answer_says_when_to_come_back() {
+    for (outcome, want_status, want_code, want_retry, want_should) in [
+        (Outcome::RateLimited, 429, ErrorCode::RateLimited, 5, Some(true)),
+        (Outcome::Overloaded, 503, ErrorCode::AllTargetsUnavailable, 5, Some(true)),
+        (Outcome::Quota, 429, ErrorCode::RateLimited, 900, Some(false)),
+        (Outcome::Auth, 503, ErrorCode::AllTargetsUnavailable, 300, Some(false)),
+    ] {
+        let mut scene = scene(equals(), |_| {});
+        for candidate in scene.exchange.candidates() {
+            let report = Report { outcome, hint: RetryHint::None, account_wide: false, began: scene.now };
+            candidate.health.report(Permit::default(), &report, scene.now, &scene.policy, 20);
+        }
+        let step = scene.exchange.start(scene.now);
+        let Step::End(Ending::Refuse(refusal)) = step else { panic!("{step:?}") };
+        assert_eq!(
+            (refusal.status, refusal.code, refusal.retry_after, refusal.should_retry),
+            (want_status, want_code, Some(want_retry), want_should),
+            "{outcome:?}"
+        );
+        assert!(scene.exchange.records().is_empty(), "no upstream contact");
+    }
+}
+
+#[test]
+fn attempts_that_ended_alike_give_their_common_answer_and_mixed_ones_503() {
+    let error = |s| status(Outcome::ServerError, s);
+    for (first, second, want, code) in [
+        (
+            status(Outcome::ModelUnavailable, 404),
+            status(Outcome::ModelUnavailable, 404),
+            404,
+            ErrorCode::ModelNotFound,
+        ),
+        (status(Outcome::ModelUnavailable, 404), error(500), 502, ErrorCode::UpstreamError),
+        (error(504), error(504), 504, ErrorCode::UpstreamError),
+        (error(500), error(502), 502, ErrorCode::UpstreamError),
+        (error(500), error(503), 503, ErrorCode::AllTargetsUnavailable),
+        (status(Outcome::Auth, 401), status(Outcome::Auth, 403), 502, ErrorCode::UpstreamAuth),
+        (Failure::plain(Outcome::Connect), Failure::plain(Outcome::Dns), 502, ErrorCode::UpstreamUnreachable),
+        (Failure::plain(Outcome::Tls), Failure::plain(Outcome::Tls), 502, ErrorCode::UpstreamTls),
+        (said(60), said(90), 429, ErrorCode::RateLimited),
+        (said(60), error(500), 503, ErrorCode::AllTargetsUnavailable),
+    ] {
+        let mut scene = scene(equals(), |rules| rules.retry.same_target = 0);
+        scene.start();
+        scene.fail(&first);
+        let step = scene.fail(&second);
+        let Step::End(Ending::Refuse(refusal)) = step else { panic!("{step:?}") };
+        assert_eq!((refusal.status, refusal.code), (want, code), "{first:?} then {second:?}");
+    }
+}
+
+#[test]
+fn a_spent_budget_means_no_repeat_but_failovers_stay_free() {
+    let mut scene = scene(lesser(), |rules| rules.retry.budget_min_per_second = 0);
+    while scene.budget.withdraw(scene.now, &scene.exchange.rules.retry) {}
+    scene.start();
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover));
+    assert!(scene.exchange.budget_ran_dry());
+}
+
+#[test]
+fn the_deadline_ends_everything() {
+    let mut scene = scene(equals(), |rules| rules.deadline = Tick(1_100_000));
+    scene.start();
+    let step = scene.fail(&said(2));
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover));
+    scene.now = Tick(1_100_000);
+    let step = scene.fail(&Failure::plain(Outcome::TimeoutTotal));
+    assert!(matches!(step, Step::End(Ending::Refuse(_))), "{step:?}");
+}
+
+#[test]
+fn backoff_grows_is_capped_and_jitter_stays_inside() {
+    let policy = |jitter| Backoff {
+        base: Duration::from_millis(250),
+        multiplier: 2.0,
+        max: Duration::from_secs(1),
+        jitter,
+    };
+    let waits: Vec<_> = (0..4).map(|n| backoff(&policy(Jitter::None), n, 9).as_millis()).collect();
+    assert_eq!(waits, [250, 500, 1_000, 1_000]);
+    for dice in [0, u64::MAX / 3, u64::MAX] {
+        assert!(backoff(&policy(Jitter::Full), 1, dice) <= Duration::from_millis(500));
+        let equal = backoff(&policy(Jitter::Equal), 1, dice);
+        assert!(equal >= Duration::from_millis(250) && equal <= Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,327 @@
+//! When do we leave a target alone because it fails?
+//!
+//! Two signals open it: failures in a row (`consecutive_failures`, 5) catch a target that is down
+//! at any traffic, and the share of failures in a sliding window (`failure_ratio` 0.5 of at least
+//! `min_requests` 20 in `window` 10 s) catches one that fails half the time under load, where
+//! failures seldom come in a row. A cold start is protected by `min_requests`.
+//!
+//! `closed` lets traffic flow, `open` lets none, `half_open` lets `half_open_probes` (1) through at
+//! once: a real request that can still fail over, so that a probe costs a client nothing.
+//! `close_after` (2) successes close it, one failure opens it again for twice as long, from `open`
+//! (5 s) to `open_max` (10 s), each time spread by ±20 %, so that many edges do not come back in
+//! step. The cap is low on purpose: with 4 s between requests any step over 18 s can miss a whole
+//! recovery window (simulated for the flapping scenario S15).
+//!
+//! What counts is decided by `health::effect`, not here: 4xx of the client's making and clients
+//! that leave never do. Sources: Finagle's failure accrual, HAProxy's `rise 2`, requirements E10.
+
+use super::Resting;
+use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
+use crate::config::plan::BreakerPolicy;
+use std::time::Duration;
+
+/// Slots of the sliding window: a tenth of it each, so that old failures leave smoothly.
+const SLOTS: usize = 10;
+
+/// How an attempt counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The target works.
+    Success,
+    /// It does not.
+    Failure,
+    /// It cannot work before someone mends it (TLS): opens at once.
+    Trip,
+    /// Says nothing about it.
+    Neutral,
+}
+
+/// The state of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Traffic flows.
+    Closed,
+    /// None does.
+    Open,
+    /// A probe may.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// Returns the word for headers, logs and pages.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        }
+    }
+
+    /// Returns the value of the gauge `breaker_state`.
+    #[must_use]
+    pub fn as_gauge(self) -> f64 {
+        match self {
+            BreakerState::Closed => 0.0,
+            BreakerState::HalfOpen => 0.5,
+            BreakerState::Open => 1.0,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    number: u64,
+    good: u32,
+    bad: u32,
+}
+
+/// One breaker; starts closed.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    /// Set while open or half open: when the open time ends.
+    open_until: Option<Tick>,
+    /// How often it opened without closing in between.
+    openings: u32,
+    probes: u32,
+    successes: u32,
+    consecutive: u32,
+    slots: [Slot; SLOTS],
+    reason: Option<Outcome>,
+}
+
+impl Breaker {
+    /// Returns the state.
+    #[must_use]
+    pub fn state(&self, now: Tick) -> BreakerState {
+        match self.open_until {
+            None => BreakerState::Closed,
+            Some(until) if now < until => BreakerState::Open,
+            Some(_) => BreakerState::HalfOpen,
+        }
+    }
+
+    /// Tells whether a request may pass, without claiming a probe.
+    ///
+    /// # Errors
+    /// Returns why not.
+    pub fn look(&self, now: Tick, policy: &BreakerPolicy) -> Result<(), Resting> {
+        match self.open_until.filter(|_| policy.enabled) {
+            None => Ok(()),
+            Some(until) if now < until => {
+                Err(Resting::Open { until, reason: self.reason.unwrap_or(Outcome::ServerError) })
+            }
+            Some(_) if self.probes >= policy.half_open_probes => Err(Resting::Probing),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Claims a probe where one is due; `true` when the caller now holds one.
+    ///
+    /// # Errors
+    /// Returns why nothing may pass.
+    pub fn claim(&mut self, now: Tick, policy: &BreakerPolicy) -> Result<bool, Resting> {
+        self.look(now, policy)?;
+        let is_probe = policy.enabled && self.open_until.is_some();
+        self.probes += u32::from(is_probe);
+        Ok(is_probe)
+    }
+
+    /// Gives a claimed probe back.
+    pub fn release(&mut self) {
+        self.probes = self.probes.saturating_sub(1);
+    }
+
+    /// Counts one attempt. A success while open (a stream that began before the breaker opened)
+    /// does not close it: older knowledge does not undo newer.
+    pub fn mark(&mut self, mark: Mark, reason: Outcome, now: Tick, policy: &BreakerPolicy, dice: u64) {
+        match (mark, self.state(now)) {
+            (Mark::Neutral, _) | (Mark::Success, BreakerState::Open) => {}
+            (Mark::Trip, _) => self.trip(reason, now, policy, dice),
+            (Mark::Success, BreakerState::Closed) => {
+                self.consecutive = 0;
+                self.slot(now, policy).good += 1;
+            }
+            (Mark::Success, BreakerState::HalfOpen) => {
+                self.successes += 1;
+                if self.successes >= policy.close_after {
+                    *self = Breaker::default();
+                }
+            }
+            (Mark::Failure, BreakerState::Closed) => {
+                self.consecutive += 1;
+                self.slot(now, policy).bad += 1;
+                if self.consecutive >= policy.consecutive_failures || self.fails_too_often(now, policy) {
+                    self.trip(reason, now, policy, dice);
+                }
+            }
+            (Mark::Failure, BreakerState::HalfOpen) => self.trip(reason, now, policy, dice),
+            (Mark::Failure, BreakerState::Open) => self.reason = Some(reason),
+        }
+    }
+
+    fn trip(&mut self, reason: Outcome, now: Tick, policy: &BreakerPolicy, dice: u64) {
+        let doubled = policy.open.saturating_mul(1 << self.openings.min(16));
+        let open = spread(doubled.min(policy.open_max), dice);
+        let until = now.after(open);
+        self.open_until = Some(self.open_until.map_or(until, |known| known.max(until)));
+        self.openings = self.openings.saturating_add(1);
+        self.successes = 0;
+        self.consecutive = 0;
+        self.slots = Default::default();
+        self.reason = Some(reason);
+    }
+
+    fn fails_too_often(&self, now: Tick, policy: &BreakerPolicy) -> bool {
+        let current = slot_number(now, policy);
+        let (mut good, mut bad) = (0u32, 0u32);
+        for slot in &self.slots {
+            if current.saturating_sub(slot.number) < SLOTS as u64 {
+                good += slot.good;
+                bad += slot.bad;
+            }
+        }
+        let total = good + bad;
+        total >= policy.min_requests && f64::from(bad) >= policy.failure_ratio * f64::from(total)
+    }
+
+    fn slot(&mut self, now: Tick, policy: &BreakerPolicy) -> &mut Slot {
+        let number = slot_number(now, policy);
+        #[allow(clippy::cast_possible_truncation, reason = "a remainder below ten")]
+        let slot = &mut self.slots[(number % SLOTS as u64) as usize];
+        if slot.number != number {
+            *slot = Slot { number, good: 0, bad: 0 };
+        }
+        slot
+    }
+}
+
+/// Slot numbers start at one, so that an untouched slot is never current.
+fn slot_number(now: Tick, policy: &BreakerPolicy) -> u64 {
+    let slot_micros = u64::try_from(policy.window.as_micros()).unwrap_or(u64::MAX) / SLOTS as u64;
+    1 + SLOTS as u64 + now.0 / slot_micros.max(1)
+}
+
+/// Spreads a span by ±20 %.
+pub(super) fn spread(span: Duration, dice: u64) -> Duration {
+    let percent = 80 + u32::try_from(dice % 41).unwrap_or(20);
+    span.saturating_mul(percent) / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> BreakerPolicy {
+        BreakerPolicy {
+            enabled: true,
+            consecutive_failures: 5,
+            failure_ratio: 0.5,
+            min_requests: 20,
+            window: Duration::from_secs(10),
+            open: Duration::from_secs(5),
+            open_max: Duration::from_secs(10),
+            half_open_probes: 1,
+            close_after: 2,
+        }
+    }
+
+    /// A throw of the dice that leaves a span as it is.
+    const EVEN: u64 = 20;
+
+    fn at(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000)
+    }
+
+    fn fail(breaker: &mut Breaker, times: u32, now: Tick) {
+        for _ in 0..times {
+            breaker.mark(Mark::Failure, Outcome::ServerError, now, &policy(), EVEN);
+        }
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_four_do_not() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 4, at(1));
+        assert_eq!(breaker.state(at(1)), BreakerState::Closed);
+        fail(&mut breaker, 1, at(1));
+        assert_eq!(breaker.state(at(1)), BreakerState::Open);
+        assert!(matches!(breaker.look(at(1), &policy()), Err(Resting::Open { until, .. }) if until == at(6)));
+    }
+
+    #[test]
+    fn half_of_twenty_in_the_window_open_it_without_a_row() {
+        let mut breaker = Breaker::default();
+        for turn in 0..9 {
+            breaker.mark(Mark::Success, Outcome::Ok, at(turn / 3), &policy(), EVEN);
+            fail(&mut breaker, 1, at(turn / 3));
+        }
+        breaker.mark(Mark::Success, Outcome::Ok, at(3), &policy(), EVEN);
+        assert_eq!(breaker.state(at(3)), BreakerState::Closed, "nineteen requests are not enough");
+        fail(&mut breaker, 1, at(3));
+        assert_eq!(breaker.state(at(3)), BreakerState::Open);
+    }
+
+    #[test]
+    fn failures_older_than_the_window_do_not_count() {
+        let mut breaker = Breaker::default();
+        for _ in 0..9 {
+            fail(&mut breaker, 1, at(1));
+            breaker.mark(Mark::Success, Outcome::Ok, at(1), &policy(), EVEN);
+        }
+        fail(&mut breaker, 1, at(12));
+        breaker.mark(Mark::Success, Outcome::Ok, at(12), &policy(), EVEN);
+        fail(&mut breaker, 1, at(12));
+        assert_eq!(breaker.state(at(12)), BreakerState::Closed);
+    }
+
+    #[test]
+    fn half_open_lets_one_probe_through_and_two_successes_close_it() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 5, at(0));
+        assert_eq!(breaker.claim(at(4), &policy()).ok(), None, "still open");
+        assert_eq!(breaker.claim(at(5), &policy()), Ok(true));
+        assert_eq!(breaker.claim(at(5), &policy()), Err(Resting::Probing));
+        breaker.mark(Mark::Success, Outcome::Ok, at(5), &policy(), EVEN);
+        breaker.release();
+        assert_eq!(breaker.state(at(5)), BreakerState::HalfOpen, "one success is not enough");
+        assert_eq!(breaker.claim(at(6), &policy()), Ok(true));
+        breaker.mark(Mark::Success, Outcome::Ok, at(6), &policy(), EVEN);
+        assert_eq!(breaker.state(at(6)), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_failed_probe_opens_it_for_twice_as_long_up_to_the_cap() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 5, at(0));
+        let mut now = at(5);
+        for expected in [10, 10, 10] {
+            assert_eq!(breaker.claim(now, &policy()), Ok(true));
+            fail(&mut breaker, 1, now);
+            breaker.release();
+            let until = now.after(Duration::from_secs(expected));
+            assert!(
+                matches!(breaker.look(now, &policy()), Err(Resting::Open { until: u, .. }) if u == until)
+            );
+            now = until;
+        }
+    }
+
+    #[test]
+    fn a_success_from_before_it_opened_does_not_close_it() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 5, at(0));
+        breaker.mark(Mark::Success, Outcome::Ok, at(1), &policy(), EVEN);
+        breaker.mark(Mark::Success, Outcome::Ok, at(1), &policy(), EVEN);
+        assert_eq!(breaker.state(at(1)), BreakerState::Open);
+    }
+
+    #[test]
+    fn the_spread_stays_within_a_fifth() {
+        for dice in 0..1000 {
+            let span = spread(Duration::from_secs(10), dice);
+            assert!(span >= Duration::from_secs(8) && span <= Duration::from_secs(12), "{dice}: {span:?}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! How long does a target or credential rest, on the provider's word?
+//!
+//! | outcome | rest | growth |
+//! |---|---|---|
+//! | rate limited, with a time | that, between 1 s and `cooldown.max` (300 s) | none |
+//! | rate limited, none or absurd | `cooldown.default` (5 s) | ×2 up to 60 s |
+//! | overloaded | its time, else `cooldown.default`, ±20 % | ×2 up to 10 s |
+//! | 5xx with a time | that, clamped | none |
+//! | quota | `cooldown.quota` (15 min), or its time where longer | ×2 up to `quota_max` (6 h) |
+//! | auth | `cooldown.auth` (5 min) | ×2 up to `auth_max` (80 min) |
+//! | permission, model unavailable | 10 min | none |
+//! | region | 1 h | none |
+//! | TLS | 60 s | none |
+//! | DNS | 5 s | none |
+//!
+//! A cooldown is never shortened, only passes or is cleared by a success that *began after* it was
+//! set. A fault of an attempt that began before the present rest does not climb the ladder: twenty
+//! requests under way when a limit strikes are one event, not twenty. A duration of zero in the
+//! configuration switches that rest off.
+
+use super::Report;
+use super::breaker::spread;
+use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
+use crate::config::plan::CooldownPolicy;
+use crate::wire::retry_hint::RetryHint;
+use std::time::Duration;
+
+/// Cap of the ladder for rate limits without a time (failure table, row 8).
+const RATE_LIMIT_CAP: Duration = Duration::from_secs(60);
+/// Cap of the ladder for overloads (row 12); low, because overloads pass quickly.
+const OVERLOAD_CAP: Duration = Duration::from_secs(10);
+/// A model the provider does not have, or a key that may not use it (row 14).
+const MODEL_REST: Duration = Duration::from_secs(600);
+/// A provider that does not serve this place (row 13).
+const REGION_REST: Duration = Duration::from_secs(3600);
+/// A broken certificate (row 4).
+const TLS_REST: Duration = Duration::from_secs(60);
+/// A name that does not resolve (row 3).
+const DNS_REST: Duration = Duration::from_secs(5);
+/// Least rest that a provider's word can bring about: `Retry-After: 0` must not make us hammer.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// The rest of one unit.
+#[derive(Debug, Default)]
+pub struct Rest {
+    until: Tick,
+    set_at: Tick,
+    reason: Option<Outcome>,
+    steps: u32,
+}
+
+impl Rest {
+    /// Returns until when and why the unit rests; nothing when it does not.
+    #[must_use]
+    pub fn at(&self, now: Tick) -> Option<(Tick, Outcome)> {
+        self.reason.filter(|_| now < self.until).map(|reason| (self.until, reason))
+    }
+
+    /// Starts or extends the rest.
+    pub(super) fn begin(&mut self, report: &Report, now: Tick, policy: &CooldownPolicy, dice: u64) {
+        let is_new_event = self.reason.is_none() || report.began >= self.set_at;
+        let same_ladder = self.reason == Some(report.outcome);
+        let steps = match (is_new_event, same_ladder) {
+            (true, true) => self.steps.saturating_add(1),
+            (true, false) => 1,
+            (false, _) => self.steps.max(1),
+        };
+        let span = span(report, steps - 1, policy, dice);
+        if span.is_zero() {
+            return;
+        }
+        let until = now.after(span);
+        if until > self.until {
+            self.until = until;
+            self.reason = Some(report.outcome);
+        }
+        if is_new_event {
+            self.set_at = now;
+            self.steps = steps;
+        }
+    }
+
+    /// Clears the rest and its ladder, if the success began after the rest was set.
+    pub(super) fn success(&mut self, began: Tick) {
+        if self.reason.is_some() && began >= self.set_at {
+            *self = Rest::default();
+        }
+    }
+
+    /// Ends the rest if it was set for one of `reasons`.
+    pub(super) fn end(&mut self, reasons: &[Outcome]) {
+        if self.reason.is_some_and(|reason| reasons.contains(&reason)) {
+            *self = Rest::default();
+        }
+    }
+}
+
+fn span(report: &Report, step: u32, policy: &CooldownPolicy, dice: u64) -> Duration {
+    let said = match report.hint {
+        RetryHint::After(span) => Some(span),
+        RetryHint::None | RetryHint::Absurd => None,
+    };
+    let ladder = |base: Duration, cap: Duration| base.saturating_mul(1 << step.min(16)).min(cap.max(base));
+    let clamped = |span: Duration| span.clamp(LEAST.min(policy.max), policy.max);
+    match report.outcome {
+        Outcome::RateLimited => {
+            said.map_or_else(|| spread(ladder(policy.default, RATE_LIMIT_CAP), dice).min(policy.max), clamped)
+        }
+        Outcome::Overloaded => {
+            said.map_or_else(|| spread(ladder(policy.default, OVERLOAD_CAP), dice).min(policy.max), clamped)
+        }
+        Outcome::ServerError => said.map_or(Duration::ZERO, clamped),
+        Outcome::Quota => {
+            let own = ladder(policy.quota, policy.quota_max);
+            said.map_or(own, |span| span.clamp(own, policy.quota_max.max(own)))
+        }
+        Outcome::Auth => ladder(policy.auth, policy.auth_max),
+        Outcome::Permission | Outcome::ModelUnavailable => MODEL_REST,
+        Outcome::Region => REGION_REST,
+        Outcome::Tls => TLS_REST,
+        Outcome::Dns => DNS_REST,
+        Outcome::Ok
+        | Outcome::TooLarge
+        | Outcome::ClientError
+        | Outcome::ContentFiltered
+        | Outcome::ContextLength
+        | Outcome::Connect
+        | Outcome::TimeoutFirstContent
+        | Outcome::TimeoutStall
+        | Outcome::TimeoutTotal
+        | Outcome::Reset
+        | Outcome::Truncated
+        | Outcome::BadBody
+        | Outcome::InbandError
+        | Outcome::ClientGone => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A throw of the dice that leaves a span as it is.
+    const EVEN: u64 = 20;
+
+    fn policy() -> CooldownPolicy {
+        CooldownPolicy {
+            default: Duration::from_secs(5),
+            max: Duration::from_secs(300),
+            quota: Duration::from_secs(900),
+            quota_max: Duration::from_secs(6 * 3600),
+            auth: Duration::from_secs(300),
+            auth_max: Duration::from_secs(80 * 60),
+        }
+    }
+
+    fn report(outcome: Outcome, hint: RetryHint, began: u64) -> Report {
+        Report { outcome, hint, account_wide: false, began: at(began) }
+    }
+
+    fn at(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn the_first_rest_follows_the_table() {
+        let after = |seconds| RetryHint::After(Duration::from_secs(seconds));
+        for (outcome, hint, want, why) in [
+            (Outcome::RateLimited, after(2), 2, "row 6: the provider's time"),
+            (
+                Outcome::RateLimited,
+                after(86_400),
+                300,
+                "row 6: clamped, or a provider could send us away for ever",
+            ),
+            (
+                Outcome::RateLimited,
+                RetryHint::After(Duration::from_millis(10)),
+                1,
+                "row 6: at least a second",
+            ),
+            (Outcome::RateLimited, RetryHint::None, 5, "row 8: the default"),
+            (Outcome::RateLimited, RetryHint::Absurd, 5, "row 8: absurd is none"),
+            (Outcome::Quota, after(60), 900, "row 9: a minute does not fill an account"),
+            (Outcome::ServerError, RetryHint::None, 0, "row 10: the breaker's business"),
+            (Outcome::ServerError, after(7), 7, "row 11: Retry-After counts on 5xx as well"),
+            (Outcome::Overloaded, RetryHint::None, 5, "row 12"),
+            (Outcome::Auth, RetryHint::None, 300, "row 13"),
+            (Outcome::Region, RetryHint::None, 3600, "row 13"),
+            (Outcome::ModelUnavailable, RetryHint::None, 600, "row 14"),
+            (Outcome::ContextLength, RetryHint::None, 0, "row 15"),
+            (Outcome::Tls, RetryHint::None, 60, "row 4"),
+            (Outcome::Dns, RetryHint::None, 5, "row 3"),
+        ] {
+            let mut rest = Rest::default();
+            rest.begin(&report(outcome, hint, 0), at(1), &policy(), EVEN);
+            let got = rest.at(at(1)).map_or(0, |(until, _)| until.since(at(1)).as_secs());
+            assert_eq!(got, want, "{outcome:?} {hint:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn the_ladder_doubles_up_to_its_cap_and_a_later_success_resets_it() {
+        let mut rest = Rest::default();
+        let mut now = 0;
+        for want in [5, 10, 20, 40, 60, 60] {
+            rest.begin(&report(Outcome::RateLimited, RetryHint::None, now), at(now), &policy(), EVEN);
+            let (until, _) = rest.at(at(now)).unwrap();
+            assert_eq!(until.since(at(now)).as_secs(), want);
+            now += want + 1;
+        }
+        rest.success(at(now));
+        rest.begin(&report(Outcome::RateLimited, RetryHint::None, now), at(now), &policy(), EVEN);
+        assert_eq!(rest.at(at(now)).unwrap().0, at(now + 5));
+    }
+
+    #[test]
+    fn twenty_requests_under_way_are_one_event() {
+        let mut rest = Rest::default();
+        for _ in 0..20 {
+            rest.begin(&report(Outcome::RateLimited, RetryHint::None, 1), at(2), &policy(), EVEN);
+        }
+        assert_eq!(rest.at(at(2)).unwrap().0, at(7));
+    }
+
+    #[test]
+    fn a_rest_is_never_shortened_and_an_older_success_does_not_clear_it() {
+        let mut rest = Rest::default();
+        rest.begin(
+            &report(Outcome::RateLimited, RetryHint::After(Duration::from_secs(60)), 0),
+            at(1),
+            &policy(),
+            EVEN,
+        );
+        rest.begin(
+            &report(Outcome::RateLimited, RetryHint::After(Duration::from_secs(1)), 2),
+            at(3),
+            &policy(),
+            EVEN,
+        );
+        assert_eq!(rest.at(at(3)).unwrap().0, at(61));
+        rest.success(at(0));
+        assert!(rest.at(at(3)).is_some());
+        rest.success(at(4));
+        assert!(rest.at(at(4)).is_none());
+    }
+
+    #[test]
+    fn zero_switches_a_rest_off() {
+        let off = CooldownPolicy {
+            default: Duration::ZERO,
+            max: Duration::ZERO,
+            quota: Duration::ZERO,
+            quota_max: Duration::ZERO,
+            auth: Duration::ZERO,
+            auth_max: Duration::ZERO,
+        };
+        for outcome in [Outcome::RateLimited, Outcome::Overloaded, Outcome::Quota, Outcome::Auth] {
+            for hint in [RetryHint::None, RetryHint::After(Duration::from_secs(9))] {
+                let mut rest = Rest::default();
+                rest.begin(&report(outcome, hint, 0), at(1), &off, EVEN);
+                assert!(rest.at(at(1)).is_none(), "{outcome:?} {hint:?}");
+            }
+        }
+    }
+}
