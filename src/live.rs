@@ -1,1 +1,533 @@
-//! Not written yet.
+//! Which plan is in force, and what stands behind its names?
+//!
+//! A [`Live`] is one generation: the plan with everything that a request needs at hand, made once
+//! at reload so that no request pays for it: a [`Slot`] per target with its health, its meter, its
+//! authentication headers and, where the address is literal, its peer. Requests hold an `Arc` of
+//! the generation they began with; [`House::swap`] puts the next one in its place.
+//!
+//! What outlives a generation is kept in the [`House`] by name: health by target id, credential
+//! and endpoint, resolved addresses by endpoint. A changed key ends the rests that blamed the key;
+//! a changed base URL is another endpoint and starts fresh; nothing else is forgotten.
+//!
+//! `provider/model` addresses any model a provider may have. Its targets are made when they are
+//! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
+
+use crate::base::api::Kind;
+use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
+use crate::base::time::Tick;
+use crate::clock::Clock;
+use crate::config::plan::{Endpoint, HttpVersions, Plan, Target};
+use crate::exchange::budget::RetryBudget;
+use crate::health::{Operation, Policy, Unit, Units};
+use crate::observe::log::Log;
+use crate::observe::metrics::{Metrics, TargetMeter};
+use crate::resolve::Addresses;
+use crate::select::Turns;
+use crate::sign;
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
+use pingora::connectors::http::Connector;
+use pingora::protocols::ALPN;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::WrappedX509;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// How long a connection to a provider is kept idle; below the idle limits of the large providers
+/// (60 s and more), so that we close first and seldom meet a dead one (failure table, row 19).
+const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
+/// Longest stall of an upload.
+const UPSTREAM_WRITE: Duration = Duration::from_secs(60);
+/// Health records kept for targets that no route names.
+const DIRECT_LIMIT: usize = 1024;
+/// One permit of the replay memory stands for this many bytes.
+pub const REPLAY_GRAIN: u64 = 1024;
+
+/// One generation of the configuration, ready to serve.
+pub struct Live {
+    /// Counts up with each swap; the first is 1.
+    pub generation: u64,
+    /// The plan.
+    pub plan: Plan,
+    /// One per target of the plan, by its index.
+    pub slots: Vec<Arc<Slot>>,
+    /// One per route of the plan, by its index.
+    pub turns: Vec<Turns>,
+    /// What health decides by.
+    pub policy: Policy,
+}
+
+/// A target with everything that an attempt needs.
+pub struct Slot {
+    /// The target.
+    pub target: Target,
+    /// Its provider's name.
+    pub provider: Arc<str>,
+    /// Its credential's name.
+    pub credential: Arc<str>,
+    /// What sort of server it is.
+    pub kind: Kind,
+    /// Path below which its API lies.
+    pub base_path: Arc<str>,
+    /// For the Host header.
+    pub authority: HeaderValue,
+    /// Whether TLS is spoken.
+    pub is_tls: bool,
+    /// Headers that prove us, marked sensitive.
+    pub auth: Vec<(HeaderName, HeaderValue)>,
+    /// Extra headers of the provider.
+    pub extra: Vec<(HeaderName, HeaderValue)>,
+    /// Its health.
+    pub health: Arc<Units>,
+    /// Its counters.
+    pub meter: Arc<TargetMeter>,
+    /// Its addresses.
+    pub addresses: Arc<Addresses>,
+    peer: Option<HttpPeer>,
+    template: PeerTemplate,
+}
+
+struct PeerTemplate {
+    host: Arc<str>,
+    is_tls: bool,
+    versions: HttpVersions,
+    connect: Duration,
+    verify: bool,
+    ca: Option<Arc<[WrappedX509]>>,
+}
+
+impl PeerTemplate {
+    fn at(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, self.is_tls, self.host.to_string());
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.connect);
+        options.total_connection_timeout = Some(self.connect);
+        options.idle_timeout = Some(UPSTREAM_IDLE);
+        options.write_timeout = Some(UPSTREAM_WRITE);
+        options.verify_cert = self.verify;
+        options.verify_hostname = self.verify;
+        options.ca.clone_from(&self.ca);
+        options.alpn = match (self.versions, self.is_tls) {
+            (HttpVersions::Auto, true) => ALPN::H2H1,
+            (HttpVersions::Auto, false) | (HttpVersions::One, _) => ALPN::H1,
+            (HttpVersions::Two, _) => ALPN::H2,
+        };
+        peer
+    }
+}
+
+impl Slot {
+    /// Returns the peer for an address.
+    #[must_use]
+    pub fn peer_at(&self, address: SocketAddr) -> HttpPeer {
+        self.template.at(address)
+    }
+
+    /// Returns the peer where the address is literal and needs no look-up.
+    #[must_use]
+    pub fn ready_peer(&self) -> Option<&HttpPeer> {
+        self.peer.as_ref()
+    }
+}
+
+/// What names keep from generation to generation.
+#[derive(Default)]
+struct Book {
+    targets: HashMap<Arc<str>, Arc<Unit>>,
+    direct: HashMap<Arc<str>, Arc<Unit>>,
+    credentials: HashMap<String, Arc<Unit>>,
+    endpoints: HashMap<Arc<str>, (Arc<Unit>, Arc<Addresses>)>,
+}
+
+/// Everything that the process shares.
+pub struct House {
+    /// The clocks.
+    pub clock: Clock,
+    /// The counters.
+    pub metrics: Metrics,
+    /// The log.
+    pub log: Log,
+    /// The retry budget.
+    pub budget: RetryBudget,
+    /// Pingora's pools of connections to providers.
+    pub connector: Connector,
+    /// Bytes of request bodies that may still be kept, in grains of [`REPLAY_GRAIN`].
+    pub replay_memory: Arc<Semaphore>,
+    current: ArcSwap<Live>,
+    book: Mutex<Book>,
+    requests_under_way: AtomicU64,
+    is_draining: AtomicBool,
+}
+
+/// Why a plan cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveProblem {
+    /// A certificate file of a provider cannot be used.
+    #[error("providers: the ca file of {endpoint} cannot be used: {reason}")]
+    Ca {
+        /// Which endpoint.
+        endpoint: Arc<str>,
+        /// Why.
+        reason: String,
+    },
+    /// A key cannot be sent in a header.
+    #[error("providers.{provider}.credentials.{credential}: the key holds characters that no header can carry")]
+    Key {
+        /// Whose.
+        provider: Arc<str>,
+        /// Which.
+        credential: Arc<str>,
+    },
+}
+
+impl House {
+    /// Opens the house with its first plan.
+    ///
+    /// # Errors
+    /// Where a key or a certificate of the plan cannot be used.
+    pub fn open(plan: Plan, clock: Clock, metrics: Metrics, log: Log) -> Result<Arc<House>, LiveProblem> {
+        let mut book = Book::default();
+        let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
+        let first = build(plan, 1, None, &mut book, &metrics)?;
+        metrics.generation(1);
+        Ok(Arc::new(House {
+            clock,
+            metrics,
+            log,
+            budget: RetryBudget::default(),
+            connector: Connector::new(None),
+            replay_memory: Arc::new(Semaphore::new(replay.min(Semaphore::MAX_PERMITS))),
+            current: ArcSwap::from_pointee(first),
+            book: Mutex::new(book),
+            requests_under_way: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// Returns the generation in force.
+    #[must_use]
+    pub fn live(&self) -> Arc<Live> {
+        self.current.load_full()
+    }
+
+    /// Puts a new plan in force; requests under way keep theirs. Returns its generation.
+    ///
+    /// # Errors
+    /// Where a key or a certificate of the plan cannot be used; the old one then stays.
+    pub fn swap(&self, plan: Plan) -> Result<u64, LiveProblem> {
+        let mut book = self.book.lock();
+        let old = self.live();
+        let generation = old.generation + 1;
+        let next = build(plan, generation, Some(&old), &mut book, &self.metrics)?;
+        book.forget_what_is_not_in(&next);
+        let ids: Vec<&str> = next.slots.iter().map(|slot| slot.target.id.as_str()).collect();
+        self.metrics.retain(&ids);
+        self.current.store(Arc::new(next));
+        self.metrics.generation(generation);
+        Ok(generation)
+    }
+
+    /// Returns the slots of `provider/model`: one per credential, made on the spot where no route
+    /// names them.
+    #[must_use]
+    pub fn direct(&self, live: &Live, provider: ProviderIdx, model: &str) -> Vec<Arc<Slot>> {
+        let mut slots = Vec::new();
+        for credential in &live.plan.provider(provider).credentials {
+            let known = live.slots.iter().find(|slot| {
+                slot.target.provider == provider
+                    && slot.target.credential == *credential
+                    && &*slot.target.model == model
+            });
+            let slot = known.cloned().or_else(|| {
+                let mut book = self.book.lock();
+                make_direct(&live.plan, provider, *credential, model, &mut book, &self.metrics).ok().map(Arc::new)
+            });
+            slots.extend(slot);
+        }
+        slots
+    }
+
+    /// Renews the addresses of all names of the generation in force.
+    pub async fn refresh_addresses(&self) {
+        let live = self.live();
+        let mut done: Vec<Arc<Addresses>> = Vec::new();
+        for slot in &live.slots {
+            if !done.iter().any(|known| Arc::ptr_eq(known, &slot.addresses)) {
+                slot.addresses.refresh(self.clock.tick()).await;
+                done.push(Arc::clone(&slot.addresses));
+            }
+        }
+    }
+
+    /// Counts a request in until the returned guard is dropped; `None` where `limit` are under way.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, limit: u32) -> Option<UnderWay> {
+        let before = self.requests_under_way.fetch_add(1, Ordering::AcqRel);
+        let guard = UnderWay(Arc::clone(self));
+        (before < u64::from(limit)).then_some(guard)
+    }
+
+    /// Returns how many requests are under way.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        self.requests_under_way.load(Ordering::Acquire)
+    }
+
+    /// Stops being ready: TERM has come.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Tells whether TERM has come.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Brings the gauges of every target up to date, for a scrape.
+    pub fn refresh_gauges(&self) {
+        let live = self.live();
+        let now = self.clock.tick();
+        for slot in &live.slots {
+            let state = slot.state(now, &live.policy);
+            slot.meter.state(state.is_usable, state.breaker.as_gauge(), state.cooling_seconds);
+        }
+    }
+}
+
+/// A request under way; counted out when dropped.
+pub struct UnderWay(Arc<House>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.requests_under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// How a target stands, over its three scopes.
+pub struct Standing {
+    /// Whether it may be used.
+    pub is_usable: bool,
+    /// The worse of its own and its endpoint's breaker.
+    pub breaker: crate::health::breaker::BreakerState,
+    /// Seconds until the last of its rests ends.
+    pub cooling_seconds: f64,
+}
+
+impl Slot {
+    /// Reads how the target stands.
+    #[must_use]
+    pub fn state(&self, now: Tick, policy: &Policy) -> Standing {
+        let units = [&self.health.target, &self.health.credential, &self.health.endpoint];
+        let readings = units.map(|unit| unit.read(now, policy));
+        let cooling = readings.iter().filter_map(|r| r.cooling_until).max();
+        let [own, _, endpoint] = readings;
+        let breaker =
+            if own.breaker.as_gauge() >= endpoint.breaker.as_gauge() { own.breaker } else { endpoint.breaker };
+        Standing {
+            is_usable: self.health.look(now, policy).is_ok(),
+            breaker,
+            cooling_seconds: cooling.map_or(0.0, |until| until.left(now).as_secs_f64()),
+        }
+    }
+
+    /// Sets what the operator wants of the target.
+    pub fn operate(&self, operation: Operation) {
+        self.health.target.operate(operation);
+    }
+
+    /// Forgets breaker and cooldown in all three scopes.
+    pub fn reset(&self) {
+        for unit in [&self.health.target, &self.health.credential, &self.health.endpoint] {
+            unit.reset();
+        }
+    }
+}
+
+impl Live {
+    /// Returns the turns of a route.
+    #[must_use]
+    pub fn turns(&self, route: RouteIdx) -> Option<&Turns> {
+        self.turns.get(route.at())
+    }
+
+    /// Returns the slot of a target.
+    #[must_use]
+    pub fn slot(&self, target: TargetIdx) -> Option<&Arc<Slot>> {
+        self.slots.get(target.at())
+    }
+}
+
+impl Book {
+    fn forget_what_is_not_in(&mut self, live: &Live) {
+        let plan = &live.plan;
+        self.targets.retain(|id, _| live.slots.iter().any(|slot| slot.target.id.as_str() == &**id));
+        self.endpoints.retain(|name, _| plan.endpoints.iter().any(|e| e.name == *name));
+        let names: Vec<String> = plan
+            .credentials
+            .iter()
+            .map(|c| credential_name(&plan.provider(c.provider).name, &c.name))
+            .collect();
+        self.credentials.retain(|name, _| names.contains(name));
+    }
+}
+
+fn credential_name(provider: &str, credential: &str) -> String {
+    format!("{provider}/{credential}")
+}
+
+fn build(
+    plan: Plan,
+    generation: u64,
+    old: Option<&Live>,
+    book: &mut Book,
+    metrics: &Metrics,
+) -> Result<Live, LiveProblem> {
+    let mut slots = Vec::with_capacity(plan.targets.len());
+    for target in &plan.targets {
+        let unit = Arc::clone(book.targets.entry(Arc::clone(&target.id.0)).or_default());
+        slots.push(make(&plan, target.clone(), unit, target.id.as_str(), book, metrics)?);
+    }
+    let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, &slots)).collect();
+    let slots = slots
+        .into_iter()
+        .zip(siblings)
+        .map(|(mut slot, siblings)| {
+            slot.health = Arc::new(Units { siblings, ..(*slot.health).clone() });
+            Arc::new(slot)
+        })
+        .collect();
+    if let Some(old) = old {
+        end_rests_of_changed_keys(&plan, &old.plan, book);
+    }
+    let turns = plan.routes.iter().map(Turns::of).collect();
+    let policy = Policy { breaker: plan.breaker, cooldown: plan.cooldown };
+    Ok(Live { generation, plan, slots, turns, policy })
+}
+
+fn siblings(slot: &Slot, all: &[Slot]) -> Arc<[Arc<Unit>]> {
+    all.iter()
+        .filter(|other| {
+            other.target.provider == slot.target.provider
+                && other.target.model == slot.target.model
+                && other.target.credential != slot.target.credential
+        })
+        .map(|other| Arc::clone(&other.health.target))
+        .collect()
+}
+
+fn end_rests_of_changed_keys(plan: &Plan, old: &Plan, book: &Book) {
+    for credential in &plan.credentials {
+        let provider = &plan.provider(credential.provider).name;
+        let before = old
+            .credentials
+            .iter()
+            .find(|c| c.name == credential.name && old.provider(c.provider).name == *provider);
+        if before.is_some_and(|before| before.key != credential.key)
+            && let Some(unit) = book.credentials.get(&credential_name(provider, &credential.name))
+        {
+            unit.key_changed();
+        }
+    }
+}
+
+fn make_direct(
+    plan: &Plan,
+    provider: ProviderIdx,
+    credential: CredentialIdx,
+    model: &str,
+    book: &mut Book,
+    metrics: &Metrics,
+) -> Result<Slot, LiveProblem> {
+    let key = &plan.credentials[credential.at()];
+    let id = TargetId::new(&plan.provider(provider).name, &key.name, model);
+    if book.direct.len() >= DIRECT_LIMIT && !book.direct.contains_key(&id.0) {
+        // Only those that no request holds can go; their rests are lost, which costs one attempt.
+        book.direct.retain(|_, unit| Arc::strong_count(unit) > 1);
+    }
+    let unit = Arc::clone(book.direct.entry(Arc::clone(&id.0)).or_default());
+    let target =
+        Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
+    make(plan, target, unit, "other", book, metrics)
+}
+
+fn make(
+    plan: &Plan,
+    target: Target,
+    unit: Arc<Unit>,
+    label: &str,
+    book: &mut Book,
+    metrics: &Metrics,
+) -> Result<Slot, LiveProblem> {
+    let provider = plan.provider(target.provider);
+    let credential = &plan.credentials[target.credential.at()];
+    let endpoint = &plan.endpoints[target.endpoint.at()];
+    let unusable_key = || LiveProblem::Key {
+        provider: Arc::clone(&provider.name),
+        credential: Arc::clone(&credential.name),
+    };
+    let auth = match &credential.key {
+        Some(key) => sign::headers(provider.kind, key).map_err(|_| unusable_key())?.into_iter().collect(),
+        None => Vec::new(),
+    };
+    let (endpoint_unit, addresses) = book
+        .endpoints
+        .entry(Arc::clone(&endpoint.name))
+        .or_insert_with(|| (Arc::default(), Arc::new(Addresses::of(endpoint))))
+        .clone();
+    let credential_unit =
+        Arc::clone(book.credentials.entry(credential_name(&provider.name, &credential.name)).or_default());
+    let template = PeerTemplate {
+        host: Arc::clone(&endpoint.host),
+        is_tls: endpoint.tls,
+        versions: provider.http,
+        connect: provider.timeouts.connect,
+        verify: !endpoint.insecure_skip_verify,
+        ca: read_ca(endpoint)?,
+    };
+    Ok(Slot {
+        provider: Arc::clone(&provider.name),
+        credential: Arc::clone(&credential.name),
+        kind: provider.kind,
+        base_path: Arc::clone(&provider.base_path),
+        authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
+        is_tls: endpoint.tls,
+        auth,
+        extra: provider.headers.clone(),
+        health: Arc::new(Units {
+            target: unit,
+            credential: credential_unit,
+            endpoint: endpoint_unit,
+            siblings: Arc::from([]),
+        }),
+        meter: metrics.target(label),
+        peer: addresses.literal().map(|address| template.at(address)),
+        addresses,
+        template,
+        target,
+    })
+}
+
+/// Reads the certificate authorities of an endpoint, each checked to be one, because Pingora
+/// panics on a certificate that does not parse.
+fn read_ca(endpoint: &Endpoint) -> Result<Option<Arc<[WrappedX509]>>, LiveProblem> {
+    let Some(path) = &endpoint.ca else { return Ok(None) };
+    let problem = |reason: String| LiveProblem::Ca { endpoint: Arc::clone(&endpoint.name), reason };
+    let pem = std::fs::read(path).map_err(|fault| problem(fault.kind().to_string()))?;
+    let mut store = rustls::RootCertStore::empty();
+    let mut found = Vec::new();
+    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
+        let certificate = certificate.map_err(|_| problem("it is not PEM".to_owned()))?;
+        store.add(certificate.clone()).map_err(|_| problem("it holds no usable certificate".to_owned()))?;
+        found.push(WrappedX509::new(certificate.to_vec(), pingora::utils::tls::parse_x509));
+    }
+    if found.is_empty() {
+        return Err(problem("it holds no certificate".to_owned()));
+    }
+    Ok(Some(Arc::from(found)))
+}

@@ -1,1 +1,222 @@
-//! Not written yet.
+//! Which address stands behind an endpoint's name?
+//!
+//! Names are looked up by the system (`/etc/hosts`, `nsswitch`), in a background task every 30 s
+//! and by the first request that needs one; never in the thread that serves a request
+//! (`HttpPeer::new` would, and would panic where the resolver fails). The addresses of a name form
+//! a Pingora `LoadBalancer`, so that they are used in turn; one that refused a connection is left
+//! for ten seconds while another is known. When the resolver fails, the last good addresses serve
+//! for an hour: an edge host must not lose its providers with its resolver (failure table, row 3).
+
+use crate::base::time::Tick;
+use crate::config::plan::Endpoint;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_load_balancing::discovery::ServiceDiscovery;
+use pingora_load_balancing::selection::RoundRobin;
+use pingora_load_balancing::{Backend, Backends, LoadBalancer};
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long one look-up may take.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
+/// How old an answer may grow before it is renewed.
+pub const REFRESH: Duration = Duration::from_secs(30);
+/// How long a last good answer serves while the resolver fails.
+const LAST_GOOD: Duration = Duration::from_secs(3600);
+/// How long an address that refused us is left alone.
+const AVOID: Duration = Duration::from_secs(10);
+
+/// The name could not be resolved.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the name cannot be resolved")]
+pub struct DnsFault;
+
+/// The addresses of one endpoint.
+pub struct Addresses {
+    port: u16,
+    source: Source,
+}
+
+enum Source {
+    Literal(IpAddr),
+    Named(Box<Named>),
+}
+
+struct Named {
+    balancer: LoadBalancer<RoundRobin>,
+    lookup: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    resolved_at: Option<Tick>,
+    avoided: Vec<(SocketAddr, Tick)>,
+}
+
+struct Lookup {
+    host: Arc<str>,
+    port: u16,
+}
+
+#[async_trait]
+impl ServiceDiscovery for Lookup {
+    async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let fault = || pingora::Error::explain(pingora::ErrorType::ConnectNoRoute, "name look-up failed");
+        let found = timeout(LOOKUP_LIMIT, tokio::net::lookup_host((&*self.host, self.port)))
+            .await
+            .map_err(|_| fault())?
+            .map_err(|_| fault())?;
+        let backends: BTreeSet<Backend> =
+            found.filter_map(|address| Backend::new(&address.to_string()).ok()).collect();
+        if backends.is_empty() { Err(fault()) } else { Ok((backends, HashMap::new())) }
+    }
+}
+
+impl Addresses {
+    /// Prepares the addresses of an endpoint; looks nothing up yet.
+    #[must_use]
+    pub fn of(endpoint: &Endpoint) -> Self {
+        let source = match endpoint.host.parse::<IpAddr>() {
+            Ok(literal) => Source::Literal(literal),
+            Err(_) => {
+                let lookup = Lookup { host: Arc::clone(&endpoint.host), port: endpoint.port };
+                Source::Named(Box::new(Named {
+                    balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
+                    lookup: tokio::sync::Mutex::new(()),
+                    state: Mutex::default(),
+                }))
+            }
+        };
+        Addresses { port: endpoint.port, source }
+    }
+
+    /// Returns the address where it is written out, so that nothing needs looking up.
+    #[must_use]
+    pub fn literal(&self) -> Option<SocketAddr> {
+        match &self.source {
+            Source::Literal(ip) => Some(SocketAddr::new(*ip, self.port)),
+            Source::Named(_) => None,
+        }
+    }
+
+    /// Returns an address to connect to, looking the name up where nothing is known yet.
+    ///
+    /// # Errors
+    /// Where the resolver fails and there is no answer younger than an hour.
+    pub async fn pick(&self, now: Tick) -> Result<SocketAddr, DnsFault> {
+        match &self.source {
+            Source::Literal(ip) => Ok(SocketAddr::new(*ip, self.port)),
+            Source::Named(named) => {
+                if !named.is_known(now) {
+                    named.refresh(now).await;
+                }
+                named.select(now).ok_or(DnsFault)
+            }
+        }
+    }
+
+    /// Notes that an address refused us; returns another one to try at once, where one is known.
+    pub fn refused(&self, address: SocketAddr, now: Tick) -> Option<SocketAddr> {
+        let Source::Named(named) = &self.source else { return None };
+        {
+            let mut state = named.state.lock();
+            state.avoided.retain(|(known, until)| *until > now && *known != address);
+            state.avoided.push((address, now.after(AVOID)));
+        }
+        named.select(now).filter(|other| *other != address)
+    }
+
+    /// Renews the addresses of a name. A failure keeps the last good ones.
+    pub async fn refresh(&self, now: Tick) {
+        if let Source::Named(named) = &self.source {
+            named.refresh(now).await;
+        }
+    }
+}
+
+impl Named {
+    fn is_known(&self, now: Tick) -> bool {
+        self.state.lock().resolved_at.is_some_and(|at| now.since(at) < LAST_GOOD)
+    }
+
+    async fn refresh(&self, now: Tick) {
+        let asked_at = self.state.lock().resolved_at;
+        let _one_at_a_time = self.lookup.lock().await;
+        if self.state.lock().resolved_at != asked_at {
+            return; // Someone else has just looked it up while we waited.
+        }
+        if self.balancer.update().await.is_ok() {
+            self.state.lock().resolved_at = Some(now);
+        }
+    }
+
+    fn select(&self, now: Tick) -> Option<SocketAddr> {
+        if !self.is_known(now) {
+            return None;
+        }
+        let state = self.state.lock();
+        let is_avoided = |address: &SocketAddr| {
+            state.avoided.iter().any(|(known, until)| known == address && *until > now)
+        };
+        let inet = |backend: &Backend| backend.addr.as_inet().copied();
+        let count = self.balancer.backends().get_backend().len().max(1);
+        self.balancer
+            .select_with(b"", count, |backend, _| inet(backend).is_some_and(|a| !is_avoided(&a)))
+            .or_else(|| self.balancer.select(b"", count))
+            .and_then(|backend| inet(&backend))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(host: &str) -> Endpoint {
+        Endpoint {
+            name: host.into(),
+            host: host.into(),
+            port: 4242,
+            tls: false,
+            ca: None,
+            insecure_skip_verify: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_literal_is_not_looked_up() {
+        let addresses = Addresses::of(&endpoint("127.0.0.1"));
+        assert_eq!(addresses.pick(Tick(1)).await.unwrap(), "127.0.0.1:4242".parse().unwrap());
+        assert!(Addresses::of(&endpoint("::1")).literal().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_by_the_first_who_asks() {
+        let addresses = Addresses::of(&endpoint("localhost"));
+        let found = addresses.pick(Tick(1)).await.unwrap();
+        assert!(found.ip().is_loopback());
+        assert_eq!(found.port(), 4242);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_exist_is_a_fault_and_no_panic() {
+        let addresses = Addresses::of(&endpoint("no-such-host.invalid"));
+        assert!(addresses.pick(Tick(1)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_refusing_address_is_left_while_another_is_known() {
+        let addresses = Addresses::of(&endpoint("localhost"));
+        let first = addresses.pick(Tick(1)).await.unwrap();
+        if let Some(other) = addresses.refused(first, Tick(1)) {
+            assert_ne!(other, first);
+            assert_eq!(addresses.pick(Tick(2)).await.unwrap(), other);
+        } else {
+            // Only one address behind the name on this host: it is used all the same.
+            assert_eq!(addresses.pick(Tick(2)).await.unwrap(), first);
+        }
+    }
+}
