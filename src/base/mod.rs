@@ -6,6 +6,7 @@
 pub mod api;
 pub mod ids;
 pub mod outcome;
+pub mod percent;
 pub mod secret;
 pub mod time;
 pub mod units;
