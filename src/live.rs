@@ -20,7 +20,8 @@ use crate::config::plan::{Endpoint, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
 use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
-use crate::observe::metrics::{Metrics, TargetMeter};
+use crate::observe::meter::{Meters, TargetMeter};
+use crate::observe::metrics::Metrics;
 use crate::resolve::Addresses;
 use crate::select::Turns;
 use crate::sign;
@@ -60,6 +61,8 @@ pub struct Live {
     pub turns: Vec<Turns>,
     /// What health decides by.
     pub policy: Policy,
+    /// Counters at hand, by route and target.
+    pub meters: Meters,
 }
 
 /// A target with everything that an attempt needs.
@@ -149,7 +152,7 @@ pub struct House {
     /// The clocks.
     pub clock: Clock,
     /// The counters.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
     /// The log.
     pub log: Log,
     /// The retry budget.
@@ -190,11 +193,11 @@ impl House {
     ///
     /// # Errors
     /// Where a key or a certificate of the plan cannot be used.
-    pub fn open(plan: Plan, clock: Clock, metrics: Metrics, log: Log) -> Result<Arc<House>, LiveProblem> {
+    pub fn open(plan: Plan, clock: Clock, metrics: Arc<Metrics>, log: Log) -> Result<Arc<House>, LiveProblem> {
         let mut book = Book::default();
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics)?;
-        metrics.generation(1);
+        metrics.plan_in_force(1, clock.wall());
         Ok(Arc::new(House {
             clock,
             metrics,
@@ -225,10 +228,9 @@ impl House {
         let generation = old.generation + 1;
         let next = build(plan, generation, Some(&old), &mut book, &self.metrics)?;
         book.forget_what_is_not_in(&next);
-        let ids: Vec<&str> = next.slots.iter().map(|slot| slot.target.id.as_str()).collect();
-        self.metrics.retain(&ids);
+        self.metrics.retain(&next.plan);
         self.current.store(Arc::new(next));
-        self.metrics.generation(generation);
+        self.metrics.plan_in_force(generation, self.clock.wall());
         Ok(generation)
     }
 
@@ -245,7 +247,7 @@ impl House {
             });
             let slot = known.cloned().or_else(|| {
                 let mut book = self.book.lock();
-                make_direct(&live.plan, provider, *credential, model, &mut book, &self.metrics).ok().map(Arc::new)
+                make_direct(live, provider, *credential, model, &mut book).ok().map(Arc::new)
             });
             slots.extend(slot);
         }
@@ -295,7 +297,7 @@ impl House {
         let now = self.clock.tick();
         for slot in &live.slots {
             let state = slot.state(now, &live.policy);
-            slot.meter.state(state.is_usable, state.breaker.as_gauge(), state.cooling_seconds);
+            slot.meter.state(state.is_usable, state.breaker, state.cooling);
         }
     }
 }
@@ -315,8 +317,8 @@ pub struct Standing {
     pub is_usable: bool,
     /// The worse of its own and its endpoint's breaker.
     pub breaker: crate::health::breaker::BreakerState,
-    /// Seconds until the last of its rests ends.
-    pub cooling_seconds: f64,
+    /// Time until the last of its rests ends.
+    pub cooling: Duration,
 }
 
 impl Slot {
@@ -332,7 +334,7 @@ impl Slot {
         Standing {
             is_usable: self.health.look(now, policy).is_ok(),
             breaker,
-            cooling_seconds: cooling.map_or(0.0, |until| until.left(now).as_secs_f64()),
+            cooling: cooling.map_or(Duration::ZERO, |until| until.left(now)),
         }
     }
 
@@ -386,12 +388,13 @@ fn build(
     generation: u64,
     old: Option<&Live>,
     book: &mut Book,
-    metrics: &Metrics,
+    metrics: &Arc<Metrics>,
 ) -> Result<Live, LiveProblem> {
+    let meters = Meters::new(metrics, &plan);
     let mut slots = Vec::with_capacity(plan.targets.len());
-    for target in &plan.targets {
+    for (at, target) in (0u32..).map(TargetIdx).zip(&plan.targets) {
         let unit = Arc::clone(book.targets.entry(Arc::clone(&target.id.0)).or_default());
-        slots.push(make(&plan, target.clone(), unit, target.id.as_str(), book, metrics)?);
+        slots.push(make(&plan, target.clone(), unit, meters.target(at), book)?);
     }
     let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, &slots)).collect();
     let slots = slots
@@ -407,7 +410,7 @@ fn build(
     }
     let turns = plan.routes.iter().map(Turns::of).collect();
     let policy = Policy { breaker: plan.breaker, cooldown: plan.cooldown };
-    Ok(Live { generation, plan, slots, turns, policy })
+    Ok(Live { generation, plan, slots, turns, policy, meters })
 }
 
 fn siblings(slot: &Slot, all: &[Slot]) -> Arc<[Arc<Unit>]> {
@@ -437,13 +440,13 @@ fn end_rests_of_changed_keys(plan: &Plan, old: &Plan, book: &Book) {
 }
 
 fn make_direct(
-    plan: &Plan,
+    live: &Live,
     provider: ProviderIdx,
     credential: CredentialIdx,
     model: &str,
     book: &mut Book,
-    metrics: &Metrics,
 ) -> Result<Slot, LiveProblem> {
+    let plan = &live.plan;
     let key = &plan.credentials[credential.at()];
     let id = TargetId::new(&plan.provider(provider).name, &key.name, model);
     if book.direct.len() >= DIRECT_LIMIT && !book.direct.contains_key(&id.0) {
@@ -453,16 +456,15 @@ fn make_direct(
     let unit = Arc::clone(book.direct.entry(Arc::clone(&id.0)).or_default());
     let target =
         Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
-    make(plan, target, unit, "other", book, metrics)
+    make(plan, target, unit, live.meters.unlisted(credential), book)
 }
 
 fn make(
     plan: &Plan,
     target: Target,
     unit: Arc<Unit>,
-    label: &str,
+    meter: &Arc<TargetMeter>,
     book: &mut Book,
-    metrics: &Metrics,
 ) -> Result<Slot, LiveProblem> {
     let provider = plan.provider(target.provider);
     let credential = &plan.credentials[target.credential.at()];
@@ -505,7 +507,7 @@ fn make(
             endpoint: endpoint_unit,
             siblings: Arc::from([]),
         }),
-        meter: metrics.target(label),
+        meter: Arc::clone(meter),
         peer: addresses.literal().map(|address| template.at(address)),
         addresses,
         template,

@@ -1,1 +1,31 @@
-//! Not written yet.
+//! How do bytes move between client and provider?
+//!
+//! The only room that speaks Pingora's request API. [`service`] is the one `impl ProxyHttp`, each
+//! hook a few lines. A call whose body we read is answered inside `request_filter`:
+//!
+//! ```text
+//! service   what is asked, by whom, for which route
+//!   body        the request body, once, bounded
+//!   conduct     the loop: ask `exchange`, perform, report
+//!     outgoing    the request as the provider sees it
+//!     attempt     one try: connect, send, judge, hold, stream
+//!       patience    how long to wait, and for whom
+//!     reply       answers of our own, and the head of every answer
+//!   story       what is told about it afterwards: log line, metrics, headers
+//! forward   everything else goes Pingora's own way, hook by hook
+//! ```
+//!
+//! Nothing here decides what a failure means or what follows from it; `classify`, `health` and
+//! `exchange` do. Pingora's `Error` stops at this room's edge.
+
+mod attempt;
+mod body;
+mod conduct;
+mod forward;
+mod outgoing;
+mod patience;
+mod reply;
+pub mod service;
+mod story;
+
+pub use service::Proxy;

@@ -1,0 +1,612 @@
+//! One try at one target: connect, send, judge, hold, stream.
+//!
+//! Nothing goes downstream before it is judged: a refusal or an error inside a 200 must still be
+//! able to become somebody else's answer. An answer that is not streamed is held until it is whole
+//! (up to [`HELD_ANSWER`]; completions arrive in one piece, so this costs no time); a stream is
+//! held until its first content event. From then on bytes are forwarded as they come, whole events
+//! at a time, so that whatever ends the stream early never ends it inside an event.
+//!
+//! A refusing answer is read to its end within bounds and its connection kept: the next failover
+//! then costs no handshake.
+
+use super::outgoing;
+use super::patience::{Cut, Limit, Patience};
+use super::reply::{self, Framing};
+use super::story::Story;
+use crate::base::api::Dialect;
+use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
+use crate::classify::{self, Verdict};
+use crate::config::plan::Timeouts;
+use crate::exchange::{Cause, Exchange, Failure};
+use crate::health::Permit;
+use crate::live::{House, Live, Slot};
+use crate::rewrite::Rewritten;
+use crate::wire::retry_hint::RetryHint;
+use crate::wire::{StreamReader, answer};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession as Upstream;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::{ErrorType, RetryType};
+use pingora_proxy::Session;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest answer that is held until it is whole (failure table, *Commit point*).
+const HELD_ANSWER: usize = 1024 * 1024;
+/// Longest opening of a stream that is held for its first content.
+const HELD_STREAM: usize = 64 * 1024;
+/// Most of a refusing answer's body that is read and judged.
+const REFUSAL_BODY: usize = 64 * 1024;
+/// How long a refusing answer's body may take; its status is known and a client waits.
+const REFUSAL_TIME: Duration = Duration::from_millis(1500);
+/// How long a provider may keep the connection open behind the end of its stream.
+const AFTER_COMPLETE: Duration = Duration::from_secs(2);
+/// How long an early answer is waited for after an upload broke.
+const EARLY_ANSWER: Duration = Duration::from_millis(500);
+/// Most interim (1xx) responses before one is called a fault (threat P5).
+const MAX_INTERIM: usize = 8;
+
+/// How an attempt ended.
+pub(super) enum End {
+    /// The whole answer went downstream.
+    Delivered,
+    /// The client left.
+    Gone,
+    /// It failed.
+    Failed(Fault),
+}
+
+/// A failed attempt: what `exchange` and `health` need, and what could be relayed.
+pub(super) struct Fault {
+    pub(super) failure: Failure,
+    pub(super) account_wide: bool,
+    pub(super) held: Option<Held>,
+}
+
+/// A provider's own answer, kept in case it is to be relayed.
+pub(super) struct Held {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What one attempt works with.
+pub(super) struct Attempt<'a> {
+    pub(super) house: &'a House,
+    pub(super) live: &'a Live,
+    pub(super) slots: &'a [Arc<Slot>],
+    pub(super) at: usize,
+    pub(super) dialect: Dialect,
+    pub(super) timeouts: Timeouts,
+    pub(super) wants_stream: bool,
+    pub(super) wants_reasoning: bool,
+    pub(super) drops_rate_limits: bool,
+    pub(super) began: Tick,
+    pub(super) session: &'a mut Session,
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) patience: &'a mut Patience,
+    pub(super) story: &'a mut Story,
+    pub(super) permit: &'a mut Permit,
+}
+
+impl Fault {
+    fn plain(outcome: Outcome) -> Self {
+        Fault { failure: Failure::plain(outcome), account_wide: false, held: None }
+    }
+
+    fn after_head(outcome: Outcome, status: u16) -> Self {
+        let failure = Failure { status: Some(status), ..Failure::plain(outcome) };
+        Fault { failure, account_wide: false, held: None }
+    }
+
+    fn judged(verdict: &Verdict, status: u16, is_inband: bool, held: Option<Held>) -> Self {
+        let failure = Failure {
+            status: Some(status),
+            hint: verdict.retry,
+            is_inband,
+            ..Failure::plain(verdict.outcome)
+        };
+        Fault { failure, account_wide: verdict.account_wide, held }
+    }
+}
+
+impl From<Cut> for End {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Gone => End::Gone,
+            Cut::Late(outcome) => End::Failed(Fault::plain(outcome)),
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Makes the attempt.
+    pub(super) async fn run(mut self, mut head: Box<RequestHeader>, body: Rewritten, cause: Cause) -> End {
+        let (peer, mut upstream, is_reused) = match self.connect(cause).await {
+            Ok(connected) => connected,
+            Err(end) => return end,
+        };
+        if matches!(upstream, Upstream::H2(_)) && outgoing::for_http2(&mut head, &self.slots[self.at]).is_none() {
+            return End::Failed(Fault::plain(Outcome::Connect));
+        }
+        let end = self.converse(&mut upstream, head, body, is_reused).await;
+        let may_keep = match &end {
+            End::Delivered => true,
+            End::Gone => false,
+            End::Failed(fault) => fault.failure.status.is_some() && upstream.response_done(),
+        };
+        if may_keep && upstream.response_done() {
+            self.house.connector.release_http_session(upstream, &*peer, peer.idle_timeout()).await;
+        } else {
+            upstream.shutdown().await;
+        }
+        end
+    }
+
+    fn slot(&self) -> Arc<Slot> {
+        Arc::clone(&self.slots[self.at])
+    }
+
+    async fn connect(&mut self, cause: Cause) -> Result<(Box<HttpPeer>, Upstream, bool), End> {
+        let slot = self.slot();
+        let hard = Limit {
+            soft: self.began.after(self.timeouts.connect.saturating_mul(2) + Duration::from_secs(3)),
+            outcome: Outcome::Connect,
+            is_hard: true,
+        };
+        let mut peer = match slot.ready_peer() {
+            Some(peer) => Box::new(peer.clone()),
+            None => {
+                let picking = slot.addresses.pick(self.began);
+                let picked =
+                    self.patience.with(self.session, &self.house.clock, self.exchange, hard, picking).await?;
+                match picked {
+                    Ok(address) => Box::new(slot.peer_at(address)),
+                    Err(_) => return Err(End::Failed(Fault::plain(Outcome::Dns))),
+                }
+            }
+        };
+        self.set_connect_limit(&mut peer);
+        if cause == Cause::Resend {
+            // A connection of its own: the pool may hold more that died with the first.
+            peer.group_key = fresh_key(self.began);
+        }
+        let first = self.get_session(&peer, hard).await?;
+        let error = match first {
+            Ok((upstream, is_reused)) => return Ok((peer, upstream, is_reused)),
+            Err(error) => error,
+        };
+        let (outcome, timed_out) = connect_fault(&error);
+        let other = peer_address(&peer).and_then(|a| slot.addresses.refused(a, self.house.clock.tick()));
+        if outcome == Outcome::Connect
+            && let Some(address) = other
+        {
+            peer = Box::new(slot.peer_at(address));
+            self.set_connect_limit(&mut peer);
+            if let Ok((upstream, is_reused)) = self.get_session(&peer, hard).await? {
+                return Ok((peer, upstream, is_reused));
+            }
+        }
+        tracing::debug!(target = %slot.target.id, fault = error.etype().as_str(), "no connection");
+        let mut fault = Fault::plain(outcome);
+        fault.failure.timed_out = timed_out;
+        Err(End::Failed(fault))
+    }
+
+    fn set_connect_limit(&self, peer: &mut HttpPeer) {
+        peer.options.connection_timeout = Some(self.timeouts.connect);
+        peer.options.total_connection_timeout = Some(self.timeouts.connect);
+    }
+
+    async fn get_session(
+        &mut self,
+        peer: &HttpPeer,
+        limit: Limit,
+    ) -> Result<pingora::Result<(Upstream, bool)>, End> {
+        let getting = self.house.connector.get_http_session(peer);
+        Ok(self.patience.with(self.session, &self.house.clock, self.exchange, limit, getting).await?)
+    }
+
+    /// The limit until the first content of a stream, or the whole of another answer.
+    fn first_limit(&self) -> Limit {
+        let span = match (self.wants_stream, self.wants_reasoning) {
+            (false, _) => self.timeouts.response,
+            (true, false) => self.timeouts.first_content,
+            (true, true) => self.timeouts.first_content_reasoning,
+        };
+        Limit { soft: self.began.after(span), outcome: Outcome::TimeoutFirstContent, is_hard: false }
+    }
+
+    async fn converse(
+        &mut self,
+        upstream: &mut Upstream,
+        head: Box<RequestHeader>,
+        body: Rewritten,
+        is_reused: bool,
+    ) -> End {
+        let limit = self.first_limit();
+        let sending = send(upstream, head, body);
+        let sent = match self.patience.with(self.session, &self.house.clock, self.exchange, limit, sending).await {
+            Ok(sent) => sent,
+            Err(cut) => return cut.into(),
+        };
+        let limit = match &sent {
+            Ok(()) => limit,
+            // The provider may have answered early and stopped reading: its answer may be there.
+            Err(_) => Limit {
+                soft: self.house.clock.tick().after(EARLY_ANSWER),
+                outcome: Outcome::Reset,
+                is_hard: true,
+            },
+        };
+        let reading = read_head(upstream);
+        let read = match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
+            Ok(read) => read,
+            Err(cut) => return cut.into(),
+        };
+        match read {
+            Ok(()) => {}
+            Err(HeadFault::Broken(error)) => return End::Failed(broken_before_head(&error, is_reused)),
+            Err(HeadFault::TooManyInterim) => return End::Failed(Fault::plain(Outcome::BadBody)),
+        }
+        let Some((status, headers)) = upstream.response_header().map(|h| (h.status.as_u16(), h.headers.clone()))
+        else {
+            return End::Failed(Fault::plain(Outcome::Reset));
+        };
+        self.exchange.answered(status);
+        if !(200..300).contains(&status) {
+            return self.refused(upstream, status, headers).await;
+        }
+        if is_event_stream(&headers) {
+            self.stream(upstream, status, &headers).await
+        } else {
+            self.whole(upstream, status, headers).await
+        }
+    }
+
+    /// Reads a refusing answer's body within bounds and judges it.
+    async fn refused(&mut self, upstream: &mut Upstream, status: u16, headers: HeaderMap) -> End {
+        let limit = Limit {
+            soft: self.house.clock.tick().after(REFUSAL_TIME),
+            outcome: Outcome::Truncated,
+            is_hard: true,
+        };
+        let mut body = BytesMut::new();
+        let reading = async {
+            while let Ok(Some(piece)) = upstream.read_response_body().await {
+                let room = REFUSAL_BODY - body.len();
+                body.extend_from_slice(&piece[..piece.len().min(room)]);
+                if body.len() >= REFUSAL_BODY {
+                    break;
+                }
+            }
+        };
+        let waited = self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await;
+        match waited {
+            Err(Cut::Gone) => return End::Gone,
+            // The status says enough; what there is of the body is judged.
+            Ok(()) | Err(Cut::Late(_)) => {}
+        }
+        let body = body.freeze();
+        let slot = &self.slots[self.at];
+        let verdict = classify::response(slot.kind, status, &headers, &body, self.house.clock.wall());
+        End::Failed(Fault::judged(&verdict, status, false, Some(Held { status, headers, body })))
+    }
+
+    /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
+    async fn whole(&mut self, upstream: &mut Upstream, status: u16, headers: HeaderMap) -> End {
+        let limit = self.first_limit();
+        let announced = content_length(&headers);
+        let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
+        let mut length = 0;
+        loop {
+            let reading = upstream.read_response_body();
+            let read =
+                match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
+                    Ok(read) => read,
+                    Err(Cut::Gone) => return End::Gone,
+                    Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+                };
+            match read {
+                Ok(Some(piece)) => {
+                    length += piece.len();
+                    pieces.push(piece);
+                    if length > HELD_ANSWER {
+                        return self.pour(upstream, status, &headers, pieces, announced).await;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
+            }
+        }
+        if announced.is_some_and(|announced| announced != length as u64) {
+            return End::Failed(Fault::after_head(Outcome::Truncated, status));
+        }
+        let body = join(pieces);
+        match self.judge(&headers, &body) {
+            Ok(()) => {}
+            Err(fault) => return End::Failed(*fault.with_held(status, headers, body)),
+        }
+        let now = self.house.clock.tick();
+        self.exchange.commit(now);
+        self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
+        self.tell();
+        let framing = Framing::Length(body.len() as u64);
+        let Ok(head) = reply::head(status, &headers, framing, self.drops_rate_limits, self.story) else {
+            return End::Failed(Fault::after_head(Outcome::BadBody, status));
+        };
+        self.story.answered(status);
+        match reply::open(self.session, head, Some(body), true).await {
+            Ok(()) => End::Delivered,
+            Err(reply::Unwritable) => End::Gone,
+        }
+    }
+
+    fn judge(&mut self, headers: &HeaderMap, body: &Bytes) -> Result<(), Box<Fault>> {
+        if is_encoded(headers) {
+            return Ok(());
+        }
+        let slot = &self.slots[self.at];
+        match answer::read(self.dialect, body) {
+            Ok(answer) => {
+                self.story.usage = answer.usage;
+                Ok(())
+            }
+            Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
+                Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
+            }
+            Err(answer::AnswerFault::Error(error)) => {
+                let verdict = classify::inband(slot.kind, self.dialect, &error, self.house.clock.wall());
+                Err(Box::new(Fault::judged(&verdict, 200, true, None)))
+            }
+        }
+    }
+
+    /// Delivers an answer that is too long to be held: from here on it is committed.
+    async fn pour(
+        &mut self,
+        upstream: &mut Upstream,
+        status: u16,
+        headers: &HeaderMap,
+        held: SmallVec<[Bytes; 4]>,
+        announced: Option<u64>,
+    ) -> End {
+        let framing = announced.map_or(Framing::Chunked, Framing::Length);
+        if let Err(end) = self.commit(status, headers, framing, held).await {
+            return end;
+        }
+        loop {
+            let limit = self.stall_limit();
+            let reading = upstream.read_response_body();
+            match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
+                Ok(Ok(Some(piece))) => {
+                    if self.session.write_response_body(Some(piece), false).await.is_err() {
+                        return End::Gone;
+                    }
+                }
+                Ok(Ok(None)) => return self.finish().await,
+                Ok(Err(_)) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
+                Err(Cut::Gone) => return End::Gone,
+                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+            }
+        }
+    }
+
+    /// Holds a stream until its first content, then forwards it as it comes.
+    async fn stream(&mut self, upstream: &mut Upstream, status: u16, headers: &HeaderMap) -> End {
+        self.story.is_stream = true;
+        let mut reader = StreamReader::new(self.dialect);
+        let is_opaque = is_encoded(headers);
+        let mut held: SmallVec<[Bytes; 4]> = SmallVec::new();
+        let mut held_length = 0;
+        let mut is_committed = false;
+        loop {
+            let limit = if is_committed { self.stream_limit(&reader) } else { self.first_limit() };
+            let reading = upstream.read_response_body();
+            let read =
+                match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
+                    Ok(read) => read,
+                    Err(Cut::Gone) => return End::Gone,
+                    Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
+                    Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+                };
+            let is_clean_end = matches!(read, Ok(None));
+            let (pieces, content_began, fault) = match read {
+                Ok(Some(chunk)) if is_opaque => (SmallVec::from_iter([chunk]), true, None),
+                Ok(Some(chunk)) => {
+                    let pushed = reader.push(chunk);
+                    (pushed.release, pushed.content_began, pushed.fault)
+                }
+                Ok(None) | Err(_) => {
+                    let pushed = reader.finish();
+                    (pushed.release, pushed.content_began, pushed.fault)
+                }
+            };
+            let has_ended = !matches!(read, Ok(Some(_)));
+            self.story.usage = reader.usage();
+            if is_committed {
+                if let Err(end) = self.forward(pieces).await {
+                    return end;
+                }
+            } else {
+                held_length += pieces.iter().map(Bytes::len).sum::<usize>();
+                held.extend(pieces);
+                let is_whole = has_ended && fault.is_none() && reader.is_complete();
+                if content_began || held_length > HELD_STREAM || is_whole {
+                    let first = std::mem::take(&mut held);
+                    if let Err(end) = self.commit(status, headers, Framing::Chunked, first).await {
+                        return end;
+                    }
+                    is_committed = true;
+                }
+            }
+            if let Some(fault) = fault {
+                let slot = &self.slots[self.at];
+                let verdict = classify::inband(slot.kind, self.dialect, &fault.body, self.house.clock.wall());
+                return End::Failed(Fault::judged(&verdict, status, true, None));
+            }
+            if has_ended {
+                if reader.is_complete() || (is_opaque && is_clean_end) {
+                    return self.finish().await;
+                }
+                let is_empty = is_clean_end && !reader.has_event();
+                let outcome = if is_empty { Outcome::BadBody } else { Outcome::Truncated };
+                return End::Failed(Fault::after_head(outcome, status));
+            }
+        }
+    }
+
+    async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
+        for piece in pieces {
+            if self.session.write_response_body(Some(piece), false).await.is_err() {
+                return Err(End::Gone);
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> End {
+        match self.session.write_response_body(None, true).await {
+            Ok(()) => End::Delivered,
+            Err(_) => End::Gone,
+        }
+    }
+
+    /// The point of no return: the head and everything held go downstream in one write.
+    async fn commit(
+        &mut self,
+        status: u16,
+        headers: &HeaderMap,
+        framing: Framing,
+        held: SmallVec<[Bytes; 4]>,
+    ) -> Result<(), End> {
+        let now = self.house.clock.tick();
+        self.exchange.commit(now);
+        self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
+        self.tell();
+        let head = reply::head(status, headers, framing, self.drops_rate_limits, self.story)
+            .map_err(|_| End::Failed(Fault::after_head(Outcome::BadBody, status)))?;
+        self.story.answered(status);
+        reply::open(self.session, head, held, false).await.map_err(|reply::Unwritable| End::Gone)
+    }
+
+    fn tell(&mut self) {
+        let records = self.exchange.records();
+        self.story.tell(self.house, self.live, self.slots, records, Some(self.at));
+    }
+
+    fn stall_limit(&self) -> Limit {
+        let span = if self.exchange.has_alternative(self.house.clock.tick()) {
+            self.timeouts.stall
+        } else {
+            self.timeouts.stall_last
+        };
+        Limit { soft: self.house.clock.tick().after(span), outcome: Outcome::TimeoutStall, is_hard: true }
+    }
+
+    fn stream_limit(&self, reader: &StreamReader) -> Limit {
+        if reader.is_complete() {
+            let soft = self.house.clock.tick().after(AFTER_COMPLETE);
+            return Limit { soft, outcome: Outcome::TimeoutStall, is_hard: true };
+        }
+        self.stall_limit()
+    }
+}
+
+impl Fault {
+    fn with_held(mut self: Box<Self>, status: u16, headers: HeaderMap, body: Bytes) -> Box<Self> {
+        self.held = Some(Held { status, headers, body });
+        self
+    }
+}
+
+async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> pingora::Result<()> {
+    upstream.write_request_header(head).await?;
+    let last = body.pieces.len().saturating_sub(1);
+    for (at, piece) in body.pieces.into_iter().enumerate() {
+        upstream.write_request_body(piece, at == last).await?;
+    }
+    upstream.finish_request_body().await
+}
+
+enum HeadFault {
+    Broken(Box<pingora::Error>),
+    TooManyInterim,
+}
+
+async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
+    for _ in 0..=MAX_INTERIM {
+        upstream.read_response_header().await.map_err(HeadFault::Broken)?;
+        let is_interim =
+            upstream.response_header().is_some_and(|h| h.status.is_informational() && h.status != 101);
+        if !is_interim {
+            return Ok(());
+        }
+    }
+    Err(HeadFault::TooManyInterim)
+}
+
+/// A connection that broke before the head: dead on arrival where it was a kept one (row 19),
+/// refused by HTTP/2's own word (row 20), or lost on the way (row 21).
+fn broken_before_head(error: &pingora::Error, is_reused: bool) -> Fault {
+    let is_garbage = matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2);
+    let mut fault = Fault::plain(if is_garbage { Outcome::BadBody } else { Outcome::Reset });
+    let was_refused = matches!(error.etype(), ErrorType::H2Downgrade) || matches!(error.retry, RetryType::Decided(true));
+    fault.failure.is_stale = (is_reused && !is_garbage) || was_refused;
+    if is_garbage {
+        fault.failure.hint = RetryHint::None;
+    }
+    fault
+}
+
+fn connect_fault(error: &pingora::Error) -> (Outcome, bool) {
+    match error.etype() {
+        ErrorType::TLSWantX509Lookup
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError => (Outcome::Tls, false),
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => (Outcome::Connect, true),
+        _ => (Outcome::Connect, false),
+    }
+}
+
+fn peer_address(peer: &HttpPeer) -> Option<std::net::SocketAddr> {
+    peer.address().as_inet().copied()
+}
+
+/// A pool key that nothing else has.
+fn fresh_key(now: Tick) -> u64 {
+    now.0 | (1 << 63)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+    })
+}
+
+/// We ask for `identity`; whoever compresses all the same cannot be judged and is passed on.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH).and_then(|value: &HeaderValue| value.to_str().ok()?.trim().parse().ok())
+}
+
+fn join(mut pieces: SmallVec<[Bytes; 4]>) -> Bytes {
+    if pieces.len() <= 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in pieces {
+        whole.extend_from_slice(&piece);
+    }
+    whole.freeze()
+}

@@ -1,0 +1,130 @@
+//! The request body: read once, bounded in size, time and memory.
+//!
+//! Every attempt needs the whole body, and Pingora's own retry buffer ends at 64 KiB, so we keep
+//! it ourselves. Three bounds: `limits.max_body` per request, a time that grows with the body (60 s
+//! and a second per MiB), and a share of `limits.replay_memory` that all requests take from
+//! together and return when they end. A body that does not fit now is refused, not queued.
+
+use crate::base::outcome::ErrorCode;
+use crate::live::{House, REPLAY_GRAIN};
+use bytes::{Bytes, BytesMut};
+use pingora_proxy::Session;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Time for a body of up to a MiB.
+const BASE_TIME: Duration = Duration::from_secs(60);
+/// What a buffer starts with where the length is not announced.
+const FIRST_CAPACITY: usize = 8 * 1024;
+/// Most that is allocated on the word of a Content-Length alone.
+const TRUSTED_CAPACITY: u64 = 1024 * 1024;
+
+/// A request body and the memory it holds.
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    /// Returns its share of the replay memory when dropped.
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Why there is no body.
+pub(super) enum BodyFault {
+    /// We say so, with this status and word.
+    Refused(u16, ErrorCode, &'static str),
+    /// The client stopped sending.
+    Gone,
+}
+
+/// Reads the whole body.
+pub(super) async fn read(house: &House, session: &mut Session, max: u64) -> Result<Body, BodyFault> {
+    let announced = announced_length(session)?;
+    if announced.is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
+    if session.req_header().headers.contains_key(http::header::EXPECT) {
+        session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
+    }
+    let mut share = reserve(house, announced.unwrap_or(0))?;
+    let megabytes = max.min(announced.unwrap_or(max)) / (1024 * 1024);
+    let allowed = BASE_TIME + Duration::from_secs(megabytes);
+    let reading = read_all(house, session, max, announced, &mut share);
+    match tokio::time::timeout(allowed, reading).await {
+        Ok(Ok(bytes)) => Ok(Body { bytes, _share: share }),
+        Ok(Err(fault)) => Err(fault),
+        Err(_) => {
+            Err(BodyFault::Refused(408, ErrorCode::ValidationFailed, "the request body did not arrive in time"))
+        }
+    }
+}
+
+async fn read_all(
+    house: &House,
+    session: &mut Session,
+    max: u64,
+    announced: Option<u64>,
+    share: &mut Option<OwnedSemaphorePermit>,
+) -> Result<Bytes, BodyFault> {
+    let Some(first) = session.read_request_body().await.map_err(|_| BodyFault::Gone)? else {
+        return Ok(Bytes::new());
+    };
+    if announced == Some(first.len() as u64) {
+        return Ok(first);
+    }
+    let wanted = announced.unwrap_or(0).min(TRUSTED_CAPACITY);
+    let capacity = usize::try_from(wanted).unwrap_or(0).max(FIRST_CAPACITY).max(first.len());
+    let mut whole = BytesMut::with_capacity(capacity);
+    whole.extend_from_slice(&first);
+    drop(first);
+    let mut reserved = announced.unwrap_or(0);
+    while let Some(piece) = session.read_request_body().await.map_err(|_| BodyFault::Gone)? {
+        let length = (whole.len() + piece.len()) as u64;
+        if length > max {
+            return Err(too_large());
+        }
+        if length > reserved {
+            // Grow the share in steps as large as what is there, so that a long chunked body
+            // takes a logarithmic number of them.
+            let more = length.max(REPLAY_GRAIN * 64).min(max - reserved + REPLAY_GRAIN);
+            merge(share, reserve(house, more)?);
+            reserved += more;
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+fn announced_length(session: &Session) -> Result<Option<u64>, BodyFault> {
+    let Some(value) = session.req_header().headers.get(http::header::CONTENT_LENGTH) else { return Ok(None) };
+    let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    length.map(Some).ok_or(BodyFault::Refused(
+        400,
+        ErrorCode::ValidationFailed,
+        "the Content-Length of the request is not a number",
+    ))
+}
+
+fn reserve(house: &House, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, BodyFault> {
+    let grains = u32::try_from(bytes.div_ceil(REPLAY_GRAIN)).unwrap_or(u32::MAX);
+    if grains == 0 {
+        return Ok(None);
+    }
+    Arc::clone(&house.replay_memory).try_acquire_many_owned(grains).map(Some).map_err(|_| {
+        BodyFault::Refused(
+            503,
+            ErrorCode::RateLimited,
+            "too many large requests are under way; try again in a moment",
+        )
+    })
+}
+
+fn merge(share: &mut Option<OwnedSemaphorePermit>, more: Option<OwnedSemaphorePermit>) {
+    match (share.as_mut(), more) {
+        (Some(share), Some(more)) => share.merge(more),
+        (None, more) => *share = more,
+        (Some(_), None) => {}
+    }
+}
+
+fn too_large() -> BodyFault {
+    BodyFault::Refused(413, ErrorCode::PayloadTooLarge, "the request body is larger than limits.max_body allows")
+}

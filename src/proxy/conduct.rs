@@ -1,0 +1,371 @@
+//! The loop: ask `exchange`, perform, report, until it is over.
+//!
+//! Decides nothing. For each step of the state machine it makes one attempt or waits, tells health
+//! what came of it, and hands the failure back. At the end it delivers, relays, refuses or breaks
+//! off, as the machine says.
+
+use super::attempt::{Attempt, End, Fault, Held};
+use super::outgoing;
+use super::patience::{Patience, client_leaves};
+use super::reply::{self, Extra, Framing};
+use super::story::Story;
+use crate::base::api::Api;
+use crate::base::ids::{RouteIdx, TargetIdx};
+use crate::base::outcome::{ErrorCode, Outcome};
+use crate::config::plan::Route;
+use crate::exchange::ending::Refusal;
+use crate::exchange::{Ending, Exchange, Failure, Record, Rules, Step, Try};
+use crate::health::{Change, Report, Resting};
+use crate::live::{House, Live, Slot};
+use crate::observe::lines::TargetStateLine;
+use crate::parse::{Parsed, Replay};
+use crate::rewrite;
+use crate::select::{self, Candidate, Candidates};
+use crate::wire::retry_hint::RetryHint;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora_proxy::Session;
+use smallvec::SmallVec;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// The provider echoed our key: what stands in its place.
+const REDACTED: &[u8] = b"[redacted]";
+/// Shortest key that is looked for in what a provider sends back (threat P3).
+const REDACTED_FROM: usize = 8;
+
+/// What a client asked for.
+pub(super) struct Asked<'a> {
+    pub(super) api: Api,
+    pub(super) body: Bytes,
+    pub(super) parsed: Parsed,
+    pub(super) query: Option<String>,
+    /// Client headers that may go upstream.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) route: Option<&'a Route>,
+}
+
+/// Plays the request through.
+pub(super) async fn conduct(
+    house: &House,
+    live: &Live,
+    slots: Vec<Arc<Slot>>,
+    groups: &[u32],
+    asked: Asked<'_>,
+    session: &mut Session,
+    story: &mut Story,
+) -> pingora::Result<bool> {
+    let now = house.clock.tick();
+    house.budget.deposit(&live.plan.retry);
+    let total = slots.first().map(|slot| live.plan.timeouts(asked.route, slot.target.provider).total);
+    let rules = Rules {
+        retry: live.plan.retry,
+        health: live.policy,
+        may_replay: asked.parsed.replay == Replay::Safe,
+        deadline: now.after(total.unwrap_or_default()),
+    };
+    let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
+    let mut patience = Patience::new();
+    let mut held = None;
+    let mut step = exchange.start(now);
+    let ending = loop {
+        step = match step {
+            Step::Try(order) => {
+                let at = order.candidate;
+                let (end, report) =
+                    attempt(house, live, &slots, &asked, order, session, &mut exchange, &mut patience, story)
+                        .await;
+                note(house, &slots, at, &report);
+                let now = house.clock.tick();
+                match end {
+                    End::Delivered => exchange.delivered(now),
+                    End::Gone => exchange.client_gone(now),
+                    End::Failed(fault) => {
+                        held = fault.held;
+                        exchange.failed(&fault.failure, now, &house.budget, rand::random())
+                    }
+                }
+            }
+            Step::Pause { until } => {
+                let from = house.clock.tick();
+                let is_gone = tokio::select! {
+                    () = client_leaves(session) => true,
+                    () = patience.pass(&house.clock, until) => false,
+                };
+                let now = house.clock.tick();
+                story.paused(now.since(from));
+                if is_gone { exchange.client_gone(now) } else { exchange.resume(now) }
+            }
+            Step::End(ending) => break ending,
+        };
+    };
+    if exchange.budget_ran_dry() {
+        house.metrics.retry_budget_exhausted();
+    }
+    let result = conclude(house, live, &slots, &exchange, ending, held, &asked, session, story).await;
+    story.conclude(slots, exchange.records());
+    result
+}
+
+/// Puts the slots of a route in order.
+pub(super) fn line_up(house: &House, live: &Live, api: Api, route_at: RouteIdx) -> (Vec<Arc<Slot>>, SmallVec<[u32; 4]>) {
+    let route = live.plan.route(route_at);
+    let now = house.clock.tick();
+    let usable = |at: TargetIdx| {
+        live.slot(at).is_some_and(|slot| slot.health.look(now, &live.policy).is_ok())
+    };
+    let Some(turns) = live.turns(route_at) else { return (Vec::new(), SmallVec::new()) };
+    let order = select::order(&live.plan, route, turns, api, usable);
+    order.iter().filter_map(|(group, at)| Some((Arc::clone(live.slot(*at)?), *group))).unzip()
+}
+
+fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
+    (0u32..)
+        .zip(slots.iter().zip(groups))
+        .map(|(at, (slot, group))| Candidate {
+            slot: at,
+            group: *group,
+            provider: slot.target.provider.0,
+            model: Arc::clone(&slot.target.model),
+            context: live
+                .plan
+                .provider(slot.target.provider)
+                .models
+                .get(&slot.target.model)
+                .and_then(|model| model.context),
+            health: Arc::clone(&slot.health),
+        })
+        .collect()
+}
+
+#[allow(clippy::too_many_arguments, reason = "one step of `conduct`, with its parts borrowed apart")]
+async fn attempt(
+    house: &House,
+    live: &Live,
+    slots: &[Arc<Slot>],
+    asked: &Asked<'_>,
+    order: Try,
+    session: &mut Session,
+    exchange: &mut Exchange,
+    patience: &mut Patience,
+    story: &mut Story,
+) -> (End, SmallVec<[Change; 2]>) {
+    let slot = &slots[order.candidate];
+    let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
+    let began = house.clock.tick();
+    let mut permit = order.permit;
+    let _in_flight = slot.meter.in_flight();
+    let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
+    let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
+    let end = match outgoing::head(slot, asked, body.len) {
+        Ok(head) => {
+            let attempt = Attempt {
+                house,
+                live,
+                slots,
+                at: order.candidate,
+                dialect: asked.api.dialect(),
+                timeouts,
+                wants_stream: asked.parsed.stream,
+                wants_reasoning: wants_reasoning(live, slot, asked),
+                drops_rate_limits: slots.len() > 1,
+                began,
+                session,
+                exchange,
+                patience,
+                story,
+                permit: &mut permit,
+            };
+            attempt.run(head, body, order.cause).await
+        }
+        Err(_) => End::Failed(Fault {
+            failure: Failure::plain(Outcome::ClientError),
+            account_wide: false,
+            held: None,
+        }),
+    };
+    let (outcome, hint, account_wide, is_stale) = match &end {
+        End::Delivered => (Outcome::Ok, RetryHint::None, false, false),
+        End::Gone => (Outcome::ClientGone, RetryHint::None, false, false),
+        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide, f.failure.is_stale),
+    };
+    if is_stale {
+        // A dead kept connection says nothing about the target.
+        return (end, SmallVec::new());
+    }
+    let report = Report { outcome, hint, account_wide, began };
+    let changes = slot.health.report(permit, &report, house.clock.tick(), &live.policy, rand::random());
+    (end, changes)
+}
+
+fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
+    let provider = live.plan.provider(slot.target.provider);
+    asked.parsed.wants_reasoning || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
+}
+
+/// Writes one line for each change of state.
+fn note(house: &House, slots: &[Arc<Slot>], at: usize, changes: &[Change]) {
+    let Some(slot) = slots.get(at) else { return };
+    for change in changes {
+        let now = house.clock.now();
+        let next = slots.get(at + 1).map(|slot| slot.target.id.as_str());
+        house.log.target_state(&TargetStateLine {
+            at: now.wall,
+            target: slot.target.id.as_str(),
+            scope: change.scope.as_label(),
+            from: change.from,
+            to: change.to,
+            reason: change.reason.as_label(),
+            until: change.until.map(|until| now.wall_of(until)),
+            next,
+        });
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "the last step of `conduct`")]
+async fn conclude(
+    house: &House,
+    live: &Live,
+    slots: &[Arc<Slot>],
+    exchange: &Exchange,
+    ending: Ending,
+    held: Option<Held>,
+    asked: &Asked<'_>,
+    session: &mut Session,
+    story: &mut Story,
+) -> pingora::Result<bool> {
+    let dialect = asked.api.dialect();
+    match ending {
+        Ending::Answered => Ok(true),
+        Ending::Abandoned => {
+            story.client_left();
+            Err(gone())
+        }
+        Ending::Relay => {
+            let at = exchange.records().last().map(|record| record.candidate);
+            story.tell(house, live, slots, exchange.records(), at);
+            match held {
+                Some(held) => {
+                    let key = at.and_then(|at| key_of(live, slots.get(at)?));
+                    relay(session, story, held, key, slots.len() > 1).await.map(|()| true)
+                }
+                None => refuse_badly(session, story, asked).await.map(|()| true),
+            }
+        }
+        Ending::Refuse(refusal) => {
+            story.tell(house, live, slots, exchange.records(), None);
+            let message = explain(house, live, slots, exchange, &refusal, asked, story.id());
+            let shape = dialect.error_shape();
+            let extra = Extra::from(&refusal);
+            reply::refuse(session, story, shape, refusal.status, refusal.code, &message, &extra)
+                .await
+                .map(|()| true)
+        }
+        Ending::BreakOff(_) => {
+            story.was_interrupted();
+            story.failed_with(ErrorCode::UpstreamStreamLost);
+            let message = format!("the provider's stream broke off; request id {}", story.id());
+            if story.is_stream {
+                reply::break_off(session, dialect, &message, story).await;
+            }
+            // An error, so that Pingora drops the connection instead of ending the body cleanly.
+            Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "upstream stream lost"))
+        }
+    }
+}
+
+fn gone() -> Box<pingora::Error> {
+    pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "client left").into_down()
+}
+
+fn key_of<'a>(live: &'a Live, slot: &Slot) -> Option<&'a str> {
+    let credential = live.plan.credentials.get(slot.target.credential.at())?;
+    credential.key.as_ref().map(crate::base::secret::Secret::expose)
+}
+
+/// Passes a provider's own error on, less our key should it echo it.
+async fn relay(
+    session: &mut Session,
+    story: &mut Story,
+    held: Held,
+    key: Option<&str>,
+    drops_rate_limits: bool,
+) -> pingora::Result<()> {
+    let body = redacted(held.body, key);
+    let headers: HeaderMap = held
+        .headers
+        .into_iter()
+        .filter_map(|(name, value)| Some((name?, value)))
+        .filter(|(_, value)| !key.is_some_and(|key| holds(value.as_bytes(), key)))
+        .collect();
+    let framing = Framing::Length(body.len() as u64);
+    let head = reply::head(held.status, &headers, framing, drops_rate_limits, story)?;
+    story.answered(held.status);
+    reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())
+}
+
+fn holds(bytes: &[u8], key: &str) -> bool {
+    key.len() >= REDACTED_FROM && memchr::memmem::find(bytes, key.as_bytes()).is_some()
+}
+
+fn redacted(body: Bytes, key: Option<&str>) -> Bytes {
+    let Some(key) = key.filter(|key| holds(&body, key)) else { return body };
+    let mut clean = Vec::with_capacity(body.len());
+    let mut rest = &body[..];
+    while let Some(at) = memchr::memmem::find(rest, key.as_bytes()) {
+        clean.extend_from_slice(&rest[..at]);
+        clean.extend_from_slice(REDACTED);
+        rest = &rest[at + key.len()..];
+    }
+    clean.extend_from_slice(rest);
+    Bytes::from(clean)
+}
+
+async fn refuse_badly(session: &mut Session, story: &mut Story, asked: &Asked<'_>) -> pingora::Result<()> {
+    let shape = asked.api.dialect().error_shape();
+    let message = "the provider refused the request without a word";
+    reply::refuse(session, story, shape, 502, ErrorCode::UpstreamError, message, &Extra::default()).await
+}
+
+/// Says which targets there are and what is wrong with each: names and reasons, never a provider's
+/// own text.
+fn explain(
+    house: &House,
+    live: &Live,
+    slots: &[Arc<Slot>],
+    exchange: &Exchange,
+    refusal: &Refusal,
+    asked: &Asked<'_>,
+    id: &str,
+) -> String {
+    let now = house.clock.tick();
+    let name = asked.route.map_or("this model", |route| &*route.name);
+    let mut text = match refusal.code {
+        ErrorCode::DeadlineExceeded => format!("gave up on \"{name}\" in time: "),
+        _ if slots.len() == 1 => format!("the target of \"{name}\" is unavailable: "),
+        _ => format!("all {} targets of \"{name}\" are unavailable: ", slots.len()),
+    };
+    for (at, (slot, resting)) in slots.iter().zip(exchange.standing(now)).enumerate() {
+        let separator = if at == 0 { "" } else { ", " };
+        let tried = exchange.records().iter().rev().find(|record| record.candidate == at);
+        let reason = reason(tried, resting, now);
+        let _ = write!(text, "{separator}{} {reason}", slot.target.id);
+        if text.len() > 1500 {
+            text.push_str(", and more");
+            break;
+        }
+    }
+    let _ = write!(text, "; request id {id}, generation {}", live.generation);
+    text
+}
+
+fn reason(tried: Option<&Record>, resting: Option<Resting>, now: crate::base::time::Tick) -> String {
+    let until = resting.and_then(Resting::until).map(|until| until.left(now).as_secs() + 1);
+    match (tried, resting, until) {
+        (Some(record), _, Some(seconds)) => format!("{} (again in {seconds} s)", record.outcome.as_label()),
+        (Some(record), _, None) => record.outcome.as_label().to_owned(),
+        (None, Some(resting), Some(seconds)) => format!("{} for {seconds} s", resting.as_label()),
+        (None, Some(resting), None) => resting.as_label().to_owned(),
+        (None, None, _) => "not tried".to_owned(),
+    }
+}

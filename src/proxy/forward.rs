@@ -1,0 +1,175 @@
+//! Everything that is not ours to read goes Pingora's own way, hook by hook.
+//!
+//! Files, batches, images, audio and the like (contract section 3) are tied to one provider: ids
+//! do not exist elsewhere. They go to the first openai-kind provider of the default route, chosen
+//! by the same health and signed by the same hand as every other request, and move on to another
+//! credential of it only where provably nothing was processed: the connection could not be made.
+
+use super::story::Story;
+use crate::base::api::Kind;
+use crate::base::outcome::Outcome;
+use crate::exchange::{Cause, Record};
+use crate::health::{Permit, Report};
+use crate::live::{House, Live, Slot};
+use crate::rewrite;
+use crate::wire::retry_hint::RetryHint;
+use http::header;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora_proxy::Session;
+use std::sync::Arc;
+
+/// A request that is passed through.
+pub(super) struct Forward {
+    slots: Vec<Arc<Slot>>,
+    at: usize,
+    permit: Permit,
+    record: Record,
+    is_settled: bool,
+    presented: Option<String>,
+}
+
+/// Nothing can take a request that is passed through.
+pub(super) struct NowhereToGo;
+
+/// Finds who takes it: one slot per credential of the first openai-kind provider.
+pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
+    let Some(route) = live.plan.default_route else { return Vec::new() };
+    let mut found: Vec<Arc<Slot>> = Vec::new();
+    for target in live.plan.route(route).groups.iter().flat_map(|g| &g.entries).flat_map(|e| &e.targets) {
+        let Some(slot) = live.slot(*target) else { continue };
+        let is_first = found.first().is_none_or(|first| first.target.provider == slot.target.provider);
+        let is_new = !found.iter().any(|known| known.target.credential == slot.target.credential);
+        if slot.kind == Kind::OpenAi && is_first && is_new {
+            found.push(Arc::clone(slot));
+        }
+    }
+    found
+}
+
+impl Forward {
+    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Option<String>) -> Self {
+        let record = Record {
+            candidate: 0,
+            cause: Cause::First,
+            began: crate::base::time::Tick(0),
+            ended: crate::base::time::Tick(0),
+            first_content: None,
+            outcome: Outcome::Ok,
+            status: None,
+            timed_out: false,
+        };
+        Forward { slots, at: 0, permit: Permit::default(), record, is_settled: false, presented }
+    }
+
+    /// Chooses the peer: the first credential that may be used.
+    pub(super) async fn peer(&mut self, house: &House, live: &Live) -> Result<Box<HttpPeer>, NowhereToGo> {
+        let now = house.clock.tick();
+        while let Some(slot) = self.slots.get(self.at) {
+            if let Ok(permit) = slot.health.admit(now, &live.policy) {
+                self.permit = permit;
+                self.record = Record { candidate: self.at, began: now, ..self.record };
+                if let Some(peer) = slot.ready_peer() {
+                    return Ok(Box::new(peer.clone()));
+                }
+                if let Ok(address) = slot.addresses.pick(now).await {
+                    return Ok(Box::new(slot.peer_at(address)));
+                }
+            }
+            self.at += 1;
+        }
+        Err(NowhereToGo)
+    }
+
+    /// Replaces everything of the client's that must not reach the provider.
+    pub(super) fn rewrite(&self, upstream: &mut RequestHeader) -> pingora::Result<()> {
+        let Some(slot) = self.slots.get(self.at) else { return Ok(()) };
+        let client = std::mem::take(&mut upstream.headers);
+        let path_and_query = rewrite::forwarded_path(&slot.base_path, &upstream.uri);
+        let mut clean = RequestHeader::build_no_case(
+            upstream.method.clone(),
+            path_and_query.as_bytes(),
+            Some(client.len() + 4),
+        )?;
+        clean.set_version(upstream.version);
+        for (name, value) in rewrite::request_headers(&client, self.presented.as_deref()) {
+            clean.append_header(name.clone(), value.clone())?;
+        }
+        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {
+            if let Some(value) = client.get(&name) {
+                clean.insert_header(name, value.clone())?;
+            }
+        }
+        clean.insert_header(header::HOST, slot.authority.clone())?;
+        for (name, value) in slot.extra.iter().chain(&slot.auth) {
+            clean.insert_header(name.clone(), value.clone())?;
+        }
+        *upstream = clean;
+        Ok(())
+    }
+
+    /// Takes the provider's headers that are not for the client off the answer.
+    pub(super) fn answered(&mut self, response: &mut ResponseHeader) {
+        self.record.status = Some(response.status.as_u16());
+        let dropped: Vec<_> = response
+            .headers
+            .keys()
+            .filter(|name| !rewrite::keeps_response_header(name, false))
+            .filter(|name| **name != header::CONTENT_LENGTH && **name != header::TRANSFER_ENCODING)
+            .cloned()
+            .collect();
+        for name in dropped {
+            response.remove_header(&name);
+        }
+    }
+
+    /// Notes that no connection could be made; tells whether another credential is left to try.
+    pub(super) fn refused(&mut self, house: &House, live: &Live) -> bool {
+        self.settle(house, live, Outcome::Connect);
+        self.at += 1;
+        self.is_settled = false;
+        self.at < self.slots.len()
+    }
+
+    /// Tells health what came of it. Called once per attempt.
+    pub(super) fn settle(&mut self, house: &House, live: &Live, outcome: Outcome) {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return;
+        }
+        let now = house.clock.tick();
+        self.record = Record { outcome, ended: now, ..self.record };
+        if let Some(slot) = self.slots.get(self.at) {
+            let report =
+                Report { outcome, hint: RetryHint::None, account_wide: false, began: self.record.began };
+            let permit = std::mem::take(&mut self.permit);
+            slot.health.report(permit, &report, now, &live.policy, rand::random());
+        }
+    }
+
+    /// Hands what happened to the story.
+    pub(super) fn tell(self, story: &mut Story) {
+        let records = [self.record];
+        story.conclude(self.slots, if self.record.began.0 == 0 { &[] } else { &records });
+    }
+
+    pub(super) fn tell_head(&self, house: &House, live: &Live, story: &mut Story) {
+        story.tell(house, live, &self.slots, &[self.record], Some(self.record.candidate));
+    }
+}
+
+/// The outcome of a passed-through answer, as far as its status alone tells.
+pub(super) fn outcome_of(status: u16) -> Outcome {
+    match status {
+        0..400 => Outcome::Ok,
+        401 => Outcome::Auth,
+        429 => Outcome::RateLimited,
+        400..500 => Outcome::ClientError,
+        529 => Outcome::Overloaded,
+        _ => Outcome::ServerError,
+    }
+}
+
+/// Unused parts of a session a hook is handed.
+pub(super) fn query(session: &Session) -> Option<&str> {
+    session.req_header().uri.query()
+}

@@ -1,0 +1,188 @@
+//! Answers of our own, and the head of every answer.
+//!
+//! Head and first bytes go out in one write: apart they cost a system call and a packet. A HEAD
+//! request gets the head alone. Everything that is ours to say about an answer (contract section
+//! 3) is set here, on answers of providers and on our own alike.
+
+use super::story::Story;
+use crate::base::api::{Dialect, ErrorShape};
+use crate::base::outcome::ErrorCode;
+use crate::exchange::ending::Refusal;
+use crate::observe::fault_text;
+use crate::rewrite;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora_proxy::Session;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_USED_PROVIDER: HeaderName = HeaderName::from_static("x-used-provider");
+const X_USED_MODEL: HeaderName = HeaderName::from_static("x-used-model");
+const X_USED_FALLBACK: HeaderName = HeaderName::from_static("x-used-fallback");
+const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-attempts");
+const X_BREAKER: HeaderName = HeaderName::from_static("x-circuit-breaker-state");
+const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-provider-response-time");
+const X_TRAIL: HeaderName = HeaderName::from_static("x-pointsman-trail");
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Headers that a usual answer carries: a provider's dozen and our own.
+const HEADERS_EXPECTED: usize = 24;
+
+/// The client can no longer be written to.
+pub(super) struct Unwritable;
+
+/// What goes on top of a head of our own.
+#[derive(Default)]
+pub(super) struct Extra {
+    pub(super) retry_after: Option<u64>,
+    pub(super) should_retry: Option<bool>,
+    pub(super) allow: Option<&'static str>,
+}
+
+impl From<&Refusal> for Extra {
+    fn from(refusal: &Refusal) -> Self {
+        Extra { retry_after: refusal.retry_after, should_retry: refusal.should_retry, allow: None }
+    }
+}
+
+/// How the body of an answer is framed.
+#[derive(Clone, Copy)]
+pub(super) enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// Makes the head of a provider's answer as the client sees it.
+pub(super) fn head(
+    status: u16,
+    upstream: &HeaderMap,
+    framing: Framing,
+    drops_rate_limits: bool,
+    story: &Story,
+) -> pingora::Result<Box<ResponseHeader>> {
+    let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
+    for (name, value) in upstream {
+        if rewrite::keeps_response_header(name, drops_rate_limits) {
+            head.append_header(name.clone(), value.clone())?;
+        }
+    }
+    frame(&mut head, framing)?;
+    sign(&mut head, story)?;
+    Ok(Box::new(head))
+}
+
+fn frame(head: &mut ResponseHeader, framing: Framing) -> pingora::Result<()> {
+    match framing {
+        Framing::Length(length) => head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length)),
+        // Dropped again by the HTTP/2 writer, which frames by itself.
+        Framing::Chunked => {
+            head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
+        }
+    }
+}
+
+/// Sets our own headers.
+fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<()> {
+    head.insert_header(X_REQUEST_ID, story.id_header())?;
+    let Some(told) = story.told() else { return Ok(()) };
+    if let Some(target) = &told.target {
+        if let Ok(provider) = HeaderValue::from_str(target.provider) {
+            head.insert_header(X_USED_PROVIDER, provider)?;
+        }
+        if let Ok(model) = HeaderValue::from_str(target.model) {
+            head.insert_header(X_USED_MODEL, model)?;
+        }
+        let fallback = if target.is_fallback { "true" } else { "false" };
+        head.insert_header(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;
+        head.insert_header(X_BREAKER, HeaderValue::from_static(target.breaker))?;
+        head.insert_header(X_RESPONSE_TIME, HeaderValue::from(target.response_ms))?;
+    }
+    head.insert_header(X_ATTEMPTS, HeaderValue::from(told.attempts))?;
+    if let Ok(trail) = HeaderValue::from_str(told.trail) {
+        head.insert_header(X_TRAIL, trail)?;
+    }
+    Ok(())
+}
+
+/// Sends a head and the first bytes of the body in one write.
+pub(super) async fn open(
+    session: &mut Session,
+    head: Box<ResponseHeader>,
+    first: impl IntoIterator<Item = Bytes>,
+    is_whole: bool,
+) -> Result<(), Unwritable> {
+    let mut tasks = Vec::with_capacity(3);
+    tasks.push(HttpTask::Header(head, false));
+    tasks.extend(first.into_iter().map(|bytes| HttpTask::Body(Some(bytes), false)));
+    if is_whole {
+        match tasks.last_mut() {
+            Some(HttpTask::Body(_, end)) => *end = true,
+            Some(_) | None => tasks.push(HttpTask::Body(None, true)),
+        }
+    }
+    session.write_response_tasks(tasks).await.map(|_| ()).map_err(|_| Unwritable)
+}
+
+/// Answers with an error of our own in the caller's shape.
+pub(super) async fn refuse(
+    session: &mut Session,
+    story: &mut Story,
+    shape: ErrorShape,
+    status: u16,
+    code: ErrorCode,
+    message: &str,
+    extra: &Extra,
+) -> pingora::Result<()> {
+    let body = fault_text::error_body(shape, code, status, message, story.id());
+    story.answered(status);
+    story.failed_with(code);
+    let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
+    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    if let Some(seconds) = extra.retry_after {
+        head.insert_header(header::RETRY_AFTER, HeaderValue::from(seconds))?;
+    }
+    if let Some(should) = extra.should_retry {
+        let word = HeaderValue::from_static(if should { "true" } else { "false" });
+        head.insert_header(X_SHOULD_RETRY, word)?;
+    }
+    if let Some(allow) = extra.allow {
+        head.insert_header(header::ALLOW, HeaderValue::from_static(allow))?;
+    }
+    sign(&mut head, story)?;
+    send_whole(session, head, Bytes::from(body)).await
+}
+
+/// Answers with a JSON page of our own.
+pub(super) async fn page(
+    session: &mut Session,
+    story: &mut Story,
+    status: u16,
+    body: Vec<u8>,
+) -> pingora::Result<()> {
+    story.answered(status);
+    let mut head = ResponseHeader::build_no_case(status, Some(4))?;
+    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    sign(&mut head, story)?;
+    send_whole(session, head, Bytes::from(body)).await
+}
+
+async fn send_whole(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> pingora::Result<()> {
+    frame(&mut head, Framing::Length(body.len() as u64))?;
+    if session.req_header().method == Method::HEAD {
+        return session.write_response_header(Box::new(head), true).await;
+    }
+    let tasks = vec![HttpTask::Header(Box::new(head), false), HttpTask::Body(Some(body), true)];
+    session.write_response_tasks(tasks).await.map(|_| ())
+}
+
+/// Ends a started stream that cannot go on: a blank line (so that a broken event cannot swallow
+/// it), the dialect's error event, and no end of the body. The caller then drops the connection.
+pub(super) async fn break_off(session: &mut Session, dialect: Dialect, message: &str, story: &Story) {
+    let event = fault_text::error_event(dialect, ErrorCode::UpstreamStreamLost, message, story.id());
+    let mut bytes = Vec::with_capacity(event.len() + 2);
+    bytes.extend_from_slice(b"\n\n");
+    bytes.extend_from_slice(&event);
+    // The client may be gone as well; there is nobody left to tell then.
+    drop(session.write_response_body(Some(Bytes::from(bytes)), false).await);
+}

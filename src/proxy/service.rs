@@ -1,0 +1,556 @@
+//! The one `impl ProxyHttp`: what is asked, by whom, for which route.
+//!
+//! `request_filter` answers everything that we read ourselves and returns `true`; what is passed
+//! through returns `false` and meets the remaining hooks. `logging` tells the story in either case.
+
+use super::body::{self, BodyFault};
+use super::conduct::{self, Asked};
+use super::forward::{self, Forward, NowhereToGo};
+use super::reply::{self, Extra};
+use super::story::Story;
+use crate::authenticate::{self, AuthFault};
+use crate::base::api::{Api, ErrorShape};
+use crate::base::outcome::{ErrorCode, Outcome};
+use crate::config::plan::{Client, Plan};
+use crate::live::{House, Live, Slot};
+use crate::parse;
+use crate::rewrite;
+use crate::route::{self, Call, Endpoint, Named};
+use async_trait::async_trait;
+use http::HeaderMap;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use serde_json::json;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client may take to receive one write before it counts as gone (threat C7).
+const WRITE_STALL: Duration = Duration::from_secs(60);
+/// How long a client may pause inside its body (HTTP/2 has no read timeout of its own).
+const READ_STALL: Duration = Duration::from_secs(60);
+/// Most fields of a request head (threat C6).
+const FIELDS: usize = 100;
+
+/// The data plane.
+pub struct Proxy {
+    house: Arc<House>,
+}
+
+/// What the hooks of one request share.
+pub struct Context {
+    story: Story,
+    forward: Option<Forward>,
+}
+
+impl Proxy {
+    /// Makes the data plane of a house.
+    #[must_use]
+    pub fn new(house: Arc<House>) -> Self {
+        Proxy { house }
+    }
+
+    async fn answer(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
+        let house = &self.house;
+        let live = house.live();
+        let story = &mut context.story;
+        story.live = Some(Arc::clone(&live));
+        let offered = session.req_header().headers.get("x-request-id");
+        let wall = u64::try_from(house.clock.wall().0).unwrap_or(0);
+        story.name(offered, wall, rand::random());
+        session.set_write_timeout(Some(WRITE_STALL));
+        session.set_read_timeout(Some(READ_STALL));
+        if house.is_draining() {
+            session.set_keepalive(None);
+        }
+        let head = session.req_header();
+        let endpoint = route::endpoint(head.method.as_str(), head.uri.path());
+        let shape = shape_of(&endpoint, &head.headers);
+        if let Some((status, message)) = head_fault(&head.headers, live.plan.limits.max_header) {
+            session.set_keepalive(None);
+            let code = ErrorCode::ValidationFailed;
+            reply::refuse(session, story, shape, status, code, message, &Extra::default()).await?;
+            return Ok(true);
+        }
+        match endpoint {
+            Endpoint::Health => self.health(session, story, &live).await,
+            Endpoint::NotFound => {
+                let message = "there is no such path here; see GET /v1/models for what is served";
+                refuse(session, story, shape, 404, ErrorCode::ValidationFailed, message).await
+            }
+            Endpoint::BadPath(why) => {
+                session.set_keepalive(None);
+                refuse(session, story, shape, 400, ErrorCode::ValidationFailed, why).await
+            }
+            Endpoint::MethodNotAllowed(allow) => {
+                let extra = Extra { allow: Some(allow), ..Extra::default() };
+                let message = "this path does not take this method";
+                let code = ErrorCode::ValidationFailed;
+                session.set_keepalive(None);
+                reply::refuse(session, story, shape, 405, code, message, &extra).await?;
+                Ok(true)
+            }
+            Endpoint::Models | Endpoint::Model(_) | Endpoint::PassThrough | Endpoint::Llm(_) => {
+                if !self.admit(session, story, &live, shape).await? {
+                    return Ok(true);
+                }
+                match endpoint {
+                    Endpoint::Models => models(session, story, &live).await,
+                    Endpoint::Model(id) => model(session, story, &live, shape, &id).await,
+                    Endpoint::PassThrough => self.pass_through(session, context, &live, shape).await,
+                    Endpoint::Llm(call) => self.call(session, story, &live, call).await,
+                    Endpoint::Health
+                    | Endpoint::NotFound
+                    | Endpoint::BadPath(_)
+                    | Endpoint::MethodNotAllowed(_) => Ok(true),
+                }
+            }
+        }
+    }
+
+    /// Lets a client in, or answers why not.
+    async fn admit(
+        &self,
+        session: &mut Session,
+        story: &mut Story,
+        live: &Live,
+        shape: ErrorShape,
+    ) -> pingora::Result<bool> {
+        let head = session.req_header();
+        let presented = authenticate::presented(&head.headers, head.uri.query());
+        let client = authenticate::check(&live.plan.clients, &presented);
+        drop(presented);
+        match client {
+            Ok(client) => story.client = client,
+            Err(fault) => {
+                let code = match fault {
+                    AuthFault::Missing => ErrorCode::MissingApiKey,
+                    AuthFault::Invalid => ErrorCode::InvalidApiKey,
+                };
+                // A body we will not read may follow: the connection cannot be used again.
+                session.set_keepalive(None);
+                let extra = Extra { should_retry: Some(false), ..Extra::default() };
+                reply::refuse(session, story, shape, 401, code, &fault.to_string(), &extra).await?;
+                return Ok(false);
+            }
+        }
+        story.guard = self.house.enter(live.plan.limits.in_flight);
+        if story.guard.is_some() {
+            return Ok(true);
+        }
+        session.set_keepalive(None);
+        let extra = Extra { retry_after: Some(1), should_retry: Some(true), allow: None };
+        let message = "too many requests are under way (limits.in_flight); try again in a second";
+        reply::refuse(session, story, shape, 503, ErrorCode::RateLimited, message, &extra).await?;
+        Ok(false)
+    }
+
+    async fn health(
+        &self,
+        session: &mut Session,
+        story: &mut Story,
+        live: &Live,
+    ) -> pingora::Result<bool> {
+        story.keep_quiet();
+        let now = self.house.clock.tick();
+        let usable = |slot: &Arc<Slot>| slot.health.look(now, &live.policy).is_ok();
+        let routes = live.plan.routes.iter().filter(|route| !route.is_implicit);
+        let mut any_down = false;
+        let mut all_down = true;
+        for route in routes {
+            let mut targets =
+                route.groups.iter().flat_map(|g| &g.entries).flat_map(|e| &e.targets).filter_map(|t| live.slot(*t));
+            let is_up = targets.any(usable);
+            any_down |= !is_up;
+            all_down &= !is_up;
+        }
+        let has_routes = live.plan.routes.iter().any(|route| !route.is_implicit);
+        let all_slots_down = !live.slots.is_empty() && !live.slots.iter().any(usable);
+        let any_slot_down = live.slots.iter().any(|slot| !usable(slot));
+        let is_down = if has_routes { all_down } else { all_slots_down };
+        let (status, word) = match (is_down, any_down || any_slot_down) {
+            (true, _) => (503, "down"),
+            (false, true) => (200, "degraded"),
+            (false, false) => (200, "up"),
+        };
+        reply::page(session, story, status, json!({ "status": word }).to_string().into_bytes()).await?;
+        Ok(true)
+    }
+
+    async fn pass_through(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+        live: &Live,
+        shape: ErrorShape,
+    ) -> pingora::Result<bool> {
+        let slots = forward::choose(live);
+        if slots.is_empty() {
+            let message = "this path needs an openai-kind provider in the default route (default_route)";
+            let code = ErrorCode::CapabilityNotSupported;
+            session.set_keepalive(None);
+            return refuse(session, &mut context.story, shape, 400, code, message).await;
+        }
+        let head = session.req_header();
+        let presented = authenticate::presented(&head.headers, head.uri.query());
+        let key = presented.first().map(str::to_owned);
+        context.forward = Some(Forward::new(slots, key));
+        Ok(false)
+    }
+
+    /// A call whose body we read.
+    async fn call(
+        &self,
+        session: &mut Session,
+        story: &mut Story,
+        live: &Arc<Live>,
+        call: Call,
+    ) -> pingora::Result<bool> {
+        let house = &*self.house;
+        let api = call.api;
+        let shape = api.dialect().error_shape();
+        story.dialect = Some(api.dialect());
+        if api == Api::GenerateContent {
+            session.set_keepalive(None);
+            let message = "the Gemini dialect is not served yet; use /v1/chat/completions or /v1/messages";
+            return refuse(session, story, shape, 400, ErrorCode::CapabilityNotSupported, message).await;
+        }
+        if session.req_header().headers.contains_key(http::header::CONTENT_ENCODING) {
+            session.set_keepalive(None);
+            let message = "compressed request bodies are not taken; send the body as it is";
+            return refuse(session, story, shape, 415, ErrorCode::ValidationFailed, message).await;
+        }
+        let body = match body::read(house, session, live.plan.limits.max_body).await {
+            Ok(body) => body,
+            Err(BodyFault::Gone) => {
+                story.client_left();
+                return Err(Error::explain(ErrorType::ConnectionClosed, "client left").into_down());
+            }
+            Err(BodyFault::Refused(status, code, message)) => {
+                session.set_keepalive(None);
+                let retry_after = (status == 503).then_some(1);
+                let extra = Extra { retry_after, ..Extra::default() };
+                reply::refuse(session, story, shape, status, code, message, &extra).await?;
+                return Ok(true);
+            }
+        };
+        story.body_was_read(house.clock.tick());
+        let parsed = match parse::body(api, &body.bytes) {
+            Ok(parsed) => parsed,
+            Err(fault) => {
+                let code = ErrorCode::ValidationFailed;
+                return refuse(session, story, shape, 400, code, &fault.to_string()).await;
+            }
+        };
+        story.is_stream = parsed.stream;
+        story.model.clone_from(&parsed.model);
+        let named = match route::resolve(&live.plan, parsed.model.as_deref()) {
+            Ok(named) => named,
+            Err(_) => return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await,
+        };
+        let (slots, groups, route) = match &named {
+            Named::Route(at) => {
+                story.route = Some(*at);
+                let (slots, groups) = conduct::line_up(house, live, api, *at);
+                (slots, groups, Some(live.plan.route(*at)))
+            }
+            Named::Direct { provider, model } => {
+                let is_spoken = live.plan.provider(*provider).kind.speaks(api);
+                let slots = if is_spoken { house.direct(live, *provider, model) } else { Vec::new() };
+                let groups: SmallVec<[u32; 4]> = SmallVec::from_elem(0, slots.len());
+                (slots, groups, None)
+            }
+        };
+        let name = route.map_or_else(|| parsed.model.clone().unwrap_or_default(), |r| r.name.to_string());
+        if !client_may_use(story, &live.plan, &name) {
+            return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
+        }
+        if slots.is_empty() {
+            let message = format!(
+                "no target of \"{name}\" speaks {}; call it in a dialect of one of its providers",
+                api.dialect().as_label()
+            );
+            let code = ErrorCode::CapabilityNotSupported;
+            return refuse(session, story, shape, 400, code, &message).await;
+        }
+        let head = session.req_header();
+        let presented = authenticate::presented(&head.headers, head.uri.query());
+        let headers = rewrite::request_headers(&head.headers, presented.first())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let query = head.uri.query().map(str::to_owned);
+        let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route };
+        conduct::conduct(house, live, slots, &groups, asked, session, story).await
+    }
+
+    async fn unknown_model(
+        &self,
+        session: &mut Session,
+        story: &mut Story,
+        live: &Live,
+        shape: ErrorShape,
+        model: Option<&str>,
+    ) -> pingora::Result<bool> {
+        let plan = &live.plan;
+        let client = story.client.and_then(|at| plan.clients.get(at.at()));
+        let may = |name: &str| client.is_none_or(|client| authenticate::may_use(client, name));
+        let shown: String = model.unwrap_or("").chars().take(64).filter(|c| !c.is_control()).collect();
+        let nearest = route::nearest(plan, model.unwrap_or(""), may);
+        let hint = match nearest.first() {
+            Some(name) => format!("did you mean \"{name}\"? "),
+            None => String::new(),
+        };
+        let message = format!("no route serves model \"{shown}\"; {hint}GET /v1/models lists what is served");
+        let extra = Extra { should_retry: Some(false), ..Extra::default() };
+        reply::refuse(session, story, shape, 404, ErrorCode::ModelNotFound, &message, &extra).await?;
+        Ok(true)
+    }
+}
+
+async fn refuse(
+    session: &mut Session,
+    story: &mut Story,
+    shape: ErrorShape,
+    status: u16,
+    code: ErrorCode,
+    message: &str,
+) -> pingora::Result<bool> {
+    reply::refuse(session, story, shape, status, code, message, &Extra::default()).await?;
+    Ok(true)
+}
+
+fn client_may_use(story: &Story, plan: &Plan, name: &str) -> bool {
+    let client: Option<&Client> = story.client.and_then(|at| plan.clients.get(at.at()));
+    client.is_none_or(|client| authenticate::may_use(client, name))
+}
+
+/// Errors are told in the caller's dialect also where the path does not say it: Anthropic's SDKs
+/// always send their version.
+fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
+    match endpoint {
+        Endpoint::Llm(call) => call.api.dialect().error_shape(),
+        Endpoint::Models
+        | Endpoint::Model(_)
+        | Endpoint::Health
+        | Endpoint::PassThrough
+        | Endpoint::NotFound
+        | Endpoint::MethodNotAllowed(_)
+        | Endpoint::BadPath(_) => {
+            if headers.contains_key("anthropic-version") { ErrorShape::Anthropic } else { ErrorShape::OpenAi }
+        }
+    }
+}
+
+fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let is_too_large = bytes as u64 > max || headers.len() > FIELDS;
+    is_too_large.then_some((431, "the request head is larger than limits.max_header allows"))
+}
+
+/// One entry of the model list, in the shape of both OpenAI's and Anthropic's SDKs.
+fn listed(name: &str) -> serde_json::Value {
+    json!({
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "pointsman",
+        "type": "model",
+        "display_name": name,
+        "created_at": "1970-01-01T00:00:00Z",
+    })
+}
+
+fn listed_routes<'a>(story: &Story, plan: &'a Plan) -> impl Iterator<Item = &'a str> {
+    let client: Option<&Client> = story.client.and_then(|at| plan.clients.get(at.at()));
+    plan.routes
+        .iter()
+        .map(|route| &*route.name)
+        .filter(move |name| client.is_none_or(|client| authenticate::may_use(client, name)))
+}
+
+async fn models(session: &mut Session, story: &mut Story, live: &Live) -> pingora::Result<bool> {
+    let data: Vec<_> = listed_routes(story, &live.plan).map(listed).collect();
+    let edge = |at: Option<&serde_json::Value>| at.and_then(|v| v.get("id")).cloned();
+    let page = json!({
+        "object": "list",
+        "first_id": edge(data.first()),
+        "last_id": edge(data.last()),
+        "has_more": false,
+        "data": data,
+    });
+    story.keep_quiet();
+    reply::page(session, story, 200, page.to_string().into_bytes()).await?;
+    Ok(true)
+}
+
+async fn model(
+    session: &mut Session,
+    story: &mut Story,
+    live: &Live,
+    shape: ErrorShape,
+    id: &str,
+) -> pingora::Result<bool> {
+    story.keep_quiet();
+    if listed_routes(story, &live.plan).any(|name| name == id) {
+        reply::page(session, story, 200, listed(id).to_string().into_bytes()).await?;
+        return Ok(true);
+    }
+    let message = "no such model; GET /v1/models lists what is served";
+    refuse(session, story, shape, 404, ErrorCode::ModelNotFound, message).await
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context { story: Story::begin(self.house.clock.tick()), forward: None }
+    }
+
+    /// No modules: Pingora's default adds a compressor that would look at every answer.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
+        self.answer(session, context).await
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        context: &mut Context,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        let live = context.story.live.clone();
+        let chosen = match (context.forward.as_mut(), live) {
+            (Some(forward), Some(live)) => forward.peer(&self.house, &live).await,
+            (Some(_), None) | (None, _) => Err(NowhereToGo),
+        };
+        chosen.map_err(|NowhereToGo| Error::explain(ErrorType::HTTPStatus(503), "no usable provider"))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        upstream: &mut RequestHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        context.forward.as_ref().map_or(Ok(()), |forward| forward.rewrite(upstream))
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let Context { story, forward } = context;
+        if let (Some(forward), Some(live)) = (forward.as_mut(), story.live.clone()) {
+            let status = response.status.as_u16();
+            if status >= 200 {
+                forward.answered(response);
+                forward.settle(&self.house, &live, forward::outcome_of(status));
+                forward.tell_head(&self.house, &live, story);
+                story.answered(status);
+                reply::sign(response, story)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
+            let may_go_on = forward.refused(&self.house, live);
+            error.set_retry(may_go_on);
+        }
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut Context,
+        is_reused: bool,
+    ) -> Box<Error> {
+        // Only a kept connection that was dead before a byte came back proves that nothing was
+        // processed, and only a request without a body can be sent again from here.
+        let is_untouched = session.response_written().is_none() && session.is_body_empty();
+        error.retry.decide_reuse(is_reused);
+        let may_go_on = error.retry() && is_untouched;
+        error.set_retry(may_go_on);
+        if !may_go_on
+            && let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref())
+        {
+            let outcome = match error.esource() {
+                pingora::ErrorSource::Downstream => Outcome::ClientGone,
+                pingora::ErrorSource::Upstream
+                | pingora::ErrorSource::Internal
+                | pingora::ErrorSource::Unset => Outcome::Reset,
+            };
+            forward.settle(&self.house, live, outcome);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+        let is_gone = *error.esource() == pingora::ErrorSource::Downstream;
+        if is_gone {
+            context.story.client_left();
+        }
+        if is_gone || session.response_written().is_some() {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        let (status, code, message) = match error.etype() {
+            ErrorType::HTTPStatus(503) => {
+                (503, ErrorCode::AllTargetsUnavailable, "the provider cannot be used now")
+            }
+            ErrorType::ConnectTimedout => (504, ErrorCode::UpstreamUnreachable, "the provider cannot be reached"),
+            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
+                (502, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
+            }
+            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+                (502, ErrorCode::UpstreamTls, "the provider's certificate or TLS failed")
+            }
+            _ if *error.esource() == pingora::ErrorSource::Upstream => {
+                (502, ErrorCode::UpstreamError, "the provider broke off before it answered")
+            }
+            _ => (500, ErrorCode::InternalError, "an internal error; please report it with the request id"),
+        };
+        let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
+        let extra = Extra { retry_after: (status == 503).then_some(1), ..Extra::default() };
+        session.set_keepalive(None);
+        // A client that left meanwhile cannot be told.
+        drop(reply::refuse(session, &mut context.story, shape, status, code, message, &extra).await);
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        // Each request has its own line; Pingora's would repeat it with path, query and host.
+        true
+    }
+
+    fn request_summary(&self, session: &Session, context: &Context) -> String {
+        // Without the query, which may hold a key.
+        format!("{} {} id {}", session.req_header().method, session.req_header().uri.path(), context.story.id())
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+        if let Some(mut forward) = context.forward.take() {
+            if let Some(live) = context.story.live.clone() {
+                forward.settle(&self.house, &live, Outcome::Ok);
+            }
+            forward.tell(&mut context.story);
+        }
+        let written = session.response_written().map(|head| head.status.as_u16());
+        context.story.end(&self.house, written);
+    }
+}

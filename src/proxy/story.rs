@@ -1,0 +1,304 @@
+//! What is told about a request: its headers, its log line, its counters.
+//!
+//! Filled while the request runs, told once when it has ended, whatever way it ended. The log line
+//! and the headers are rendered from the very records that `exchange` decided by, so that the two
+//! cannot say different things.
+
+use crate::base::api::Dialect;
+use crate::base::ids::{ClientIdx, RouteIdx};
+use crate::base::outcome::{ErrorCode, Outcome};
+use crate::base::time::Tick;
+use crate::exchange::{Cause, Record};
+use crate::live::{House, Live, Slot, UnderWay};
+use crate::observe::lines::RequestLine;
+use crate::observe::trail;
+use crate::wire::usage::Usage;
+use http::HeaderValue;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest request id of a client that is kept (contract section 2).
+const ID_LIMIT: usize = 128;
+
+/// The story of one request.
+pub(super) struct Story {
+    id: String,
+    began: Tick,
+    /// When the body was there: what the deadline and the durations are reckoned from.
+    body_read: Option<Tick>,
+    pub(super) live: Option<Arc<Live>>,
+    pub(super) route: Option<RouteIdx>,
+    pub(super) client: Option<ClientIdx>,
+    pub(super) dialect: Option<Dialect>,
+    pub(super) model: Option<String>,
+    pub(super) is_stream: bool,
+    pub(super) usage: Usage,
+    pub(super) guard: Option<UnderWay>,
+    status: Option<u16>,
+    code: Option<ErrorCode>,
+    told: Option<Told>,
+    slots: Vec<Arc<Slot>>,
+    records: Vec<Record>,
+    paused: Duration,
+    is_client_gone: bool,
+    is_interrupted: bool,
+    /// Health pages and refused paths are neither counted nor logged as requests.
+    is_quiet: bool,
+}
+
+/// What the headers say about the target that answered and the way to it.
+pub(super) struct Told {
+    pub(super) target: Option<ToldTarget>,
+    pub(super) attempts: u64,
+    pub(super) trail: String,
+    slot: Option<Arc<Slot>>,
+}
+
+/// The target part of [`Told`], borrowed.
+pub(super) struct ToldTarget {
+    pub(super) is_fallback: bool,
+    pub(super) breaker: &'static str,
+    pub(super) response_ms: u64,
+}
+
+/// A reading of [`Told`] with names at hand.
+pub(super) struct ToldView<'a> {
+    pub(super) target: Option<TargetView<'a>>,
+    pub(super) attempts: u64,
+    pub(super) trail: &'a str,
+}
+
+/// A reading of [`ToldTarget`] with names at hand.
+pub(super) struct TargetView<'a> {
+    pub(super) provider: &'a str,
+    pub(super) model: &'a str,
+    pub(super) is_fallback: bool,
+    pub(super) breaker: &'static str,
+    pub(super) response_ms: u64,
+}
+
+impl Story {
+    /// Begins a story. `offered` is the client's own request id; it is kept when it is
+    /// `[A-Za-z0-9._-]{1,128}`, else one is made from `wall_ms` and `dice`.
+    pub(super) fn begin(began: Tick) -> Self {
+        Story {
+            id: String::new(),
+            began,
+            body_read: None,
+            live: None,
+            route: None,
+            client: None,
+            dialect: None,
+            model: None,
+            is_stream: false,
+            usage: Usage::default(),
+            guard: None,
+            status: None,
+            code: None,
+            told: None,
+            slots: Vec::new(),
+            records: Vec::new(),
+            paused: Duration::ZERO,
+            is_client_gone: false,
+            is_interrupted: false,
+            is_quiet: false,
+        }
+    }
+
+    /// Names the request: by the client's own id where that is harmless, else by a new one.
+    pub(super) fn name(&mut self, offered: Option<&HeaderValue>, wall_ms: u64, dice: [u8; 10]) {
+        let kept = offered.and_then(|value| value.to_str().ok()).filter(|text| is_harmless(text));
+        self.id = kept.map_or_else(
+            || uuid::Builder::from_unix_timestamp_millis(wall_ms, &dice).into_uuid().to_string(),
+            str::to_owned,
+        );
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn id_header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    }
+
+    pub(super) fn body_was_read(&mut self, now: Tick) {
+        self.body_read = Some(now);
+    }
+
+    pub(super) fn paused(&mut self, span: Duration) {
+        self.paused += span;
+    }
+
+    pub(super) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    pub(super) fn failed_with(&mut self, code: ErrorCode) {
+        self.code = Some(code);
+    }
+
+    pub(super) fn client_left(&mut self) {
+        self.is_client_gone = true;
+    }
+
+    pub(super) fn was_interrupted(&mut self) {
+        self.is_interrupted = true;
+    }
+
+    pub(super) fn keep_quiet(&mut self) {
+        self.is_quiet = true;
+    }
+
+    pub(super) fn told(&self) -> Option<ToldView<'_>> {
+        let told = self.told.as_ref()?;
+        let target = told.target.as_ref().zip(told.slot.as_ref()).map(|(target, slot)| TargetView {
+            provider: &slot.provider,
+            model: &slot.target.model,
+            is_fallback: target.is_fallback,
+            breaker: target.breaker,
+            response_ms: target.response_ms,
+        });
+        Some(ToldView { target, attempts: told.attempts, trail: &told.trail })
+    }
+
+    /// Puts down how far the exchange has come, for the headers of the answer that begins now.
+    /// `answering` is the candidate whose answer it is, `None` where the answer is ours.
+    pub(super) fn tell(
+        &mut self,
+        house: &House,
+        live: &Live,
+        slots: &[Arc<Slot>],
+        records: &[Record],
+        answering: Option<usize>,
+    ) {
+        let now = house.clock.tick();
+        let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
+            is_fallback: at != 0,
+            breaker: slots
+                .get(at)
+                .map_or("closed", |slot| slot.state(now, &live.policy).breaker.as_label()),
+            response_ms: u64::try_from(now.since(record.began).as_millis()).unwrap_or(u64::MAX),
+        });
+        let words: Vec<_> = records.iter().filter_map(|r| Some((slots.get(r.candidate)?, word(r)))).collect();
+        let trail =
+            trail::render(words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())));
+        let slot = answering.and_then(|at| slots.get(at)).cloned();
+        self.told = Some(Told { target, attempts: records.len() as u64, trail, slot });
+    }
+
+    /// Keeps the whole course, for the log and the counters.
+    pub(super) fn conclude(&mut self, slots: Vec<Arc<Slot>>, records: &[Record]) {
+        self.slots = slots;
+        self.records = records.to_vec();
+    }
+
+    /// Tells the story: counters and one line. Called once, when the request has ended.
+    pub(super) fn end(&mut self, house: &House, written: Option<u16>) {
+        self.guard = None;
+        let Some(live) = self.live.take() else { return };
+        if self.is_quiet {
+            return;
+        }
+        let now = house.clock.tick();
+        let status = if self.is_client_gone { 499 } else { self.status.or(written).unwrap_or(0) };
+        let counted_from = self.body_read.unwrap_or(self.began);
+        let took = now.since(counted_from);
+        let overhead = self.overhead(now);
+        let answering = self.records.last().and_then(|r| self.slots.get(r.candidate)).cloned();
+        let route = live.meters.route(self.route);
+        let by = answering.as_ref().map(|slot| &*slot.meter);
+        route.answered(self.dialect, status, by, took);
+        house.metrics.overhead(overhead);
+        if self.is_interrupted {
+            house.metrics.stream_interrupted(route);
+        }
+        self.count_attempts(house, &live);
+        if let Some(slot) = &answering {
+            slot.meter.tokens(self.usage.input.unwrap_or(0), self.usage.output.unwrap_or(0));
+        }
+        let cost = answering.as_ref().and_then(|slot| self.cost(&live, slot));
+        if let (Some(slot), Some(usd)) = (&answering, cost) {
+            slot.meter.cost(usd);
+        }
+        if !house.log.is_enabled(crate::config::plan::Level::Info) {
+            return;
+        }
+        let words: Vec<_> =
+            self.records.iter().filter_map(|r| Some((self.slots.get(r.candidate)?, word(r)))).collect();
+        let trail =
+            trail::render(words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())));
+        let first_content = self.records.last().and_then(|r| r.first_content);
+        house.log.request(&RequestLine {
+            at: house.clock.wall(),
+            id: &self.id,
+            route: self.route.map(|at| &*live.plan.route(at).name),
+            client: self.client.and_then(|at| live.plan.clients.get(at.at())).map(|c| &*c.name),
+            dialect: self.dialect.map(Dialect::as_label),
+            model: self.model.as_deref(),
+            target: answering.as_ref().map(|slot| slot.target.id.as_str()),
+            attempts: u32::try_from(self.records.len()).unwrap_or(u32::MAX),
+            trail: &trail,
+            status,
+            code: self.code.map(ErrorCode::as_label),
+            stream: self.is_stream,
+            ttfc: first_content.map(|at| at.since(counted_from)),
+            dur: took,
+            overhead,
+            in_tokens: self.usage.input,
+            out_tokens: self.usage.output,
+            cost_usd: cost,
+            generation: live.generation,
+        });
+    }
+
+    /// What was spent on neither the client, nor a provider, nor a wait that the rules asked for.
+    fn overhead(&self, now: Tick) -> Duration {
+        let reading = self.body_read.map_or(Duration::ZERO, |at| at.since(self.began));
+        let attempts: Duration = self.records.iter().map(|r| r.ended.since(r.began)).sum();
+        now.since(self.began).saturating_sub(reading).saturating_sub(attempts).saturating_sub(self.paused)
+    }
+
+    fn count_attempts(&self, house: &House, live: &Live) {
+        let route = live.meters.route(self.route);
+        let mut before: Option<(&Arc<Slot>, Outcome)> = None;
+        for record in &self.records {
+            let Some(slot) = self.slots.get(record.candidate) else { continue };
+            route.attempt(&slot.meter, record.outcome);
+            if let Some(at) = record.first_content {
+                route.first_content(&slot.meter, at.since(record.began));
+            }
+            if matches!(record.outcome, Outcome::TimeoutFirstContent | Outcome::Reset | Outcome::TimeoutTotal) {
+                slot.meter.ambiguous();
+            }
+            if record.cause == Cause::Failover
+                && let Some((from, reason)) = before
+            {
+                house.metrics.failover(route, &from.meter, &slot.meter, reason);
+            }
+            before = Some((slot, record.outcome));
+        }
+    }
+
+    fn cost(&self, live: &Live, slot: &Slot) -> Option<f64> {
+        let model = live.plan.provider(slot.target.provider).models.get(&slot.target.model)?;
+        let (input, output) = (self.usage.input?, self.usage.output?);
+        #[allow(clippy::cast_precision_loss, reason = "token counts stay far below 2^52")]
+        let usd = (input as f64 * model.price_input? + output as f64 * model.price_output?) / 1e6;
+        Some(usd)
+    }
+}
+
+/// The word of one attempt in the trail: the status a provider refused with, else the outcome.
+fn word(record: &Record) -> String {
+    match record.status {
+        Some(status) if record.outcome != Outcome::Ok && status >= 300 => status.to_string(),
+        Some(_) | None => record.outcome.as_label().to_owned(),
+    }
+}
+
+fn is_harmless(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= ID_LIMIT
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
