@@ -115,7 +115,8 @@ fn owner(clients: &[Client], key: &[u8]) -> Option<ClientIdx> {
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii();
     let (scheme, rest) = value.split_at_checked("bearer".len())?;
-    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_some_and(u8::is_ascii_whitespace);
+    let is_bearer =
+        scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_some_and(u8::is_ascii_whitespace);
     let token = rest.trim_ascii();
     (is_bearer && !token.is_empty()).then_some(token)
 }
@@ -154,8 +155,11 @@ mod tests {
     }
 
     fn who(list: &[(&str, &str)], query: Option<&str>) -> Result<Option<u32>, AuthFault> {
-        let clients =
-            [client("laptop", "key-one", &["*"]), client("ci", "key-two", &["*"]), client("odd", "k/3 é", &["*"])];
+        let clients = [
+            client("laptop", "key-one", &["*"]),
+            client("ci", "key-two", &["*"]),
+            client("odd", "k/3 é", &["*"]),
+        ];
         let headers = headers(list);
         check(&clients, &presented(&headers, query)).map(|found| found.map(|at| at.0))
     }

@@ -3,8 +3,8 @@
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::config::plan::{
-    Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter, Level,
-    Limits, LogFormat, LogPolicy, Plan, Prefer, Provider, RescuePolicy, RetryPolicy, Route, Target,
+    Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
+    Level, Limits, LogFormat, LogPolicy, Plan, Prefer, Provider, RescuePolicy, RetryPolicy, Route, Target,
     TimeoutOverrides, Timeouts,
 };
 use std::collections::HashMap;
