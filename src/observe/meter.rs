@@ -425,8 +425,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     fn metrics() -> Arc<Metrics> {
-        let dropped = IntCounter::new("pointsman_log_dropped_total", "Log lines lost.").unwrap();
-        Metrics::new("0.0.0", dropped).unwrap()
+        Metrics::new("0.0.0", Arc::new(AtomicU64::new(3))).unwrap()
     }
 
     fn plan(model: &str) -> Plan {
@@ -468,7 +467,9 @@ mod tests {
                     route.attempt(target, outcome);
                 }
                 for status in [101, 200, 302, 404, 503, 999] {
-                    dialects.iter().for_each(|d| route.answered(Some(*d), status, Some(target), second));
+                    for dialect in dialects {
+                        route.answered(Some(dialect), status, Some(target), second);
+                    }
                     route.answered(None, status, None, second);
                 }
                 route.first_content(target, second);
@@ -611,12 +612,12 @@ mod tests {
             r#"pointsman_tokens_total{direction="output",target="groq/main/llama"} 8"#,
             r#"pointsman_cost_usd_total{target="groq/main/llama"} 0.5"#,
             r#"pointsman_ratelimit_remaining{kind="requests",target="groq/main/llama"} 7"#,
-            r#"pointsman_retry_budget_exhausted_total 1"#,
-            r#"pointsman_log_dropped_total 0"#,
+            "pointsman_retry_budget_exhausted_total 1",
+            "pointsman_log_dropped_total 3",
             r#"pointsman_config_reloads_total{result="ok"} 1"#,
             r#"pointsman_config_reloads_total{result="error"} 1"#,
-            r#"pointsman_config_generation 2"#,
-            r#"pointsman_config_last_reload_successful 0"#,
+            "pointsman_config_generation 2",
+            "pointsman_config_last_reload_successful 0",
             r#"pointsman_build_info{version="0.0.0"} 1"#,
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");

@@ -20,7 +20,7 @@ use super::meter::{RouteMeter, TargetMeter};
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
 use crate::config::plan::{Entry, Group, Plan};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -28,6 +28,7 @@ use prometheus::{
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Stands for a name that the configuration does not know.
@@ -62,6 +63,8 @@ pub struct Metrics {
     registry: Registry,
     pub(super) families: Families,
     live: RwLock<Live>,
+    /// The log's count and the counter that shows it.
+    log_dropped: Mutex<(Arc<AtomicU64>, IntCounter)>,
 }
 
 /// The names that may have series.
@@ -116,15 +119,19 @@ impl RescueResult {
 }
 
 impl Metrics {
-    /// Declares every metric. `log_dropped` is the log's own counter of lines it could not take
-    /// ([`super::log`]), shown here as `pointsman_log_dropped_total`.
+    /// Declares every metric. `log_dropped` is the log's count of lines it could not take
+    /// ([`super::log::Log::dropped`]), shown as `pointsman_log_dropped_total`.
     ///
     /// # Errors
     /// Only where two metrics share a name or a name is malformed, which a test rules out.
-    pub fn new(version: &str, log_dropped: IntCounter) -> prometheus::Result<Arc<Metrics>> {
+    pub fn new(version: &str, log_dropped: Arc<AtomicU64>) -> prometheus::Result<Arc<Metrics>> {
         let registry = Registry::new();
         let families = Families::new(&registry)?;
-        registry.register(Box::new(log_dropped))?;
+        let shown = IntCounter::new(
+            "pointsman_log_dropped_total",
+            "Log lines that were dropped because whoever reads the log was too slow.",
+        )?;
+        let log_dropped = Mutex::new((log_dropped, register(&registry, shown)?));
         let build = gauges(
             &registry,
             "pointsman_build_info",
@@ -133,12 +140,17 @@ impl Metrics {
         )?;
         build.with_label_values(&[version]).set(1.0);
         register_process(&registry)?;
-        Ok(Arc::new(Metrics { registry, families, live: RwLock::default() }))
+        Ok(Arc::new(Metrics { registry, families, live: RwLock::default(), log_dropped }))
     }
 
     /// Writes every series in Prometheus' text format ([`CONTENT_TYPE`]).
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
+        {
+            let log_dropped = self.log_dropped.lock();
+            let (count, shown) = &*log_dropped;
+            shown.inc_by(count.load(Ordering::Relaxed).saturating_sub(shown.get()));
+        }
         let mut text = Vec::with_capacity(16 * 1024);
         for family in self.registry.gather() {
             // One family that cannot be written (which takes a fault in the crate) must not hide
