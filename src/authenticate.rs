@@ -115,7 +115,8 @@ fn owner(clients: &[Client], key: &[u8]) -> Option<ClientIdx> {
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let value = value.trim_ascii();
     let (scheme, rest) = value.split_at_checked("bearer".len())?;
-    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_some_and(u8::is_ascii_whitespace);
+    let is_bearer =
+        scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_some_and(u8::is_ascii_whitespace);
     let token = rest.trim_ascii();
     (is_bearer && !token.is_empty()).then_some(token)
 }
@@ -136,6 +137,9 @@ mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
 
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    type Query<'a> = Option<&'a str>;
+
     fn client(name: &str, key: &str, routes: &[&str]) -> Client {
         Client {
             name: name.into(),
@@ -144,7 +148,7 @@ mod tests {
         }
     }
 
-    fn headers(list: &[(&str, &str)]) -> HeaderMap {
+    fn headers(list: Headers<'_>) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in list {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
@@ -153,16 +157,19 @@ mod tests {
         map
     }
 
-    fn who(list: &[(&str, &str)], query: Option<&str>) -> Result<Option<u32>, AuthFault> {
-        let clients =
-            [client("laptop", "key-one", &["*"]), client("ci", "key-two", &["*"]), client("odd", "k/3 é", &["*"])];
+    fn who(list: Headers<'_>, query: Query<'_>) -> Result<Option<u32>, AuthFault> {
+        let clients = [
+            client("laptop", "key-one", &["*"]),
+            client("ci", "key-two", &["*"]),
+            client("odd", "k/3 é", &["*"]),
+        ];
         let headers = headers(list);
         check(&clients, &presented(&headers, query)).map(|found| found.map(|at| at.0))
     }
 
     #[test]
     fn a_request_without_a_usable_key_is_missing_one() {
-        let rows: &[(&[(&str, &str)], Option<&str>)] = &[
+        let rows: &[(Headers<'_>, Query<'_>)] = &[
             (&[], None),
             (&[("authorization", "")], None),
             (&[("authorization", "Bearer")], None),
@@ -187,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_wrong_key_is_invalid_in_every_form() {
-        let rows: &[(&[(&str, &str)], Option<&str>)] = &[
+        let rows: &[(Headers<'_>, Query<'_>)] = &[
             (&[("authorization", "Bearer key-onE")], None),
             (&[("authorization", "Bearer key-one x")], None),
             (&[("x-api-key", "key-on")], None),
@@ -202,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_first_valid_key_of_any_form_names_the_client() {
-        let rows: &[(&[(&str, &str)], Option<&str>, u32)] = &[
+        let rows: &[(Headers<'_>, Query<'_>, u32)] = &[
             (&[("Authorization", "Bearer key-one")], None, 0),
             (&[("AUTHORIZATION", "bearer key-two")], None, 1),
             (&[("authorization", "BEARER \t key-two  ")], None, 1),

@@ -79,9 +79,7 @@ pub fn resolve(plan: &Plan, model: Option<&str>) -> Result<Named, Unknown> {
         (_, Some((provider, rest))) => return Ok(Named::Direct { provider, model: rest.to_owned() }),
         (None, None) => {}
     }
-    plan.default_route
-        .map(Named::Route)
-        .ok_or_else(|| Unknown { nearest: nearest(plan, model, |_| true) })
+    plan.default_route.map(Named::Route).ok_or_else(|| Unknown { nearest: nearest(plan, model, |_| true) })
 }
 
 /// Lists the names of routes most like `model`, the likeliest first, at most three. Only names
@@ -151,7 +149,9 @@ mod tests {
     fn told(plan: &Plan, model: Option<&str>) -> Result<String, Vec<String>> {
         match resolve(plan, model) {
             Ok(Named::Route(at)) => Ok(plan.route(at).name.to_string()),
-            Ok(Named::Direct { provider, model }) => Ok(format!("{} -> {model}", plan.provider(provider).name)),
+            Ok(Named::Direct { provider, model }) => {
+                Ok(format!("{} -> {model}", plan.provider(provider).name))
+            }
             Err(Unknown { nearest }) => Err(nearest),
         }
     }
@@ -183,11 +183,13 @@ mod tests {
     #[test]
     fn what_nothing_names_goes_to_the_default_route_if_there_is_one() {
         let mut plan = plan();
-        for model in [None, Some(""), Some("auto"), Some("mistral-large"), Some("openai/"), Some("my model")] {
+        for model in [None, Some(""), Some("auto"), Some("mistral-large"), Some("openai/"), Some("my model")]
+        {
             assert!(told(&plan, model).is_err(), "{model:?} without a default");
         }
         plan.default_route = Some(RouteIdx(0));
-        for model in [None, Some(""), Some("auto"), Some("mistral-large"), Some("openai/"), Some("my model")] {
+        for model in [None, Some(""), Some("auto"), Some("mistral-large"), Some("openai/"), Some("my model")]
+        {
             assert_eq!(told(&plan, model), Ok("chat".to_owned()), "{model:?} with a default");
         }
     }
@@ -200,7 +202,9 @@ mod tests {
         for model in ["gpt\u{0}4o", "a\r\nb", "\u{1b}[31m", "\u{85}", long.as_str()] {
             assert_eq!(told(&plan, Some(model)), Err(vec![]), "{model:?}");
         }
-        for model in ["openai/../admin", "openai/a/../b", "openai//x", "openai/x y", "openai/%2e", "openai/x?y#z"] {
+        for model in
+            ["openai/../admin", "openai/a/../b", "openai//x", "openai/x y", "openai/%2e", "openai/x?y#z"]
+        {
             assert_eq!(told(&plan, Some(model)), Ok("chat".to_owned()), "{model:?} is not passed on");
         }
     }

@@ -1,1 +1,25 @@
-//! Not written yet.
+//! How is what happened told?
+//!
+//! The core returns facts; the rooms here turn them into what people and machines read, and decide
+//! nothing:
+//!
+//! | room | tells |
+//! |---|---|
+//! | [`metrics`], [`meter`] | counters, gauges and histograms, one registry per instance |
+//! | [`log`], [`lines`] | one line a request, one a change of state, and tracing's events |
+//! | [`trail`] | the way of a request in a response header |
+//! | [`fault_text`] | our own errors in each caller's dialect |
+//!
+//! Three readers, three texts: a client gets a fixed sentence and a request id, the operator the
+//! log, the dashboard a closed enum. No prompt, completion or key enters any of them, and no
+//! string of a client becomes a label.
+
+pub mod fault_text;
+pub mod lines;
+pub mod log;
+pub mod meter;
+pub mod metrics;
+mod stamp;
+pub mod trail;
+
+pub use stamp::rfc3339;

@@ -158,7 +158,7 @@ fn ambiguity(path: &str) -> Result<(), &'static str> {
     if path.contains("//") {
         return Err("the path has an empty segment");
     }
-    if decoded.iter().any(|b| b.is_ascii_control()) {
+    if decoded.iter().any(u8::is_ascii_control) {
         return Err("the path has a control character");
     }
     if decoded.contains(&b'\\') || decoded.contains(&b';') {

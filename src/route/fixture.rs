@@ -3,8 +3,8 @@
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::config::plan::{
-    Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter, Level,
-    Limits, LogFormat, LogPolicy, Plan, Prefer, Provider, RescuePolicy, RetryPolicy, Route, Target,
+    Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
+    Level, Limits, LogFormat, LogPolicy, Plan, Prefer, Provider, RescuePolicy, RetryPolicy, Route, Target,
     TimeoutOverrides, Timeouts,
 };
 use std::collections::HashMap;
@@ -14,9 +14,11 @@ use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A plan with these providers (each with the one credential `main`) and these routes: name,
-/// whether implicit, and `(provider, model)` per target.
-pub(crate) fn plan(providers: &[&str], routes: &[(&str, bool, &[(&str, &str)])]) -> Plan {
+/// A route: its name, whether it is implicit, and `(provider, model)` per target.
+pub(crate) type RouteOf<'a> = (&'a str, bool, &'a [(&'a str, &'a str)]);
+
+/// A plan with these providers (each with the one credential `main`) and these routes.
+pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
     let mut plan = empty();
     for (at, name) in (0u32..).zip(providers) {
         plan.providers.push(provider(name, at));
