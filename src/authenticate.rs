@@ -54,6 +54,12 @@ impl Presented<'_> {
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
+
+    /// Returns the key that counts first, where it is text.
+    #[must_use]
+    pub fn first(&self) -> Option<&str> {
+        self.keys.first().and_then(|key| std::str::from_utf8(key).ok())
+    }
 }
 
 impl fmt::Debug for Presented<'_> {

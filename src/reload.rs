@@ -1,1 +1,236 @@
-//! Not written yet.
+//! How does the next plan take over?
+//!
+//! Read, check, resolve secrets, build, swap: the same road at start, on SIGHUP, on
+//! `POST /v1/reload` and in `pointsman check`. Anything wrong keeps the plan in force, logs one
+//! block with every fault, and counts. Nothing is applied by half: the swap is one pointer.
+//!
+//! Listening addresses and worker threads are bound when the process starts; a change of theirs is
+//! taken into the plan, and said to need a restart.
+//!
+//! Reading may take time (a `command:` secret up to ten seconds), so it happens on a thread of its
+//! own; reloads that come meanwhile queue up behind it, one at a time.
+
+use crate::config::{self, Plan, Problem, Severity, Source};
+use crate::live::House;
+use crate::secrets::Host;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest configuration file that is read (threat A3).
+const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A YAML file.
+    File(PathBuf),
+    /// The environment (contract section 6).
+    Environment,
+}
+
+/// Why there is no plan.
+#[derive(Debug)]
+pub enum LoadFault {
+    /// The file is not there.
+    Missing(PathBuf),
+    /// The file may not be read.
+    Forbidden(PathBuf),
+    /// It was read and is not sound; every fault.
+    Unsound(Vec<String>),
+    /// Nothing was found in the environment.
+    Nothing(String),
+}
+
+impl LoadFault {
+    /// Returns the fault as lines for people.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            LoadFault::Missing(path) => {
+                vec![format!("{}: no such file (pointsman init writes one)", path.display())]
+            }
+            LoadFault::Forbidden(path) => vec![format!("{}: permission denied", path.display())],
+            LoadFault::Unsound(problems) => problems.clone(),
+            LoadFault::Nothing(names) => vec![names.clone()],
+        }
+    }
+}
+
+/// A plan and what is worth a warning about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The plan.
+    pub plan: Plan,
+    /// Warnings, as lines for people.
+    pub warnings: Vec<String>,
+    /// What was found in the environment, as lines for people.
+    pub found: Vec<String>,
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// [`LoadFault`], with every fault at once.
+pub fn load(origin: &Origin) -> Result<Loaded, LoadFault> {
+    match origin {
+        Origin::File(path) => load_file(path),
+        Origin::Environment => load_environment(),
+    }
+}
+
+fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
+    let (text, is_private) = read_file(path)?;
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
+    let reading = config::read(&Source { name: &name, text: &text, is_private }, &Host);
+    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
+        reading.problems.iter().partition(|problem| problem.severity == Severity::Error);
+    let lines = |problems: Vec<&Problem>| problems.iter().map(|p| format!("{name}:{p}")).collect::<Vec<_>>();
+    match reading.plan {
+        Some(plan) => Ok(Loaded { plan, warnings: lines(warnings), found: Vec::new() }),
+        None => Err(LoadFault::Unsound(lines(errors))),
+    }
+}
+
+fn read_file(path: &Path) -> Result<(String, bool), LoadFault> {
+    let fault = |error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => LoadFault::Missing(path.to_owned()),
+        std::io::ErrorKind::PermissionDenied => LoadFault::Forbidden(path.to_owned()),
+        kind => LoadFault::Unsound(vec![format!("{}: cannot be read: {kind}", path.display())]),
+    };
+    let metadata = std::fs::metadata(path).map_err(|error| fault(&error))?;
+    let unsound = |why: &str| LoadFault::Unsound(vec![format!("{}: {why}", path.display())]);
+    if !metadata.is_file() {
+        return Err(unsound("is not a regular file"));
+    }
+    if metadata.len() > FILE_LIMIT {
+        return Err(unsound("is larger than 1 MiB"));
+    }
+    let file = std::fs::File::open(path).map_err(|error| fault(&error))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| fault(&error))?;
+    let text = String::from_utf8(bytes).map_err(|_| unsound("is not UTF-8 text"))?;
+    Ok((text, metadata.permissions().mode().trailing_zeros() >= 6))
+}
+
+fn load_environment() -> Result<Loaded, LoadFault> {
+    let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    match config::discover(&|name: &str| std::env::var(name).ok(), &names) {
+        Ok(discovered) => {
+            Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found: discovered.lines })
+        }
+        Err(nothing) => Err(LoadFault::Nothing(nothing.to_string())),
+    }
+}
+
+/// What a reload came to.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// The generation now in force.
+    pub generation: u64,
+    /// Warnings about the new plan.
+    pub warnings: Vec<String>,
+    /// Changes that need a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// Carries reloads out, one at a time.
+pub struct Reloader {
+    house: Arc<House>,
+    origin: Origin,
+    bound: Bound,
+    one_at_a_time: tokio::sync::Mutex<()>,
+    after: Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>,
+}
+
+/// What was bound at start and cannot change under way.
+struct Bound {
+    threads: usize,
+    listen: Vec<crate::config::plan::Listen>,
+    admin: std::net::SocketAddr,
+}
+
+impl Reloader {
+    /// Makes the reloader of a house. `before_swap` may still refuse a plan (certificates of
+    /// listeners that cannot be read).
+    #[must_use]
+    pub fn new(
+        house: Arc<House>,
+        origin: Origin,
+        before_swap: Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>,
+    ) -> Arc<Self> {
+        let live = house.live();
+        let bound = Bound {
+            threads: live.plan.threads,
+            listen: live.plan.listen.clone(),
+            admin: live.plan.admin.address,
+        };
+        Arc::new(Reloader { house, origin, bound, one_at_a_time: tokio::sync::Mutex::new(()), after: before_swap })
+    }
+
+    /// Reads the configuration again and puts it in force.
+    ///
+    /// # Errors
+    /// Every fault, as lines for people; the plan in force then stays.
+    pub async fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        let _turn = self.one_at_a_time.lock().await;
+        let origin = self.origin.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&origin)).await;
+        let result = match loaded {
+            Ok(Ok(loaded)) => self.put_in_force(loaded),
+            Ok(Err(fault)) => Err(fault.lines()),
+            Err(_) => Err(vec!["reading the configuration failed within; it stays as it was".to_owned()]),
+        };
+        self.tell(&result);
+        result
+    }
+
+    fn put_in_force(&self, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
+        let needs_restart = self.bound.changes(&loaded.plan);
+        (self.after)(&loaded.plan).map_err(|fault| vec![fault])?;
+        self.house.log.set_policy(loaded.plan.log);
+        let generation = self.house.swap(loaded.plan).map_err(|problem| vec![problem.to_string()])?;
+        Ok(Reloaded { generation, warnings: loaded.warnings, needs_restart })
+    }
+
+    fn tell(&self, result: &Result<Reloaded, Vec<String>>) {
+        match result {
+            Ok(reloaded) => {
+                tracing::info!(
+                    generation = reloaded.generation,
+                    needs_restart = reloaded.needs_restart.join("; "),
+                    warnings = reloaded.warnings.join("; "),
+                    "configuration reloaded"
+                );
+            }
+            Err(faults) => {
+                self.house.metrics.reload_failed();
+                tracing::error!(
+                    generation = self.house.live().generation,
+                    faults = faults.join("; "),
+                    "configuration not reloaded; the running one is unchanged"
+                );
+            }
+        }
+    }
+}
+
+impl Bound {
+    fn changes(&self, plan: &Plan) -> Vec<String> {
+        let mut changes = Vec::new();
+        let places = |listen: &[crate::config::plan::Listen]| {
+            listen.iter().map(|l| (l.address, l.h2c, l.tls.is_some())).collect::<Vec<_>>()
+        };
+        if places(&self.listen) != places(&plan.listen) {
+            changes.push("listen: restart needed".to_owned());
+        }
+        if self.threads != plan.threads {
+            changes.push("threads: restart needed".to_owned());
+        }
+        if self.admin != plan.admin.address {
+            changes.push("admin.address: restart needed".to_owned());
+        }
+        changes
+    }
+}

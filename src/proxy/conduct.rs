@@ -212,7 +212,6 @@ fn note(house: &House, slots: &[Arc<Slot>], at: usize, changes: &[Change]) {
         house.log.target_state(&TargetStateLine {
             at: now.wall,
             target: slot.target.id.as_str(),
-            scope: change.scope.as_label(),
             from: change.from,
             to: change.to,
             reason: change.reason.as_label(),
@@ -263,7 +262,6 @@ async fn conclude(
         }
         Ending::BreakOff(_) => {
             story.was_interrupted();
-            story.failed_with(ErrorCode::UpstreamStreamLost);
             let message = format!("the provider's stream broke off; request id {}", story.id());
             if story.is_stream {
                 reply::break_off(session, dialect, &message, story).await;

@@ -83,7 +83,7 @@ fn frame(head: &mut ResponseHeader, framing: Framing) -> pingora::Result<()> {
 }
 
 /// Sets our own headers.
-fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<()> {
+pub(super) fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<()> {
     head.insert_header(X_REQUEST_ID, story.id_header())?;
     let Some(told) = story.told() else { return Ok(()) };
     if let Some(target) = &told.target {
@@ -136,7 +136,6 @@ pub(super) async fn refuse(
 ) -> pingora::Result<()> {
     let body = fault_text::error_body(shape, code, status, message, story.id());
     story.answered(status);
-    story.failed_with(code);
     let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     if let Some(seconds) = extra.retry_after {

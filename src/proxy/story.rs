@@ -6,7 +6,7 @@
 
 use crate::base::api::Dialect;
 use crate::base::ids::{ClientIdx, RouteIdx};
-use crate::base::outcome::{ErrorCode, Outcome};
+use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::exchange::{Cause, Record};
 use crate::live::{House, Live, Slot, UnderWay};
@@ -35,7 +35,6 @@ pub(super) struct Story {
     pub(super) usage: Usage,
     pub(super) guard: Option<UnderWay>,
     status: Option<u16>,
-    code: Option<ErrorCode>,
     told: Option<Told>,
     slots: Vec<Arc<Slot>>,
     records: Vec<Record>,
@@ -78,8 +77,7 @@ pub(super) struct TargetView<'a> {
 }
 
 impl Story {
-    /// Begins a story. `offered` is the client's own request id; it is kept when it is
-    /// `[A-Za-z0-9._-]{1,128}`, else one is made from `wall_ms` and `dice`.
+    /// Begins a story.
     pub(super) fn begin(began: Tick) -> Self {
         Story {
             id: String::new(),
@@ -94,7 +92,6 @@ impl Story {
             usage: Usage::default(),
             guard: None,
             status: None,
-            code: None,
             told: None,
             slots: Vec::new(),
             records: Vec::new(),
@@ -105,7 +102,8 @@ impl Story {
         }
     }
 
-    /// Names the request: by the client's own id where that is harmless, else by a new one.
+    /// Names the request: by the client's own id where that is `[A-Za-z0-9._-]{1,128}`, else by a
+    /// new one from `wall_ms` and `dice`.
     pub(super) fn name(&mut self, offered: Option<&HeaderValue>, wall_ms: u64, dice: [u8; 10]) {
         let kept = offered.and_then(|value| value.to_str().ok()).filter(|text| is_harmless(text));
         self.id = kept.map_or_else(
@@ -132,10 +130,6 @@ impl Story {
 
     pub(super) fn answered(&mut self, status: u16) {
         self.status = Some(status);
-    }
-
-    pub(super) fn failed_with(&mut self, code: ErrorCode) {
-        self.code = Some(code);
     }
 
     pub(super) fn client_left(&mut self) {
@@ -178,7 +172,7 @@ impl Story {
             breaker: slots
                 .get(at)
                 .map_or("closed", |slot| slot.state(now, &live.policy).breaker.as_label()),
-            response_ms: u64::try_from(now.since(record.began).as_millis()).unwrap_or(u64::MAX),
+            response_ms: millis(now.since(record.began)),
         });
         let words: Vec<_> = records.iter().filter_map(|r| Some((slots.get(r.candidate)?, word(r)))).collect();
         let trail =
@@ -221,9 +215,6 @@ impl Story {
         if let (Some(slot), Some(usd)) = (&answering, cost) {
             slot.meter.cost(usd);
         }
-        if !house.log.is_enabled(crate::config::plan::Level::Info) {
-            return;
-        }
         let words: Vec<_> =
             self.records.iter().filter_map(|r| Some((self.slots.get(r.candidate)?, word(r)))).collect();
         let trail =
@@ -234,17 +225,16 @@ impl Story {
             id: &self.id,
             route: self.route.map(|at| &*live.plan.route(at).name),
             client: self.client.and_then(|at| live.plan.clients.get(at.at())).map(|c| &*c.name),
-            dialect: self.dialect.map(Dialect::as_label),
+            dialect: self.dialect,
             model: self.model.as_deref(),
             target: answering.as_ref().map(|slot| slot.target.id.as_str()),
             attempts: u32::try_from(self.records.len()).unwrap_or(u32::MAX),
             trail: &trail,
             status,
-            code: self.code.map(ErrorCode::as_label),
             stream: self.is_stream,
-            ttfc: first_content.map(|at| at.since(counted_from)),
-            dur: took,
-            overhead,
+            ttfc_ms: first_content.map(|at| millis(at.since(counted_from))),
+            dur_ms: millis(took),
+            overhead_us: u64::try_from(overhead.as_micros()).unwrap_or(u64::MAX),
             in_tokens: self.usage.input,
             out_tokens: self.usage.output,
             cost_usd: cost,
@@ -295,6 +285,10 @@ fn word(record: &Record) -> String {
         Some(status) if record.outcome != Outcome::Ok && status >= 300 => status.to_string(),
         Some(_) | None => record.outcome.as_label().to_owned(),
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn is_harmless(id: &str) -> bool {
