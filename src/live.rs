@@ -14,7 +14,8 @@
 
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
-use crate::base::time::Tick;
+use crate::base::outcome::Outcome;
+use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
 use crate::config::plan::{Endpoint, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
@@ -87,8 +88,10 @@ pub struct Slot {
     pub extra: Vec<(HeaderName, HeaderValue)>,
     /// Its health.
     pub health: Arc<Units>,
-    /// Its counters.
+    /// Its counters for scrapes.
     pub meter: Arc<TargetMeter>,
+    /// Its counters for pages.
+    pub tally: Arc<Tally>,
     /// Its addresses.
     pub addresses: Arc<Addresses>,
     peer: Option<HttpPeer>,
@@ -141,8 +144,8 @@ impl Slot {
 /// What names keep from generation to generation.
 #[derive(Default)]
 struct Book {
-    targets: HashMap<Arc<str>, Arc<Unit>>,
-    direct: HashMap<Arc<str>, Arc<Unit>>,
+    targets: HashMap<Arc<str>, (Arc<Unit>, Arc<Tally>)>,
+    direct: HashMap<Arc<str>, (Arc<Unit>, Arc<Tally>)>,
     credentials: HashMap<String, Arc<Unit>>,
     endpoints: HashMap<Arc<str>, (Arc<Unit>, Arc<Addresses>)>,
 }
@@ -302,6 +305,55 @@ impl House {
     }
 }
 
+/// What a target did since the process began.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Counts>);
+
+/// A reading of a [`Tally`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Attempts under way.
+    pub in_flight: u64,
+    /// Attempts that ended well.
+    pub ok: u64,
+    /// Attempts that failed; clients that left are in neither.
+    pub failed: u64,
+    /// Time of those that ended well, together.
+    pub ok_time: Duration,
+    /// The last failure: when, what, and the provider's status.
+    pub last_fault: Option<(WallTime, Outcome, Option<u16>)>,
+}
+
+impl Tally {
+    /// Counts an attempt in.
+    pub fn began(&self) {
+        self.0.lock().in_flight += 1;
+    }
+
+    /// Counts an attempt out.
+    pub fn ended(&self, outcome: Outcome, status: Option<u16>, took: Duration, at: WallTime) {
+        let mut counts = self.0.lock();
+        counts.in_flight = counts.in_flight.saturating_sub(1);
+        match outcome {
+            Outcome::ClientGone => {}
+            Outcome::Ok => {
+                counts.ok += 1;
+                counts.ok_time += took;
+            }
+            fault => {
+                counts.failed += 1;
+                counts.last_fault = Some((at, fault, status));
+            }
+        }
+    }
+
+    /// Reads the counts.
+    #[must_use]
+    pub fn read(&self) -> Counts {
+        *self.0.lock()
+    }
+}
+
 /// A request under way; counted out when dropped.
 pub struct UnderWay(Arc<House>);
 
@@ -393,8 +445,8 @@ fn build(
     let meters = Meters::new(metrics, &plan);
     let mut slots = Vec::with_capacity(plan.targets.len());
     for (at, target) in (0u32..).map(TargetIdx).zip(&plan.targets) {
-        let unit = Arc::clone(book.targets.entry(Arc::clone(&target.id.0)).or_default());
-        slots.push(make(&plan, target.clone(), unit, meters.target(at), book)?);
+        let kept = book.targets.entry(Arc::clone(&target.id.0)).or_default().clone();
+        slots.push(make(&plan, target.clone(), kept, meters.target(at), book)?);
     }
     let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, &slots)).collect();
     let slots = slots
@@ -451,18 +503,18 @@ fn make_direct(
     let id = TargetId::new(&plan.provider(provider).name, &key.name, model);
     if book.direct.len() >= DIRECT_LIMIT && !book.direct.contains_key(&id.0) {
         // Only those that no request holds can go; their rests are lost, which costs one attempt.
-        book.direct.retain(|_, unit| Arc::strong_count(unit) > 1);
+        book.direct.retain(|_, (unit, _)| Arc::strong_count(unit) > 1);
     }
-    let unit = Arc::clone(book.direct.entry(Arc::clone(&id.0)).or_default());
+    let kept = book.direct.entry(Arc::clone(&id.0)).or_default().clone();
     let target =
         Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
-    make(plan, target, unit, live.meters.unlisted(credential), book)
+    make(plan, target, kept, live.meters.unlisted(credential), book)
 }
 
 fn make(
     plan: &Plan,
     target: Target,
-    unit: Arc<Unit>,
+    (unit, tally): (Arc<Unit>, Arc<Tally>),
     meter: &Arc<TargetMeter>,
     book: &mut Book,
 ) -> Result<Slot, LiveProblem> {
@@ -508,6 +560,7 @@ fn make(
             siblings: Arc::from([]),
         }),
         meter: Arc::clone(meter),
+        tally,
         peer: addresses.literal().map(|address| template.at(address)),
         addresses,
         template,

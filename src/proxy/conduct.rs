@@ -12,6 +12,7 @@ use super::story::Story;
 use crate::base::api::Api;
 use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
+use crate::base::time::Tick;
 use crate::config::plan::Route;
 use crate::exchange::ending::Refusal;
 use crate::exchange::{Ending, Exchange, Failure, Record, Rules, Step, Try};
@@ -155,6 +156,7 @@ async fn attempt(
     let began = house.clock.tick();
     let mut permit = order.permit;
     let _in_flight = slot.meter.in_flight();
+    let mut counted = Counted::new(house, slot, began);
     let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
     let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
     let end = match outgoing::head(slot, asked, body.len) {
@@ -189,6 +191,8 @@ async fn attempt(
         End::Gone => (Outcome::ClientGone, RetryHint::None, false, false),
         End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide, f.failure.is_stale),
     };
+    counted.ended = (outcome, exchange_status(&end));
+    drop(counted);
     if is_stale {
         // A dead kept connection says nothing about the target.
         return (end, SmallVec::new());
@@ -196,6 +200,36 @@ async fn attempt(
     let report = Report { outcome, hint, account_wide, began };
     let changes = slot.health.report(permit, &report, house.clock.tick(), &live.policy, rand::random());
     (end, changes)
+}
+
+/// Counts an attempt in and, however it ends, out again.
+struct Counted<'a> {
+    house: &'a House,
+    slot: &'a Slot,
+    began: Tick,
+    ended: (Outcome, Option<u16>),
+}
+
+impl<'a> Counted<'a> {
+    fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
+        slot.tally.began();
+        Counted { house, slot, began, ended: (Outcome::ClientGone, None) }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let took = self.house.clock.tick().since(self.began);
+        let (outcome, status) = self.ended;
+        self.slot.tally.ended(outcome, status, took, self.house.clock.wall());
+    }
+}
+
+fn exchange_status(end: &End) -> Option<u16> {
+    match end {
+        End::Failed(fault) => fault.failure.status,
+        End::Delivered | End::Gone => None,
+    }
 }
 
 fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
@@ -357,7 +391,7 @@ fn explain(
     text
 }
 
-fn reason(tried: Option<&Record>, resting: Option<Resting>, now: crate::base::time::Tick) -> String {
+fn reason(tried: Option<&Record>, resting: Option<Resting>, now: Tick) -> String {
     let until = resting.and_then(Resting::until).map(|until| until.left(now).as_secs() + 1);
     match (tried, resting, until) {
         (Some(record), _, Some(seconds)) => format!("{} (again in {seconds} s)", record.outcome.as_label()),

@@ -1,0 +1,318 @@
+//! The running program, as the admin plane sees it.
+//!
+//! Joins the generation in force, health and counters to the views that pages and the command line
+//! read. Everything shown comes from the plan's names and closed enums; keys have no way in here.
+
+use super::house::House as View;
+use super::view::{ActFault, Counts, LastError, TargetState, TargetView, Verb};
+use crate::base::outcome::Outcome;
+use crate::base::secret::Secret;
+use crate::base::units::{format_duration, format_size};
+use crate::config::plan::Plan;
+use crate::health::{Operation, Resting};
+use crate::live::{House, Live, Slot};
+use crate::observe::stamp::rfc3339;
+use crate::reload::Reloader;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// File in the runtime directory where a token that was made at start is found by the command line.
+pub const TOKEN_FILE: &str = "admin-token";
+
+/// The steward of a house.
+pub struct Steward {
+    house: Arc<House>,
+    reloader: Arc<Reloader>,
+    /// Made at start where none is configured.
+    own_token: Option<Secret>,
+    is_exposed: bool,
+    version: &'static str,
+}
+
+impl Steward {
+    /// Makes the steward; where the plan has no token, one is made and written into the runtime
+    /// directory for the command line to find.
+    #[must_use]
+    pub fn new(house: Arc<House>, reloader: Arc<Reloader>, plan: &Plan) -> Arc<Self> {
+        let own_token = if plan.admin.token.is_none() { make_token() } else { None };
+        Arc::new(Steward {
+            house,
+            reloader,
+            own_token,
+            is_exposed: !plan.admin.address.ip().is_loopback(),
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn view(&self, live: &Live, slot: &Slot) -> TargetView {
+        let now = self.house.clock.now();
+        let resting = slot.health.look(now.tick, &live.policy).err();
+        let standing = slot.state(now.tick, &live.policy);
+        let until = resting.and_then(Resting::until);
+        let counts = slot.tally.read();
+        let endpoint = live.plan.endpoints.get(slot.target.endpoint.at());
+        TargetView {
+            id: slot.target.id.to_string(),
+            provider: slot.provider.to_string(),
+            credential: slot.credential.to_string(),
+            model: slot.target.model.to_string(),
+            endpoint: endpoint.map(|e| e.name.to_string()).unwrap_or_default(),
+            routes: routes_of(live, slot),
+            state: state_of(resting, standing.breaker),
+            reason: resting.map(|r| r.reason().map_or(r.as_label(), Outcome::as_label).to_owned()),
+            until: until.map(|until| rfc3339(now.wall_of(until))),
+            retry_in_s: until.map(|until| until.left(now.tick).as_secs_f64()),
+            breaker: standing.breaker.as_label(),
+            in_flight: counts.in_flight,
+            last_error: counts.last_fault.map(|(at, outcome, status)| LastError {
+                outcome: outcome.as_label(),
+                status,
+                at: rfc3339(at),
+            }),
+            counts: Counts {
+                attempts: counts.ok + counts.failed,
+                ok: counts.ok,
+                failed: counts.failed,
+                average_ms: counts.ok_time.as_secs_f64() * 1000.0
+                    / f64::from(u32::try_from(counts.ok.max(1)).unwrap_or(u32::MAX)),
+            },
+        }
+    }
+
+    fn route_views(&self, live: &Live) -> Vec<Value> {
+        let now = self.house.clock.tick();
+        let usable = |slot: &&Arc<Slot>| slot.health.look(now, &live.policy).is_ok();
+        live.plan
+            .routes
+            .iter()
+            .map(|route| {
+                let targets: Vec<_> = route
+                    .groups
+                    .iter()
+                    .flat_map(|group| &group.entries)
+                    .flat_map(|entry| &entry.targets)
+                    .filter_map(|target| live.slot(*target))
+                    .collect();
+                let in_use = targets.iter().copied().find(usable).map(|slot| slot.target.id.as_str());
+                json!({
+                    "name": &*route.name,
+                    "implicit": route.is_implicit,
+                    "target": in_use,
+                    "targets": targets.iter().map(|slot| slot.target.id.as_str()).collect::<Vec<_>>(),
+                })
+            })
+            .collect()
+    }
+}
+
+#[async_trait]
+impl View for Steward {
+    fn metrics(&self) -> Vec<u8> {
+        self.house.refresh_gauges();
+        self.house.metrics.render()
+    }
+
+    fn is_ready(&self) -> Result<(), String> {
+        if self.house.is_draining() { Err("draining".to_owned()) } else { Ok(()) }
+    }
+
+    fn status(&self) -> Value {
+        let live = self.house.live();
+        let explicit: Vec<_> =
+            self.route_views(&live).into_iter().filter(|route| route["implicit"] == false).collect();
+        json!({
+            "version": self.version,
+            "generation": live.generation,
+            "ready": self.is_ready().is_ok(),
+            "draining": self.house.is_draining(),
+            "in_flight": self.house.under_way(),
+            "uptime_s": self.house.clock.tick().0 / 1_000_000,
+            "routes": explicit,
+            "targets": self.targets(),
+        })
+    }
+
+    fn targets(&self) -> Vec<TargetView> {
+        let live = self.house.live();
+        live.slots.iter().map(|slot| self.view(&live, slot)).collect()
+    }
+
+    fn routes(&self) -> Value {
+        json!({ "routes": self.route_views(&self.house.live()) })
+    }
+
+    fn config(&self) -> Value {
+        let live = self.house.live();
+        shown(&live.plan, live.generation)
+    }
+
+    async fn reload(&self) -> Result<Value, Vec<String>> {
+        let reloaded = self.reloader.reload().await?;
+        Ok(json!({
+            "generation": reloaded.generation,
+            "warnings": reloaded.warnings,
+            "needs_restart": reloaded.needs_restart,
+        }))
+    }
+
+    fn act(&self, target: &str, verb: Verb) -> Result<TargetView, ActFault> {
+        let live = self.house.live();
+        let slot = live
+            .slots
+            .iter()
+            .find(|slot| slot.target.id.as_str() == target)
+            .ok_or(ActFault::UnknownTarget)?;
+        match verb {
+            Verb::Drain => slot.operate(Operation::Drained),
+            Verb::Disable => slot.operate(Operation::Disabled),
+            Verb::Ready => slot.operate(Operation::Ready),
+            Verb::Reset => slot.reset(),
+        }
+        tracing::info!(target = target, verb = verb.as_label(), "operator");
+        Ok(self.view(&live, slot))
+    }
+
+    fn token(&self) -> Option<Secret> {
+        self.house.live().plan.admin.token.clone().or_else(|| self.own_token.clone())
+    }
+
+    fn needs_token_to_read(&self) -> bool {
+        self.is_exposed
+    }
+}
+
+fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
+    let names = live.plan.routes.iter().filter(|route| {
+        let mut targets = route.groups.iter().flat_map(|g| &g.entries).flat_map(|e| &e.targets);
+        targets.any(|target| live.plan.target(*target).id == slot.target.id)
+    });
+    names.map(|route| route.name.to_string()).collect()
+}
+
+fn state_of(resting: Option<Resting>, breaker: crate::health::breaker::BreakerState) -> TargetState {
+    use crate::health::breaker::BreakerState;
+    match resting {
+        Some(Resting::Cooling { reason: Outcome::Auth | Outcome::Permission, .. }) => TargetState::AuthFailed,
+        Some(Resting::Cooling { reason: Outcome::Quota, .. }) => TargetState::QuotaSpent,
+        Some(Resting::Cooling { .. }) => TargetState::Cooling,
+        Some(Resting::Open { .. }) => TargetState::Open,
+        Some(Resting::Probing) => TargetState::HalfOpen,
+        Some(Resting::Drained) => TargetState::Drained,
+        Some(Resting::Disabled) => TargetState::Disabled,
+        None => match breaker {
+            BreakerState::Closed | BreakerState::Open => TargetState::Ready,
+            BreakerState::HalfOpen => TargetState::HalfOpen,
+        },
+    }
+}
+
+/// The plan in force without anything secret.
+fn shown(plan: &Plan, generation: u64) -> Value {
+    let providers: Vec<_> = plan
+        .providers
+        .iter()
+        .map(|provider| {
+            let endpoint = plan.endpoints.get(provider.endpoint.at());
+            let credentials: Vec<_> = provider
+                .credentials
+                .iter()
+                .filter_map(|at| plan.credentials.get(at.at()))
+                .map(|credential| {
+                    json!({ "name": &*credential.name, "key": credential.key.as_ref().map(|_| "***") })
+                })
+                .collect();
+            json!({
+                "name": &*provider.name,
+                "kind": provider.kind.as_label(),
+                "endpoint": endpoint.map(|e| &*e.name),
+                "base_path": &*provider.base_path,
+                "credentials": credentials,
+            })
+        })
+        .collect();
+    let routes: Vec<_> = plan
+        .routes
+        .iter()
+        .filter(|route| !route.is_implicit)
+        .map(|route| {
+            let groups: Vec<_> = route
+                .groups
+                .iter()
+                .map(|group| {
+                    let targets: Vec<_> = group
+                        .entries
+                        .iter()
+                        .flat_map(|entry| entry.targets.iter().map(|t| (entry.weight, plan.target(*t))))
+                        .map(|(weight, target)| json!({ "target": target.id.as_str(), "weight": weight }))
+                        .collect();
+                    json!({ "priority": group.priority, "targets": targets })
+                })
+                .collect();
+            json!({ "name": &*route.name, "groups": groups })
+        })
+        .collect();
+    json!({
+        "generation": generation,
+        "threads": plan.threads,
+        "grace": format_duration(plan.grace),
+        "listen": plan.listen.iter().map(|l| json!({
+            "address": l.address.to_string(), "h2c": l.h2c, "tls": l.tls.is_some(),
+        })).collect::<Vec<_>>(),
+        "admin": { "address": plan.admin.address.to_string(), "token": plan.admin.token.as_ref().map(|_| "***") },
+        "clients": plan.clients.iter().map(|c| json!({ "name": &*c.name, "key": "***", "routes": c.routes })).collect::<Vec<_>>(),
+        "providers": providers,
+        "routes": routes,
+        "default_route": plan.default_route.map(|at| &*plan.route(at).name),
+        "implicit_routes": plan.implicit_routes,
+        "limits": {
+            "max_body": format_size(plan.limits.max_body),
+            "replay_memory": format_size(plan.limits.replay_memory),
+            "max_header": format_size(plan.limits.max_header),
+            "connections": plan.limits.connections,
+            "in_flight": plan.limits.in_flight,
+        },
+    })
+}
+
+/// The directory where the running process leaves what its command line needs.
+#[must_use]
+pub fn runtime_directory() -> Option<PathBuf> {
+    let named = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+    named.or_else(|| std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("pointsman")))
+}
+
+fn make_token() -> Option<Secret> {
+    let bytes: [u8; 24] = rand::random();
+    let mut text = String::with_capacity(48);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    let token = Secret::new(text);
+    let Some(directory) = runtime_directory() else {
+        tracing::warn!("no runtime directory: the writing verbs of the admin plane have no token; set admin.token");
+        return None;
+    };
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&directory)?;
+        let path = directory.join(TOKEN_FILE);
+        // A file left by another process may belong to someone else or be readable by others.
+        match std::fs::remove_file(&path) {
+            Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => return Err(fault),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        writeln!(file, "{}", token.expose())
+    };
+    match write() {
+        Ok(()) => Some(token),
+        Err(fault) => {
+            tracing::warn!(fault = %fault.kind(), "the admin token cannot be written into the runtime directory");
+            None
+        }
+    }
+}
