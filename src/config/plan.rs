@@ -219,7 +219,7 @@ pub struct Route {
 }
 
 /// Entries of equal priority. Their targets are equals: "the same model".
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Group {
     /// The priority; 1 is first.
     pub priority: u32,
@@ -228,7 +228,7 @@ pub struct Group {
 }
 
 /// One line under `targets:`: a model with each credential of its provider.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Share inside the group, 1 or more (an entry of weight 0 is left out of the plan).
     pub weight: u32,

@@ -1,0 +1,134 @@
+//! Does what the file says fit together?
+//!
+//! [`check`] takes the [`File`] and the outside, resolves every name and secret, and builds the
+//! [`Plan`]. Each room below looks at one part and notes every fault it finds with its path; none
+//! stops the others, and a thing that was refused already is passed over in silence, so that one
+//! mistake is one message.
+//!
+//! Order: secrets and texts are resolved where they stand, `serve` looks at addresses and
+//! clients, `providers` at servers, keys and models, `routes` at everything that names them.
+
+mod providers;
+mod routes;
+mod serve;
+pub mod url;
+
+use super::fault::Faults;
+use super::file::File;
+use super::path::{KeyPath, looks_secret};
+use super::plan::Plan;
+use super::reference::{Outside, SecretRef, is_variable_name};
+use crate::base::secret::Secret;
+
+/// What every check needs.
+pub(super) struct Bench<'a> {
+    /// Where faults go.
+    pub(super) faults: &'a Faults,
+    /// Where secrets and variables come from.
+    pub(super) outside: &'a dyn Outside,
+    /// Whether only its owner can read the file.
+    pub(super) is_private: bool,
+}
+
+/// Builds the plan; what it returns is only good when no error was noted.
+pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
+    let (listen, admin, clients) = serve::check(bench, file.listen, file.admin, file.clients);
+    let inventory = providers::check(bench, file.providers, file.timeouts);
+    let mut directory = routes::Directory::new(&inventory);
+    directory.add_written(bench, file.routes);
+    if file.implicit_routes {
+        directory.add_implicit();
+    }
+    let default_route = directory.find_default(bench, file.default_route.as_deref());
+    serve::check_client_routes(bench, &clients, |name| directory.knows(name));
+    let has_routes = directory.finish(bench, file.implicit_routes);
+    Plan {
+        threads: file.threads,
+        grace: file.grace,
+        listen,
+        admin,
+        clients: clients.into_iter().map(|(_, client)| client).collect(),
+        targets: has_routes.targets,
+        routes: has_routes.routes,
+        route_names: has_routes.names,
+        providers: inventory.providers,
+        endpoints: inventory.endpoints,
+        credentials: inventory.credentials,
+        default_route,
+        implicit_routes: file.implicit_routes,
+        retry: file.retry,
+        breaker: file.breaker,
+        cooldown: file.cooldown,
+        rescue: file.rescue,
+        limits: file.limits,
+        log: file.log,
+    }
+}
+
+impl Bench<'_> {
+    /// Fetches a secret; its faults name the place and never the secret.
+    fn secret(&self, at: &KeyPath, place: &SecretRef) -> Option<Secret> {
+        if let SecretRef::Literal(secret) = place {
+            if self.is_private {
+                self.faults.warning(
+                    at,
+                    "the secret itself stands in the file; {env: NAME}, {file: PATH} or {credential: NAME} keeps it out",
+                );
+                return Some(secret.clone());
+            }
+            self.faults.error(
+                at,
+                "a secret stands in a file that others can read; write {env: NAME} or {file: PATH}, or run chmod 600 on the file",
+            );
+            return None;
+        }
+        match self.outside.secret(place) {
+            Ok(secret) => Some(secret),
+            Err(why) => {
+                self.faults.error(at, format!("{} {why}", place.describe()));
+                None
+            }
+        }
+    }
+
+    /// Puts variables of the environment in place of `${NAME}`.
+    fn expand(&self, at: &KeyPath, text: &str) -> Option<String> {
+        let mut result = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut is_whole = true;
+        while let Some((before, after)) = rest.split_once("${") {
+            result.push_str(before);
+            let Some((name, behind)) = after.split_once('}') else {
+                self.faults.error(at, "has ${ without a closing }");
+                return None;
+            };
+            rest = behind;
+            if !is_variable_name(name) || looks_secret(name) {
+                self.faults
+                    .error(at, "has something in ${…} that is not the name of an environment variable");
+                is_whole = false;
+                continue;
+            }
+            match self.outside.env(name).filter(|value| !value.is_empty()) {
+                Some(value) => result.push_str(&value),
+                None => {
+                    self.faults.error(at, format!("environment variable {name} is not set"));
+                    is_whole = false;
+                }
+            }
+        }
+        result.push_str(rest);
+        is_whole.then_some(result)
+    }
+
+    /// Reads a path to a file: variables expanded, nothing else looked at (the file is opened by
+    /// whoever uses it).
+    fn file_path(&self, at: &KeyPath, text: &str) -> Option<std::path::PathBuf> {
+        let text = self.expand(at, text)?;
+        if text.chars().any(char::is_control) {
+            self.faults.error(at, "holds a control character");
+            return None;
+        }
+        Some(text.into())
+    }
+}

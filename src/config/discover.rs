@@ -1,0 +1,1 @@
+//! What can be served with nothing but the environment?

@@ -1,0 +1,83 @@
+//! What is wrong with the file, all of it at once.
+//!
+//! The walk and the checks push faults here and go on; nothing stops at the first. More than
+//! [`SHOWN_MAX`] are counted and not kept: a file of a million wrong lines must not become a
+//! million messages.
+
+use super::path::KeyPath;
+use std::cell::{Cell, RefCell};
+
+/// 200 faults fill several screens; whoever has more wrote the wrong file.
+pub const SHOWN_MAX: usize = 200;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is taken; `check --strict` refuses it.
+    Warning,
+}
+
+/// One thing to mend, before it has a line.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it stands.
+    pub at: KeyPath,
+    /// The line, where it is known already.
+    pub line: Option<usize>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Everything found so far.
+#[derive(Debug, Default)]
+pub struct Faults {
+    kept: RefCell<Vec<Fault>>,
+    dropped: Cell<usize>,
+}
+
+impl Faults {
+    /// Notes something that makes the file unusable.
+    pub fn error(&self, at: &KeyPath, message: impl Into<String>) {
+        self.push(Fault { severity: Severity::Error, at: at.clone(), line: None, message: message.into() });
+    }
+
+    /// Notes something that the operator should look at.
+    pub fn warning(&self, at: &KeyPath, message: impl Into<String>) {
+        self.push(Fault { severity: Severity::Warning, at: at.clone(), line: None, message: message.into() });
+    }
+
+    /// Notes a fault as it is.
+    pub fn push(&self, fault: Fault) {
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() < SHOWN_MAX {
+            kept.push(fault);
+        } else {
+            self.dropped.set(self.dropped.get() + 1);
+        }
+    }
+
+    /// Tells whether any error was noted. Dropped faults count: nobody knows what they were.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.dropped.get() > 0 || self.kept.borrow().iter().any(|fault| fault.severity == Severity::Error)
+    }
+
+    /// Returns the faults in the order in which they were found.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<Fault> {
+        let mut kept = self.kept.into_inner();
+        if self.dropped.get() > 0 {
+            kept.push(Fault {
+                severity: Severity::Error,
+                at: KeyPath::root(),
+                line: None,
+                message: format!("{} more faults are not shown", self.dropped.get()),
+            });
+        }
+        kept
+    }
+}
