@@ -1,1 +1,486 @@
-//! Not written yet.
+//! What does the body ask for, and may it be sent twice?
+//!
+//! [`body`] goes over a request once, without copying or building it: it checks that the whole is
+//! JSON (a provider's 400 would cost a round trip and teach the client less), finds `model` and
+//! `stream`, and notes what choosing, waiting and rewriting need. Everything else stays bytes.
+//!
+//! Refused, because readers of JSON disagree about them and we would judge another request than
+//! the provider serves (threats C2, C8): a second top-level `model` or `stream` (also where one of
+//! them is spelt with escapes), a model that is not a string, longer than 256 bytes or with
+//! control characters, nesting beyond 128 levels, a byte order mark, bytes that are not UTF-8,
+//! more than 1,024 top-level members.
+//!
+//! A request is replay-safe when a provider that may already have worked on it changed nothing
+//! but the bill: every call here but Responses with state (`store` not false, `background`,
+//! `previous_response_id`, `conversation`); those may move on only when provably nothing was
+//! processed (failure table, "replay-safe routes").
+
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::base::api::Api;
+use crate::wire::json::{Broken, DEPTH_MAX, Scan, Text};
+
+/// Longest model name (threat C2).
+pub const MODEL_MAX: usize = 256;
+
+/// Most top-level members; no API has a tenth of them.
+pub const MEMBERS_MAX: usize = 1024;
+
+/// When a request may be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// Also when the first attempt may have been processed.
+    Safe,
+    /// Only when the first attempt was provably not processed.
+    UnprocessedOnly,
+}
+
+/// What was read of a request body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// The call.
+    pub api: Api,
+    /// The model named; none when absent, null or empty.
+    pub model: Option<String>,
+    /// Where the value of `model` lies in the body, quotes included; none when absent.
+    pub model_span: Option<Range<usize>>,
+    /// Whether a streamed answer is asked for by the body (Gemini says it in the path).
+    pub stream: bool,
+    /// Whether it may be sent twice.
+    pub replay: Replay,
+    /// Whether reasoning is asked for, so that first content may take long.
+    pub wants_reasoning: bool,
+    /// Whether JSON output is asked for.
+    pub wants_json: bool,
+    /// Whether tools are offered.
+    pub has_tools: bool,
+    /// How many choices are asked for, at least 1.
+    pub n: u32,
+    /// Where the closing brace of the object lies: new members go before it.
+    pub close: usize,
+    /// Whether the object has no members, so that a new one needs no comma.
+    pub is_empty: bool,
+    /// Where the top-level keys lie, quotes included.
+    keys: SmallVec<[Range<usize>; 16]>,
+}
+
+impl Parsed {
+    /// Tells whether `body`, the one that was parsed, has a top-level member of this name.
+    #[must_use]
+    pub fn has(&self, body: &[u8], name: &str) -> bool {
+        self.keys.iter().any(|range| {
+            let quoted = body.get(range.clone()).unwrap_or_default();
+            let mut scan = Scan::new(quoted);
+            scan.text().is_ok_and(|key| key.is_some_and(|key| key.bytes().as_ref() == name.as_bytes()))
+        })
+    }
+}
+
+/// Why a body is refused; the words are for the client (400 `validation_failed`).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseFault {
+    /// Broken JSON, or bytes that are not UTF-8.
+    #[error("the request body is not valid JSON at byte {0}")]
+    NotJson(usize),
+    /// JSON, but no object.
+    #[error("the request body must be a JSON object")]
+    NotAnObject,
+    /// Nested too deep.
+    #[error("the request body is nested deeper than {DEPTH_MAX} levels")]
+    TooDeep,
+    /// Too many top-level members.
+    #[error("the request body has more than {MEMBERS_MAX} top-level members")]
+    TooManyMembers,
+    /// `model` is a number, list or object.
+    #[error("model must be a string")]
+    ModelNotString,
+    /// The model's name is too long.
+    #[error("model is longer than {MODEL_MAX} bytes")]
+    ModelTooLong,
+    /// The model's name holds control characters.
+    #[error("model holds control characters")]
+    ModelNotPrintable,
+    /// `stream` is neither a boolean nor null.
+    #[error("stream must be true or false")]
+    StreamNotBool,
+    /// A member that decides where the request goes stands there twice.
+    #[error("{0} is given twice")]
+    Duplicate(&'static str),
+}
+
+impl From<Broken> for ParseFault {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Syntax(at) => ParseFault::NotJson(at),
+            Broken::TooDeep(_) => ParseFault::TooDeep,
+        }
+    }
+}
+
+/// Notes about state at the provider.
+#[derive(Default)]
+struct State {
+    store: Option<bool>,
+    has_more: bool,
+}
+
+/// Reads a request body.
+///
+/// # Errors
+/// When the body is refused; see [`ParseFault`].
+pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
+    if let Err(fault) = std::str::from_utf8(body) {
+        return Err(ParseFault::NotJson(fault.valid_up_to()));
+    }
+    let mut scan = Scan::new(body);
+    match scan.peek() {
+        Some(b'{') => {}
+        // Tells broken JSON from JSON that is something else.
+        Some(_) => {
+            scan.skip()?;
+            scan.end()?;
+            return Err(ParseFault::NotAnObject);
+        }
+        None => return Err(ParseFault::NotJson(scan.at())),
+    }
+    let mut parsed = Parsed {
+        api,
+        model: None,
+        model_span: None,
+        stream: false,
+        replay: Replay::Safe,
+        wants_reasoning: false,
+        wants_json: false,
+        has_tools: false,
+        n: 1,
+        close: 0,
+        is_empty: true,
+        keys: SmallVec::new(),
+    };
+    let mut state = State::default();
+    let mut has_stream = false;
+    scan.members(|scan, key| {
+        if parsed.keys.len() == MEMBERS_MAX {
+            return Err(ParseFault::TooManyMembers);
+        }
+        parsed.keys.push(key.range());
+        match key.bytes().as_ref() {
+            b"model" => model(scan, &mut parsed)?,
+            b"stream" => {
+                if std::mem::replace(&mut has_stream, true) {
+                    return Err(ParseFault::Duplicate("stream"));
+                }
+                parsed.stream = stream(scan)?;
+            }
+            other => member(other, scan, &mut parsed, &mut state)?,
+        }
+        Ok(())
+    })?;
+    parsed.close = scan.at().saturating_sub(1);
+    parsed.is_empty = parsed.keys.is_empty();
+    scan.end()?;
+    if api == Api::Responses && (state.store != Some(false) || state.has_more) {
+        parsed.replay = Replay::UnprocessedOnly;
+    }
+    Ok(parsed)
+}
+
+fn model(scan: &mut Scan<'_>, parsed: &mut Parsed) -> Result<(), ParseFault> {
+    if parsed.model_span.is_some() {
+        return Err(ParseFault::Duplicate("model"));
+    }
+    let first = scan.peek();
+    let start = scan.at();
+    let text = scan.text()?;
+    parsed.model_span = Some(start..scan.at());
+    match (first, text) {
+        (Some(b'n'), _) => {}
+        (_, None) => return Err(ParseFault::ModelNotString),
+        (_, Some(text)) => {
+            let name = text.text();
+            if name.len() > MODEL_MAX {
+                return Err(ParseFault::ModelTooLong);
+            }
+            if name.chars().any(char::is_control) {
+                return Err(ParseFault::ModelNotPrintable);
+            }
+            parsed.model = (!name.is_empty()).then(|| name.into_owned());
+        }
+    }
+    Ok(())
+}
+
+fn stream(scan: &mut Scan<'_>) -> Result<bool, ParseFault> {
+    let first = scan.peek();
+    match scan.flag()? {
+        Some(flag) => Ok(flag),
+        None if first == Some(b'n') => Ok(false),
+        None => Err(ParseFault::StreamNotBool),
+    }
+}
+
+/// Reads a member that only leaves a note.
+fn member(key: &[u8], scan: &mut Scan<'_>, parsed: &mut Parsed, state: &mut State) -> Result<(), ParseFault> {
+    match key {
+        b"n" => {
+            let n = scan.count()?.unwrap_or(1).clamp(1, u64::from(u32::MAX));
+            parsed.n = u32::try_from(n).unwrap_or(u32::MAX);
+        }
+        b"tools" | b"functions" => parsed.has_tools |= scan.says_something()?,
+        b"reasoning_effort" => {
+            parsed.wants_reasoning |= scan.text()?.is_some_and(|effort| !is_off(&effort));
+        }
+        b"enable_thinking" => parsed.wants_reasoning |= scan.flag()? == Some(true),
+        b"reasoning" | b"thinking" => parsed.wants_reasoning |= wants_thoughts(scan)?,
+        b"response_format" | b"text" | b"output_format" | b"output_config" => {
+            parsed.wants_json |= wants_json(scan)?;
+        }
+        b"generationConfig" => generation_config(scan, parsed)?,
+        // Given twice, the less safe reading counts.
+        b"store" => state.store = Some(scan.flag()? != Some(false) || state.store == Some(true)),
+        b"background" => state.has_more |= scan.flag()? == Some(true),
+        b"previous_response_id" | b"conversation" => state.has_more |= scan.says_something()?,
+        _ => {
+            scan.skip()?;
+        }
+    }
+    Ok(())
+}
+
+fn is_off(effort: &Text<'_>) -> bool {
+    matches!(effort.bytes().as_ref(), b"none" | b"off" | b"disabled" | b"")
+}
+
+/// Reads `reasoning` or `thinking`: an object asks for thoughts unless a member switches them off.
+fn wants_thoughts(scan: &mut Scan<'_>) -> Result<bool, ParseFault> {
+    let mut is_on = true;
+    if scan.peek() != Some(b'{') {
+        return Ok(scan.flag()? == Some(true));
+    }
+    scan.members::<ParseFault>(|scan, key| {
+        match key.bytes().as_ref() {
+            b"type" | b"effort" => is_on &= scan.text()?.is_none_or(|word| !is_off(&word)),
+            b"enabled" => is_on &= scan.flag()? != Some(false),
+            b"max_tokens" | b"budget_tokens" | b"thinkingBudget" => is_on &= scan.count()? != Some(0),
+            _ => {
+                scan.skip()?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(is_on)
+}
+
+/// Reads `response_format` (`{type}`) or the objects that hold one as `format`.
+fn wants_json(scan: &mut Scan<'_>) -> Result<bool, ParseFault> {
+    let mut is_json = false;
+    scan.members::<ParseFault>(|scan, key| {
+        match key.bytes().as_ref() {
+            b"type" => is_json |= is_json_type(scan)?,
+            b"format" => {
+                scan.members::<ParseFault>(|scan, key| {
+                    if key.bytes().as_ref() == b"type" {
+                        is_json |= is_json_type(scan)?;
+                    } else {
+                        scan.skip()?;
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => {
+                scan.skip()?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(is_json)
+}
+
+fn is_json_type(scan: &mut Scan<'_>) -> Result<bool, ParseFault> {
+    Ok(scan.text()?.is_some_and(|word| matches!(word.bytes().as_ref(), b"json_object" | b"json_schema")))
+}
+
+fn generation_config(scan: &mut Scan<'_>, parsed: &mut Parsed) -> Result<(), ParseFault> {
+    scan.members::<ParseFault>(|scan, key| {
+        match key.bytes().as_ref() {
+            b"thinkingConfig" => parsed.wants_reasoning |= wants_thoughts(scan)?,
+            b"responseSchema" | b"responseJsonSchema" => parsed.wants_json |= scan.says_something()?,
+            b"responseMimeType" => {
+                let kind = scan.text()?;
+                parsed.wants_json |= kind.is_some_and(|kind| kind.bytes().as_ref() == b"application/json");
+            }
+            b"candidateCount" => {
+                parsed.n = scan.count()?.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
+            }
+            _ => {
+                scan.skip()?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn chat(text: &str) -> Result<Parsed, ParseFault> {
+        body(Api::ChatCompletions, text.as_bytes())
+    }
+
+    #[test]
+    fn bodies_that_readers_would_disagree_about_are_refused() {
+        let long = format!(r#"{{"model":"{}"}}"#, "m".repeat(257));
+        let deep = format!(r#"{{"model":"m","a":{}{}}}"#, "[".repeat(128), "]".repeat(128));
+        let many = format!("{{{}\"z\":1}}", "\"k\":1,".repeat(1024));
+        for (text, want) in [
+            ("", ParseFault::NotJson(0)),
+            ("   ", ParseFault::NotJson(3)),
+            ("{\"model\":", ParseFault::NotJson(9)),
+            ("{\"a\":1}x", ParseFault::NotJson(7)),
+            ("{\"a\":01}", ParseFault::NotJson(6)),
+            ("\u{feff}{}", ParseFault::NotJson(0)),
+            ("[{\"model\":\"m\"}]", ParseFault::NotAnObject),
+            ("\"x\"", ParseFault::NotAnObject),
+            (r#"{"model":7}"#, ParseFault::ModelNotString),
+            (r#"{"model":{"a":1}}"#, ParseFault::ModelNotString),
+            (r#"{"model":true}"#, ParseFault::ModelNotString),
+            (r#"{"model":"a\u0000b"}"#, ParseFault::ModelNotPrintable),
+            (r#"{"model":"a\nb"}"#, ParseFault::ModelNotPrintable),
+            (r#"{"model":"a","model":"b"}"#, ParseFault::Duplicate("model")),
+            (r#"{"model":null,"model":"b"}"#, ParseFault::Duplicate("model")),
+            (r#"{"model":"a","mod\u0065l":"b"}"#, ParseFault::Duplicate("model")),
+            (r#"{"stream":true,"stream":true}"#, ParseFault::Duplicate("stream")),
+            (r#"{"stream":"true"}"#, ParseFault::StreamNotBool),
+            (r#"{"stream":1}"#, ParseFault::StreamNotBool),
+            (&long, ParseFault::ModelTooLong),
+            (&deep, ParseFault::TooDeep),
+            (&many, ParseFault::TooManyMembers),
+        ] {
+            assert_eq!(chat(text), Err(want), "{}", text.chars().take(60).collect::<String>());
+        }
+        assert_eq!(body(Api::ChatCompletions, b"{\"a\":\"\xff\"}"), Err(ParseFault::NotJson(6)));
+        let bomb = "[".repeat(1_000_000);
+        assert_eq!(chat(&format!("{{\"a\":{bomb}")), Err(ParseFault::TooDeep));
+    }
+
+    #[test]
+    fn the_model_is_found_however_it_is_written() {
+        for (text, model, span) in [
+            (r#"{"model":"gpt"}"#, Some("gpt"), Some("\"gpt\"")),
+            (r#"{ "a":{"model":"no"}, "mod\u0065l" : "g\u0070t" }"#, Some("gpt"), Some("\"g\\u0070t\"")),
+            (r#"{"model":null}"#, None, Some("null")),
+            (r#"{"model":""}"#, None, Some("\"\"")),
+            (r#"{"messages":[{"model":"no"}]}"#, None, None),
+            ("{}", None, None),
+        ] {
+            let parsed = chat(text).unwrap();
+            assert_eq!(parsed.model.as_deref(), model, "{text}");
+            assert_eq!(parsed.model_span.map(|s| &text[s]), span, "{text}");
+            assert_eq!(&text[parsed.close..=parsed.close], "}", "{text}");
+            assert_eq!(parsed.is_empty, text == "{}", "{text}");
+        }
+    }
+
+    #[test]
+    fn streaming_choices_tools_reasoning_and_json_are_noted() {
+        let notes = |text: &str| {
+            let p = chat(text).unwrap();
+            (p.stream, p.n, p.has_tools, p.wants_reasoning, p.wants_json)
+        };
+        let plain = (false, 1, false, false, false);
+        for (text, want) in [
+            ("{}", plain),
+            (r#"{"stream":null,"n":null,"tools":[],"reasoning":null,"thinking":null}"#, plain),
+            (r#"{"stream":false,"n":0,"reasoning_effort":"none","thinking":{"type":"disabled"}}"#, plain),
+            (
+                r#"{"n":99999999999999999999,"response_format":{"type":"text"},"reasoning":{"effort":"none"}}"#,
+                plain,
+            ),
+            (
+                r#"{"thinking":{"budget_tokens":0},"reasoning_effort":null,"text":{"format":{"type":"text"}}}"#,
+                plain,
+            ),
+            (r#"{"stream":true}"#, (true, 1, false, false, false)),
+            (r#"{"n":3}"#, (false, 3, false, false, false)),
+            (r#"{"n":9999999999}"#, (false, u32::MAX, false, false, false)),
+            (r#"{"tools":[{"type":"function"}]}"#, (false, 1, true, false, false)),
+            (r#"{"reasoning_effort":"low"}"#, (false, 1, false, true, false)),
+            (r#"{"reasoning":{"effort":"high","summary":"auto"}}"#, (false, 1, false, true, false)),
+            (r#"{"thinking":{"type":"enabled","budget_tokens":1024}}"#, (false, 1, false, true, false)),
+            (r#"{"thinking":{"type":"adaptive"}}"#, (false, 1, false, true, false)),
+            (r#"{"enable_thinking":true}"#, (false, 1, false, true, false)),
+            (
+                r#"{"response_format":{"type":"json_schema","json_schema":{}}}"#,
+                (false, 1, false, false, true),
+            ),
+            (r#"{"text":{"format":{"type":"json_object"}}}"#, (false, 1, false, false, true)),
+            (
+                r#"{"generationConfig":{"responseMimeType":"application/json","thinkingConfig":{"thinkingBudget":-1},"candidateCount":2}}"#,
+                (false, 2, false, true, true),
+            ),
+            (r#"{"generationConfig":{"thinkingConfig":{"thinkingBudget":0}}}"#, plain),
+        ] {
+            assert_eq!(notes(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_responses_without_state_are_safe_to_replay() {
+        use Replay::{Safe, UnprocessedOnly};
+        for (api, text, want) in [
+            (Api::ChatCompletions, r#"{"store":true}"#, Safe),
+            (Api::Messages, "{}", Safe),
+            (Api::Embeddings, "{}", Safe),
+            (Api::CountTokens, "{}", Safe),
+            (Api::Completions, "{}", Safe),
+            (Api::GenerateContent, "{}", Safe),
+            (Api::Responses, "{}", UnprocessedOnly),
+            (Api::Responses, r#"{"store":null}"#, UnprocessedOnly),
+            (Api::Responses, r#"{"store":true}"#, UnprocessedOnly),
+            (Api::Responses, r#"{"store":false}"#, Safe),
+            (
+                Api::Responses,
+                r#"{"store":false,"background":null,"previous_response_id":null,"conversation":null}"#,
+                Safe,
+            ),
+            (Api::Responses, r#"{"store":false,"background":true}"#, UnprocessedOnly),
+            (Api::Responses, r#"{"store":false,"previous_response_id":"resp_1"}"#, UnprocessedOnly),
+            (Api::Responses, r#"{"store":false,"conversation":{"id":"c"}}"#, UnprocessedOnly),
+            (Api::Responses, r#"{"store":true,"store":false}"#, UnprocessedOnly),
+            (Api::Responses, r#"{"store":false,"st\u006fre":true}"#, UnprocessedOnly),
+        ] {
+            assert_eq!(body(api, text.as_bytes()).unwrap().replay, want, "{api:?} {text}");
+        }
+    }
+
+    #[test]
+    fn top_level_members_are_known_by_name_and_nested_ones_are_not() {
+        let text = r#"{"top_p":1,"t\u0065mperature":0,"x":{"max_tokens":1}}"#;
+        let parsed = chat(text).unwrap();
+        for (name, want) in
+            [("top_p", true), ("temperature", true), ("x", true), ("max_tokens", false), ("top", false)]
+        {
+            assert_eq!(parsed.has(text.as_bytes(), name), want, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            let _ = body(Api::Responses, &bytes);
+        }
+
+        #[test]
+        fn what_is_accepted_is_what_serde_reads(model in "[ -~]{0,20}", stream in any::<bool>(), prompt in ".*") {
+            let value = serde_json::json!({"messages": [{"content": prompt}], "model": model, "stream": stream});
+            let parsed = chat(&value.to_string()).unwrap();
+            prop_assert_eq!(parsed.model.unwrap_or_default(), model);
+            prop_assert_eq!(parsed.stream, stream);
+        }
+    }
+}

@@ -1,0 +1,575 @@
+//! Walks JSON text without building anything.
+//!
+//! Every room that reads a body asks for a handful of members of a document that may hold
+//! megabytes of prompt. [`Scan`] goes over the bytes once, checks the syntax of all of them, and
+//! hands out the members asked for as slices of the input; nothing is copied or allocated.
+//!
+//! Rules: syntax as RFC 8259 has it (strict numbers, no control characters in strings, no
+//! trailing commas); nesting to 128 levels, as serde_json has it, held by a counter and one bit a
+//! level instead of the call stack, so that 10^5 brackets cost one comparison. Two things are not
+//! checked: UTF-8 (callers who care check it first) and pairs of surrogates in escapes.
+//!
+//! Why not serde: derived structs refuse a whole event when one member has an unexpected type,
+//! and providers do send `content` as an object or `usage` as a string. Here a member of another
+//! type than expected reads as absent.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Deepest nesting that is read: serde_json's own limit, beyond any real request.
+pub const DEPTH_MAX: u32 = 128;
+
+/// Where and how a text stops being JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Not JSON from this byte on.
+    Syntax(usize),
+    /// Nested deeper than [`DEPTH_MAX`] at this byte.
+    TooDeep(usize),
+}
+
+/// A string token, still escaped.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    /// The token with its quotes.
+    quoted: &'a [u8],
+    escaped: bool,
+    at: usize,
+}
+
+impl<'a> Text<'a> {
+    /// Returns the bytes of the text, unescaped.
+    #[must_use]
+    pub fn bytes(&self) -> Cow<'a, [u8]> {
+        let inner = self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default();
+        if !self.escaped {
+            return Cow::Borrowed(inner);
+        }
+        match serde_json::from_slice::<String>(self.quoted) {
+            Ok(text) => Cow::Owned(text.into_bytes()),
+            // A lone surrogate or bad UTF-8: no name of ours matches it, so the raw form will do.
+            Err(_) => Cow::Borrowed(inner),
+        }
+    }
+
+    /// Returns the text, unescaped; bytes that are not UTF-8 are replaced.
+    #[must_use]
+    pub fn text(&self) -> Cow<'a, str> {
+        match self.bytes() {
+            Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+        }
+    }
+
+    /// Returns where the token lies in the text scanned, quotes included.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.at..self.at + self.quoted.len()
+    }
+
+    /// Tells whether the text is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.quoted.len() <= 2
+    }
+}
+
+/// A cursor over JSON text.
+#[derive(Clone, Debug)]
+pub struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: u32,
+}
+
+impl<'a> Scan<'a> {
+    /// Starts before the first byte.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Scan { bytes, at: 0, depth: 0 }
+    }
+
+    /// Returns the offset of the cursor.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Skips white space and returns the byte under the cursor.
+    pub fn peek(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\n' | b'\t' | b'\r') = self.byte() {
+            self.at += 1;
+        }
+        self.byte()
+    }
+
+    /// Checks that nothing but white space is left.
+    ///
+    /// # Errors
+    /// With the place of what is left.
+    pub fn end(&mut self) -> Result<(), Broken> {
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(Broken::Syntax(self.at)),
+        }
+    }
+
+    /// Calls `on` with the key of each member of the object under the cursor; `on` must consume
+    /// the value. Any other value is skipped. Returns whether it was an object.
+    ///
+    /// # Errors
+    /// Where the text is broken, or `on` says so.
+    pub fn members<E: From<Broken>>(
+        &mut self,
+        mut on: impl FnMut(&mut Self, Text<'a>) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if self.peek() != Some(b'{') {
+            self.skip()?;
+            return Ok(false);
+        }
+        self.enter()?;
+        if self.peek() == Some(b'}') {
+            self.leave();
+            return Ok(true);
+        }
+        loop {
+            let key = self.key()?;
+            on(self, key)?;
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b'}') => {
+                    self.leave();
+                    return Ok(true);
+                }
+                _ => return Err(self.broken().into()),
+            }
+        }
+    }
+
+    /// Calls `on` before each item of the array under the cursor; `on` must consume the item. Any
+    /// other value is skipped. Returns how many items there were.
+    ///
+    /// # Errors
+    /// Where the text is broken, or `on` says so.
+    pub fn items<E: From<Broken>>(
+        &mut self,
+        mut on: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        if self.peek() != Some(b'[') {
+            self.skip()?;
+            return Ok(0);
+        }
+        self.enter()?;
+        if self.peek() == Some(b']') {
+            self.leave();
+            return Ok(0);
+        }
+        let mut count = 0;
+        loop {
+            on(self)?;
+            count += 1;
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(b']') => {
+                    self.leave();
+                    return Ok(count);
+                }
+                _ => return Err(self.broken().into()),
+            }
+        }
+    }
+
+    /// Skips one value of any kind and returns where it lies.
+    ///
+    /// # Errors
+    /// Where the text is broken or too deep.
+    pub fn skip(&mut self) -> Result<Range<usize>, Broken> {
+        self.peek();
+        let start = self.at;
+        // One bit an open container, the innermost lowest: 1 is an object.
+        let mut kinds: u128 = 0;
+        let mut open: u32 = 0;
+        loop {
+            match self.peek() {
+                Some(kind @ (b'{' | b'[')) => {
+                    if self.depth + open >= DEPTH_MAX {
+                        return Err(Broken::TooDeep(self.at));
+                    }
+                    self.at += 1;
+                    let is_object = kind == b'{';
+                    let end = if is_object { b'}' } else { b']' };
+                    if self.peek() == Some(end) {
+                        self.at += 1;
+                    } else {
+                        open += 1;
+                        kinds = (kinds << 1) | u128::from(is_object);
+                        if is_object {
+                            self.key()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b'"') => {
+                    self.string()?;
+                }
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.word(b"true")?,
+                Some(b'f') => self.word(b"false")?,
+                Some(b'n') => self.word(b"null")?,
+                _ => return Err(self.broken()),
+            }
+            // A value is done: close what ends here.
+            loop {
+                if open == 0 {
+                    return Ok(start..self.at);
+                }
+                let is_object = kinds & 1 == 1;
+                match self.peek() {
+                    Some(b',') => {
+                        self.at += 1;
+                        if is_object {
+                            self.key()?;
+                        }
+                        break;
+                    }
+                    Some(b'}') if is_object => {}
+                    Some(b']') if !is_object => {}
+                    _ => return Err(self.broken()),
+                }
+                self.at += 1;
+                open -= 1;
+                kinds >>= 1;
+            }
+        }
+    }
+
+    /// Reads a string; any other value is skipped and reads as nothing.
+    ///
+    /// # Errors
+    /// Where the text is broken.
+    pub fn text(&mut self) -> Result<Option<Text<'a>>, Broken> {
+        if self.peek() == Some(b'"') {
+            return self.string().map(Some);
+        }
+        self.skip()?;
+        Ok(None)
+    }
+
+    /// Reads a whole number of zero or more (a fraction is cut off); any other value is skipped
+    /// and reads as nothing.
+    ///
+    /// # Errors
+    /// Where the text is broken.
+    pub fn count(&mut self) -> Result<Option<u64>, Broken> {
+        let range = self.skip()?;
+        let token = self.bytes.get(range).unwrap_or_default();
+        let whole = token.split(|b| *b == b'.').next().unwrap_or_default();
+        Ok(std::str::from_utf8(whole).ok().and_then(|digits| digits.parse().ok()))
+    }
+
+    /// Reads a boolean; any other value is skipped and reads as nothing.
+    ///
+    /// # Errors
+    /// Where the text is broken.
+    pub fn flag(&mut self) -> Result<Option<bool>, Broken> {
+        let first = self.peek();
+        self.skip()?;
+        Ok(match first {
+            Some(b't') => Some(true),
+            Some(b'f') => Some(false),
+            _ => None,
+        })
+    }
+
+    /// Skips a value and tells whether it says anything: not null, false, `""`, `[]` or `{}`.
+    ///
+    /// # Errors
+    /// Where the text is broken.
+    pub fn says_something(&mut self) -> Result<bool, Broken> {
+        let first = self.peek();
+        let range = self.skip()?;
+        let token = self.bytes.get(range).unwrap_or_default();
+        Ok(match first {
+            Some(b'n' | b'f') => false,
+            Some(b'"') => token.len() > 2,
+            Some(b'{' | b'[') => {
+                token.len() > 2
+                    && token.get(1..token.len() - 1).is_some_and(|i| !i.iter().all(u8::is_ascii_whitespace))
+            }
+            _ => true,
+        })
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn broken(&self) -> Broken {
+        Broken::Syntax(self.at)
+    }
+
+    fn enter(&mut self) -> Result<(), Broken> {
+        if self.depth >= DEPTH_MAX {
+            return Err(Broken::TooDeep(self.at));
+        }
+        self.depth += 1;
+        self.at += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.depth -= 1;
+        self.at += 1;
+    }
+
+    /// Reads `"key" :` and leaves the cursor before the value.
+    fn key(&mut self) -> Result<Text<'a>, Broken> {
+        if self.peek() != Some(b'"') {
+            return Err(self.broken());
+        }
+        let key = self.string()?;
+        if self.peek() != Some(b':') {
+            return Err(self.broken());
+        }
+        self.at += 1;
+        Ok(key)
+    }
+
+    /// Reads the string whose opening quote is under the cursor.
+    fn string(&mut self) -> Result<Text<'a>, Broken> {
+        let start = self.at;
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            self.at += plain_run(self.bytes.get(self.at..).unwrap_or_default());
+            match self.byte() {
+                Some(b'"') => {
+                    self.at += 1;
+                    let quoted = self.bytes.get(start..self.at).unwrap_or_default();
+                    return Ok(Text { quoted, escaped, at: start });
+                }
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape()?;
+                }
+                _ => return Err(self.broken()),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Broken> {
+        self.at += 1;
+        match self.byte() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+            Some(b'u') => {
+                let digits = self.bytes.get(self.at + 1..self.at + 5);
+                if !digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit)) {
+                    return Err(self.broken());
+                }
+                self.at += 5;
+            }
+            _ => return Err(self.broken()),
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), Broken> {
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+        }
+        if self.byte() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.byte() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.byte() {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), Broken> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.byte() {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.broken()) } else { Ok(()) }
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<(), Broken> {
+        if self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
+            self.at += word.len();
+            return Ok(());
+        }
+        Err(self.broken())
+    }
+}
+
+/// Returns how many bytes from the start of `rest` may stand in a string as they are. Blocks of
+/// 32 first: the inner loop has no branch, so the compiler makes vector instructions of it.
+fn plain_run(rest: &[u8]) -> usize {
+    let special = |b: u8| b == b'"' || b == b'\\' || b < 0x20;
+    let mut run = 0;
+    for block in rest.chunks_exact(32) {
+        let mut hit = false;
+        for b in block {
+            hit |= special(*b);
+        }
+        if hit {
+            break;
+        }
+        run += block.len();
+    }
+    let tail = rest.get(run..).unwrap_or_default();
+    run + tail.iter().position(|b| special(*b)).unwrap_or(tail.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(text: &[u8]) -> Result<(), Broken> {
+        let mut scan = Scan::new(text);
+        scan.skip()?;
+        scan.end()
+    }
+
+    #[test]
+    fn json_is_told_from_what_only_looks_like_it() {
+        for good in [
+            "{}",
+            "[]",
+            "null",
+            "true",
+            "-0",
+            "1.5e-3",
+            "\"\"",
+            " [1 , 2]\n",
+            "\"\\u00e9\\n\"",
+            "{\"a\":[{},[],{\"b\":null}],\"c\":\"d\"}",
+        ] {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            " ",
+            "{",
+            "}",
+            "[1,]",
+            "{\"a\":}",
+            "{\"a\" 1}",
+            "{a:1}",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "nul",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\n\"",
+            "[1}",
+            "{]",
+            "1 2",
+            "{\"a\":1,}",
+            "\u{feff}{}",
+            "NaN",
+            "'a'",
+        ] {
+            assert!(check(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nesting_beyond_128_levels_is_refused_without_recursion() {
+        let nested = |levels: usize| ["[".repeat(levels), "]".repeat(levels)].concat();
+        assert_eq!(check(nested(128).as_bytes()), Ok(()));
+        assert_eq!(check(nested(129).as_bytes()), Err(Broken::TooDeep(128)));
+        assert_eq!(check("[{\"a\":".repeat(100_000).as_bytes()), Err(Broken::TooDeep(64 * 6)));
+    }
+
+    #[test]
+    fn members_of_another_type_read_as_absent() {
+        let mut scan = Scan::new(br#"{"a":{"x":1},"b":"7","c":7.9,"d":null,"e":[1]}"#);
+        let mut seen = Vec::new();
+        scan.members::<Broken>(|s, key| {
+            let key = key.text().into_owned();
+            seen.push(match key.as_str() {
+                "a" => (key, s.text()?.is_some(), None),
+                _ => (key, false, s.count()?),
+            });
+            Ok(())
+        })
+        .unwrap();
+        let want = [("a", None), ("b", None), ("c", Some(7)), ("d", None), ("e", None)];
+        let got: Vec<_> = seen.iter().map(|(k, text, n)| (k.as_str(), *text, *n)).collect();
+        assert_eq!(got, want.map(|(k, n)| (k, false, n)));
+    }
+
+    #[test]
+    fn empty_values_say_nothing() {
+        for (text, want) in [
+            ("null", false),
+            ("\"\"", false),
+            ("[]", false),
+            ("{ }", false),
+            ("false", false),
+            ("\"x\"", true),
+            ("[0]", true),
+            ("{\"a\":1}", true),
+            ("0", true),
+            ("true", true),
+        ] {
+            assert_eq!(Scan::new(text.as_bytes()).says_something(), Ok(want), "{text}");
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            ".*".prop_map(Into::into),
+        ];
+        leaf.prop_recursive(6, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Into::into),
+                prop::collection::vec((".*", inner), 0..5)
+                    .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_writes_is_read_whole(value in json(), pretty in any::<bool>()) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            prop_assert_eq!(check(text.unwrap().as_bytes()), Ok(()));
+        }
+
+        #[test]
+        fn a_changed_byte_is_judged_as_serde_judges_it(value in json(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+            let mut text = serde_json::to_vec(&value).unwrap();
+            let at = at.index(text.len());
+            text[at] = to;
+            prop_assume!(std::str::from_utf8(&text).is_ok());
+            let serde = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(check(&text).is_ok(), serde, "{}", String::from_utf8_lossy(&text));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = check(&bytes);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Tokens, as the provider counted them.
+//!
+//! One reader for every dialect: the names do not collide. `prompt_tokens` (OpenAI chat),
+//! `input_tokens` (OpenAI responses, Anthropic), `promptTokenCount` (Gemini) are all the input.
+//! Anthropic leaves cached tokens out of `input_tokens`, the others count them in; [`Usage::input`]
+//! always counts them in. Gemini leaves thoughts out of `candidatesTokenCount`; [`Usage::output`]
+//! always counts them in. Providers repeat usage (Groq twice, xAI and Gemini in every event), so a
+//! later report replaces an earlier one and nothing is ever added up over events.
+
+use super::json::{Broken, Scan};
+
+/// Token counts of one answer; absent where the provider said nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt, those read from and written to a cache included.
+    pub input: Option<u64>,
+    /// Tokens of the answer, reasoning included.
+    pub output: Option<u64>,
+    /// Tokens of the prompt that came from a cache.
+    pub cached: Option<u64>,
+    /// Tokens of the prompt that were written to a cache (Anthropic).
+    pub cache_written: Option<u64>,
+    /// Tokens of the answer that were reasoning.
+    pub reasoning: Option<u64>,
+}
+
+impl Usage {
+    /// Takes what a later report says; what it leaves out stays.
+    pub(super) fn replace_by(&mut self, later: Usage) {
+        self.input = later.input.or(self.input);
+        self.output = later.output.or(self.output);
+        self.cached = later.cached.or(self.cached);
+        self.cache_written = later.cache_written.or(self.cache_written);
+        self.reasoning = later.reasoning.or(self.reasoning);
+    }
+}
+
+/// Reads the usage object under the cursor; any other value is skipped.
+pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
+    let mut usage = Usage::default();
+    // Anthropic's cache counts come beside an input count that leaves them out.
+    let (mut beside_read, mut beside_written) = (None, None);
+    let mut thoughts = None;
+    scan.members::<Broken>(|scan, key| {
+        match key.bytes().as_ref() {
+            b"prompt_tokens" | b"input_tokens" | b"promptTokenCount" => usage.input = scan.count()?,
+            b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" => {
+                usage.output = scan.count()?;
+            }
+            b"cache_read_input_tokens" => beside_read = scan.count()?,
+            b"cache_creation_input_tokens" => beside_written = scan.count()?,
+            b"prompt_cache_hit_tokens" | b"cachedContentTokenCount" => usage.cached = scan.count()?,
+            b"thoughtsTokenCount" => thoughts = scan.count()?,
+            b"prompt_tokens_details"
+            | b"input_tokens_details"
+            | b"completion_tokens_details"
+            | b"output_tokens_details" => {
+                scan.members::<Broken>(|scan, key| {
+                    match key.bytes().as_ref() {
+                        b"cached_tokens" => usage.cached = scan.count()?.or(usage.cached),
+                        b"reasoning_tokens" => usage.reasoning = scan.count()?,
+                        _ => {
+                            scan.skip()?;
+                        }
+                    }
+                    Ok(())
+                })?;
+            }
+            _ => {
+                scan.skip()?;
+            }
+        }
+        Ok(())
+    })?;
+    if beside_read.is_some() || beside_written.is_some() {
+        let beside = beside_read.unwrap_or(0).saturating_add(beside_written.unwrap_or(0));
+        usage.input = usage.input.map(|input| input.saturating_add(beside));
+        usage.cached = beside_read;
+        usage.cache_written = beside_written;
+    }
+    if let Some(thoughts) = thoughts {
+        usage.output = Some(usage.output.unwrap_or(0).saturating_add(thoughts));
+        usage.reasoning = Some(thoughts);
+    }
+    Ok(usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dialect_counts_cached_input_and_reasoning_output_in() {
+        let usage = |input, output, cached, cache_written, reasoning| Usage {
+            input,
+            output,
+            cached,
+            cache_written,
+            reasoning,
+        };
+        for (text, want) in [
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}"#,
+                usage(Some(9), Some(3), None, None, None),
+            ),
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":2}}"#,
+                usage(Some(9), Some(3), Some(4), None, Some(2)),
+            ),
+            (
+                r#"{"prompt_tokens":9,"prompt_cache_hit_tokens":4,"completion_tokens":1}"#,
+                usage(Some(9), Some(1), Some(4), None, None),
+            ),
+            (
+                r#"{"input_tokens":5,"cache_creation_input_tokens":7,"cache_read_input_tokens":100,"output_tokens":2}"#,
+                usage(Some(112), Some(2), Some(100), Some(7), None),
+            ),
+            (
+                r#"{"promptTokenCount":4,"candidatesTokenCount":2,"thoughtsTokenCount":30,"totalTokenCount":36}"#,
+                usage(Some(4), Some(32), None, None, Some(30)),
+            ),
+            (r#""lots""#, Usage::default()),
+            (
+                r#"{"prompt_tokens":null,"completion_tokens":"x","prompt_tokens_details":null}"#,
+                Usage::default(),
+            ),
+            (
+                r#"{"prompt_tokens":18446744073709551615,"cache_read_input_tokens":9,"input_tokens":18446744073709551615}"#,
+                usage(Some(u64::MAX), None, Some(9), None, None),
+            ),
+        ] {
+            assert_eq!(read(&mut Scan::new(text.as_bytes())), Ok(want), "{text}");
+        }
+    }
+}
