@@ -17,6 +17,7 @@
 
 use crate::base::ids::ClientIdx;
 use crate::base::percent;
+use crate::base::secret::Secret;
 use crate::config::plan::Client;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -93,6 +94,13 @@ pub fn check(clients: &[Client], presented: &Presented<'_>) -> Result<Option<Cli
         return Err(AuthFault::Missing);
     }
     presented.keys.iter().find_map(|key| owner(clients, key)).map(Some).ok_or(AuthFault::Invalid)
+}
+
+/// Tells whether one of the keys shown is `wanted`, in constant time for each: the admin token.
+#[must_use]
+pub fn is_shown(presented: &Presented<'_>, wanted: &Secret) -> bool {
+    let wanted = Sha256::digest(wanted.expose());
+    presented.keys.iter().any(|key| bool::from(Sha256::digest(key).as_slice().ct_eq(wanted.as_slice())))
 }
 
 /// Tells whether a client may use a route: one of its patterns is the name, or ends in `*` and

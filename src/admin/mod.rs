@@ -1,1 +1,294 @@
-//! Not written yet.
+//! What may the operator see and do?
+//!
+//! One HTTP listener of its own, never on a data address (contract section 4), as a Pingora
+//! `HttpServerApp`: it needs no proxy, and the registry it shows is the instance's own.
+//!
+//! | room | its part |
+//! |---|---|
+//! | [`house`] | the trait through which it asks the rest of the program |
+//! | [`view`] | what a target looks like from outside |
+//! | `ask` | method and path to one of the things that can be asked |
+//! | `gate` | who may ask: host names and the token |
+//! | `answer` | bodies, and `application/problem+json` |
+//!
+//! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do;
+//! everything else does where the listener can be reached from other machines. On a loopback
+//! listener the `Host` must be a loopback name, so that a web page cannot reach it through a name
+//! of its own that resolves to 127.0.0.1 (DNS rebinding, threat A1). There is no CORS.
+//!
+//! **Limits.** [`BODY_BYTES_MAX`] and [`BODY_TIMEOUT`] a request body, [`BUSY_MAX`] requests at
+//! once, [`HEAD_TIMEOUT`] until a head is whole, idle connections included.
+
+mod answer;
+mod ask;
+mod gate;
+pub mod house;
+pub mod view;
+
+use answer::{Answer, Head, problem};
+use ask::{Ask, Lost};
+use async_trait::async_trait;
+use bytes::Bytes;
+use gate::Fault;
+use house::House;
+use http::{Method, Version};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::server::ShutdownWatch;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use view::{ActFault, Verb};
+
+/// Longest request body; the longest one that makes sense is an `explain` of a small request.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest time until a request body is whole.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time until a request head is whole, counted from the answer before it.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Requests that are answered at once; more get a 503.
+pub const BUSY_MAX: usize = 64;
+
+/// How long an idle connection is kept, in seconds: longer than Prometheus' usual 15 s interval.
+const KEEP_ALIVE_S: u64 = 30;
+
+/// Longest time that a write may stand still.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The admin plane.
+pub struct Admin<H> {
+    house: Arc<H>,
+    is_loopback: bool,
+    hosts: Vec<String>,
+    busy: Semaphore,
+    body_timeout: Duration,
+}
+
+/// How reading a request's body ended.
+enum Body {
+    Whole,
+    TooLarge,
+    TooSlow,
+}
+
+impl<H: House> Admin<H> {
+    /// Makes the admin plane of a listener at `address`. `hosts` are names, beside the loopback
+    /// ones, by which a loopback listener may be called.
+    #[must_use]
+    pub fn new(house: Arc<H>, address: SocketAddr, hosts: Vec<String>) -> Self {
+        Admin {
+            house,
+            is_loopback: address.ip().is_loopback(),
+            hosts,
+            busy: Semaphore::new(BUSY_MAX),
+            body_timeout: BODY_TIMEOUT,
+        }
+    }
+
+    /// Answers a request whose body has been read.
+    async fn answer(&self, head: &Head<'_>) -> Answer {
+        if self.is_loopback
+            && let Err(fault) = gate::host(head, &self.hosts)
+        {
+            return refusal(fault);
+        }
+        let asked = ask::read(head.method, head.path);
+        let wants_token = match &asked {
+            Ok(Ask::Live | Ask::Ready | Ask::Metrics) => false,
+            Ok(ask) => ask.is_writing() || self.house.needs_token_to_read(),
+            Err(_) => self.house.needs_token_to_read(),
+        };
+        if wants_token && let Err(fault) = gate::token(head.headers, self.house.token().as_ref()) {
+            return refusal(fault);
+        }
+        match asked {
+            Ok(ask) => self.tell(ask).await,
+            Err(Lost::NotFound) => problem(404, "nothing is at this path"),
+            Err(Lost::MalformedPath) => problem(400, "the path has a malformed escape"),
+            Err(Lost::MethodNotAllowed(allow)) => {
+                problem(405, &format!("this path takes {allow}")).with_allow(allow)
+            }
+        }
+    }
+
+    async fn tell(&self, ask: Ask) -> Answer {
+        let house = &self.house;
+        match ask {
+            Ask::Live => Answer::text("ok\n"),
+            Ask::Ready => match house.is_ready() {
+                Ok(()) => Answer::text("ok\n"),
+                Err(why) => problem(503, &why),
+            },
+            Ask::Metrics => Answer::metrics(house.metrics()),
+            Ask::Status => Answer::json(&house.status()),
+            Ask::Routes => Answer::json(&house.routes()),
+            Ask::Config => Answer::json(&house.config()),
+            Ask::Targets => Answer::json(&serde_json::json!({ "targets": house.targets() })),
+            Ask::Target(id) => match house.targets().into_iter().find(|target| target.id == id) {
+                Some(target) => Answer::json(&target),
+                None => no_target(&id),
+            },
+            Ask::Act(id, verb) => act(house.act(&id, verb), &id),
+            Ask::Reload => match house.reload().await {
+                Ok(told) => Answer::json(&told),
+                Err(faults) => problem(422, "the configuration was refused; the one before stays in force")
+                    .with_errors(&faults),
+            },
+            Ask::ProvidersStatus => Answer::json(&view::providers_status(&house.targets())),
+            Ask::ResetProvider { model, provider } => self.reset_provider(&model, &provider),
+        }
+    }
+
+    /// Resets every target of a provider that serves a model, or a route of that name.
+    fn reset_provider(&self, model: &str, provider: &str) -> Answer {
+        let is_meant = |target: &view::TargetView| {
+            target.provider == provider
+                && (target.model == model || target.routes.iter().any(|name| name == model))
+        };
+        let ids: Vec<String> =
+            self.house.targets().into_iter().filter(is_meant).map(|target| target.id).collect();
+        if ids.is_empty() {
+            return problem(404, "no target of this provider serves this model or route");
+        }
+        let mut done = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.house.act(&id, Verb::Reset) {
+                Ok(target) => done.push(target),
+                Err(fault) => return act(Err(fault), &id),
+            }
+        }
+        Answer::json(&serde_json::json!({ "targets": done }))
+    }
+
+    /// Reads and drops the body; nothing that can be asked today needs one.
+    async fn take_body(session: &mut ServerSession) -> pingora::Result<Body> {
+        if session.get_header("expect").is_some() {
+            session.write_continue_response().await?;
+        }
+        let mut taken = 0;
+        while let Some(part) = session.read_request_body().await? {
+            taken += part.len();
+            if taken > BODY_BYTES_MAX {
+                return Ok(Body::TooLarge);
+            }
+        }
+        Ok(Body::Whole)
+    }
+
+    /// Serves one request; the answer is whether the connection can take another one.
+    async fn serve(&self, session: &mut ServerSession) -> pingora::Result<bool> {
+        let Ok(_permit) = self.busy.try_acquire() else {
+            return write(session, problem(503, "too many requests at once"), false).await;
+        };
+        let body = match timeout(self.body_timeout, Self::take_body(session)).await {
+            Ok(body) => body?,
+            Err(_) => Body::TooSlow,
+        };
+        let (answer, goes_on) = match body {
+            Body::TooLarge => (problem(413, "the body is larger than 64 KiB"), false),
+            Body::TooSlow => (problem(408, "the body did not arrive in time"), false),
+            Body::Whole => {
+                let request = session.req_header();
+                let head = Head {
+                    method: request.method.as_str(),
+                    path: request.uri.path(),
+                    authority: request.uri.authority().map(http::uri::Authority::as_str),
+                    may_lack_host: request.version < Version::HTTP_11,
+                    headers: &request.headers,
+                };
+                (self.answer(&head).await, true)
+            }
+        };
+        write(session, answer, goes_on).await
+    }
+}
+
+#[async_trait]
+impl<H: House> HttpServerApp for Admin<H> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
+        match timeout(HEAD_TIMEOUT, session.read_request()).await {
+            Ok(Ok(true)) => {}
+            // Not a request: say so where somebody listens, and leave.
+            Ok(Err(_)) => {
+                let _ = session.respond_error(400).await;
+                return None;
+            }
+            Ok(Ok(false)) | Err(_) => return None,
+        }
+        // HTTP/1.0 reads until the connection closes; Pingora keeps it open if we do not say so.
+        let is_last = *shutdown.borrow() || session.req_header().version < Version::HTTP_11;
+        session.set_keepalive((!is_last).then_some(KEEP_ALIVE_S));
+        match self.serve(&mut session).await {
+            Ok(true) => {}
+            Ok(false) => session.set_keepalive(None),
+            Err(fault) => {
+                tracing::debug!(error = %fault, "an admin request broke off");
+                return None;
+            }
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        let stream = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+}
+
+async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pingora::Result<bool> {
+    if !goes_on {
+        session.set_keepalive(None);
+    }
+    let mut head = ResponseHeader::build(answer.status, Some(8))?;
+    head.insert_header("content-type", answer.content_type)?;
+    head.insert_header("content-length", answer.body.len())?;
+    head.insert_header("cache-control", "no-store")?;
+    head.insert_header("x-content-type-options", "nosniff")?;
+    if let Some(allow) = answer.allow {
+        head.insert_header("allow", allow)?;
+    }
+    if answer.status == 401 {
+        head.insert_header("www-authenticate", "Bearer realm=\"pointsman admin\"")?;
+    }
+    let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
+    // Head and body in one write: two cost a packet and, with Nagle's algorithm, 40 ms.
+    let mut tasks = vec![HttpTask::Header(Box::new(head), !has_body)];
+    if has_body {
+        tasks.push(HttpTask::Body(Some(Bytes::from(answer.body)), true));
+    }
+    session.response_duplex_vec(tasks).await?;
+    Ok(goes_on)
+}
+
+fn act(done: Result<view::TargetView, ActFault>, id: &str) -> Answer {
+    match done {
+        Ok(target) => Answer::json(&target),
+        Err(ActFault::UnknownTarget) => no_target(id),
+        Err(ActFault::Refused(why)) => problem(409, &why),
+    }
+}
+
+fn no_target(id: &str) -> Answer {
+    problem(404, &format!("no target is called {id:?}; GET /v1/targets lists them"))
+}
+
+fn refusal(fault: Fault) -> Answer {
+    match fault {
+        Fault::NoHost => problem(400, "the request has no Host, or more than one"),
+        Fault::ForeignHost => problem(403, "this address answers to loopback names only"),
+        Fault::NoToken => problem(401, "this wants the admin token: Authorization: Bearer <token>"),
+        Fault::WrongToken => problem(401, "the admin token is wrong"),
+        Fault::NoneConfigured => problem(403, "no admin token is set, so nothing can be changed here"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

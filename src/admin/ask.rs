@@ -1,0 +1,178 @@
+//! Which of the things that can be asked does a method and a path ask?
+//!
+//! A target's id may stand in the path raw or percent-encoded, and holds slashes and colons
+//! (`ollama/main/llama3:8b`), so everything behind `/v1/targets/` is decoded first and the verb is
+//! what follows the last colon. A trailing slash is the same path; `HEAD` is `GET`.
+
+use super::view::Verb;
+use crate::base::percent;
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Live,
+    Ready,
+    Metrics,
+    Status,
+    Routes,
+    Targets,
+    Target(String),
+    Config,
+    Reload,
+    Act(String, Verb),
+    ProvidersStatus,
+    ResetProvider { model: String, provider: String },
+}
+
+/// Why a method and a path ask nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    NotFound,
+    MalformedPath,
+    MethodNotAllowed(&'static str),
+}
+
+const ALLOW_READ: &str = "GET, HEAD";
+const ALLOW_WRITE: &str = "POST";
+
+impl Ask {
+    /// Whether it changes something.
+    pub(super) fn is_writing(&self) -> bool {
+        match self {
+            Ask::Reload | Ask::Act(..) | Ask::ResetProvider { .. } => true,
+            Ask::Live
+            | Ask::Ready
+            | Ask::Metrics
+            | Ask::Status
+            | Ask::Routes
+            | Ask::Targets
+            | Ask::Target(_)
+            | Ask::Config
+            | Ask::ProvidersStatus => false,
+        }
+    }
+}
+
+/// Finds what a method and a path (without the query) ask.
+pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
+    let path = percent::decode_utf8(path).ok_or(Lost::MalformedPath)?;
+    let path = path.strip_suffix('/').unwrap_or(&path);
+    let fixed = match path {
+        "/livez" => Some(Ask::Live),
+        "/readyz" => Some(Ask::Ready),
+        "/metrics" => Some(Ask::Metrics),
+        "/v1/status" => Some(Ask::Status),
+        "/v1/routes" => Some(Ask::Routes),
+        "/v1/targets" => Some(Ask::Targets),
+        "/v1/config" => Some(Ask::Config),
+        "/v1/reload" => Some(Ask::Reload),
+        "/admin/providers/status" => Some(Ask::ProvidersStatus),
+        _ => None,
+    };
+    if let Some(ask) = fixed {
+        return by_method(method, ask);
+    }
+    if let Some(rest) = path.strip_prefix("/v1/targets/") {
+        return below_targets(method, rest);
+    }
+    let reset = path.strip_prefix("/admin/providers/").and_then(|rest| rest.strip_suffix("/reset"));
+    match reset.and_then(|rest| rest.rsplit_once('/')) {
+        Some((model, provider)) if !model.is_empty() && !provider.is_empty() => {
+            by_method(method, Ask::ResetProvider { model: model.to_owned(), provider: provider.to_owned() })
+        }
+        _ => Err(Lost::NotFound),
+    }
+}
+
+/// What is read may end like a verb; the method decides.
+fn below_targets(method: &str, rest: &str) -> Result<Ask, Lost> {
+    let act = rest.rsplit_once(':').and_then(|(id, word)| Some((id, Verb::from_word(word)?)));
+    match (method, act) {
+        ("GET" | "HEAD", _) => Ok(Ask::Target(rest.to_owned())),
+        ("POST", Some((id, verb))) => Ok(Ask::Act(id.to_owned(), verb)),
+        ("POST", None) => Err(Lost::NotFound),
+        (_, Some(_)) => Err(Lost::MethodNotAllowed(ALLOW_WRITE)),
+        (_, None) => Err(Lost::MethodNotAllowed(ALLOW_READ)),
+    }
+}
+
+fn by_method(method: &str, ask: Ask) -> Result<Ask, Lost> {
+    let (is_allowed, allow) = if ask.is_writing() {
+        (method == "POST", ALLOW_WRITE)
+    } else {
+        (matches!(method, "GET" | "HEAD"), ALLOW_READ)
+    };
+    if is_allowed { Ok(ask) } else { Err(Lost::MethodNotAllowed(allow)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_listed_is_not_found_and_wrong_methods_are_told_the_right_ones() {
+        for (method, path, want) in [
+            ("GET", "/", Lost::NotFound),
+            ("GET", "/v1", Lost::NotFound),
+            ("GET", "/v1/targetsx", Lost::NotFound),
+            ("POST", "/v1/targets/a/b/c:explode", Lost::NotFound),
+            ("POST", "/v1/targets/a/b/c", Lost::NotFound),
+            ("POST", "/admin/providers/reset", Lost::NotFound),
+            ("POST", "/admin/providers/x/reset", Lost::NotFound),
+            ("POST", "/admin/providers//x/reset", Lost::NotFound),
+            ("GET", "/v1/targets/%zz", Lost::MalformedPath),
+            ("GET", "/v1/targets/%ff", Lost::MalformedPath),
+            ("POST", "/v1/status", Lost::MethodNotAllowed("GET, HEAD")),
+            ("OPTIONS", "/metrics", Lost::MethodNotAllowed("GET, HEAD")),
+            ("GET", "/v1/reload", Lost::MethodNotAllowed("POST")),
+            ("DELETE", "/v1/targets/a/b/c", Lost::MethodNotAllowed("GET, HEAD")),
+            ("PUT", "/v1/targets/a/b/c:drain", Lost::MethodNotAllowed("POST")),
+            ("GET", "/admin/providers/m/p/reset", Lost::MethodNotAllowed("POST")),
+        ] {
+            assert_eq!(read(method, path), Err(want), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn ids_stand_raw_or_encoded_and_the_verb_follows_the_last_colon() {
+        let act = |id: &str, verb| Ask::Act(id.to_owned(), verb);
+        for (method, path, want) in [
+            ("POST", "/v1/targets/openai/work/gpt-4o:drain", act("openai/work/gpt-4o", Verb::Drain)),
+            ("POST", "/v1/targets/openai%2Fwork%2fgpt-4o:disable", act("openai/work/gpt-4o", Verb::Disable)),
+            ("POST", "/v1/targets/ollama/main/llama3:8b:ready", act("ollama/main/llama3:8b", Verb::Ready)),
+            (
+                "POST",
+                "/v1/targets/ollama%2Fmain%2Fllama3%3A8b%3Areset/",
+                act("ollama/main/llama3:8b", Verb::Reset),
+            ),
+            (
+                "GET",
+                "/v1/targets/groq/main/openai/gpt-oss",
+                Ask::Target("groq/main/openai/gpt-oss".to_owned()),
+            ),
+            ("HEAD", "/v1/targets/a/b/c:drain", Ask::Target("a/b/c:drain".to_owned())),
+        ] {
+            assert_eq!(read(method, path), Ok(want), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn every_fixed_path_is_found_with_and_without_a_trailing_slash() {
+        let reset = Ask::ResetProvider { model: "a/b".to_owned(), provider: "openai".to_owned() };
+        for (method, path, want) in [
+            ("GET", "/livez", Ask::Live),
+            ("HEAD", "/readyz", Ask::Ready),
+            ("GET", "/metrics", Ask::Metrics),
+            ("GET", "/v1/status", Ask::Status),
+            ("GET", "/v1/routes", Ask::Routes),
+            ("GET", "/v1/targets", Ask::Targets),
+            ("GET", "/v1/config", Ask::Config),
+            ("POST", "/v1/reload", Ask::Reload),
+            ("GET", "/admin/providers/status", Ask::ProvidersStatus),
+            ("POST", "/admin/providers/a/b/openai/reset", reset),
+        ] {
+            assert_eq!(read(method, path), Ok(want.clone()), "{method} {path}");
+            assert_eq!(read(method, &format!("{path}/")), Ok(want), "{method} {path}/");
+        }
+    }
+}
