@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 /// What stands between these two lines of the page is ours to replace.
-const BEGIN: &str = "<!-- load:begin (written by `make load`; changes here are lost) -->";
+const BEGIN: &str = "<!-- load:begin (written by `make load LOAD_ARGS=--write`; changes here are lost) -->";
 const END: &str = "<!-- load:end -->";
 
 /// The ratio of CPU per 1 KB request to bare Pingora's, the figure that may not grow.

@@ -3,6 +3,7 @@
 use crate::client::{Connection, render};
 use crate::subject::{self, Kind, Provider, Subject};
 use anyhow::{Context as _, ensure};
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ struct Amount {
 
 const FULL: Amount = Amount {
     rounds: 5,
-    small: 20_000,
+    small: 30_000,
     large: 10_000,
     failovers: 10_000,
     streams: 160,
@@ -103,6 +104,7 @@ pub async fn run_all(quick: bool) -> anyhow::Result<Findings> {
     let mut rows = bench.cpu().await?;
     rows.extend(bench.latency().await?);
     rows.push(bench.memory().await?);
+    progress("");
     Ok(Findings { kinds: bench.kinds, rows, rounds: bench.amount.rounds })
 }
 
@@ -172,14 +174,13 @@ impl Bench {
                 for subject in self.in_turn(round) {
                     let Some(address) = load.address(subject) else { continue };
                     let name = subject.kind.name();
-                    eprint!("\rload: round {} of {}: {}, {name}\x1b[K", round + 1, amount.rounds, row.what);
+                    progress(&format!("round {} of {}: {}, {name}", round + 1, amount.rounds, row.what));
                     let used =
                         load.cpu(subject, address).await.with_context(|| format!("{}: {name}", row.what))?;
                     row.add(subject.kind, micros(used) / load.units() as f64);
                 }
             }
         }
-        eprintln!();
         Ok(rows.into())
     }
 
@@ -194,7 +195,7 @@ impl Bench {
             Row::new("added to first content, p50", "µs"),
         ];
         for round in 0..self.amount.rounds {
-            eprint!("\rload: round {} of {}: delays\x1b[K", round + 1, self.amount.rounds);
+            progress(&format!("round {} of {}: delays", round + 1, self.amount.rounds));
             let base = plain.delays(self.direct.plain).await?;
             let base_content = stream.delays(self.direct.stream).await?;
             for subject in self.in_turn(round).filter(|subject| subject.kind != Kind::PointsmanQuiet) {
@@ -211,7 +212,6 @@ impl Bench {
                 }
             }
         }
-        eprintln!();
         Ok(rows)
     }
 
@@ -220,7 +220,7 @@ impl Bench {
         let mut row = Row::new("memory per open stream", "KiB");
         let request = render("bench", 1024, HELD_STREAM);
         for kind in self.kinds.iter().copied().filter(|kind| *kind != Kind::PointsmanQuiet) {
-            eprint!("\rload: memory, {}\x1b[K", kind.name());
+            progress(&format!("memory, {}", kind.name()));
             let subject = Subject::start(kind, &self.provider).await?;
             let before = subject.process()?.resident_bytes()?;
             let mut held = Vec::with_capacity(self.amount.held);
@@ -232,7 +232,6 @@ impl Bench {
             let after = subject.process()?.resident_bytes()?;
             row.add(kind, after.saturating_sub(before) as f64 / 1024.0 / held.len() as f64);
         }
-        eprintln!();
         Ok(row)
     }
 
@@ -318,6 +317,13 @@ fn expect(answer: &crate::client::Answer, length: usize) -> anyhow::Result<()> {
     ensure!(answer.status == 200, "a client got {}", answer.status);
     ensure!(answer.length == length, "a client got {} bytes instead of {length}", answer.length);
     Ok(())
+}
+
+/// Says on one line of a terminal what goes on; elsewhere nothing.
+fn progress(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r{text}\x1b[K");
+    }
 }
 
 fn micros(span: Duration) -> f64 {
