@@ -92,6 +92,9 @@ fn wish(options: &[&str]) -> anyhow::Result<Wish> {
 
 fn run(wish: &Wish) -> anyhow::Result<ExitCode> {
     process::raise_file_limit()?;
+    if let Some(busy) = process::others_at_work() {
+        eprintln!("load: the machine is busy (load average {busy}): CPU may pass, delays will not");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(series::run_all(wish.quick))?;
     print!("{}", report::table(&findings));

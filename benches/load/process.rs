@@ -67,6 +67,13 @@ pub fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
+/// The load average of the last minute, where it says that others want the processor as well.
+pub fn others_at_work() -> Option<f64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let average = text.split_whitespace().next()?.parse().ok()?;
+    (average > 0.7).then_some(average)
+}
+
 /// Starts this program again with more open files allowed, where there are too few.
 pub fn raise_file_limit() -> anyhow::Result<()> {
     const AGAIN: &str = "POINTSMAN_LOAD_RAISED";
