@@ -1,0 +1,38 @@
+# pointsman. `make` lists what there is.
+#
+# Each of these installs what is missing (cmake, a C compiler) by apt-get, as root or with sudo; see
+# scripts/prepare.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo test check build bench load clean
+
+# Criterion benches; the load bench is `make load`.
+BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
+
+help: ## lists this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: build ## shows a failover, with nothing to set up; DEMO_FOR=20s ends by itself
+	@. scripts/prepare; exec cargo run --release --locked --quiet --bin pointsman -- demo $(if $(DEMO_FOR),--for $(DEMO_FOR))
+
+test: ## runs everything that CI runs
+	@scripts/test
+
+check: ## formats, lints and type-checks, without running a test
+	@. scripts/prepare; cargo fmt --check; cargo clippy --locked --all-targets -- -D warnings; scripts/check-unit
+
+build: ## builds target/release/pointsman
+	@. scripts/prepare; say "building pointsman (the first time takes some minutes)"; \
+	cargo build --release --locked --bin pointsman
+
+bench: ## runs the benches of single decisions
+	@. scripts/prepare; [ -n "$(BENCHES)" ] || fail "there is no bench in benches/ yet"; \
+	for bench in $(BENCHES); do cargo bench --locked --bench "$$bench"; done
+
+load: build ## compares with nginx and a bare Pingora proxy; LOAD_ARGS="--write" keeps the figures
+	@. scripts/prepare; cargo bench --locked --bench load -- $(LOAD_ARGS)
+
+clean: ## removes everything that was built
+	@cargo clean

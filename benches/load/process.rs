@@ -1,0 +1,96 @@
+//! Children and what `/proc` says about them.
+
+use anyhow::{Context as _, bail};
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+/// `/proc/PID/stat` counts in hundredths of a second on every Linux that Rust runs on (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
+
+/// 1,000 open streams want 2,000 descriptors in a proxy.
+const FILES_WANTED: u64 = 4096;
+
+/// A child that ends with its owner.
+pub struct Running(Child);
+
+impl Running {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        Ok(Self(command.spawn().with_context(|| format!("cannot start {name}"))?))
+    }
+
+    /// Its standard output, once.
+    pub fn output(&mut self) -> anyhow::Result<std::process::ChildStdout> {
+        self.0.stdout.take().context("standard output was not asked for")
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// User and system time of all its threads so far.
+    pub fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        // The name in brackets may hold anything; fields are counted from behind it.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        let mut fields = fields.split_whitespace().skip(11);
+        let user: u32 = fields.next().context("/proc/PID/stat is short")?.parse()?;
+        let system: u32 = fields.next().context("/proc/PID/stat is short")?.parse()?;
+        Ok(TICK * (user + system))
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 =
+            line.and_then(|line| line.split_whitespace().next()).context("no VmRSS in /proc")?.parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nothing is lost with it; a drain would only take time.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A loopback port that is free now, for a child that wants to be told one.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// The load average of the last minute, where it says that others want the processor as well.
+pub fn others_at_work() -> Option<f64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let average = text.split_whitespace().next()?.parse().ok()?;
+    (average > 0.7).then_some(average)
+}
+
+/// Starts this program again with more open files allowed, where there are too few.
+pub fn raise_file_limit() -> anyhow::Result<()> {
+    const AGAIN: &str = "POINTSMAN_LOAD_RAISED";
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next()).unwrap_or("0");
+    if soft == "unlimited" || soft.parse::<u64>().is_ok_and(|files| files >= FILES_WANTED) {
+        return Ok(());
+    }
+    if std::env::var_os(AGAIN).is_some() {
+        bail!("only {soft} open files are allowed and {FILES_WANTED} are wanted; raise `ulimit -n`");
+    }
+    let fault = Command::new("sh")
+        .args(["-c", &format!("ulimit -n {FILES_WANTED}; exec \"$0\" \"$@\"")])
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env(AGAIN, "1")
+        .exec();
+    Err(fault).context("cannot start again with more open files")
+}
