@@ -10,7 +10,8 @@
 //! Reading may take time (a `command:` secret up to ten seconds), so it happens on a thread of its
 //! own; reloads that come meanwhile queue up behind it, one at a time.
 
-use crate::config::{self, Plan, Problem, Severity, Source};
+use crate::config::plan::Plan;
+use crate::config::{self, Problem, Severity, Source};
 use crate::live::House;
 use crate::secrets::Host;
 use std::io::Read;
@@ -86,7 +87,7 @@ fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
     let reading = config::read(&Source { name: &name, text: &text, is_private }, &Host);
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
         reading.problems.iter().partition(|problem| problem.severity == Severity::Error);
-    let lines = |problems: Vec<&Problem>| problems.iter().map(|p| format!("{name}:{p}")).collect::<Vec<_>>();
+    let lines = |problems: Vec<&Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     match reading.plan {
         Some(plan) => Ok(Loaded { plan, warnings: lines(warnings), found: Vec::new() }),
         None => Err(LoadFault::Unsound(lines(errors))),
@@ -116,7 +117,7 @@ fn read_file(path: &Path) -> Result<(String, bool), LoadFault> {
 
 fn load_environment() -> Result<Loaded, LoadFault> {
     let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-    match config::discover(&|name: &str| std::env::var(name).ok(), &names) {
+    match config::discover::discover(&|name: &str| std::env::var(name).ok(), &names) {
         Ok(discovered) => {
             Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found: discovered.lines })
         }

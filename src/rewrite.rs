@@ -194,6 +194,20 @@ pub fn upstream_path(kind: Kind, api: Api, base_path: &str, query: Option<&str>)
     path
 }
 
+/// Joins the path of a request that is passed through as it is to a provider's base path. The
+/// client's `/v1` stands for the base path, as in the provider's own SDK.
+#[must_use]
+pub fn forwarded_path(base_path: &str, uri: &http::Uri) -> String {
+    let below = uri.path().strip_prefix("/v1").unwrap_or(uri.path());
+    let mut path = format!("{base_path}{below}");
+    let query = query_without_keys(uri.query().unwrap_or_default());
+    if !query.is_empty() {
+        path.push('?');
+        path.push_str(&query);
+    }
+    path
+}
+
 /// Query parameters that carry keys.
 const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "access_token", "api-key", "token"];
 

@@ -23,6 +23,7 @@ mod answer;
 mod ask;
 mod gate;
 pub mod house;
+pub mod steward;
 pub mod view;
 
 use answer::{Answer, Head, problem};

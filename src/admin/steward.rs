@@ -11,7 +11,7 @@ use crate::base::units::{format_duration, format_size};
 use crate::config::plan::Plan;
 use crate::health::{Operation, Resting};
 use crate::live::{House, Live, Slot};
-use crate::observe::stamp::rfc3339;
+use crate::observe::rfc3339;
 use crate::reload::Reloader;
 use async_trait::async_trait;
 use serde_json::{Value, json};

@@ -17,6 +17,7 @@ use crate::base::api::Dialect;
 use crate::base::ids::{CredentialIdx, RouteIdx, TargetIdx};
 use crate::base::outcome::Outcome;
 use crate::config::plan::Plan;
+use crate::health::breaker::BreakerState;
 use parking_lot::RwLock;
 use prometheus::core::{MetricVec, MetricVecBuilder};
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge};
@@ -30,17 +31,6 @@ type Lazy<T> = OnceLock<Option<T>>;
 /// Gives every target meter of the process a number of its own, so that a route's list of pairs
 /// never mistakes one for another.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-
-/// The state of a circuit breaker as the gauge shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Traffic flows.
-    Closed,
-    /// One probe at a time.
-    HalfOpen,
-    /// No traffic.
-    Open,
-}
 
 /// What a provider's rate limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -322,11 +312,7 @@ impl TargetMeter {
         }
         self.announce();
         let families = &self.metrics.families;
-        let breaker = match breaker {
-            BreakerState::Closed => 0.0,
-            BreakerState::HalfOpen => 0.5,
-            BreakerState::Open => 1.0,
-        };
+        let breaker = breaker.as_gauge();
         for (lazy, family, value) in [
             (&self.available, &families.available, f64::from(u8::from(is_available))),
             (&self.breaker, &families.breaker, breaker),

@@ -360,7 +360,8 @@ impl Attempt<'_> {
                 Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
             }
             Err(answer::AnswerFault::Error(error)) => {
-                let verdict = classify::inband(slot.kind, self.dialect, &error, self.house.clock.wall());
+                let error = body.get(error).unwrap_or_default();
+                let verdict = classify::inband(slot.kind, self.dialect, error, self.house.clock.wall());
                 Err(Box::new(Fault::judged(&verdict, 200, true, None)))
             }
         }
@@ -415,6 +416,7 @@ impl Attempt<'_> {
                     Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
                 };
             let is_clean_end = matches!(read, Ok(None));
+            let has_ended = !matches!(read, Ok(Some(_)));
             let (pieces, content_began, fault) = match read {
                 Ok(Some(chunk)) if is_opaque => (SmallVec::from_iter([chunk]), true, None),
                 Ok(Some(chunk)) => {
@@ -426,7 +428,6 @@ impl Attempt<'_> {
                     (pushed.release, pushed.content_began, pushed.fault)
                 }
             };
-            let has_ended = !matches!(read, Ok(Some(_)));
             self.story.usage = reader.usage();
             if is_committed {
                 if let Err(end) = self.forward(pieces).await {

@@ -84,7 +84,7 @@ impl Forward {
     /// Replaces everything of the client's that must not reach the provider.
     pub(super) fn rewrite(&self, upstream: &mut RequestHeader) -> pingora::Result<()> {
         let Some(slot) = self.slots.get(self.at) else { return Ok(()) };
-        let client = std::mem::take(&mut upstream.headers);
+        let client = upstream.headers.clone();
         let path_and_query = rewrite::forwarded_path(&slot.base_path, &upstream.uri);
         let mut clean = RequestHeader::build_no_case(
             upstream.method.clone(),

@@ -32,8 +32,12 @@ pub(super) fn head(
     if slot.kind == Kind::Anthropic && !head.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION))?;
     }
-    for (name, value) in slot.extra.iter().chain(&slot.auth) {
+    for (name, value) in &slot.extra {
         head.insert_header(name.clone(), value.clone())?;
+    }
+    // Added, not set: a client's list of betas and the one that a login needs go side by side.
+    for (name, value) in &slot.auth {
+        head.append_header(name.clone(), value.clone())?;
     }
     Ok(Box::new(head))
 }

@@ -178,7 +178,7 @@ async fn send_whole(session: &mut Session, mut head: ResponseHeader, body: Bytes
 /// Ends a started stream that cannot go on: a blank line (so that a broken event cannot swallow
 /// it), the dialect's error event, and no end of the body. The caller then drops the connection.
 pub(super) async fn break_off(session: &mut Session, dialect: Dialect, message: &str, story: &Story) {
-    let event = fault_text::error_event(dialect, ErrorCode::UpstreamStreamLost, message, story.id());
+    let event = fault_text::error_event(dialect, ErrorCode::UpstreamStreamLost, message, story.id(), 0);
     let mut bytes = Vec::with_capacity(event.len() + 2);
     bytes.extend_from_slice(b"\n\n");
     bytes.extend_from_slice(&event);

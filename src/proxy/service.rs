@@ -278,10 +278,11 @@ impl Proxy {
         }
         let head = session.req_header();
         let presented = authenticate::presented(&head.headers, head.uri.query());
-        let headers = rewrite::request_headers(&head.headers, presented.first())
+        let headers: Vec<_> = rewrite::request_headers(&head.headers, presented.first())
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let query = head.uri.query().map(str::to_owned);
+        drop(presented);
         let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route };
         conduct::conduct(house, live, slots, &groups, asked, session, story).await
     }

@@ -12,7 +12,7 @@ use crate::exchange::{Cause, Record};
 use crate::live::{House, Live, Slot, UnderWay};
 use crate::observe::lines::RequestLine;
 use crate::observe::trail;
-use crate::wire::usage::Usage;
+use crate::wire::Usage;
 use http::HeaderValue;
 use std::sync::Arc;
 use std::time::Duration;

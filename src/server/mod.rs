@@ -172,9 +172,9 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     conf.grace_period_seconds = Some(plan.grace.as_secs() + 60);
     conf.graceful_shutdown_timeout_seconds = Some(1);
     conf.upstream_keepalive_pool_size = UPSTREAM_POOL;
-    let conf = Arc::new(conf);
-    let mut server = Server::new_with_opt_and_conf(None, (*conf).clone());
+    let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
+    let conf = Arc::clone(&server.configuration);
 
     // One service per listener: cleartext HTTP/2 is a setting of the service, not of the socket.
     let gate = gate::Count::default();
@@ -199,7 +199,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     }
     let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan);
     let address = plan.admin.address.to_string();
-    let mut service = Service::new("admin".to_owned(), Admin::new(steward));
+    let mut service = Service::new("admin".to_owned(), Admin::new(steward, plan.admin.address, Vec::new()));
     service.add_tcp(&address);
     service.threads = Some(1);
     server.add_service(Bound { inner: service, address, socket: Some(sockets.admin) });
@@ -353,11 +353,12 @@ struct Stop(watch::Receiver<bool>);
 impl ShutdownSignalWatch for Stop {
     async fn recv(&self) -> ShutdownSignal {
         let mut stopped = self.0.clone();
-        match stopped.wait_for(|stop| *stop).await {
-            Ok(_) => ShutdownSignal::GracefulTerminate,
+        let is_told = stopped.wait_for(|stop| *stop).await.is_ok();
+        if !is_told {
             // The keeper is gone: the process is about to end.
-            Err(_) => std::future::pending().await,
+            std::future::pending::<()>().await;
         }
+        ShutdownSignal::GracefulTerminate
     }
 }
 
