@@ -1,6 +1,6 @@
 //! Which route does this request name?
 //!
-//! Two questions, both answered from text alone: [`endpoint`] says what sort of request a method
+//! Two questions, both answered from text alone: [`endpoint()`] says what sort of request a method
 //! and a path are (contract section 3), [`resolve`] what the `model` in its body names.
 //!
 //! A model is looked up in this order (design.md section 4, rule 4):

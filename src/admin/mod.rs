@@ -35,7 +35,7 @@ use house::House;
 use http::{Method, Version};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::{HttpTask, ServerSession};
+use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -260,12 +260,11 @@ async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pi
         head.insert_header("www-authenticate", "Bearer realm=\"pointsman admin\"")?;
     }
     let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
-    // Head and body in one write: two cost a packet and, with Nagle's algorithm, 40 ms.
-    let mut tasks = vec![HttpTask::Header(Box::new(head), !has_body)];
+    // A head that names a length is held back by the listener's buffer until the body follows.
+    session.write_response_header(Box::new(head)).await?;
     if has_body {
-        tasks.push(HttpTask::Body(Some(Bytes::from(answer.body)), true));
+        session.write_response_body(Bytes::from(answer.body), true).await?;
     }
-    session.response_duplex_vec(tasks).await?;
     Ok(goes_on)
 }
 

@@ -114,6 +114,8 @@ impl Served {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (admin, watch) = (Arc::clone(&admin), watch.clone());
+                // As Pingora's own listeners do.
+                socket.set_nodelay(true).unwrap();
                 tokio::spawn(async move {
                     let mut next: Option<Stream> =
                         Some(Box::new(pingora::protocols::l4::stream::Stream::from(socket)));

@@ -625,6 +625,23 @@ mod tests {
         assert!(lines[1].contains("target=told"));
     }
 
+    /// The one test that takes the process's subscriber; the others bring their own.
+    #[test]
+    fn an_installed_log_hears_tracing_and_the_log_crate_and_is_the_only_one() {
+        let (log, captured) = Log::capture();
+        log.install().unwrap();
+        assert_eq!(log.install(), Err(InstalledAlready));
+        tracing::debug!(target: "pointsman::here", "installed one");
+        log::info!(target: "pingora_core", "installed two");
+        log::debug!(target: "pingora_core", "installed canary");
+        assert_eq!(captured.said("installed one").len(), 1);
+        assert_eq!(captured.said("installed two")[0]["module"], "pingora_core");
+        assert!(!captured.lines().concat().contains("canary"));
+        log.set_level(Level::Warn);
+        log::info!(target: "pingora_core", "installed three");
+        assert!(captured.said("installed three").is_empty());
+    }
+
     #[test]
     fn a_level_that_changes_is_heard_by_tracing() {
         let (log, captured) = Log::capture();
