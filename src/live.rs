@@ -29,6 +29,8 @@ use crate::sign;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use pingora::connectors::http::Connector;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
@@ -576,7 +578,7 @@ fn read_ca(endpoint: &Endpoint) -> Result<Option<Arc<[WrappedX509]>>, LiveProble
     let pem = std::fs::read(path).map_err(|fault| problem(fault.kind().to_string()))?;
     let mut store = rustls::RootCertStore::empty();
     let mut found = Vec::new();
-    for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|_| problem("it is not PEM".to_owned()))?;
         store.add(certificate.clone()).map_err(|_| problem("it holds no usable certificate".to_owned()))?;
         found.push(WrappedX509::new(certificate.to_vec(), pingora::utils::tls::parse_x509));

@@ -1,3 +1,14 @@
-//! Arguments, plan or its faults, run. The only file that may end the process.
+//! Arguments in, exit code out. The only file that may end the process.
 
-fn main() {}
+use pointsman::cli;
+use pointsman::server::Keeper;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything else: an unhandled SIGHUP kills the process, and a reload may come early.
+    let exit = match Keeper::new() {
+        Ok(keeper) => cli::main(keeper, std::env::args_os()),
+        Err(_) => cli::Exit::System,
+    };
+    ExitCode::from(exit.code())
+}

@@ -16,7 +16,6 @@ use crate::wire::retry_hint::RetryHint;
 use http::header;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
-use pingora_proxy::Session;
 use std::sync::Arc;
 
 /// A request that is passed through.
@@ -169,7 +168,3 @@ pub(super) fn outcome_of(status: u16) -> Outcome {
     }
 }
 
-/// Unused parts of a session a hook is handed.
-pub(super) fn query(session: &Session) -> Option<&str> {
-    session.req_header().uri.query()
-}

@@ -7,6 +7,8 @@
 
 use crate::config::plan::ListenTls;
 use arc_swap::ArcSwap;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::path::Path;
@@ -52,17 +54,15 @@ impl ResolvesServerCert for Certificate {
 
 fn certified(tls: &ListenTls) -> Result<CertifiedKey, String> {
     let chain = open(&tls.cert)?;
-    let chain = rustls_pemfile::certs(&mut chain.as_slice())
+    let chain = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| format!("{}: is not PEM", tls.cert.display()))?;
     if chain.is_empty() {
         return Err(format!("{}: holds no certificate", tls.cert.display()));
     }
     let key = open(&tls.key)?;
-    let key = rustls_pemfile::private_key(&mut key.as_slice())
-        .ok()
-        .flatten()
-        .ok_or_else(|| format!("{}: holds no private key", tls.key.display()))?;
+    let key = PrivateKeyDer::from_pem_slice(&key)
+        .map_err(|_| format!("{}: holds no private key", tls.key.display()))?;
     CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|_| {
         format!("{}: the key does not belong to the certificate or is of no known kind", tls.key.display())
     })

@@ -1,0 +1,98 @@
+//! `pointsman run`: plan or its faults, sockets, log, and then the server's life.
+
+use super::{Exit, complain, file_or_usual, say};
+use crate::base::units::parse_duration;
+use crate::clock::Clock;
+use crate::demo;
+use crate::live::House;
+use crate::observe::log::Log;
+use crate::observe::metrics::Metrics;
+use crate::reload::{LoadFault, Loaded, Origin, load};
+use crate::server::{self, Keeper, Sockets, StartFault};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the last log lines may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
+    let origin = file_or_usual(config).map_or(Origin::Environment, Origin::File);
+    let loaded = match load(&origin) {
+        Ok(loaded) => loaded,
+        Err(fault) => {
+            for line in fault.lines() {
+                complain(&line);
+            }
+            return match fault {
+                LoadFault::Missing(_) => Exit::NoFile,
+                LoadFault::Forbidden(_) => Exit::Permission,
+                LoadFault::Unsound(_) | LoadFault::Nothing(_) => Exit::Configuration,
+            };
+        }
+    };
+    match serve(keeper, loaded, origin) {
+        Ok(()) => Exit::Done,
+        Err(fault) => {
+            complain(&fault.to_string());
+            match fault {
+                StartFault::Bind { reason, .. } if reason.kind() == std::io::ErrorKind::PermissionDenied => {
+                    Exit::Permission
+                }
+                StartFault::Bind { .. } | StartFault::System(_) => Exit::System,
+                StartFault::Certificate(_) | StartFault::Plan(_) => Exit::Configuration,
+            }
+        }
+    }
+}
+
+fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFault> {
+    let Loaded { plan, warnings, found } = loaded;
+    let sockets = Sockets::bind(&plan)?;
+    for line in &found {
+        say(line);
+    }
+    let clock = Clock::new();
+    let log = Log::start(plan.log, Arc::new(move || clock.wall())).map_err(StartFault::System)?;
+    // Only the first log of a process can be installed, and this is the first.
+    let _ = log.install();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), log.dropped())
+        .map_err(|fault| StartFault::System(std::io::Error::other(fault)))?;
+    let house = House::open(plan, clock, metrics, log.clone())?;
+    let running = server::start(house, origin, sockets)?;
+    running.wait_until_ready().map_err(StartFault::System)?;
+    tracing::info!(
+        data = running.data.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        admin = running.admin.map(|address| address.to_string()).unwrap_or_default(),
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+    server::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("generation 1")]);
+    running.keep(keeper);
+    let _ = log.flush(LAST_LINES);
+    Ok(())
+}
+
+pub(super) fn demo(keeper: Keeper, duration: Option<&str>) -> Exit {
+    let duration = match duration.map(parse_duration).transpose() {
+        Ok(duration) => duration,
+        Err(why) => {
+            complain(&format!("--for {why}"));
+            return Exit::Usage;
+        }
+    };
+    match demo::demo(keeper, duration) {
+        Ok(0) => Exit::Done,
+        Ok(failed) => {
+            complain(&format!("{failed} client requests failed"));
+            Exit::Warned
+        }
+        Err(fault) => {
+            complain(&fault);
+            Exit::System
+        }
+    }
+}
