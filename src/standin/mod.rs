@@ -9,6 +9,8 @@
 //! * [`Reply`] says one answer or fault, without a dialect; [`Script`] says which reply comes next;
 //!   [`Seen`] is one request as it arrived, with its ending.
 //! * [`caller`] is the other end: a small client that measures and can leave early.
+//! * [`flaky`] is the provider of the demo, which fails in turns; [`wall`] plays the sixteen
+//!   scenarios of a public failover bench.
 //!
 //! It listens on port 0 of loopback only and stops when dropped. It refuses to be a mock of the
 //! proxy: it decides nothing, it follows the script. Everything has a limit (head 1 MiB, body
@@ -26,6 +28,7 @@
 mod answers;
 mod ask;
 pub mod caller;
+pub mod flaky;
 mod gzip;
 mod http1;
 mod http2;
@@ -35,6 +38,8 @@ mod reply;
 mod script;
 #[cfg(test)]
 mod selftest;
+mod tls;
+pub mod wall;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -45,10 +50,12 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
 pub use self::journal::{Ending, HttpVersion, Seen};
 pub use self::reply::{GREETING, Gate, Place, Refusal, Reply, SIXTY_WORDS, Twist};
 pub use self::script::Script;
+pub use self::tls::Certificate;
 
 use self::ask::Ask;
 use self::journal::Journal;
@@ -106,6 +113,7 @@ impl House {
 pub struct Provider {
     house: Arc<House>,
     address: SocketAddr,
+    is_tls: bool,
     serving: Option<AbortHandle>,
     /// Sockets that only hold a port or fill a backlog.
     held: Vec<Held>,
@@ -125,11 +133,24 @@ impl Provider {
     /// # Errors
     /// When no port can be bound. Must be called inside a tokio runtime.
     pub async fn start(script: impl Into<Script>) -> io::Result<Provider> {
+        Provider::listen(script.into(), None).await
+    }
+
+    /// Starts a provider that speaks TLS only, with this certificate.
+    ///
+    /// # Errors
+    /// When no port can be bound or the PEM texts hold no usable certificate and key.
+    pub async fn start_tls(script: impl Into<Script>, certificate: &Certificate<'_>) -> io::Result<Provider> {
+        Provider::listen(script.into(), Some(certificate.acceptor()?)).await
+    }
+
+    async fn listen(script: Script, tls: Option<TlsAcceptor>) -> io::Result<Provider> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let house = House::new(script.into());
-        let serving = tokio::spawn(serve(listener, Arc::clone(&house)));
-        Ok(Provider { house, address, serving: Some(serving.abort_handle()), held: Vec::new() })
+        let house = House::new(script);
+        let is_tls = tls.is_some();
+        let serving = tokio::spawn(serve(listener, Arc::clone(&house), tls));
+        Ok(Provider { house, address, is_tls, serving: Some(serving.abort_handle()), held: Vec::new() })
     }
 
     /// Returns a provider whose port refuses connections. The port stays taken, so that nobody
@@ -166,7 +187,8 @@ impl Provider {
     }
 
     fn unserved(address: SocketAddr, held: Vec<Held>) -> Provider {
-        Provider { house: House::new(Script::always(Reply::ok())), address, serving: None, held }
+        let house = House::new(Script::always(Reply::ok()));
+        Provider { house, address, is_tls: false, serving: None, held }
     }
 
     /// Returns the address it listens on.
@@ -175,10 +197,18 @@ impl Provider {
         self.address
     }
 
-    /// Returns `http://127.0.0.1:PORT`, the base URL for Anthropic clients.
+    /// Returns `http://127.0.0.1:PORT` (`https` with a certificate), the base URL for Anthropic
+    /// clients.
     #[must_use]
     pub fn origin(&self) -> String {
-        format!("http://{}", self.address)
+        self.origin_as("127.0.0.1")
+    }
+
+    /// Returns the origin under another name for the same address, as a certificate has it.
+    #[must_use]
+    pub fn origin_as(&self, host: &str) -> String {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{host}:{}", self.address.port())
     }
 
     /// Returns `http://127.0.0.1:PORT/v1`, the base URL for OpenAI clients.
@@ -256,7 +286,7 @@ impl Drop for Provider {
 }
 
 /// Accepts until aborted; the set goes down with it and takes the connections along.
-async fn serve(listener: TcpListener, house: Arc<House>) {
+async fn serve(listener: TcpListener, house: Arc<House>, tls: Option<TlsAcceptor>) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -266,8 +296,13 @@ async fn serve(listener: TcpListener, house: Arc<House>) {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                     continue;
                 };
+                // Without it a two-write answer waits for the other side's delayed ACK.
+                let _ = socket.set_nodelay(true);
                 let house = Arc::clone(&house);
-                open.spawn(serve_plain(socket, house));
+                match tls.clone() {
+                    Some(tls) => open.spawn(serve_tls(socket, house, tls)),
+                    None => open.spawn(serve_plain(socket, house)),
+                };
             }
             Some(_) = open.join_next() => {}
         }
@@ -275,13 +310,22 @@ async fn serve(listener: TcpListener, house: Arc<House>) {
 }
 
 async fn serve_plain(socket: TcpStream, house: Arc<House>) {
-    // Without it a two-write answer waits for the other side's delayed ACK.
-    let _ = socket.set_nodelay(true);
     let connection = house.journal.enter_connection();
     match starts_with_preface(&socket).await {
         Ok(true) => http2::serve(socket, connection, house).await,
         Ok(false) => http1::serve(socket, connection, house).await,
         Err(_) => {}
+    }
+}
+
+async fn serve_tls(socket: TcpStream, house: Arc<House>, tls: TlsAcceptor) {
+    let connection = house.journal.enter_connection();
+    // A client that does not like the certificate leaves here.
+    let Ok(socket) = tls.accept(socket).await else { return };
+    if socket.get_ref().1.alpn_protocol() == Some(b"h2") {
+        http2::serve(socket, connection, house).await;
+    } else {
+        http1::serve(socket, connection, house).await;
     }
 }
 

@@ -397,3 +397,41 @@ async fn a_dropped_provider_is_gone() {
     assert!(matches!(sent.await.unwrap().unwrap().end, BodyEnd::Cut(_)));
     assert!(Call::chat("m").limit(SOON).send(address).await.is_err());
 }
+
+/// A self-signed certificate for a name, with its key, in PEM.
+fn certificate_for(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[tokio::test]
+async fn tls_speaks_the_version_that_alpn_agreed_on() {
+    let (chain, key) = certificate_for("localhost");
+    let certificate = Certificate { chain_pem: &chain, key_pem: &key, protocols: &["h2", "http/1.1"] };
+    let provider = Provider::start_tls(Reply::ok(), &certificate).await.unwrap();
+    assert!(provider.origin_as("localhost").starts_with("https://localhost:"));
+    let table = [
+        (&["h2", "http/1.1"][..], HttpVersion::Http2),
+        (&["http/1.1"][..], HttpVersion::Http11),
+        (&[][..], HttpVersion::Http11),
+    ];
+    for (offered, version) in table {
+        let connection =
+            Connection::open_tls(provider.address(), "localhost", &chain, offered).await.unwrap();
+        let (answer, _) = connection.send(&Call::chat_stream("m")).await.unwrap();
+        assert_eq!((answer.text().as_str(), answer.version), (GREETING, version));
+        assert_eq!(provider.last().unwrap().version, version);
+    }
+}
+
+#[tokio::test]
+async fn tls_to_another_name_or_root_fails() {
+    let (chain, key) = certificate_for("elsewhere.test");
+    let certificate = Certificate { chain_pem: &chain, key_pem: &key, protocols: &[] };
+    let provider = Provider::start_tls(Reply::ok(), &certificate).await.unwrap();
+    let (other_root, _) = certificate_for("elsewhere.test");
+    for (name, root) in [("localhost", &chain), ("elsewhere.test", &other_root)] {
+        assert!(Connection::open_tls(provider.address(), name, root, &[]).await.is_err(), "{name}");
+    }
+    assert_eq!((provider.count(), provider.connections()), (0, 2));
+}

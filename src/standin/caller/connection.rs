@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, BodyEnd, Event, Splitter, content_of};
 use super::{Call, Leave, http1, http2, within};
-use crate::standin::HttpVersion;
+use crate::standin::{HttpVersion, tls};
 
 /// Bytes of an answer's body at most.
 const BODY_MAX: usize = 256 << 20;
@@ -52,11 +52,31 @@ impl Connection {
         Connection::over_http2(Box::new(socket), format!("http://{address}")).await
     }
 
-    pub(super) fn over_http1(pipe: Box<dyn Pipe>, host: String) -> Connection {
+    /// Opens a TLS connection to a server of that name, trusting this root (PEM) and offering
+    /// these ALPN protocols; speaks HTTP/2 where `h2` is agreed on.
+    ///
+    /// # Errors
+    /// When the address does not accept or the handshake fails.
+    pub async fn open_tls(
+        address: SocketAddr,
+        name: &str,
+        root_pem: &str,
+        protocols: &[&str],
+    ) -> io::Result<Connection> {
+        let host = format!("{name}:{}", address.port());
+        let tls = tls::connector(root_pem, protocols)?;
+        let socket = tls.connect(tls::server_name(name)?, connect(address).await?).await?;
+        if socket.get_ref().1.alpn_protocol() == Some(b"h2") {
+            return Connection::over_http2(Box::new(socket), format!("https://{host}")).await;
+        }
+        Ok(Connection::over_http1(Box::new(socket), host))
+    }
+
+    fn over_http1(pipe: Box<dyn Pipe>, host: String) -> Connection {
         Connection(Carrier::Http1(http1::Line::new(pipe, host)))
     }
 
-    pub(super) async fn over_http2(pipe: Box<dyn Pipe>, origin: String) -> io::Result<Connection> {
+    async fn over_http2(pipe: Box<dyn Pipe>, origin: String) -> io::Result<Connection> {
         Ok(Connection(Carrier::Http2(http2::Line::open(pipe, origin).await?)))
     }
 
