@@ -29,7 +29,9 @@
 //! | 7 | [`live`], [`reload`] | which plan is in force, and how does the next one take over? |
 //! | 8 | [`proxy`] | how do bytes move between client and provider? |
 //! | 8 | [`admin`] | what may the operator see and do? |
-//! | 9 | [`server`], [`cli`], [`standin`], [`demo`] | how does the process live? |
+//! | 9 | [`server`], [`standin`] | how does the process live, and what stands in for a provider? |
+//! | 10 | [`demo`] | what does it look like? |
+//! | 11 | [`cli`] | what does the operator type? |
 //!
 //! ## Invariants
 //!
@@ -77,7 +79,9 @@ pub mod reload;
 pub mod admin;
 pub mod proxy;
 
-pub mod cli;
-pub mod demo;
 pub mod server;
 pub mod standin;
+
+pub mod demo;
+
+pub mod cli;

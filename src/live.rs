@@ -29,12 +29,12 @@ use crate::sign;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use pingora::connectors::http::Connector;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::WrappedX509;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -184,7 +184,9 @@ pub enum LiveProblem {
         reason: String,
     },
     /// A key cannot be sent in a header.
-    #[error("providers.{provider}.credentials.{credential}: the key holds characters that no header can carry")]
+    #[error(
+        "providers.{provider}.credentials.{credential}: the key holds characters that no header can carry"
+    )]
     Key {
         /// Whose.
         provider: Arc<str>,
@@ -198,7 +200,12 @@ impl House {
     ///
     /// # Errors
     /// Where a key or a certificate of the plan cannot be used.
-    pub fn open(plan: Plan, clock: Clock, metrics: Arc<Metrics>, log: Log) -> Result<Arc<House>, LiveProblem> {
+    pub fn open(
+        plan: Plan,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        log: Log,
+    ) -> Result<Arc<House>, LiveProblem> {
         let mut book = Book::default();
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics)?;
@@ -383,8 +390,11 @@ impl Slot {
         let readings = units.map(|unit| unit.read(now, policy));
         let cooling = readings.iter().filter_map(|r| r.cooling_until).max();
         let [own, _, endpoint] = readings;
-        let breaker =
-            if own.breaker.as_gauge() >= endpoint.breaker.as_gauge() { own.breaker } else { endpoint.breaker };
+        let breaker = if own.breaker.as_gauge() >= endpoint.breaker.as_gauge() {
+            own.breaker
+        } else {
+            endpoint.breaker
+        };
         Standing {
             is_usable: self.health.look(now, policy).is_ok(),
             breaker,

@@ -118,9 +118,7 @@ fn read_file(path: &Path) -> Result<(String, bool), LoadFault> {
 fn load_environment() -> Result<Loaded, LoadFault> {
     let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     match config::discover::discover(&|name: &str| std::env::var(name).ok(), &names) {
-        Ok(discovered) => {
-            Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found: discovered.lines })
-        }
+        Ok(discovered) => Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found: discovered.lines }),
         Err(nothing) => Err(LoadFault::Nothing(nothing.to_string())),
     }
 }
@@ -167,7 +165,13 @@ impl Reloader {
             listen: live.plan.listen.clone(),
             admin: live.plan.admin.address,
         };
-        Arc::new(Reloader { house, origin, bound, one_at_a_time: tokio::sync::Mutex::new(()), after: before_swap })
+        Arc::new(Reloader {
+            house,
+            origin,
+            bound,
+            one_at_a_time: tokio::sync::Mutex::new(()),
+            after: before_swap,
+        })
     }
 
     /// Reads the configuration again and puts it in force.

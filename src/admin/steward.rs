@@ -294,7 +294,9 @@ fn make_token() -> Option<Secret> {
     }
     let token = Secret::new(text);
     let Some(directory) = runtime_directory() else {
-        tracing::warn!("no runtime directory: the writing verbs of the admin plane have no token; set admin.token");
+        tracing::warn!(
+            "no runtime directory: the writing verbs of the admin plane have no token; set admin.token"
+        );
         return None;
     };
     let write = || -> std::io::Result<()> {

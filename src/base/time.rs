@@ -74,6 +74,6 @@ mod tests {
         let now = Now { tick: Tick(10_000_000), wall: WallTime(1_000) };
         assert_eq!(now.wall_of(Tick(12_000_000)), WallTime(3_000));
         assert_eq!(now.wall_of(Tick(9_000_000)), WallTime(0));
-        assert_eq!(now.wall_of(Tick(u64::MAX)).0, 1_000 + ((u64::MAX - 10_000_000) / 1000) as i64);
+        assert_eq!(now.wall_of(Tick(u64::MAX)).0, 1_000 + ((u64::MAX - 10_000_000) / 1000).cast_signed());
     }
 }

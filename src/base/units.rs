@@ -86,7 +86,7 @@ fn plain_number(text: &str) -> Option<f64> {
 pub fn format_duration(span: Duration) -> String {
     let micros = span.as_micros();
     for (unit, scale) in [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)] {
-        if micros >= scale && micros % scale == 0 {
+        if micros >= scale && micros.is_multiple_of(scale) {
             return format!("{}{unit}", micros / scale);
         }
     }
@@ -97,7 +97,7 @@ pub fn format_duration(span: Duration) -> String {
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     for (unit, scale) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
-        if bytes >= scale && bytes % scale == 0 {
+        if bytes >= scale && bytes.is_multiple_of(scale) {
             return format!("{}{unit}", bytes / scale);
         }
     }

@@ -17,7 +17,9 @@ pub(super) fn check(config: Option<PathBuf>, strict: bool, probe: bool, is_json:
     };
     let result = load(&Origin::File(path.clone()));
     let (exit, errors, warnings) = match &result {
-        Ok(loaded) if strict && !loaded.warnings.is_empty() => (Exit::Warned, Vec::new(), loaded.warnings.clone()),
+        Ok(loaded) if strict && !loaded.warnings.is_empty() => {
+            (Exit::Warned, Vec::new(), loaded.warnings.clone())
+        }
         Ok(loaded) => (Exit::Done, Vec::new(), loaded.warnings.clone()),
         Err(fault @ LoadFault::Missing(_)) => (Exit::NoFile, fault.lines(), Vec::new()),
         Err(fault @ LoadFault::Forbidden(_)) => (Exit::Permission, fault.lines(), Vec::new()),
@@ -30,10 +32,10 @@ pub(super) fn check(config: Option<PathBuf>, strict: bool, probe: bool, is_json:
         return exit;
     }
     for line in &errors {
-        say(&format!("error: {line}"));
+        say(line);
     }
     for line in &warnings {
-        say(&format!("warning: {line}"));
+        say(line);
     }
     match &result {
         Ok(loaded) => {

@@ -112,8 +112,23 @@ enum ConfigVerb {
 
 /// Verbs of the contract whose work has not been done yet.
 const LATER: [&str; 17] = [
-    "init", "reload", "status", "top", "events", "why", "explain", "target", "account", "provider", "client",
-    "import", "completions", "man", "show", "diff", "help",
+    "init",
+    "reload",
+    "status",
+    "top",
+    "events",
+    "why",
+    "explain",
+    "target",
+    "account",
+    "provider",
+    "client",
+    "import",
+    "completions",
+    "man",
+    "show",
+    "diff",
+    "help",
 ];
 
 /// Carries out what was typed. `keeper` holds SIGHUP, taken over before anything else.

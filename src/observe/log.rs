@@ -6,7 +6,7 @@
 //! full, lines are dropped, counted (`pointsman_log_dropped_total`) and, once there is room again,
 //! told about. A write that fails is given up; a full disk must not stop a request.
 //!
-//! **Levels.** `log.level` is for our own events. Everyone else is held at `info` whatever it says:
+//! **Levels.** `log.level` is for our own events. Everyone else is held one step above it, and never below `info`:
 //! at `debug` Pingora and h2 print headers and bodies, and so keys and prompts (threat L1).
 //! `RUST_LOG` is not read. Request lines are `info` (a 5xx `warn`), changes of state `info` or
 //! `warn`. Level and format change with a reload ([`Log::set_policy`]).
@@ -246,10 +246,15 @@ impl Shared {
         rank(level) <= self.level.load(Ordering::Relaxed)
     }
 
-    /// Whether an event of tracing is wanted: ours by the level, others' never below `info`.
+    /// Whether an event of tracing is wanted: ours by the level, others' one step above it (at
+    /// `info` their warnings, from `debug` on their `info`), and never below `info`.
     fn takes_event(&self, metadata: &Metadata<'_>) -> bool {
         let level = level_of(*metadata.level());
-        self.takes(level) && (is_ours(metadata.target()) || rank(level) <= rank(Level::Info))
+        if is_ours(metadata.target()) {
+            return self.takes(level);
+        }
+        let floor = if self.takes(Level::Debug) { Level::Info } else { Level::Warn };
+        self.takes(level) && rank(level) <= rank(floor)
     }
 
     fn line(&self, at: WallTime, level: Level, msg: &str) -> Line {

@@ -130,7 +130,9 @@ impl Attempt<'_> {
             Ok(connected) => connected,
             Err(end) => return end,
         };
-        if matches!(upstream, Upstream::H2(_)) && outgoing::for_http2(&mut head, &self.slots[self.at]).is_none() {
+        if matches!(upstream, Upstream::H2(_))
+            && outgoing::for_http2(&mut head, &self.slots[self.at]).is_none()
+        {
             return End::Failed(Fault::plain(Outcome::Connect));
         }
         let end = self.converse(&mut upstream, head, body, is_reused).await;
@@ -230,10 +232,11 @@ impl Attempt<'_> {
     ) -> End {
         let limit = self.first_limit();
         let sending = send(upstream, head, body);
-        let sent = match self.patience.with(self.session, &self.house.clock, self.exchange, limit, sending).await {
-            Ok(sent) => sent,
-            Err(cut) => return cut.into(),
-        };
+        let sent =
+            match self.patience.with(self.session, &self.house.clock, self.exchange, limit, sending).await {
+                Ok(sent) => sent,
+                Err(cut) => return cut.into(),
+            };
         let limit = match &sent {
             Ok(()) => limit,
             // The provider may have answered early and stopped reading: its answer may be there.
@@ -244,16 +247,18 @@ impl Attempt<'_> {
             },
         };
         let reading = read_head(upstream);
-        let read = match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
-            Ok(read) => read,
-            Err(cut) => return cut.into(),
-        };
+        let read =
+            match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
+                Ok(read) => read,
+                Err(cut) => return cut.into(),
+            };
         match read {
             Ok(()) => {}
             Err(HeadFault::Broken(error)) => return End::Failed(broken_before_head(&error, is_reused)),
             Err(HeadFault::TooManyInterim) => return End::Failed(Fault::plain(Outcome::BadBody)),
         }
-        let Some((status, headers)) = upstream.response_header().map(|h| (h.status.as_u16(), h.headers.clone()))
+        let Some((status, headers)) =
+            upstream.response_header().map(|h| (h.status.as_u16(), h.headers.clone()))
         else {
             return End::Failed(Fault::plain(Outcome::Reset));
         };
@@ -305,12 +310,15 @@ impl Attempt<'_> {
         let mut length = 0;
         loop {
             let reading = upstream.read_response_body();
-            let read =
-                match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
-                    Ok(read) => read,
-                    Err(Cut::Gone) => return End::Gone,
-                    Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
-                };
+            let read = match self
+                .patience
+                .with(self.session, &self.house.clock, self.exchange, limit, reading)
+                .await
+            {
+                Ok(read) => read,
+                Err(Cut::Gone) => return End::Gone,
+                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+            };
             match read {
                 Ok(Some(piece)) => {
                     length += piece.len();
@@ -408,13 +416,16 @@ impl Attempt<'_> {
         loop {
             let limit = if is_committed { self.stream_limit(&reader) } else { self.first_limit() };
             let reading = upstream.read_response_body();
-            let read =
-                match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
-                    Ok(read) => read,
-                    Err(Cut::Gone) => return End::Gone,
-                    Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
-                    Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
-                };
+            let read = match self
+                .patience
+                .with(self.session, &self.house.clock, self.exchange, limit, reading)
+                .await
+            {
+                Ok(read) => read,
+                Err(Cut::Gone) => return End::Gone,
+                Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
+                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+            };
             let is_clean_end = matches!(read, Ok(None));
             let has_ended = !matches!(read, Ok(Some(_)));
             let (pieces, content_began, fault) = match read {
@@ -556,7 +567,8 @@ async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
 fn broken_before_head(error: &pingora::Error, is_reused: bool) -> Fault {
     let is_garbage = matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2);
     let mut fault = Fault::plain(if is_garbage { Outcome::BadBody } else { Outcome::Reset });
-    let was_refused = matches!(error.etype(), ErrorType::H2Downgrade) || matches!(error.retry, RetryType::Decided(true));
+    let was_refused =
+        matches!(error.etype(), ErrorType::H2Downgrade) || matches!(error.retry, RetryType::Decided(true));
     fault.failure.is_stale = (is_reused && !is_garbage) || was_refused;
     if is_garbage {
         fault.failure.hint = RetryHint::None;
@@ -598,7 +610,9 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH).and_then(|value: &HeaderValue| value.to_str().ok()?.trim().parse().ok())
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value: &HeaderValue| value.to_str().ok()?.trim().parse().ok())
 }
 
 fn join(mut pieces: SmallVec<[Bytes; 4]>) -> Bytes {

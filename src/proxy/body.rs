@@ -51,9 +51,11 @@ pub(super) async fn read(house: &House, session: &mut Session, max: u64) -> Resu
     match tokio::time::timeout(allowed, reading).await {
         Ok(Ok(bytes)) => Ok(Body { bytes, _share: share }),
         Ok(Err(fault)) => Err(fault),
-        Err(_) => {
-            Err(BodyFault::Refused(408, ErrorCode::ValidationFailed, "the request body did not arrive in time"))
-        }
+        Err(_) => Err(BodyFault::Refused(
+            408,
+            ErrorCode::ValidationFailed,
+            "the request body did not arrive in time",
+        )),
     }
 }
 
@@ -126,5 +128,9 @@ fn merge(share: &mut Option<OwnedSemaphorePermit>, more: Option<OwnedSemaphorePe
 }
 
 fn too_large() -> BodyFault {
-    BodyFault::Refused(413, ErrorCode::PayloadTooLarge, "the request body is larger than limits.max_body allows")
+    BodyFault::Refused(
+        413,
+        ErrorCode::PayloadTooLarge,
+        "the request body is larger than limits.max_body allows",
+    )
 }

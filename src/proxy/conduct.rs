@@ -109,12 +109,16 @@ pub(super) async fn conduct(
 }
 
 /// Puts the slots of a route in order.
-pub(super) fn line_up(house: &House, live: &Live, api: Api, route_at: RouteIdx) -> (Vec<Arc<Slot>>, SmallVec<[u32; 4]>) {
+pub(super) fn line_up(
+    house: &House,
+    live: &Live,
+    api: Api,
+    route_at: RouteIdx,
+) -> (Vec<Arc<Slot>>, SmallVec<[u32; 4]>) {
     let route = live.plan.route(route_at);
     let now = house.clock.tick();
-    let usable = |at: TargetIdx| {
-        live.slot(at).is_some_and(|slot| slot.health.look(now, &live.policy).is_ok())
-    };
+    let usable =
+        |at: TargetIdx| live.slot(at).is_some_and(|slot| slot.health.look(now, &live.policy).is_ok());
     let Some(turns) = live.turns(route_at) else { return (Vec::new(), SmallVec::new()) };
     let order = select::order(&live.plan, route, turns, api, usable);
     order.iter().filter_map(|(group, at)| Some((Arc::clone(live.slot(*at)?), *group))).unzip()
@@ -234,7 +238,8 @@ fn exchange_status(end: &End) -> Option<u16> {
 
 fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
     let provider = live.plan.provider(slot.target.provider);
-    asked.parsed.wants_reasoning || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
+    asked.parsed.wants_reasoning
+        || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
 }
 
 /// Writes one line for each change of state.

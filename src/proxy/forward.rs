@@ -167,4 +167,3 @@ pub(super) fn outcome_of(status: u16) -> Outcome {
         _ => Outcome::ServerError,
     }
 }
-

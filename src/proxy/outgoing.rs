@@ -13,20 +13,15 @@ use http::{HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 
 /// Makes the head of a replayable call for one target.
-pub(super) fn head(
-    slot: &Slot,
-    asked: &Asked<'_>,
-    length: usize,
-) -> pingora::Result<Box<RequestHeader>> {
+pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Result<Box<RequestHeader>> {
     let path = rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, asked.query.as_deref());
     let mut head = RequestHeader::build_no_case("POST", path.as_bytes(), Some(16))?;
     head.insert_header(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
         head.append_header(name.clone(), value.clone())?;
     }
-    if !head.headers.contains_key(header::CONTENT_TYPE) {
-        head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    }
+    // The body was read and is JSON, whatever the client called it.
+    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length))?;
     head.insert_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
     if slot.kind == Kind::Anthropic && !head.headers.contains_key("anthropic-version") {

@@ -63,7 +63,7 @@ impl Proxy {
         story.name(offered, wall, rand::random());
         session.set_write_timeout(Some(WRITE_STALL));
         session.set_read_timeout(Some(READ_STALL));
-        if house.is_draining() {
+        if house.is_draining() || closes_after(session.req_header()) {
             session.set_keepalive(None);
         }
         let head = session.req_header();
@@ -148,12 +148,7 @@ impl Proxy {
         Ok(false)
     }
 
-    async fn health(
-        &self,
-        session: &mut Session,
-        story: &mut Story,
-        live: &Live,
-    ) -> pingora::Result<bool> {
+    async fn health(&self, session: &mut Session, story: &mut Story, live: &Live) -> pingora::Result<bool> {
         story.keep_quiet();
         let now = self.house.clock.tick();
         let usable = |slot: &Arc<Slot>| slot.health.look(now, &live.policy).is_ok();
@@ -161,8 +156,12 @@ impl Proxy {
         let mut any_down = false;
         let mut all_down = true;
         for route in routes {
-            let mut targets =
-                route.groups.iter().flat_map(|g| &g.entries).flat_map(|e| &e.targets).filter_map(|t| live.slot(*t));
+            let mut targets = route
+                .groups
+                .iter()
+                .flat_map(|g| &g.entries)
+                .flat_map(|e| &e.targets)
+                .filter_map(|t| live.slot(*t));
             let is_up = targets.any(usable);
             any_down |= !is_up;
             all_down &= !is_up;
@@ -340,9 +339,23 @@ fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
         | Endpoint::NotFound
         | Endpoint::MethodNotAllowed(_)
         | Endpoint::BadPath(_) => {
-            if headers.contains_key("anthropic-version") { ErrorShape::Anthropic } else { ErrorShape::OpenAi }
+            if headers.contains_key("anthropic-version") {
+                ErrorShape::Anthropic
+            } else {
+                ErrorShape::OpenAi
+            }
         }
     }
+}
+
+/// An HTTP/1.0 client that did not ask for it expects the connection to be closed, and waits for
+/// that; Pingora would keep it open.
+fn closes_after(head: &RequestHeader) -> bool {
+    head.version == http::Version::HTTP_10
+        && !head
+            .headers
+            .get(http::header::CONNECTION)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
 fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
@@ -502,7 +515,12 @@ impl ProxyHttp for Proxy {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
         let is_gone = *error.esource() == pingora::ErrorSource::Downstream;
         if is_gone {
             context.story.client_left();
@@ -514,7 +532,9 @@ impl ProxyHttp for Proxy {
             ErrorType::HTTPStatus(503) => {
                 (503, ErrorCode::AllTargetsUnavailable, "the provider cannot be used now")
             }
-            ErrorType::ConnectTimedout => (504, ErrorCode::UpstreamUnreachable, "the provider cannot be reached"),
+            ErrorType::ConnectTimedout => {
+                (504, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
+            }
             ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
                 (502, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
             }
@@ -541,7 +561,12 @@ impl ProxyHttp for Proxy {
 
     fn request_summary(&self, session: &Session, context: &Context) -> String {
         // Without the query, which may hold a key.
-        format!("{} {} id {}", session.req_header().method, session.req_header().uri.path(), context.story.id())
+        format!(
+            "{} {} id {}",
+            session.req_header().method,
+            session.req_header().uri.path(),
+            context.story.id()
+        )
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {

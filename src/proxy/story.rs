@@ -169,14 +169,13 @@ impl Story {
         let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
             is_fallback: at != 0,
-            breaker: slots
-                .get(at)
-                .map_or("closed", |slot| slot.state(now, &live.policy).breaker.as_label()),
+            breaker: slots.get(at).map_or("closed", |slot| slot.state(now, &live.policy).breaker.as_label()),
             response_ms: millis(now.since(record.began)),
         });
         let words: Vec<_> = records.iter().filter_map(|r| Some((slots.get(r.candidate)?, word(r)))).collect();
-        let trail =
-            trail::render(words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())));
+        let trail = trail::render(
+            words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())),
+        );
         let slot = answering.and_then(|at| slots.get(at)).cloned();
         self.told = Some(Told { target, attempts: records.len() as u64, trail, slot });
     }
@@ -217,8 +216,9 @@ impl Story {
         }
         let words: Vec<_> =
             self.records.iter().filter_map(|r| Some((self.slots.get(r.candidate)?, word(r)))).collect();
-        let trail =
-            trail::render(words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())));
+        let trail = trail::render(
+            words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())),
+        );
         let first_content = self.records.last().and_then(|r| r.first_content);
         house.log.request(&RequestLine {
             at: house.clock.wall(),
@@ -258,7 +258,8 @@ impl Story {
             if let Some(at) = record.first_content {
                 route.first_content(&slot.meter, at.since(record.began));
             }
-            if matches!(record.outcome, Outcome::TimeoutFirstContent | Outcome::Reset | Outcome::TimeoutTotal) {
+            if matches!(record.outcome, Outcome::TimeoutFirstContent | Outcome::Reset | Outcome::TimeoutTotal)
+            {
                 slot.meter.ambiguous();
             }
             if record.cause == Cause::Failover

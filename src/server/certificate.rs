@@ -43,11 +43,10 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let knows_tls13 =
-            hello.cipher_suites().iter().any(|suite| {
-                // RFC 8446, appendix B.4: the TLS 1.3 suites are 0x1301 to 0x1305.
-                (0x1301..=0x1305).contains(&u16::from(*suite))
-            });
+        let knows_tls13 = hello.cipher_suites().iter().any(|suite| {
+            // RFC 8446, appendix B.4: the TLS 1.3 suites are 0x1301 to 0x1305.
+            (0x1301..=0x1305).contains(&u16::from(*suite))
+        });
         (knows_tls13 || !self.only_tls13).then(|| self.current.load_full())
     }
 }
@@ -71,4 +70,3 @@ fn certified(tls: &ListenTls) -> Result<CertifiedKey, String> {
 fn open(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|fault| format!("{}: cannot be read: {}", path.display(), fault.kind()))
 }
-

@@ -164,8 +164,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let tls = plan.listen.iter().map(|listen| listen.tls.is_some()).collect();
     let certificates = read_certificates(plan).map_err(StartFault::Certificate)?;
     let renewed = certificates.clone();
-    let reloader =
-        Reloader::new(Arc::clone(&house), origin, Box::new(move |plan| renew(&renewed, plan)));
+    let reloader = Reloader::new(Arc::clone(&house), origin, Box::new(move |plan| renew(&renewed, plan)));
 
     let mut conf = ServerConf::default();
     conf.threads = worker_threads(plan.threads);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// What a TLS provider shows and offers.
@@ -24,8 +25,8 @@ pub struct Certificate<'a> {
 
 impl Certificate<'_> {
     pub(super) fn acceptor(&self) -> io::Result<TlsAcceptor> {
-        let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut self.key_pem.as_bytes())?
-            .ok_or_else(|| io::Error::other("the key's PEM holds no private key"))?;
+        let key: PrivateKeyDer<'static> = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
+            .map_err(|_| io::Error::other("the key's PEM holds no private key"))?;
         let mut config = ServerConfig::builder_with_provider(ring())
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
@@ -58,7 +59,7 @@ pub(super) fn server_name(name: &str) -> io::Result<ServerName<'static>> {
 }
 
 fn certificates(pem: &str) -> io::Result<Vec<CertificateDer<'static>>> {
-    rustls_pemfile::certs(&mut pem.as_bytes()).collect()
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().map_err(io::Error::other)
 }
 
 fn wire_names(protocols: &[&str]) -> Vec<Vec<u8>> {

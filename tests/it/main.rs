@@ -1,0 +1,7 @@
+//! One binary for all black-box tests: real proxy, real sockets, scripted providers.
+
+#![allow(missing_docs, reason = "test names say it")]
+
+mod first_light;
+mod sdk;
+mod stage;

@@ -1,0 +1,134 @@
+//! A proxy in this process, on ports of its own, with everything it said kept for the test.
+//!
+//! No `Server`, no signals, no extra runtimes: an accept loop that hands connections to Pingora's
+//! own application, so that twenty proxies and providers fit into one test binary.
+
+use pingora::apps::{HttpServerOptions, ServerApp};
+use pingora::protocols::Stream;
+use pingora::server::configuration::ServerConf;
+use pointsman::clock::Clock;
+use pointsman::config::{self, Outside, SecretFault, SecretRef, Source};
+use pointsman::live::House;
+use pointsman::observe::log::{Captured, Log};
+use pointsman::observe::metrics::Metrics;
+use pointsman::proxy::Proxy;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// A running proxy. Dropping it stops its listener.
+pub struct Stage {
+    pub data: SocketAddr,
+    pub house: Arc<House>,
+    pub log: Captured,
+    accepting: tokio::task::AbortHandle,
+    _shutdown: watch::Sender<bool>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Literal keys stand in the tests' own files; nothing comes from outside.
+struct Nowhere;
+
+impl Outside for Nowhere {
+    fn env(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn secret(&self, _what: &SecretRef) -> Result<pointsman::base::secret::Secret, SecretFault> {
+        unreachable!("the tests' files hold literal keys")
+    }
+}
+
+/// Reads a plan from YAML; `version: 1`, `listen` and `admin` are added where they are missing.
+pub fn plan(yaml: &str) -> pointsman::config::plan::Plan {
+    let mut text = String::new();
+    for (key, line) in [
+        ("version:", "version: 1\n"),
+        ("listen:", "listen: [{address: \"127.0.0.1:0\"}]\n"),
+        ("admin:", "admin: {address: \"127.0.0.1:0\"}\n"),
+    ] {
+        if !yaml.lines().any(|l| l.starts_with(key)) {
+            text.push_str(line);
+        }
+    }
+    text.push_str(yaml);
+    let reading = config::read(&Source { name: "test.yaml", text: &text, is_private: true }, &Nowhere);
+    let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
+    reading.plan.unwrap_or_else(|| panic!("the test's configuration is not sound: {problems:#?}\n{text}"))
+}
+
+impl Stage {
+    /// Opens a proxy with this configuration.
+    pub async fn open(yaml: &str) -> Stage {
+        let clock = Clock::new();
+        let (log, captured) = Log::capture();
+        let metrics = Metrics::new("test", log.dropped()).unwrap();
+        let house = House::open(plan(yaml), clock, metrics, log).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let data = listener.local_addr().unwrap();
+        let mut proxy =
+            pingora_proxy::http_proxy(&Arc::new(ServerConf::default()), Proxy::new(Arc::clone(&house)));
+        let mut options = HttpServerOptions::default();
+        options.h2c = house.live().plan.listen.first().is_some_and(|listen| listen.h2c);
+        proxy.server_options = Some(options);
+        let (shutdown, watch) = watch::channel(false);
+        let accepting = tokio::spawn(accept(listener, Arc::new(proxy), watch)).abort_handle();
+        Stage { data, house, log: captured, accepting, _shutdown: shutdown }
+    }
+
+    /// Puts another configuration in force, as a reload does.
+    pub fn swap(&self, yaml: &str) -> u64 {
+        self.house.swap(plan(yaml)).unwrap()
+    }
+
+    /// Returns the metrics as a scrape would see them.
+    pub fn metrics(&self) -> String {
+        self.house.refresh_gauges();
+        String::from_utf8(self.house.metrics.render()).unwrap()
+    }
+
+    /// Returns the sum over all series of a metric whose labels hold each of `labels`
+    /// (`outcome="ok"`).
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.metrics();
+        let series = page.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        });
+        series.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+async fn accept<A: ServerApp + Send + Sync + 'static>(
+    listener: TcpListener,
+    app: Arc<A>,
+    shutdown: watch::Receiver<bool>,
+) {
+    while let Ok((socket, _)) = listener.accept().await {
+        socket.set_nodelay(true).unwrap();
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        tokio::spawn(async move {
+            let mut stream: Option<Stream> =
+                Some(Box::new(pingora::protocols::l4::stream::Stream::from(socket)));
+            while let Some(next) = stream.take() {
+                stream = app.process_new(next, &shutdown).await;
+            }
+        });
+    }
+}
+
+/// Waits until something holds, at most two seconds.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = tokio::time::Instant::now() + Duration::from_secs(2);
+    while !holds() {
+        assert!(tokio::time::Instant::now() < end, "not within two seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
