@@ -1,1 +1,229 @@
-//! Not written yet.
+//! Which keys stand behind the names?
+//!
+//! [`Host`] is the real [`Outside`]: variables of the environment, files, systemd credentials and
+//! the output of commands. It runs while a configuration is read (at start, at a reload, in
+//! `check`), never while a request is served.
+//!
+//! * A file must be a regular one (a pipe would hang a reload) of at most 64 KiB; exactly one
+//!   trailing newline is not part of the secret, as every editor adds one. Anything else that
+//!   cannot be sent in a header is a fault that names the path and nothing of the content.
+//! * `{credential: NAME}` is a file in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`).
+//! * A command runs without a shell, with an empty environment, no input and its errors thrown
+//!   away, for at most 10 seconds and 64 KiB; keys of this process never reach it.
+
+use crate::base::secret::Secret;
+use crate::config::{Outside, SecretFault, SecretRef, secret_of};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// No key is longer; service account files of cloud providers are about 2.4 KiB.
+const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// A password manager may have to ask a server; a reload should not wait longer.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// The machine that we run on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host;
+
+impl Outside for Host {
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn secret(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
+        match what {
+            SecretRef::Env(name) => match std::env::var(name) {
+                Ok(text) => secret_of(text),
+                Err(std::env::VarError::NotPresent) => Err(SecretFault::NotSet),
+                Err(std::env::VarError::NotUnicode(_)) => Err(SecretFault::NotAHeaderValue),
+            },
+            SecretRef::File(path) => from_file(path),
+            SecretRef::Credential(name) => {
+                let directory =
+                    std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(SecretFault::NoCredentials)?;
+                from_file(&PathBuf::from(directory).join(name))
+            }
+            SecretRef::Command(words) => from_command(words, COMMAND_TIME_MAX),
+            SecretRef::Literal(secret) => Ok(secret.clone()),
+        }
+    }
+}
+
+fn from_file(path: &Path) -> Result<Secret, SecretFault> {
+    // Looked at before it is opened: opening a pipe without a writer would wait for ever.
+    let seen = std::fs::metadata(path).map_err(|error| fault_of(error.kind()))?;
+    if !seen.is_file() {
+        return Err(SecretFault::NotAFile);
+    }
+    let file = File::open(path).map_err(|error| fault_of(error.kind()))?;
+    // Again on what was opened: the name may lead elsewhere by now.
+    if !file.metadata().map_err(|error| fault_of(error.kind()))?.is_file() {
+        return Err(SecretFault::NotAFile);
+    }
+    from_bytes(read_bounded(file)?)
+}
+
+fn fault_of(kind: ErrorKind) -> SecretFault {
+    if kind == ErrorKind::NotFound {
+        SecretFault::Missing
+    } else if kind == ErrorKind::PermissionDenied {
+        SecretFault::Forbidden
+    } else {
+        SecretFault::Unreadable(kind.to_string())
+    }
+}
+
+fn read_bounded(from: impl Read) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    from.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| fault_of(error.kind()))?;
+    if bytes.len() as u64 > SECRET_BYTES_MAX { Err(SecretFault::TooLarge) } else { Ok(bytes) }
+}
+
+fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Result<Secret, SecretFault> {
+    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFault::NotAHeaderValue)?;
+    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
+    secret_of(text.to_owned())
+}
+
+fn from_command(words: &[String], time_max: Duration) -> Result<Secret, SecretFault> {
+    let (program, arguments) = words.split_first().ok_or(SecretFault::Empty)?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| SecretFault::NotStarted(error.kind().to_string()))?;
+    let Some(output) = child.stdout.take() else { return Err(SecretFault::Empty) };
+    // A thread of its own reads, so that a command that neither writes nor ends can be left
+    // behind. It ends when the command's last child closes the pipe.
+    let (send, receive) = mpsc::sync_channel(1);
+    std::thread::spawn(move || drop(send.send(read_bounded(output))));
+    let Ok(read) = receive.recv_timeout(time_max) else {
+        end(&mut child);
+        return Err(SecretFault::CommandSlow);
+    };
+    if read.is_err() {
+        end(&mut child);
+    }
+    let bytes = read?;
+    let status = wait(&mut child, time_max)?;
+    if !status.success() {
+        return Err(SecretFault::CommandFailed(status.code().unwrap_or(-1)));
+    }
+    from_bytes(bytes)
+}
+
+/// Waits for a command that has closed its output already.
+fn wait(child: &mut Child, time_max: Duration) -> Result<std::process::ExitStatus, SecretFault> {
+    const STEP: Duration = Duration::from_millis(5);
+    let mut left = time_max;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if left.is_zero() => {
+                end(child);
+                return Err(SecretFault::CommandSlow);
+            }
+            Ok(None) => std::thread::sleep(STEP),
+            Err(error) => return Err(SecretFault::Unreadable(error.kind().to_string())),
+        }
+        left = left.saturating_sub(STEP);
+    }
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself; either way there is nothing more to do about it.
+    drop(child.kill());
+    drop(child.wait());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(content: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    #[test]
+    fn exactly_one_trailing_newline_of_a_file_is_not_part_of_the_secret() {
+        for (content, want) in [
+            (&b"key"[..], Ok("key")),
+            (b"key\n", Ok("key")),
+            (b"key\r\n", Ok("key")),
+            (b"key\n\n", Err(SecretFault::NotAHeaderValue)),
+            (b"k\ney", Err(SecretFault::NotAHeaderValue)),
+            (b"key ", Err(SecretFault::NotAHeaderValue)),
+            (b"k\0ey", Err(SecretFault::NotAHeaderValue)),
+            (b"k\xff", Err(SecretFault::NotAHeaderValue)),
+            ("schlüssel".as_bytes(), Err(SecretFault::NotAHeaderValue)),
+            (b"", Err(SecretFault::Empty)),
+            (b"\n", Err(SecretFault::Empty)),
+        ] {
+            let file = file(content);
+            let got = Host.secret(&SecretRef::File(file.path().to_owned()));
+            assert_eq!(got.as_ref().map(Secret::expose), want.as_ref().copied(), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn only_regular_files_of_a_sane_size_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let large = file(&vec![b'a'; (64 << 10) + 1]);
+        let fifo = directory.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for (path, want) in [
+            (directory.path().to_owned(), SecretFault::NotAFile),
+            (directory.path().join("none"), SecretFault::Missing),
+            (large.path().to_owned(), SecretFault::TooLarge),
+            (fifo, SecretFault::NotAFile),
+        ] {
+            assert_eq!(Host.secret(&SecretRef::File(path.clone())), Err(want), "{}", path.display());
+        }
+    }
+
+    fn command(words: &[&str], time_max: Duration) -> Result<String, SecretFault> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        from_command(&words, time_max).map(|secret| secret.expose().to_owned())
+    }
+
+    #[test]
+    fn a_command_gives_what_it_prints_and_sees_no_environment() {
+        assert_eq!(command(&["/bin/echo", "key"], COMMAND_TIME_MAX), Ok("key".to_owned()));
+        // The shell adds PWD and the like; nothing of ours may be among it.
+        let seen = command(
+            &["/bin/sh", "-c", "echo home=${HOME:-none},cargo=${CARGO_MANIFEST_DIR:-none}"],
+            COMMAND_TIME_MAX,
+        );
+        assert_eq!(seen, Ok("home=none,cargo=none".to_owned()));
+    }
+
+    #[test]
+    fn a_command_that_fails_or_hangs_is_a_fault() {
+        let soon = Duration::from_millis(100);
+        for (words, time_max, want) in [
+            (&["/bin/sh", "-c", "echo key; exit 3"][..], COMMAND_TIME_MAX, SecretFault::CommandFailed(3)),
+            (
+                &["/no/such/program"],
+                COMMAND_TIME_MAX,
+                SecretFault::NotStarted(ErrorKind::NotFound.to_string()),
+            ),
+            (&["/bin/sh", "-c", "exec sleep 30"], soon, SecretFault::CommandSlow),
+            (&["/bin/sh", "-c", "exec >&-; exec sleep 30"], soon, SecretFault::CommandSlow),
+            (&["/bin/sh", "-c", "exec yes"], COMMAND_TIME_MAX, SecretFault::TooLarge),
+            (&["/bin/true"], COMMAND_TIME_MAX, SecretFault::Empty),
+        ] {
+            assert_eq!(command(words, time_max), Err(want), "{words:?}");
+        }
+    }
+}
