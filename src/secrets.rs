@@ -65,7 +65,7 @@ fn from_file(path: &Path) -> Result<Secret, SecretFault> {
     if !file.metadata().map_err(|error| fault_of(error.kind()))?.is_file() {
         return Err(SecretFault::NotAFile);
     }
-    from_bytes(read_bounded(file)?)
+    from_bytes(&read_bounded(file)?)
 }
 
 fn fault_of(kind: ErrorKind) -> SecretFault {
@@ -84,8 +84,8 @@ fn read_bounded(from: impl Read) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
     if bytes.len() as u64 > SECRET_BYTES_MAX { Err(SecretFault::TooLarge) } else { Ok(bytes) }
 }
 
-fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Result<Secret, SecretFault> {
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFault::NotAHeaderValue)?;
+fn from_bytes(bytes: &[u8]) -> Result<Secret, SecretFault> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFault::NotAHeaderValue)?;
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     secret_of(text.to_owned())
 }
@@ -117,7 +117,7 @@ fn from_command(words: &[String], time_max: Duration) -> Result<Secret, SecretFa
     if !status.success() {
         return Err(SecretFault::CommandFailed(status.code().unwrap_or(-1)));
     }
-    from_bytes(bytes)
+    from_bytes(&bytes)
 }
 
 /// Waits for a command that has closed its output already.

@@ -123,16 +123,16 @@ pub fn discover(names: &dyn Fn(&str) -> Option<String>, all: &[String]) -> Resul
     let text = format!("version: 1\nproviders:\n{text}");
     let source = Source { name: "environment", text: &text, is_private: true };
     let reading = read(&source, &Environment { names });
-    match reading.plan {
-        Some(plan) => Ok(Discovered { plan, text, found, skipped }),
-        None => {
-            let mut problems = reading.problems;
-            problems.retain(|problem| problem.severity == Severity::Error);
-            // The lines are those of a text that nobody has seen.
-            problems.iter_mut().for_each(|problem| problem.line = None);
-            Err(NothingFound { names: looked_for(), problems, skipped })
-        }
+    if let Some(plan) = reading.plan {
+        return Ok(Discovered { plan, text, found, skipped });
     }
+    let mut problems = reading.problems;
+    problems.retain(|problem| problem.severity == Severity::Error);
+    for problem in &mut problems {
+        // The lines are those of a text that nobody has seen.
+        problem.line = None;
+    }
+    Err(NothingFound { names: looked_for(), problems, skipped })
 }
 
 /// The variables as an [`Outside`].

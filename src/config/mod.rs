@@ -16,18 +16,22 @@ mod check;
 pub mod discover;
 mod fault;
 mod file;
+mod keydoc;
 mod lines;
 mod path;
 pub mod plan;
+mod policies;
 mod reference;
 mod schema;
+mod value;
 mod walk;
 mod yaml;
 
 pub use fault::Severity;
+pub use keydoc::{KeyDoc, Shape};
 pub use reference::{Outside, SecretFault, SecretRef, is_variable_name, secret_of};
 pub use schema::{keys, schema};
-pub use walk::{KeyDoc, Shape};
+
 pub use yaml::TEXT_MAX;
 
 use fault::Fault;

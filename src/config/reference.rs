@@ -8,7 +8,7 @@
 
 use super::fault::Faults;
 use super::path::{KeyPath, did_you_mean, looks_secret};
-use super::walk::{read_text, type_of};
+use super::value::{read_text, type_of};
 use crate::base::secret::Secret;
 use serde_yaml::Value;
 use std::fmt;
