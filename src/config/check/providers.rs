@@ -18,6 +18,7 @@ use crate::config::file::{CredentialFile, ModelFile, ProviderFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
 use crate::config::plan::{Credential, Endpoint, Model, Provider, Timeouts};
 use http::{HeaderName, HeaderValue};
+use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -315,9 +316,9 @@ fn collect_models(
     let written = order.len();
     for known in known {
         let name: Arc<str> = known.name.into();
-        if !models.contains_key(&name) {
-            order.push(Arc::clone(&name));
-            models.insert(name, of_catalogue(known));
+        if let Vacant(vacant) = models.entry(Arc::clone(&name)) {
+            order.push(name);
+            vacant.insert(of_catalogue(known));
         }
     }
     (order, written, models)
