@@ -203,13 +203,7 @@ impl Reloader {
             listen: live.plan.listen.clone(),
             admin: live.plan.admin.address,
         };
-        Arc::new(Reloader {
-            house,
-            origin,
-            bound,
-            one_at_a_time: tokio::sync::Mutex::new(()),
-            after: before_swap,
-        })
+        Arc::new(Reloader { house, origin, bound, one_at_a_time: tokio::sync::Mutex::new(()), before_swap })
     }
 
     /// Reads the configuration again and puts it in force.
