@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod json;
 pub mod retry_hint;
+pub mod splice;
 pub mod sse;
 
 mod anthropic;
