@@ -16,6 +16,7 @@
 
 pub mod answer;
 pub mod json;
+pub mod request;
 pub mod retry_hint;
 pub mod sse;
 
