@@ -201,9 +201,10 @@ impl Splice {
             has_text = !rest.is_empty();
             *slot = Value::String(rest);
         }
-        let other = choice.get("delta").and_then(Value::as_object).is_some_and(|delta| {
-            delta.iter().any(|(key, value)| key != "content" && says_something(value))
-        });
+        let other = choice
+            .get("delta")
+            .and_then(Value::as_object)
+            .is_some_and(|delta| delta.iter().any(|(key, value)| key != "content" && says_something(value)));
         if (is_finish || other) && !self.owed.is_empty() {
             self.has_diverged = true;
         }
@@ -227,7 +228,8 @@ impl Splice {
             }
             "content_block_delta" => {
                 self.shift_index(value);
-                let Some(text) = value.pointer("/delta/text").and_then(Value::as_str).map(str::to_owned) else {
+                let Some(text) = value.pointer("/delta/text").and_then(Value::as_str).map(str::to_owned)
+                else {
                     self.has_diverged |= !self.owed.is_empty();
                     return true;
                 };
@@ -273,11 +275,12 @@ mod tests {
 
     fn chat(text: &str) -> String {
         let text = Value::String(text.to_owned());
-        format!("data: {{\"id\":\"second\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{text}}}}}]}}\n\n")
+        format!(
+            "data: {{\"id\":\"second\",\"choices\":[{{\"index\":0,\"delta\":{{\"content\":{text}}}}}]}}\n\n"
+        )
     }
 
-    const OPENING: &str =
-        "data: {\"id\":\"second\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    const OPENING: &str = "data: {\"id\":\"second\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     const FINISH: &str =
         "data: {\"id\":\"second\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
     const DONE: &str = "data: [DONE]\n\n";

@@ -57,7 +57,9 @@ impl Transcript {
     pub fn new(dialect: Dialect) -> Self {
         let bar = match dialect {
             Dialect::OpenAiChat | Dialect::OpenAiCompletions | Dialect::AnthropicMessages => None,
-            Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings | Dialect::GeminiGenerate => Some(Bar::Dialect),
+            Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings | Dialect::GeminiGenerate => {
+                Some(Bar::Dialect)
+            }
         };
         Transcript { dialect, raw: Vec::new(), raw_length: 0, id: None, text: String::new(), block: 0, bar }
     }
@@ -186,7 +188,8 @@ impl Transcript {
         scan.members::<Broken>(|scan, key| {
             match key.bytes().as_ref() {
                 b"content" => self.add(scan)?,
-                b"reasoning_content" | b"reasoning" | b"reasoning_text" | b"reasoning_details" | b"thinking" => {
+                b"reasoning_content" | b"reasoning" | b"reasoning_text" | b"reasoning_details"
+                | b"thinking" => {
                     self.bar_if(scan, Bar::Thinking)?;
                 }
                 b"tool_calls" | b"function_call" => self.bar_if(scan, Bar::ToolCall)?,
@@ -313,7 +316,8 @@ mod tests {
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"two"}}"#,
             ],
         );
-        assert_eq!((messages.text(), messages.bar()), ("one two", None));
+        assert_eq!(messages.text(), "one two");
+        assert_eq!(messages.bar(), None);
     }
 
     #[test]

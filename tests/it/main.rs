@@ -3,5 +3,6 @@
 #![allow(missing_docs, reason = "test names say it")]
 
 mod first_light;
+mod rescue;
 mod sdk;
 mod stage;
