@@ -2,6 +2,10 @@
 
 #![allow(missing_docs, reason = "test names say it")]
 
+mod exits;
 mod first_light;
+mod life;
+mod process;
+mod reload;
 mod sdk;
 mod stage;
