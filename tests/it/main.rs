@@ -8,4 +8,5 @@ mod life;
 mod process;
 mod reload;
 mod sdk;
+mod secrets;
 mod stage;

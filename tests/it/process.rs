@@ -233,6 +233,11 @@ pub struct Reloads {
 }
 
 impl Process {
+    /// Returns its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name (`HUP`, `TERM`, `INT`, `KILL`).
     pub fn signal(&self, name: &str) {
         signal(self.child.id(), name);
