@@ -7,6 +7,7 @@ mod first_light;
 mod life;
 mod process;
 mod reload;
+mod rescue;
 mod sdk;
 mod secrets;
 mod stage;
