@@ -9,6 +9,7 @@
 //! A refusing answer is read to its end within bounds and its connection kept: the next failover
 //! then costs no handshake.
 
+use super::echo;
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
 use super::reply::{self, Framing};
@@ -357,7 +358,8 @@ impl Attempt<'_> {
         self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
         self.tell();
         let framing = Framing::Length(body.len() as u64);
-        let Ok(head) = reply::head(status, &headers, framing, self.drops_rate_limits, self.story) else {
+        let key = echo::key_of(self.live, &self.slots[self.at]);
+        let Ok(head) = reply::head(status, &headers, framing, self.drops_rate_limits, key, self.story) else {
             return End::Failed(Fault::after_head(Outcome::BadBody, status));
         };
         self.story.answered(status);
@@ -548,7 +550,8 @@ impl Attempt<'_> {
         self.exchange.rescuable(self.told.is_some());
         self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
         self.tell();
-        let head = reply::head(status, headers, framing, self.drops_rate_limits, self.story)
+        let key = echo::key_of(self.live, &self.slots[self.at]);
+        let head = reply::head(status, headers, framing, self.drops_rate_limits, key, self.story)
             .map_err(|_| End::Failed(Fault::after_head(Outcome::BadBody, status)))?;
         self.story.answered(status);
         if let Some(told) = self.told.as_mut() {

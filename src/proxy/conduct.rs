@@ -5,6 +5,7 @@
 //! off, as the machine says.
 
 use super::attempt::{Attempt, End, Fault, Held};
+use super::echo;
 use super::outgoing;
 use super::patience::{Patience, client_leaves};
 use super::reply::{self, Extra, Framing};
@@ -26,16 +27,11 @@ use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use crate::wire::transcript::Transcript;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
 use std::sync::Arc;
-
-/// The provider echoed our key: what stands in its place.
-const REDACTED: &[u8] = b"[redacted]";
-/// Shortest key that is looked for in what a provider sends back (threat P3).
-const REDACTED_FROM: usize = 8;
 
 /// What a client asked for.
 pub(super) struct Asked<'a> {
@@ -341,7 +337,7 @@ async fn conclude(
             story.tell(house, live, slots, exchange.records(), at);
             match held {
                 Some(held) => {
-                    let key = at.and_then(|at| key_of(live, slots.get(at)?));
+                    let key = at.and_then(|at| echo::key_of(live, slots.get(at)?));
                     relay(session, story, held, key, slots.len() > 1).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
@@ -372,11 +368,6 @@ fn gone() -> Box<pingora::Error> {
     pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "client left").into_down()
 }
 
-fn key_of<'a>(live: &'a Live, slot: &Slot) -> Option<&'a str> {
-    let credential = live.plan.credentials.get(slot.target.credential.at())?;
-    credential.key.as_ref().map(crate::base::secret::Secret::expose)
-}
-
 /// Passes a provider's own error on, less our key should it echo it.
 async fn relay(
     session: &mut Session,
@@ -385,34 +376,11 @@ async fn relay(
     key: Option<&str>,
     drops_rate_limits: bool,
 ) -> pingora::Result<()> {
-    let body = redacted(held.body, key);
-    let headers: HeaderMap = held
-        .headers
-        .into_iter()
-        .filter_map(|(name, value)| Some((name?, value)))
-        .filter(|(_, value)| !key.is_some_and(|key| holds(value.as_bytes(), key)))
-        .collect();
+    let body = echo::redacted(held.body, key);
     let framing = Framing::Length(body.len() as u64);
-    let head = reply::head(held.status, &headers, framing, drops_rate_limits, story)?;
+    let head = reply::head(held.status, &held.headers, framing, drops_rate_limits, key, story)?;
     story.answered(held.status);
     reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())
-}
-
-fn holds(bytes: &[u8], key: &str) -> bool {
-    key.len() >= REDACTED_FROM && memchr::memmem::find(bytes, key.as_bytes()).is_some()
-}
-
-fn redacted(body: Bytes, key: Option<&str>) -> Bytes {
-    let Some(key) = key.filter(|key| holds(&body, key)) else { return body };
-    let mut clean = Vec::with_capacity(body.len());
-    let mut rest = &body[..];
-    while let Some(at) = memchr::memmem::find(rest, key.as_bytes()) {
-        clean.extend_from_slice(&rest[..at]);
-        clean.extend_from_slice(REDACTED);
-        rest = &rest[at + key.len()..];
-    }
-    clean.extend_from_slice(rest);
-    Bytes::from(clean)
 }
 
 async fn refuse_badly(session: &mut Session, story: &mut Story, asked: &Asked<'_>) -> pingora::Result<()> {

@@ -4,6 +4,7 @@
 //! request gets the head alone. Everything that is ours to say about an answer (contract section
 //! 3) is set here, on answers of providers and on our own alike.
 
+use super::echo;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
 use crate::base::outcome::ErrorCode;
@@ -53,17 +54,18 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// Makes the head of a provider's answer as the client sees it.
+/// Makes the head of a provider's answer as the client sees it; what repeats `key` is left out.
 pub(super) fn head(
     status: u16,
     upstream: &HeaderMap,
     framing: Framing,
     drops_rate_limits: bool,
+    key: Option<&str>,
     story: &Story,
 ) -> pingora::Result<Box<ResponseHeader>> {
     let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
     for (name, value) in upstream {
-        if rewrite::keeps_response_header(name, drops_rate_limits) {
+        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, key) {
             head.append_header(name.clone(), value.clone())?;
         }
     }
