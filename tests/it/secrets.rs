@@ -6,7 +6,7 @@
 //! (Issue "first light", threats L1, A2, C1 and P3.)
 
 use crate::process::{HEAD, Process, Program, SOON, eventually, signal};
-use pointsman::standin::caller::{Answer, Call};
+use pointsman::standin::caller::{Answer, BodyEnd, Call};
 use pointsman::standin::{Place, Provider, Reply, Script, Seen, Twist};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ const GUESSES: [&str; 3] =
 fn config(a: &Provider, b: &Provider, c: &Provider, d: &Provider) -> String {
     let mut yaml = format!(
         "{HEAD}log: {{level: trace, format: json}}
-timeouts: {{connect: 500ms, first_content: 200ms, response: 400ms, stall: 200ms, stall_last: 300ms, total: 5s}}
+timeouts: {{connect: 500ms, first_content: 100ms, response: 200ms, stall: 100ms, stall_last: 150ms, total: 300ms}}
 retry: {{wait_in_place: 0ms, same_target: 0, backoff: {{base: 1ms, max: 1ms, jitter: none}}}}
 cooldown: {{default: 0s, max: 0s, quota: 0s, quota_max: 0s, auth: 0s, auth_max: 0s}}
 breaker: {{enabled: false}}
@@ -154,7 +154,7 @@ struct Crime {
     c: Provider,
     d: Provider,
     /// What clients got, those answers that are errors.
-    errors: Vec<Answer>,
+    errors: Vec<(u16, String)>,
     heads: Vec<String>,
 }
 
@@ -179,12 +179,17 @@ impl Crime {
         Crime { process, a, b, c, d, errors: Vec::new(), heads: Vec::new() }
     }
 
-    /// Sends a call and keeps what may not hold a key: heads always, bodies of failures.
+    /// Sends a call and keeps what may not hold a key: heads always, of bodies what is an error.
+    /// (The part of an answer that came before is the provider's word to the client, byte for byte.)
     async fn commit(&mut self, call: &Call) -> Option<Answer> {
         let answer = call.send(self.process.data).await.ok()?;
         self.heads.push(format!("{:?}", answer.headers));
-        if answer.status != 200 || answer.error().is_some() {
-            self.errors.push(answer.clone());
+        let is_part = answer.is_stream() && !answer.text().is_empty();
+        match answer.error() {
+            Some(error) if is_part => self.errors.push((answer.status, error.to_string())),
+            Some(_) => self.errors.push((answer.status, answer.body_text())),
+            None if answer.status != 200 => self.errors.push((answer.status, answer.body_text())),
+            None => {}
         }
         Some(answer)
     }
@@ -208,6 +213,19 @@ impl Crime {
                     let before = self.a.count();
                     self.commit(&call_as(client, call, "/v1/chat/completions")).await;
                     assert!(self.a.count() > before, "failure {turn} was never seen");
+                }
+            }
+        }
+        // Where Pingora passes it through, hook by hook, in one piece and byte by byte.
+        for status in [400, 401, 403, 404, 429, 500, 503] {
+            for reply in [Reply::status(status), Reply::status(status).drip(Duration::ZERO)] {
+                self.a.set_script(telltale(reply, KEY_A));
+                let upload = Call::post("/v1/audio/speech", "text").chunked();
+                for (call, path) in [(Call::get("/v1/files"), "/v1/files"), (upload, "/v1/audio/speech")] {
+                    self.wake().await;
+                    let answer = self.commit(&call_as(CLIENTS[0], call, path)).await.unwrap();
+                    assert_eq!(answer.end, BodyEnd::Clean, "{status}");
+                    assert!(answer.body_text().contains("Incorrect API key"), "{}", answer.body_text());
                 }
             }
         }
@@ -426,8 +444,8 @@ async fn no_key_shows_in_log_pages_or_errors_and_each_provider_gets_its_own_only
     for (path, page) in crime.pages().await {
         look(&format!("the page {path}"), &page, &mut leaks);
     }
-    for answer in &crime.errors {
-        look(&format!("an error {} to a client", answer.status), &answer.body_text(), &mut leaks);
+    for (status, text) in &crime.errors {
+        look(&format!("an error {status} to a client"), text, &mut leaks);
     }
     for text in &crime.heads {
         look("a head to a client or an answer to the operator", text, &mut leaks);
