@@ -70,7 +70,7 @@ impl Patience {
                 return;
             }
             if self.set_to > until || self.set_to <= now || self.sleep.is_elapsed() {
-                self.sleep.as_mut().reset(tokio::time::Instant::now() + until.left(now));
+                self.sleep.as_mut().reset(clock.instant(until).into());
                 self.set_to = until;
             }
             self.sleep.as_mut().await;
