@@ -4,10 +4,14 @@
 
 mod exits;
 mod first_light;
+mod house;
 mod life;
 mod process;
 mod reload;
 mod rescue;
+mod scrape;
 mod sdk;
+mod sdks;
 mod secrets;
 mod stage;
+mod unit;
