@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "test names say it")]
 
+mod corpus;
+mod corpus_live;
 mod exits;
 mod first_light;
 mod house;
