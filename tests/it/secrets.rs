@@ -39,25 +39,20 @@ const GUESSES: [&str; 3] =
     ["ck-canary-guess-header-31", "ck-canary-guess-query-32", "at-canary-guess-token-33"];
 
 fn config(a: &Provider, b: &Provider, c: &Provider, d: &Provider) -> String {
-    let mut yaml = format!(
-        "{HEAD}log: {{level: trace, format: json}}
+    let client = |(form, _): (&str, &str)| {
+        format!("  - {{name: {form}, key: {{env: {}}}, routes: [\"*\"]}}\n", variable_of(form))
+    };
+    let clients: String = CLIENTS.map(client).concat();
+    let head = HEAD
+        .replace("admin: {address: \"127.0.0.1:0\"", "admin: {address: \"127.0.0.1:0\", token: {env: TOKEN}");
+    format!(
+        "{head}log: {{level: trace, format: json}}
 timeouts: {{connect: 500ms, first_content: 100ms, response: 200ms, stall: 100ms, stall_last: 150ms, total: 300ms}}
 retry: {{wait_in_place: 0ms, same_target: 0, backoff: {{base: 1ms, max: 1ms, jitter: none}}}}
 cooldown: {{default: 0s, max: 0s, quota: 0s, quota_max: 0s, auth: 0s, auth_max: 0s}}
 breaker: {{enabled: false}}
 clients:
-"
-    );
-    for (form, _) in CLIENTS {
-        let variable = form.replace('-', "_").to_uppercase();
-        yaml += &format!("  - {{name: {form}, key: {{env: CLIENT_{variable}}}, routes: [\"*\"]}}\n");
-    }
-    yaml = yaml.replace(
-        "admin: {address: \"127.0.0.1:0\"}",
-        "admin: {address: \"127.0.0.1:0\", token: {env: TOKEN}}",
-    );
-    yaml += &format!(
-        "providers:
+{clients}providers:
   a: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, key: {{env: KEY_A}}}}]}}
   b: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, key: {{file: KEYFILE}}}}]}}
   c: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, key: \"{KEY_C}\"}}]}}
@@ -77,8 +72,12 @@ default_route: chat
         b.base_url(),
         c.base_url(),
         d.origin()
-    );
-    yaml
+    )
+}
+
+/// Returns the variable that holds a client's key.
+fn variable_of(form: &str) -> String {
+    format!("CLIENT_{}", form.replace('-', "_").to_uppercase())
 }
 
 /// A call that shows this client's key in its form, with all that clients should keep to themselves.
@@ -171,7 +170,7 @@ impl Crime {
             .env("RUST_LOG", "trace")
             .env("RUST_BACKTRACE", "full");
         for (form, key) in CLIENTS {
-            program = program.env(&format!("CLIENT_{}", form.replace('-', "_").to_uppercase()), key);
+            program = program.env(&variable_of(form), key);
         }
         let file = program.write("key-b", &format!("{KEY_B}\n"));
         program.configure(&config(&a, &b, &c, &d).replace("KEYFILE", file.to_str().unwrap()));
