@@ -322,7 +322,7 @@ impl Process {
         let folder = self.program.path("run").join("pointsman");
         let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         let [file] = files.as_slice() else { panic!("{files:?}") };
-        assert_eq!(mode(file), 0o600, "{}", file.display());
+        assert_eq!((mode(&folder), mode(file)), (0o700, 0o600), "{}", file.display());
         fs::read_to_string(file).unwrap().trim_end().to_owned()
     }
 
