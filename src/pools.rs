@@ -44,7 +44,9 @@ impl Pools {
     /// Gives a connection back whose answer was read to its end.
     pub async fn give_back(&self, session: Upstream, peer: &HttpPeer, idle: Option<Duration>) {
         match session {
-            Upstream::H1(session) if is_h1_only(peer) => self.h1.release_http_session(session, peer, idle).await,
+            Upstream::H1(session) if is_h1_only(peer) => {
+                self.h1.release_http_session(session, peer, idle).await
+            }
             other => self.any.release_http_session(other, peer, idle).await,
         }
     }

@@ -9,6 +9,7 @@
 //! A refusing answer is read to its end within bounds and its connection kept: the next failover
 //! then costs no handshake.
 
+use super::echo;
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
 use super::reply::{self, Framing};
@@ -331,12 +332,13 @@ impl Attempt<'_> {
 
     /// Takes from the provider's head what is needed of it, in one pass.
     fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
+        let key = echo::key_of(self.live, &self.slots[self.at]);
         Some(Answer {
             status: head.status.as_u16(),
             is_event_stream: is_event_stream(&head.headers),
             is_encoded: is_encoded(&head.headers),
             length: content_length(&head.headers),
-            head: reply::draft(head.status, &head.headers, self.drops_rate_limits).ok()?,
+            head: reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?,
         })
     }
 
@@ -593,7 +595,7 @@ impl Attempt<'_> {
 
     fn tell(&mut self) {
         let records = self.exchange.records();
-        self.story.tell(self.house, self.live, self.slots, records, Some(self.at));
+        self.story.tell(self.house, self.slots, records, Some(self.at));
     }
 
     /// Silence is borne for `stall` while the stream could be taken up elsewhere, else for

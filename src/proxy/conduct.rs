@@ -5,6 +5,7 @@
 //! off, as the machine says.
 
 use super::attempt::{Attempt, End, Fault, Held};
+use super::echo;
 use super::outgoing;
 use super::patience::{Patience, client_leaves};
 use super::reply::{self, Extra, Framing};
@@ -31,11 +32,6 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
 use std::sync::Arc;
-
-/// The provider echoed our key: what stands in its place.
-const REDACTED: &[u8] = b"[redacted]";
-/// Shortest key that is looked for in what a provider sends back (threat P3).
-const REDACTED_FROM: usize = 8;
 
 /// What a client asked for.
 pub(super) struct Asked<'a> {
@@ -338,17 +334,17 @@ async fn conclude(
         }
         Ending::Relay => {
             let at = exchange.records().last().map(|record| record.candidate);
-            story.tell(house, live, slots, exchange.records(), at);
+            story.tell(house, slots, exchange.records(), at);
             match held {
                 Some(held) => {
-                    let key = at.and_then(|at| key_of(live, slots.get(at)?));
+                    let key = at.and_then(|at| echo::key_of(live, slots.get(at)?));
                     relay(session, story, held, key).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
         }
         Ending::Refuse(refusal) => {
-            story.tell(house, live, slots, exchange.records(), None);
+            story.tell(house, slots, exchange.records(), None);
             let message = explain(house, live, slots, exchange, &refusal, asked, story.id());
             let shape = dialect.error_shape();
             let extra = Extra::from(&refusal);
@@ -372,11 +368,6 @@ fn gone() -> Box<pingora::Error> {
     pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "client left").into_down()
 }
 
-fn key_of<'a>(live: &'a Live, slot: &Slot) -> Option<&'a str> {
-    let credential = live.plan.credentials.get(slot.target.credential.at())?;
-    credential.key.as_ref().map(crate::base::secret::Secret::expose)
-}
-
 /// Passes a provider's own error on, less our key should it echo it.
 async fn relay(
     session: &mut Session,
@@ -385,36 +376,10 @@ async fn relay(
     key: Option<&str>,
 ) -> pingora::Result<()> {
     let Held { mut head, body } = held;
-    let body = redacted(body, key);
-    let echoing: Vec<HeaderName> = head
-        .headers
-        .iter()
-        .filter(|(_, value)| key.is_some_and(|key| holds(value.as_bytes(), key)))
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in &echoing {
-        head.remove_header(name);
-    }
+    let body = echo::redacted(body, key);
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())
-}
-
-fn holds(bytes: &[u8], key: &str) -> bool {
-    key.len() >= REDACTED_FROM && memchr::memmem::find(bytes, key.as_bytes()).is_some()
-}
-
-fn redacted(body: Bytes, key: Option<&str>) -> Bytes {
-    let Some(key) = key.filter(|key| holds(&body, key)) else { return body };
-    let mut clean = Vec::with_capacity(body.len());
-    let mut rest = &body[..];
-    while let Some(at) = memchr::memmem::find(rest, key.as_bytes()) {
-        clean.extend_from_slice(&rest[..at]);
-        clean.extend_from_slice(REDACTED);
-        rest = &rest[at + key.len()..];
-    }
-    clean.extend_from_slice(rest);
-    Bytes::from(clean)
 }
 
 async fn refuse_badly(session: &mut Session, story: &mut Story, asked: &Asked<'_>) -> pingora::Result<()> {

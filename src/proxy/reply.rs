@@ -4,6 +4,7 @@
 //! request gets the head alone. Everything that is ours to say about an answer (contract section
 //! 3) is set here, on answers of providers and on our own alike.
 
+use super::echo;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
 use crate::base::outcome::ErrorCode;
@@ -53,15 +54,17 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// Begins the head of a provider's answer: what of the provider's own the client may see.
+/// Begins the head of a provider's answer: what of the provider's own the client may see. What
+/// repeats `key` is left out.
 pub(super) fn draft(
     status: StatusCode,
     upstream: &HeaderMap,
     drops_rate_limits: bool,
+    key: Option<&str>,
 ) -> pingora::Result<Box<ResponseHeader>> {
     let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
     for (name, value) in upstream {
-        if rewrite::keeps_response_header(name, drops_rate_limits) {
+        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, key) {
             head.append_header(name.clone(), value.clone())?;
         }
     }

@@ -163,7 +163,6 @@ impl Story {
     pub(super) fn tell(
         &mut self,
         house: &House,
-        live: &Live,
         slots: &[Arc<Slot>],
         records: &[Record],
         answering: Option<usize>,
@@ -171,7 +170,7 @@ impl Story {
         let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
             is_fallback: at != 0,
-            breaker: slots.get(at).map_or("closed", |slot| slot.state(now, &live.policy).breaker.as_label()),
+            breaker: slots.get(at).map_or("closed", |slot| slot.breaker(now).as_label()),
             response_ms: millis(now.since(record.began)),
         });
         let words: Vec<_> = records.iter().filter_map(|r| Some((slots.get(r.candidate)?, word(r)))).collect();

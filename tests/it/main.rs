@@ -1,8 +1,26 @@
 //! One binary for all black-box tests: real proxy, real sockets, scripted providers.
 
 #![allow(missing_docs, reason = "test names say it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails; the lint sees tests in test functions only"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod corpus;
+mod corpus_live;
+mod exits;
 mod first_light;
+mod house;
+mod life;
+mod process;
+mod reload;
 mod rescue;
+mod scrape;
 mod sdk;
+mod sdks;
+mod secrets;
 mod stage;
+mod unit;
