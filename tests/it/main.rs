@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "test names say it")]
 
+mod failover;
 mod first_light;
+mod scene;
 mod sdk;
 mod stage;
