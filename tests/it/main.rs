@@ -4,6 +4,7 @@
 
 mod failover;
 mod first_light;
+mod http2;
 mod scene;
 mod sdk;
 mod stage;

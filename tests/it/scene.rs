@@ -85,11 +85,9 @@ impl Api {
         };
         head += open;
         let filler = length.saturating_sub(head.len() + close.len());
-        let mut body = head.into_bytes();
-        body.extend(b"words \\\"quoted\\\" ".iter().copied().cycle().take(filler / 16 * 16));
-        body.resize(body.len() + filler % 16, b'.');
-        body.extend_from_slice(close.as_bytes());
-        Bytes::from(body)
+        let words = "words \\\"quoted\\\" ";
+        let rest = ".".repeat(filler % words.len());
+        Bytes::from([&head, &*words.repeat(filler / words.len()), &rest, close].concat())
     }
 
     pub fn call(self, body: Bytes) -> Call {
@@ -102,9 +100,16 @@ impl Api {
 /// name in the place of the other.
 pub fn spliced(body: &Bytes, from: &str, to: &str) -> Bytes {
     let from = format!("\"model\" :\t\"{from}\"");
-    let at = body.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+    let at = memchr::memmem::find(body, from.as_bytes()).unwrap();
     let to = format!("\"model\" :\t\"{to}\"");
     Bytes::from([&body[..at], to.as_bytes(), &body[at + from.len()..]].concat())
+}
+
+/// Returns the number in a body of [`Api::body`]; such a body is too long to be parsed often.
+pub fn number_in(body: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    let (_, rest) = text.split_once("\"x_number\":").unwrap();
+    rest.split(',').next().unwrap().parse().unwrap()
 }
 
 /// Which HTTP version is spoken on either side.
@@ -141,13 +146,7 @@ pub struct Pair {
 
 impl Pair {
     /// Opens the usual scene: route `chat`, model `alpha` at provider `one` before `beta` at `two`.
-    pub async fn open(
-        api: Api,
-        wire: Wire,
-        first: Provider,
-        second: impl Into<Script>,
-        more: &str,
-    ) -> Pair {
+    pub async fn open(api: Api, wire: Wire, first: Provider, second: impl Into<Script>, more: &str) -> Pair {
         Pair::with_models(api, wire, first, second, more, "alpha", "beta").await
     }
 
@@ -179,7 +178,13 @@ impl Pair {
         Call::chat("chat").send(self.stage.data).await.unwrap()
     }
 
-    /// The same, streamed.
+    /// The same over these HTTP versions, with a number of its own.
+    pub async fn chat_over(&self, wire: Wire, number: usize) -> Answer {
+        let call = Api::Chat.call(Api::Chat.body("chat", false, 1000, number));
+        wire.connect(self.stage.data).await.send(&call).await.unwrap().0
+    }
+
+    /// A streamed chat.
     pub async fn stream(&self) -> Answer {
         Call::chat_stream("chat").send(self.stage.data).await.unwrap()
     }
