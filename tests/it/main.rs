@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "test names say it")]
 
+mod client_side;
 mod failover;
 mod first_light;
 mod http2;
