@@ -82,9 +82,13 @@ pub fn load(origin: &Origin) -> Result<Loaded, LoadFault> {
 }
 
 fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
-    let (text, is_private) = read_file(path)?;
-    let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
-    let reading = config::read(&Source { name: &name, text: &text, is_private }, &Host);
+    let mut files = vec![read_file(path)?];
+    for fragment in fragments(path)? {
+        files.push(read_file(&fragment)?);
+    }
+    let sources: Vec<Source<'_>> =
+        files.iter().map(|f| Source { name: &f.name, text: &f.text, is_private: f.is_private }).collect();
+    let reading = config::read_all(&sources, &Host);
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
         reading.problems.iter().partition(|problem| problem.severity == Severity::Error);
     let lines = |problems: Vec<&Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -94,7 +98,34 @@ fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
     }
 }
 
-fn read_file(path: &Path) -> Result<(String, bool), LoadFault> {
+/// Lists `conf.d/*.yaml` beside the file, in the order of their names.
+fn fragments(path: &Path) -> Result<Vec<PathBuf>, LoadFault> {
+    let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(fault) => {
+            let line = format!("{}: cannot be read: {}", directory.display(), fault.kind());
+            return Err(LoadFault::Unsound(vec![line]));
+        }
+    };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .filter(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// A file as it was read.
+struct TextFile {
+    name: String,
+    text: String,
+    is_private: bool,
+}
+
+fn read_file(path: &Path) -> Result<TextFile, LoadFault> {
     let fault = |error: &std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => LoadFault::Missing(path.to_owned()),
         std::io::ErrorKind::PermissionDenied => LoadFault::Forbidden(path.to_owned()),
@@ -112,13 +143,20 @@ fn read_file(path: &Path) -> Result<(String, bool), LoadFault> {
     let mut bytes = Vec::new();
     file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| fault(&error))?;
     let text = String::from_utf8(bytes).map_err(|_| unsound("is not UTF-8 text"))?;
-    Ok((text, metadata.permissions().mode().trailing_zeros() >= 6))
+    let is_private = metadata.permissions().mode() & 0o077 == 0;
+    let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
+    Ok(TextFile { name, text, is_private })
 }
 
 fn load_environment() -> Result<Loaded, LoadFault> {
     let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     match config::discover::discover(&|name: &str| std::env::var(name).ok(), &names) {
-        Ok(discovered) => Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found: discovered.lines }),
+        Ok(discovered) => {
+            let found = discovered.found.iter().map(ToString::to_string);
+            let skipped = discovered.skipped.iter().map(|why| format!("  left out: {why}"));
+            let found = found.chain(skipped).collect();
+            Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found })
+        }
         Err(nothing) => Err(LoadFault::Nothing(nothing.to_string())),
     }
 }
@@ -140,7 +178,7 @@ pub struct Reloader {
     origin: Origin,
     bound: Bound,
     one_at_a_time: tokio::sync::Mutex<()>,
-    after: Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>,
+    before_swap: Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>,
 }
 
 /// What was bound at start and cannot change under way.
@@ -165,13 +203,7 @@ impl Reloader {
             listen: live.plan.listen.clone(),
             admin: live.plan.admin.address,
         };
-        Arc::new(Reloader {
-            house,
-            origin,
-            bound,
-            one_at_a_time: tokio::sync::Mutex::new(()),
-            after: before_swap,
-        })
+        Arc::new(Reloader { house, origin, bound, one_at_a_time: tokio::sync::Mutex::new(()), before_swap })
     }
 
     /// Reads the configuration again and puts it in force.
@@ -193,7 +225,7 @@ impl Reloader {
 
     fn put_in_force(&self, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
         let needs_restart = self.bound.changes(&loaded.plan);
-        (self.after)(&loaded.plan).map_err(|fault| vec![fault])?;
+        (self.before_swap)(&loaded.plan).map_err(|fault| vec![fault])?;
         self.house.log.set_policy(loaded.plan.log);
         let generation = self.house.swap(loaded.plan).map_err(|problem| vec![problem.to_string()])?;
         Ok(Reloaded { generation, warnings: loaded.warnings, needs_restart })

@@ -65,7 +65,7 @@ fn from_file(path: &Path) -> Result<Secret, SecretFault> {
     if !file.metadata().map_err(|error| fault_of(error.kind()))?.is_file() {
         return Err(SecretFault::NotAFile);
     }
-    from_bytes(read_bounded(file)?)
+    from_bytes(&read_bounded(file)?)
 }
 
 fn fault_of(kind: ErrorKind) -> SecretFault {
@@ -74,7 +74,7 @@ fn fault_of(kind: ErrorKind) -> SecretFault {
     } else if kind == ErrorKind::PermissionDenied {
         SecretFault::Forbidden
     } else {
-        SecretFault::Unreadable(kind)
+        SecretFault::Unreadable(kind.to_string())
     }
 }
 
@@ -84,8 +84,8 @@ fn read_bounded(from: impl Read) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
     if bytes.len() as u64 > SECRET_BYTES_MAX { Err(SecretFault::TooLarge) } else { Ok(bytes) }
 }
 
-fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Result<Secret, SecretFault> {
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFault::NotAHeaderValue)?;
+fn from_bytes(bytes: &[u8]) -> Result<Secret, SecretFault> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFault::NotAHeaderValue)?;
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     secret_of(text.to_owned())
 }
@@ -99,7 +99,7 @@ fn from_command(words: &[String], time_max: Duration) -> Result<Secret, SecretFa
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| SecretFault::NotStarted(error.kind()))?;
+        .map_err(|error| SecretFault::NotStarted(error.kind().to_string()))?;
     let Some(output) = child.stdout.take() else { return Err(SecretFault::Empty) };
     // A thread of its own reads, so that a command that neither writes nor ends can be left
     // behind. It ends when the command's last child closes the pipe.
@@ -117,7 +117,7 @@ fn from_command(words: &[String], time_max: Duration) -> Result<Secret, SecretFa
     if !status.success() {
         return Err(SecretFault::CommandFailed(status.code().unwrap_or(-1)));
     }
-    from_bytes(bytes)
+    from_bytes(&bytes)
 }
 
 /// Waits for a command that has closed its output already.
@@ -132,7 +132,7 @@ fn wait(child: &mut Child, time_max: Duration) -> Result<std::process::ExitStatu
                 return Err(SecretFault::CommandSlow);
             }
             Ok(None) => std::thread::sleep(STEP),
-            Err(error) => return Err(SecretFault::Unreadable(error.kind())),
+            Err(error) => return Err(SecretFault::Unreadable(error.kind().to_string())),
         }
         left = left.saturating_sub(STEP);
     }
@@ -213,7 +213,11 @@ mod tests {
         let soon = Duration::from_millis(100);
         for (words, time_max, want) in [
             (&["/bin/sh", "-c", "echo key; exit 3"][..], COMMAND_TIME_MAX, SecretFault::CommandFailed(3)),
-            (&["/no/such/program"], COMMAND_TIME_MAX, SecretFault::NotStarted(ErrorKind::NotFound)),
+            (
+                &["/no/such/program"],
+                COMMAND_TIME_MAX,
+                SecretFault::NotStarted(ErrorKind::NotFound.to_string()),
+            ),
             (&["/bin/sh", "-c", "exec sleep 30"], soon, SecretFault::CommandSlow),
             (&["/bin/sh", "-c", "exec >&-; exec sleep 30"], soon, SecretFault::CommandSlow),
             (&["/bin/sh", "-c", "exec yes"], COMMAND_TIME_MAX, SecretFault::TooLarge),

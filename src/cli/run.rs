@@ -9,6 +9,7 @@ use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::reload::{LoadFault, Loaded, Origin, load};
 use crate::server::{self, Keeper, Sockets, StartFault};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
 fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFault> {
     let Loaded { plan, warnings, found } = loaded;
     let sockets = Sockets::bind(&plan)?;
-    for line in &found {
-        say(line);
+    if let Some(address) = sockets.data_addresses().first().filter(|_| !found.is_empty()) {
+        greet(&found, *address, sockets.admin_address());
     }
     let clock = Clock::new();
     let log = Log::start(plan.log, Arc::new(move || clock.wall())).map_err(StartFault::System)?;
@@ -74,6 +75,19 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
     running.keep(keeper);
     let _ = log.flush(LAST_LINES);
     Ok(())
+}
+
+/// Says what zero configuration came to, and how to use it.
+fn greet(found: &[String], data: SocketAddr, admin: Option<SocketAddr>) {
+    say(concat!("pointsman ", env!("CARGO_PKG_VERSION"), "  no configuration file, using the environment"));
+    for line in found {
+        say(line);
+    }
+    let admin =
+        admin.map(|address| format!("   admin http://{address}   metrics /metrics")).unwrap_or_default();
+    say(&format!("  data  http://{data}{admin}"));
+    say(&format!("  try:  export OPENAI_BASE_URL=http://{data}/v1"));
+    say(&format!("        export ANTHROPIC_BASE_URL=http://{data}"));
 }
 
 pub(super) fn demo(keeper: Keeper, duration: Option<&str>) -> Exit {

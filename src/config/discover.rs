@@ -1,18 +1,501 @@
 //! What can be served with nothing but the environment?
+//!
+//! Every provider whose key or address stands in the environment is registered (contract section
+//! 6): `OPENAI_API_KEY` and its like from the catalogue, `GEMINI_API_KEY` at its OpenAI-compatible
+//! address, `OLLAMA_HOST`, `*_BRIDGE_URL`. `_2`, `_3`, `_WORK` behind a key's name are further
+//! credentials, used in that order. `OPENAI_BASE_URL` and `ANTHROPIC_BASE_URL` move those
+//! providers, unless they point at ourselves: then a client's shell started us.
+//!
+//! The result is written as a file and read like any other, so that zero configuration obeys the
+//! same checks, and `init --from-env` can write down what it means. The text holds names of
+//! variables, never a key.
+//!
+//! Left out on purpose: `CLAUDE_BRIDGE_URL` and `CLAUDE_CODE_BRIDGE_URL`, whose servers speak
+//! `/api/generate` and not the OpenAI dialect; they are told as skipped.
 
+use super::path::looks_secret;
 use super::plan::Plan;
-/// Found.
+use super::reference::{Outside, SecretFault, SecretRef, secret_of};
+use super::{Problem, Severity, Source, read};
+use crate::base::api::Kind;
+use crate::base::secret::Secret;
+use crate::catalog::{self, Built, KnownModel};
+use std::fmt::{self, Write};
+
+/// Port of the data plane without a file; a base URL that leads there leads to ourselves.
+const OWN_PORT: u16 = 8080;
+/// Ollama's own port.
+const OLLAMA_PORT: u16 = 11434;
+/// Bridges that speak `/api/generate` only.
+const GENERATE_BRIDGES: [&str; 2] = ["CLAUDE_BRIDGE_URL", "CLAUDE_CODE_BRIDGE_URL"];
+/// Endings behind a key's name that mean something else than a further key.
+const NO_KEY_ENDINGS: [&str; 4] = ["FILE", "PATH", "HELPER", "COMMAND"];
+
+/// What the environment gives.
+#[derive(Debug)]
 pub struct Discovered {
-    /// Plan.
+    /// The configuration.
     pub plan: Plan,
-    /// Lines.
-    pub lines: Vec<String>,
+    /// The same as a file.
+    pub text: String,
+    /// What was found, in the order in which it is tried.
+    pub found: Vec<Found>,
+    /// Variables that were seen and left out, each with the reason.
+    pub skipped: Vec<String>,
 }
-/// Nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("no provider found")]
-pub struct NothingFound;
-/// Stub.
-pub fn discover(_: &dyn Fn(&str) -> Option<String>, _: &[String]) -> Result<Discovered, NothingFound> {
-    Err(NothingFound)
+
+/// One key or address that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Name of the provider in the configuration.
+    pub provider: String,
+    /// Name of the credential; `default` for the first.
+    pub credential: String,
+    /// The variable.
+    pub variable: String,
+    /// Last four characters of the key; empty where there is no key or it is too short to show.
+    pub last_four: String,
+    /// Whether there is a key.
+    pub has_key: bool,
+    /// What it serves.
+    pub serves: &'static str,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.credential == "default" {
+            self.provider.clone()
+        } else {
+            format!("{}/{}", self.provider, self.credential)
+        };
+        let key = if self.has_key { format!(" ····{}", self.last_four) } else { " (no key)".to_owned() };
+        write!(f, "{name:<20} {}{key}  {}", self.variable, self.serves)
+    }
+}
+
+/// Nothing that could be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NothingFound {
+    /// The variables that were looked for.
+    pub names: Vec<String>,
+    /// Why what was found cannot be used; empty where nothing was found.
+    pub problems: Vec<Problem>,
+    /// As [`Discovered::skipped`].
+    pub skipped: Vec<String>,
+}
+
+impl fmt::Display for NothingFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.skipped {
+            writeln!(f, "{line}")?;
+        }
+        if self.problems.is_empty() {
+            return write!(
+                f,
+                "no provider found: set one of {}, or write a file (pointsman init)",
+                self.names.join(", ")
+            );
+        }
+        for (index, problem) in self.problems.iter().enumerate() {
+            let end = if index + 1 < self.problems.len() { "\n" } else { "" };
+            write!(f, "{problem}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for NothingFound {}
+
+/// Looks through the environment: `names` returns a variable, `all` lists those that are there.
+///
+/// # Errors
+/// When nothing was found, or what was found cannot be used.
+pub fn discover(names: &dyn Fn(&str) -> Option<String>, all: &[String]) -> Result<Discovered, NothingFound> {
+    let mut search = Search { names, all, text: String::new(), found: Vec::new(), skipped: Vec::new() };
+    search.catalogue();
+    search.gemini();
+    search.ollama();
+    search.bridges();
+    let Search { text, found, skipped, .. } = search;
+    if found.is_empty() {
+        return Err(NothingFound { names: looked_for(), problems: Vec::new(), skipped });
+    }
+    let text = format!("version: 1\nproviders:\n{text}");
+    let source = Source { name: "environment", text: &text, is_private: true };
+    let reading = read(&source, &Environment { names });
+    if let Some(plan) = reading.plan {
+        return Ok(Discovered { plan, text, found, skipped });
+    }
+    let mut problems = reading.problems;
+    problems.retain(|problem| problem.severity == Severity::Error);
+    for problem in &mut problems {
+        // The lines are those of a text that nobody has seen.
+        problem.line = None;
+    }
+    Err(NothingFound { names: looked_for(), problems, skipped })
+}
+
+/// The variables as an [`Outside`].
+struct Environment<'a> {
+    names: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Outside for Environment<'_> {
+    fn env(&self, name: &str) -> Option<String> {
+        (self.names)(name)
+    }
+
+    fn secret(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
+        match what {
+            SecretRef::Env(name) => secret_of((self.names)(name).ok_or(SecretFault::NotSet)?),
+            SecretRef::Literal(secret) => Ok(secret.clone()),
+            // The text above names nothing else.
+            SecretRef::File(_) | SecretRef::Credential(_) | SecretRef::Command(_) => {
+                Err(SecretFault::Missing)
+            }
+        }
+    }
+}
+
+struct Search<'a> {
+    names: &'a dyn Fn(&str) -> Option<String>,
+    all: &'a [String],
+    text: String,
+    found: Vec<Found>,
+    skipped: Vec<String>,
+}
+
+impl Search<'_> {
+    /// Returns a variable that is there and not empty.
+    fn get(&self, name: &str) -> Option<String> {
+        (self.names)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    fn catalogue(&mut self) {
+        for entry in catalog::ENTRIES {
+            let (Built::Now(kind), Some(variable)) = (entry.built, entry.env) else { continue };
+            let base_url = entry.env_base_url.and_then(|name| {
+                let value = self.get(name)?;
+                (!is_own(&value)).then_some(name)
+            });
+            let keys = self.keys(variable);
+            let base = base_url.map(|name| format!("\"${{{name}}}\""));
+            if !keys.is_empty() {
+                self.provider(entry.name, entry.name, base.as_deref(), false, &[]);
+                self.credentials(entry.name, &keys, serves(kind));
+            } else if let Some(name) = base_url {
+                self.provider(entry.name, entry.name, base.as_deref(), false, &[]);
+                self.keyless(entry.name, name, serves(kind));
+            }
+        }
+    }
+
+    fn gemini(&mut self) {
+        let keys = self.keys("GEMINI_API_KEY");
+        if !keys.is_empty() {
+            let base = catalog::GEMINI_OPENAI_BASE_URL;
+            self.provider("gemini", "openai", Some(base), false, catalog::GEMINI_MODELS);
+            self.credentials("gemini", &keys, "chat, embeddings");
+        }
+    }
+
+    fn ollama(&mut self) {
+        if let Some(host) = self.get("OLLAMA_HOST") {
+            let base = quoted(&ollama_url(&host));
+            self.provider("ollama", "openai", Some(&base), true, &[]);
+            self.keyless("ollama", "OLLAMA_HOST", "ollama/MODEL");
+        }
+    }
+
+    fn bridges(&mut self) {
+        let mut variables: Vec<&String> = self.all.iter().filter(|name| is_bridge(name)).collect();
+        variables.sort();
+        variables.dedup();
+        for variable in variables {
+            let Some(url) = self.get(variable) else { continue };
+            if GENERATE_BRIDGES.contains(&variable.as_str()) {
+                self.skipped.push(format!(
+                    "{variable} is left out: its server speaks /api/generate, which is not built yet"
+                ));
+                continue;
+            }
+            let stem = variable.strip_suffix("_URL").unwrap_or(variable);
+            let name = stem.to_ascii_lowercase().replace('_', "-");
+            let base = quoted(&with_v1(&url));
+            self.provider(&name, "openai", Some(&base), true, &[]);
+            self.keyless(&name, variable, "bridge/MODEL");
+        }
+    }
+
+    /// Finds a key and its further ones: `NAME` first, then `NAME_2`, `NAME_3`, …, then words.
+    fn keys(&self, variable: &str) -> Vec<(String, String)> {
+        let mut further: Vec<(u64, &str, &String)> = self
+            .all
+            .iter()
+            .filter_map(|name| {
+                let ending = name.strip_prefix(variable)?.strip_prefix('_')?;
+                let is_ending = !ending.is_empty()
+                    && ending.len() <= 48
+                    && ending.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+                    && !NO_KEY_ENDINGS.contains(&ending)
+                    && !looks_secret(ending);
+                is_ending.then(|| (ending.parse().unwrap_or(u64::MAX), ending, name))
+            })
+            .collect();
+        further.sort_unstable();
+        further.dedup();
+        let first = ("default".to_owned(), variable.to_owned());
+        std::iter::once(first)
+            .chain(further.into_iter().map(|(_, ending, name)| (ending.to_ascii_lowercase(), name.clone())))
+            .filter(|(_, name)| self.get(name).is_some())
+            .collect()
+    }
+
+    fn provider(
+        &mut self,
+        name: &str,
+        kind: &str,
+        base_url: Option<&str>,
+        allow_plaintext: bool,
+        models: &[KnownModel],
+    ) {
+        self.line(&format!("  {name}:"));
+        self.line(&format!("    kind: {kind}"));
+        if let Some(base_url) = base_url {
+            self.line(&format!("    base_url: {base_url}"));
+        }
+        if allow_plaintext {
+            self.line("    allow_plaintext: true");
+        }
+        // A server of another make than its kind's: it has what is listed here and nothing else.
+        if name != kind {
+            let models: Vec<String> = models.iter().map(|model| format!("{}: {{}}", model.name)).collect();
+            self.line(&format!("    models: {{{}}}", models.join(", ")));
+        }
+    }
+
+    fn credentials(&mut self, provider: &str, keys: &[(String, String)], serves: &'static str) {
+        self.line("    credentials:");
+        for (credential, variable) in keys {
+            self.line(&format!("      - {{name: \"{credential}\", key: {{env: {variable}}}}}"));
+            let key = Secret::new(self.get(variable).unwrap_or_default());
+            self.found.push(Found {
+                provider: provider.to_owned(),
+                credential: credential.clone(),
+                variable: variable.clone(),
+                last_four: key.last_four().escape_debug().to_string(),
+                has_key: true,
+                serves,
+            });
+        }
+    }
+
+    fn keyless(&mut self, provider: &str, variable: &str, serves: &'static str) {
+        self.found.push(Found {
+            provider: provider.to_owned(),
+            credential: "default".to_owned(),
+            variable: variable.to_owned(),
+            last_four: String::new(),
+            has_key: false,
+            serves,
+        });
+    }
+
+    fn line(&mut self, text: &str) {
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(self.text, "{text}");
+    }
+}
+
+fn serves(kind: Kind) -> &'static str {
+    match kind {
+        Kind::OpenAi => "chat, responses, embeddings",
+        Kind::Anthropic => "messages",
+    }
+}
+
+/// The names for the message when nothing was found.
+fn looked_for() -> Vec<String> {
+    let keys = catalog::ENTRIES.iter().filter(|entry| matches!(entry.built, Built::Now(_)));
+    keys.filter_map(|entry| entry.env)
+        .chain(["GEMINI_API_KEY", "OLLAMA_HOST", "*_BRIDGE_URL"])
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_bridge(name: &str) -> bool {
+    name.strip_suffix("_BRIDGE_URL").is_some_and(|stem| {
+        !stem.is_empty()
+            && name.len() <= 60
+            && stem.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    })
+}
+
+/// Tells whether a base URL leads to our own listener.
+fn is_own(url: &str) -> bool {
+    let Ok(url) = super::check::url::BaseUrl::parse(url.trim()) else { return false };
+    url.is_loopback() && url.port == OWN_PORT
+}
+
+/// Puts `/v1` behind an address that lacks it.
+fn with_v1(url: &str) -> String {
+    let url = url.trim().trim_end_matches('/');
+    if url.ends_with("/v1") { url.to_owned() } else { format!("{url}/v1") }
+}
+
+/// Reads Ollama's variable as its own client does: the scheme, port and host may each be left
+/// out, and the server's 0.0.0.0 means this machine. Source: ollama `envconfig.Host`, read 2026-11.
+fn ollama_url(host: &str) -> String {
+    let host = host.trim().trim_end_matches('/');
+    let (scheme, rest) = host.split_once("://").unwrap_or(("http", host));
+    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let behind_brackets = authority.rfind(']').map_or(0, |at| at + 1);
+    let has_port = authority.get(behind_brackets..).is_some_and(|rest| rest.contains(':'));
+    // 443 is the usual port of a server that was put behind TLS.
+    let port = if scheme.eq_ignore_ascii_case("https") { 443 } else { OLLAMA_PORT };
+    let authority = if has_port { authority.to_owned() } else { format!("{authority}:{port}") };
+    let authority = match authority.rsplit_once(':') {
+        Some(("" | "0.0.0.0" | "[::]", port)) => format!("127.0.0.1:{port}"),
+        Some(_) | None => authority,
+    };
+    with_v1(&format!("{scheme}://{authority}{path}"))
+}
+
+/// Quotes a value so that YAML takes it as text; JSON's quoting is also YAML's.
+fn quoted(text: &str) -> String {
+    // A `${` in an address is not a variable of ours.
+    serde_json::Value::String(text.replace("${", "$%7B")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(pairs: &[(&str, &str)]) -> Result<Discovered, NothingFound> {
+        let all: Vec<String> = pairs.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let get =
+            |name: &str| pairs.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned());
+        discover(&get, &all)
+    }
+
+    #[test]
+    fn nothing_found_lists_the_names() {
+        for pairs in [&[][..], &[("OPENAI_API_KEY", "")], &[("HOME", "/root"), ("OPENAI_API_KEY_2", "  ")]] {
+            let nothing = run(pairs).unwrap_err();
+            assert!(nothing.problems.is_empty());
+            let told = nothing.to_string();
+            for name in
+                ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OLLAMA_HOST", "*_BRIDGE_URL"]
+            {
+                assert!(told.contains(name), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_with_endings_are_further_credentials_in_order() {
+        let got = run(&[
+            ("OPENAI_API_KEY_WORK", "sk-work-11111111abcd"),
+            ("OPENAI_API_KEY_10", "sk-ten-1111111efgh"),
+            ("OPENAI_API_KEY_2", "sk-two-1111111ijkl"),
+            ("OPENAI_API_KEY", "sk-one-1111111mnop"),
+            ("OPENAI_API_KEY_FILE", "/etc/key"),
+            ("ANTHROPIC_API_KEY", "sk-ant-11111qrst"),
+        ])
+        .unwrap();
+        let names: Vec<String> =
+            got.found.iter().map(|f| format!("{}/{} {}", f.provider, f.credential, f.last_four)).collect();
+        assert_eq!(
+            names,
+            [
+                "openai/default mnop",
+                "openai/2 ijkl",
+                "openai/10 efgh",
+                "openai/work abcd",
+                "anthropic/default qrst"
+            ]
+        );
+        let route = got.plan.route(got.plan.route_names["gpt-4o"]);
+        assert_eq!(route.groups[0].entries[0].targets.len(), 4);
+        assert!(!got.text.contains("sk-"), "{}", got.text);
+        assert!(got.plan.default_route.is_none() && got.plan.clients.is_empty());
+        assert_eq!(got.plan.listen[0].address.to_string(), "127.0.0.1:8080");
+        assert_eq!(got.plan.admin.address.to_string(), "127.0.0.1:9901");
+        assert!(got.found[0].to_string().contains("OPENAI_API_KEY ····mnop  chat"), "{}", got.found[0]);
+    }
+
+    #[test]
+    fn addresses_are_read_as_their_own_clients_read_them() {
+        for (variable, value, endpoint, path) in [
+            ("OLLAMA_HOST", "box", "http://box:11434", "/v1"),
+            ("OLLAMA_HOST", "http://box:1/", "http://box:1", "/v1"),
+            ("OLLAMA_HOST", "0.0.0.0", "http://127.0.0.1:11434", "/v1"),
+            ("OLLAMA_HOST", ":9", "http://127.0.0.1:9", "/v1"),
+            ("OLLAMA_HOST", "https://box", "https://box:443", "/v1"),
+            ("OLLAMA_HOST", "[::1]", "http://[::1]:11434", "/v1"),
+            ("COPILOT_BRIDGE_URL", "http://bridge:3000", "http://bridge:3000", "/v1"),
+            ("MY_OWN_BRIDGE_URL", "http://127.0.0.1:3000/v1/", "http://127.0.0.1:3000", "/v1"),
+            ("OPENAI_BASE_URL", "http://127.0.0.1:4000/v1", "http://127.0.0.1:4000", "/v1"),
+            ("ANTHROPIC_BASE_URL", "http://127.0.0.1:4000", "http://127.0.0.1:4000", ""),
+        ] {
+            let got =
+                run(&[(variable, value)]).unwrap_or_else(|nothing| panic!("{variable}={value}: {nothing}"));
+            assert_eq!(&*got.plan.endpoints[0].name, endpoint, "{variable}={value}");
+            assert_eq!(&*got.plan.providers[0].base_path, path, "{variable}={value}");
+            assert_eq!(got.found.len(), 1);
+            assert!(!got.found[0].has_key);
+            assert!(got.plan.credentials[0].key.is_none());
+        }
+    }
+
+    #[test]
+    fn our_own_address_is_not_a_provider() {
+        let key = ("OPENAI_API_KEY", "sk-one-1111111mnop");
+        for own in ["http://127.0.0.1:8080/v1", "http://localhost:8080/v1", "http://[::1]:8080"] {
+            let got = run(&[key, ("OPENAI_BASE_URL", own)]).unwrap();
+            assert_eq!(&*got.plan.endpoints[0].name, "https://api.openai.com:443", "{own}");
+            assert!(run(&[("OPENAI_BASE_URL", own)]).is_err());
+        }
+    }
+
+    #[test]
+    fn servers_of_another_make_are_not_offered_the_models_of_openai() {
+        let got = run(&[
+            ("OPENAI_API_KEY", "sk-one-1111111mnop"),
+            ("GEMINI_API_KEY", "AIza-1111111111"),
+            ("OLLAMA_HOST", "box"),
+        ])
+        .unwrap();
+        let plan = &got.plan;
+        assert_eq!(plan.route(plan.route_names["gpt-4o"]).groups.len(), 1);
+        let gemini = plan.route(plan.route_names["gemini-2.5-flash"]);
+        assert_eq!(
+            plan.target(gemini.groups[0].entries[0].targets[0]).id.as_str(),
+            "gemini/default/gemini-2.5-flash"
+        );
+        assert_eq!(plan.providers.len(), 3);
+        assert!(run(&[("OLLAMA_HOST", "box")]).is_ok(), "ollama/MODEL can be asked for");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_without_its_value() {
+        for pairs in [
+            &[("OPENAI_BASE_URL", "https://user:canary@host/v1")][..],
+            &[("OPENAI_BASE_URL", "http://far.example/canary")],
+            &[("OPENAI_API_KEY", "canary\r\nx: y")],
+            &[("OLLAMA_HOST", "canary\n  x: y")],
+            &[("X_BRIDGE_URL", "canary")],
+            &[("X_BRIDGE_URL", "http://${canary}/")],
+        ] {
+            let nothing = run(pairs).unwrap_err();
+            assert!(!nothing.problems.is_empty(), "{pairs:?}");
+            assert!(!nothing.to_string().contains("canary"), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn bridges_of_the_generate_dialect_are_told_and_left_out() {
+        let nothing = run(&[("CLAUDE_BRIDGE_URL", "http://127.0.0.1:1")]).unwrap_err();
+        assert!(nothing.to_string().contains("CLAUDE_BRIDGE_URL is left out"), "{nothing}");
+    }
 }

@@ -65,16 +65,18 @@ pub enum Oddity {
 }
 
 impl Survey {
-    /// Returns the line of a path, or of the nearest thing around it that has one.
+    /// Returns the line of a path, or of the nearest thing around it that has one, and how much of
+    /// the path that is (so that several files can be compared).
     #[must_use]
-    pub fn line_of(&self, at: &KeyPath) -> Option<usize> {
-        self.lines.get(at).copied().or_else(|| {
-            self.lines
-                .iter()
-                .filter(|(path, _)| path.holds(at))
-                .max_by_key(|(path, _)| path.as_str().len())
-                .map(|(_, line)| *line)
-        })
+    pub fn nearest(&self, at: &KeyPath) -> Option<(usize, usize)> {
+        if let Some(line) = self.lines.get(at) {
+            return Some((at.as_str().len(), *line));
+        }
+        self.lines
+            .iter()
+            .filter(|(path, _)| path.holds(at))
+            .map(|(path, line)| (path.as_str().len(), *line))
+            .max()
     }
 }
 
@@ -210,7 +212,7 @@ mod tests {
             (root.key("f.g").index(1), 7),
             (c.index(1).key("not there"), 5),
         ] {
-            assert_eq!(survey.line_of(&at), Some(want), "{at}");
+            assert_eq!(survey.nearest(&at).map(|(_, line)| line), Some(want), "{at}");
         }
     }
 

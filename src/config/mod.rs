@@ -16,22 +16,29 @@ mod check;
 pub mod discover;
 mod fault;
 mod file;
+mod keydoc;
 mod lines;
 mod path;
 pub mod plan;
+mod policies;
 mod reference;
 mod schema;
+mod value;
 mod walk;
 mod yaml;
 
 pub use fault::Severity;
+pub use keydoc::{KeyDoc, Shape};
 pub use reference::{Outside, SecretFault, SecretRef, is_variable_name, secret_of};
 pub use schema::{keys, schema};
-pub use walk::{KeyDoc, Shape};
+
 pub use yaml::TEXT_MAX;
 
-use fault::Fault;
+use fault::{Fault, Faults};
+use lines::Survey;
+use path::KeyPath;
 use plan::Plan;
+use serde_yaml::Value;
 use std::fmt;
 use walk::Walk;
 
@@ -90,36 +97,89 @@ impl fmt::Display for Problem {
 /// Reads a file and checks it.
 #[must_use]
 pub fn read(source: &Source<'_>, outside: &dyn Outside) -> Reading {
-    let tree = match yaml::load(source.text) {
-        Ok(tree) => tree,
-        Err(faults) => return Reading { plan: None, problems: told(source, faults) },
-    };
-    let walk = Walk::reading();
-    let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
-    let bench = check::Bench { faults: &walk.faults, outside, is_private: source.is_private };
-    let plan = check::check(&bench, file);
-    let plan = (!walk.faults.has_errors()).then_some(plan);
-    Reading { plan, problems: told(source, walk.faults.into_vec()) }
+    read_all(&[*source], outside)
 }
 
-/// Gives faults their lines and puts them in the order of the file.
-fn told(source: &Source<'_>, faults: Vec<Fault>) -> Vec<Problem> {
+/// Reads a file and its fragments (`conf.d/*.yaml`) as one configuration and checks it.
+///
+/// Mappings are joined key by key, in the order of the sources; the same key with two different
+/// values is an error, so that no order of names decides what is in force. A literal secret is
+/// taken only where every one of the files is private.
+#[must_use]
+pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
+    let walk = Walk::reading();
+    let mut tree = Value::Null;
+    let mut unread = Vec::new();
+    for source in sources {
+        match yaml::load(source.text) {
+            Ok(more) => join(&mut tree, more, source.name, &KeyPath::root(), &walk.faults),
+            Err(found) => {
+                let faults = Faults::default();
+                for fault in found {
+                    faults.push(fault);
+                }
+                unread.extend(told(&[*source], faults.into_vec()));
+            }
+        }
+    }
+    if !unread.is_empty() {
+        // What the others say would look wrong only because this part is missing.
+        return Reading { plan: None, problems: unread };
+    }
+    let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
+    let is_private = sources.iter().all(|source| source.is_private);
+    let plan = check::check(&check::Bench { faults: &walk.faults, outside, is_private }, file);
+    let plan = (!walk.faults.has_errors()).then_some(plan);
+    Reading { plan, problems: told(sources, walk.faults.into_vec()) }
+}
+
+/// Puts one tree into another. Their depth is bounded by `yaml`.
+fn join(into: &mut Value, more: Value, source: &str, at: &KeyPath, faults: &Faults) {
+    match (into, more) {
+        (_, Value::Null) => {}
+        (into @ Value::Null, more) => *into = more,
+        (Value::Mapping(into), Value::Mapping(more)) => {
+            for (key, value) in more {
+                let below = at.key(key.as_str().unwrap_or("?"));
+                join(into.entry(key).or_insert(Value::Null), value, source, &below, faults);
+            }
+        }
+        (into, more) if *into == more => {}
+        (_, _) => faults.error(at, format!("is given again in {source}, with another value")),
+    }
+}
+
+/// Gives faults their files and lines and puts them in the order in which they stand there.
+fn told(sources: &[Source<'_>], faults: Vec<Fault>) -> Vec<Problem> {
     if faults.is_empty() {
         return Vec::new();
     }
-    let survey = lines::survey(source.text);
-    let mut problems: Vec<Problem> = faults
-        .into_iter()
-        .map(|fault| Problem {
-            severity: fault.severity,
-            source: source.name.to_owned(),
-            line: fault.line.or_else(|| survey.line_of(&fault.at)),
-            path: fault.at.as_str().to_owned(),
-            message: fault.message,
-        })
-        .collect();
-    problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
-    problems
+    let surveys: Vec<Survey> = sources.iter().map(|source| lines::survey(source.text)).collect();
+    let mut placed: Vec<(usize, Problem)> =
+        faults.into_iter().map(|fault| place(sources, &surveys, fault)).collect();
+    placed.sort_by_key(|(source, problem)| (*source, problem.line.unwrap_or(usize::MAX)));
+    placed.into_iter().map(|(_, problem)| problem).collect()
+}
+
+/// Finds the file that holds a fault's path, or most of it; the first where none does.
+fn place(sources: &[Source<'_>], surveys: &[Survey], fault: Fault) -> (usize, Problem) {
+    let mut best: Option<(usize, usize, usize)> = None;
+    for (index, survey) in surveys.iter().enumerate() {
+        if let Some((length, line)) = survey.nearest(&fault.at)
+            && best.is_none_or(|(longest, _, _)| length > longest)
+        {
+            best = Some((length, index, line));
+        }
+    }
+    let index = best.map_or(0, |(_, index, _)| index);
+    let problem = Problem {
+        severity: fault.severity,
+        source: sources.get(index).map_or("", |source| source.name).to_owned(),
+        line: fault.line.or(best.map(|(_, _, line)| line)),
+        path: fault.at.as_str().to_owned(),
+        message: fault.message,
+    };
+    (index, problem)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use super::fault::Faults;
 use super::path::{KeyPath, did_you_mean, looks_secret};
-use super::walk::{read_text, type_of};
+use super::value::{read_text, type_of};
 use crate::base::secret::Secret;
 use serde_yaml::Value;
 use std::fmt;
@@ -47,7 +47,7 @@ pub enum SecretFault {
     Forbidden,
     /// It could not be read for another reason.
     #[error("cannot be read ({0})")]
-    Unreadable(std::io::ErrorKind),
+    Unreadable(String),
     /// It is a directory, a pipe or a device.
     #[error("is not a regular file")]
     NotAFile,
@@ -64,7 +64,7 @@ pub enum SecretFault {
     NoCredentials,
     /// The command could not be started.
     #[error("cannot be started ({0})")]
-    NotStarted(std::io::ErrorKind),
+    NotStarted(String),
     /// The command failed.
     #[error("failed (exit status {0})")]
     CommandFailed(i32),

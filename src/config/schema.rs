@@ -5,7 +5,8 @@
 //! durations and sizes, names and everything between keys stay with `check`.
 
 use super::file::read_file;
-use super::walk::{KeyDoc, Shape, Walk};
+use super::keydoc::{KeyDoc, Shape};
+use super::walk::Walk;
 use crate::base::units::{format_duration, format_size};
 use serde_json::{Map, Value, json};
 

@@ -167,3 +167,825 @@ fn a_file_that_says_nothing_else_has_the_defaults_of_the_contract() {
     assert_eq!((short.retry.prefer, short.retry.backoff.jitter), (Prefer::EqualFirst, Jitter::Full));
     assert_eq!((short.log.level, short.log.format), (Level::Info, LogFormat::Auto));
 }
+
+/// Files that are refused: why, text, and for each fault its path and some of its words.
+type Bad = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// Everything that is wrong inside otherwise empty files; `OPENAI` is put in front.
+const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
+    ("thread: 2", &[("thread", "is not a known key (did you mean \"threads\"?)")]),
+    ("zzz: 2", &[("zzz", "is not a known key; known here: version, threads")]),
+    ("1: 2", &[("", "has a key that is a number")]),
+    ("<<: {threads: 1}", &[("\"<<\"", "is not a known key")]),
+    ("version: 2", &[("version", "must be a whole number between 1 and 1")]),
+    ("version: one", &[("version", "must be a whole number, not text")]),
+    ("threads: -1", &[("threads", "between 0 and 1024")]),
+    ("threads: 1.5", &[("threads", "whole number")]),
+    ("threads: 18446744073709551615", &[("threads", "between 0 and 1024")]),
+    ("threads: 99999999999999999999999", &[("", "a number that is too large")]),
+    ("threads:", &[("threads", "is empty; give it a value or leave it out")]),
+    ("grace: 30", &[("grace", "needs a unit: ms, s, m or h")]),
+    ("grace: -1s", &[("grace", "is not a duration")]),
+    ("grace: 25h", &[("grace", "must be between 0s and 24h")]),
+    ("grace: [1s]", &[("grace", "must be a duration such as 30s, not a list")]),
+    ("timeouts: {connect: 0s}", &[("timeouts.connect", "must be between 1ms and 24h")]),
+    ("timeouts: {timeuot_ms: 1}", &[("timeouts.timeuot_ms", "is not a known key")]),
+    ("timeouts: 3s", &[("timeouts", "must be a mapping of keys, not text")]),
+    ("timeouts: !x {connect: 1s}", &[("timeouts", "tags with ! are not taken")]),
+    ("implicit_routes: no", &[("implicit_routes", "must be true or false, not text")]),
+    ("retry: {prefer: equal}", &[("retry.prefer", "is not one of equal_first, same_target")]),
+    ("retry: {failovers: 101}", &[("retry.failovers", "between 0 and 100")]),
+    ("retry: {budget_ratio: .nan}", &[("retry.budget_ratio", "must be a number between 0 and 100")]),
+    ("retry: {budget_ratio: .inf}", &[("retry.budget_ratio", "must be a number between 0 and 100")]),
+    ("retry: {backoff: {multiplier: 0.5}}", &[("retry.backoff.multiplier", "between 1 and 10")]),
+    ("retry: {backoff: {base: 20s, max: 2s}}", &[("retry.backoff.base", "must not be longer than max")]),
+    ("breaker: {open: 20s, open_max: 2s}", &[("breaker.open", "must not be longer than open_max")]),
+    ("breaker: {failure_ratio: 0}", &[("breaker.failure_ratio", "between 0.01 and 1")]),
+    ("cooldown: {quota: 2h, quota_max: 1h}", &[("cooldown.quota", "must not be longer than quota_max")]),
+    ("limits: {max_body: 32MB}", &[("limits.max_body", "unknown unit; use B, KiB, MiB or GiB")]),
+    ("limits: {max_body: 2GiB}", &[("limits.max_body", "must be between 1KiB and 1GiB")]),
+    ("limits: {max_body: 2MiB, replay_memory: 1MiB}", &[("limits.max_body", "larger than replay_memory")]),
+    ("rescue: {hold: 1s}", &[("rescue.hold", "not built yet")]),
+    (
+        "state: {path: /var/lib/x}",
+        &[("state.path", "not built yet; leave it out or set it to its default (null)")],
+    ),
+    ("audit: {path: /var/log/x}", &[("audit.path", "not built yet")]),
+    ("log: {level: chatty}", &[("log.level", "is not one of error, warn, info, debug, trace")]),
+    ("log: {format: jsn}", &[("log.format", "(did you mean \"json\"?)")]),
+    ("default_route: nope", &[("default_route", "route \"nope\" is not defined")]),
+    ("default_route: gpt-4o-mimi", &[("default_route", "(did you mean \"gpt-4o-mini\"?)")]),
+    ("default_route: \"a\\tb\"", &[("default_route", "control character")]),
+    ("default_route: \" a\"", &[("default_route", "begins or ends with a blank")]),
+    ("default_route: 5", &[("default_route", "must be text, not a number; put it in quotes")]),
+    ("listen: []", &[("listen", "holds no address")]),
+    ("listen: {address: x}", &[("listen", "must be a list, not a mapping")]),
+    ("listen: [{}]", &[("listen[0]", "address is missing")]),
+    ("listen: [{address: localhost:80}]", &[("listen[0].address", "write it like 127.0.0.1:80")]),
+    ("listen: [{address: \":80\"}]", &[("listen[0].address", "write it like 0.0.0.0:80")]),
+    ("listen: [{address: \"0.0.0.0:80\"}]", &[("listen[0].address", "no clients are defined")]),
+    (
+        "listen: [{address: \"127.0.0.1:1\"}, {address: \"127.0.0.1:1\"}]",
+        &[("listen[1].address", "same address as listen[0]")],
+    ),
+    ("listen: [{address: \"127.0.0.1:1\", tls: {cert: a}}]", &[("listen[0].tls", "key is missing")]),
+    (
+        "listen: [{address: \"127.0.0.1:1\", tls: {cert: a, key: \"${NOPE}\"}}]",
+        &[("listen[0].tls.key", "environment variable NOPE is not set")],
+    ),
+    (
+        "listen: [{address: \"127.0.0.1:1\", tls: {cert: a, key: b, min_version: 1.1}}]",
+        &[("listen[0].tls.min_version", "is not one of 1.2, 1.3")],
+    ),
+    ("admin: {address: \"127.0.0.1:8080\"}", &[("admin.address", "same address as listen")]),
+    ("admin: {address: \"0.0.0.0:9901\"}", &[("admin.address", "without a token")]),
+    ("admin: {token: {env: NOPE}}", &[("admin.token", "environment variable NOPE is not set")]),
+    ("admin: {token: {file: /missing}}", &[("admin.token", "file /missing does not exist")]),
+    (
+        "admin: {token: {command: [\"/bin/false\"]}}",
+        &[("admin.token", "command /bin/false failed (exit status 1)")],
+    ),
+    ("admin: {token: {command: [pass, show]}}", &[("admin.token.command[0]", "must be an absolute path")]),
+    ("admin: {token: {vault: x}}", &[("admin.token", "vault is not built yet")]),
+    ("admin: {token: {aws_secret: x}}", &[("admin.token", "aws_secret is not built yet")]),
+    ("admin: {token: {envv: x}}", &[("admin.token", "(did you mean \"env\"?)")]),
+    ("admin: {token: {env: A, file: b}}", &[("admin.token", "must have exactly one key")]),
+    (
+        "admin: {token: \"${POINTSMAN_ADMIN_TOKEN}\"}",
+        &[("admin.token", "write {env: POINTSMAN_ADMIN_TOKEN}")],
+    ),
+    ("admin: {token: literal}", &[("admin.token", "file that others can read")]),
+    ("clients: [{name: a}]", &[("clients[0]", "key is missing")]),
+    (
+        "clients: [{name: a/b, key: {env: POINTSMAN_KEY_LAPTOP}}]",
+        &[("clients[0].name", "1 to 64 of A-Z a-z 0-9 . _ -")],
+    ),
+    (
+        "clients: [{name: a, key: {env: POINTSMAN_KEY_LAPTOP}}, {name: a, key: {env: POINTSMAN_KEY_LAPTOP}}]",
+        &[
+            ("clients[1].name", "client \"a\" is defined twice"),
+            ("clients[1].key", "same key as that of client \"a\""),
+        ],
+    ),
+    (
+        "clients: [{name: a, key: {env: TWO_LINES}}]",
+        &[("clients[0].key", "environment variable TWO_LINES holds something that cannot be sent")],
+    ),
+    ("clients: [{name: a, key: {env: EMPTY}}]", &[("clients[0].key", "environment variable EMPTY is empty")]),
+    (
+        "clients: [{name: a, key: {env: POINTSMAN_KEY_LAPTOP}, routes: [\"a*b\"]}]",
+        &[("clients[0].routes[0]", "* only at its end")],
+    ),
+    (
+        "clients: [{name: a, key: {env: POINTSMAN_KEY_LAPTOP}, limits: {rpm: 5}}]",
+        &[("clients[0].limits.rpm", "not built yet")],
+    ),
+    ("routes: {a: {}}", &[("routes.a", "has no targets")]),
+    ("routes: {\"a b\": {targets: [{provider: openai, model: m}]}}", &[("routes.\"a b\"", "1 to 256 of")]),
+    (
+        "routes: {a: {targets: [{provider: opneai, model: m}]}}",
+        &[("routes.a.targets[0].provider", "provider \"opneai\" is not defined (did you mean \"openai\"?)")],
+    ),
+    ("routes: {a: {targets: [{provider: openai}]}}", &[("routes.a.targets[0]", "model is missing")]),
+    (
+        "routes: {a: {targets: [{provider: openai, model: \"a b\"}]}}",
+        &[("routes.a.targets[0].model", "1 to 256 of")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m, priority: 0}]}}",
+        &[("routes.a.targets[0].priority", "between 1 and 1000")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m, weight: 10001}]}}",
+        &[("routes.a.targets[0].weight", "between 0 and 10000")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m, weight: 0}]}}",
+        &[("routes.a.targets", "only weights of 0 in the group of priority 1")],
+    ),
+    (
+        "routes: {a: {strategy: cost, targets: [{provider: openai, model: m}]}}",
+        &[("routes.a.strategy", "cost is not built yet")],
+    ),
+    (
+        "routes: {a: {strategy: weigthed, targets: [{provider: openai, model: m}]}}",
+        &[("routes.a.strategy", "(did you mean \"weighted\"?)")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m}], fallback: [b]}}",
+        &[("routes.a.fallback[0]", "route \"b\" is not defined")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m}], fallback: [a]}}",
+        &[("routes.a.fallback[0]", "must not go in a circle")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m}], defaults: {model: x}}}",
+        &[("routes.a.defaults.model", "cannot have a default")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m}], defaults: {x: .nan}}}",
+        &[("routes.a.defaults.x", "JSON cannot say")],
+    ),
+    (
+        "routes: {a: {targets: [{provider: openai, model: m}], timeouts: {total: 0}}}",
+        &[("routes.a.timeouts.total", "between 1ms and 24h")],
+    ),
+];
+
+/// Whole files.
+const BAD_ALONE: &[Bad] = &[
+    ("", &[("providers", "holds no provider")]),
+    ("[]", &[("", "must be a mapping of keys, not a list"), ("providers", "holds no provider")]),
+    (
+        "providers: {a/b: {kind: openai, base_url: \"http://127.0.0.1:1\"}}",
+        &[("providers.a/b", "1 to 64 of")],
+    ),
+    ("providers: {a: }", &[("providers.a", "kind is missing")]),
+    (
+        "providers: {a: {kind: opnai}}",
+        &[("providers.a.kind", "is not a known kind (did you mean \"openai\"?)")],
+    ),
+    ("providers: {a: {kind: zzzzzz}}", &[("providers.a.kind", "is kind: openai with its base_url")]),
+    (
+        "providers: {a: {kind: ollama}}",
+        &[(
+            "providers.a.kind",
+            "ollama is not built yet; until then use kind: openai with base_url http://HOST:11434/v1",
+        )],
+    ),
+    ("providers: {a: {kind: bedrock}}", &[("providers.a.kind", "bedrock is not built yet")]),
+    (
+        "providers: {a: {kind: openai}}",
+        &[("providers.a", "has no credentials; add credentials: [{name: main, key: {env: OPENAI_API_KEY}}]")],
+    ),
+    ("providers: {a: {kind: groq}}", &[("providers.a", "{env: GROQ_API_KEY}")]),
+    (
+        "providers: {a: {kind: openai, base_url: \"http://box/v1\"}}",
+        &[("providers.a.base_url", "allow_plaintext: true")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://u:p@box/v1\"}}",
+        &[("providers.a.base_url", "user name or password")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"${NOPE}/v1\"}}",
+        &[("providers.a.base_url", "environment variable NOPE is not set")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"${EMPTY}\"}}",
+        &[("providers.a.base_url", "environment variable EMPTY is not set")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"${HOST\"}}",
+        &[("providers.a.base_url", "without a closing }")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", tls: {insecure_skip_verify: true}}}",
+        &[("providers.a.tls.insecure_skip_verify", "only possible to this machine")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", headers: {authorization: x}}}",
+        &[("providers.a.headers.authorization", "cannot be set here")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", headers: {\"a b\": x}}}",
+        &[("providers.a.headers.\"a b\"", "not the name of an HTTP header")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", headers: {x: \"a\\r\\nb\"}}}",
+        &[("providers.a.headers.x", "control character")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", headers: {x: \"${TWO_LINES}\"}}}",
+        &[("providers.a.headers.x", "cannot be sent in an HTTP header")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", headers: {x: é}}}",
+        &[("providers.a.headers.x", "cannot be sent in an HTTP header")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", headers: {X: a, x: b}}}",
+        &[("providers.a.headers.x", "is given twice, in different letters")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", http: 3}}",
+        &[("providers.a.http", "is not one of auto, 1, 2")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", use: spred}}",
+        &[("providers.a.use", "(did you mean \"spread\"?)")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", limits: {rpm: 5}}}",
+        &[("providers.a.limits.rpm", "limits of providers is not built yet")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", models: {m: {price: {input: -1}}}}}",
+        &[("providers.a.models.m.price.input", "between 0 and 100000")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", models: {m: {tier: huge}}}}",
+        &[("providers.a.models.m.tier", "is not one of fast, medium, large, reasoning")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\", models: [m]}}",
+        &[("providers.a.models", "must be a mapping of names, not a list")],
+    ),
+    (
+        "providers: {a: {kind: openai, credentials: [{name: x, key: {env: OPENAI_API_KEY}}, {name: x, key: {env: ANTHROPIC_API_KEY}}]}}",
+        &[("providers.a.credentials[1].name", "is named already at providers.a.credentials[0]")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://localhost\"}, b: {kind: openai, base_url: \"https://LOCALHOST:443/v1\", tls: {insecure_skip_verify: true}}}",
+        &[("providers.b.tls", "differs from that of providers.a, which has the same host and port")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://box\"}}\nimplicit_routes: false",
+        &[("routes", "so nothing can be served")],
+    ),
+    ("a: 1\na: 2\n", &[("a", "is given twice; the first is on line 1")]),
+    ("a: &x 1\nb: *x\n", &[("", "anchor or alias"), ("", "anchor or alias")]),
+    ("a: 1\n---\nb: 2\n", &[("", "starts a second document")]),
+    ("a: [1\n", &[("", "cannot be read as YAML")]),
+    ("a:\n\t- 1\n", &[("", "cannot be read as YAML")]),
+];
+
+#[test]
+fn every_bad_file_is_refused_with_path_and_words() {
+    let beside = BAD_BESIDE_A_PROVIDER.iter().map(|(text, want)| (format!("{OPENAI}{text}\n"), want));
+    let mut wrong = Vec::new();
+    for (text, want) in BAD_ALONE.iter().map(|(text, want)| ((*text).to_owned(), want)).chain(beside) {
+        let reading = reading(&text);
+        let errors: Vec<&Problem> =
+            reading.problems.iter().filter(|problem| problem.severity == Severity::Error).collect();
+        let is_told = |(path, words): &(&str, &str)| {
+            errors.iter().any(|problem| problem.path == *path && problem.message.contains(words))
+        };
+        if reading.plan.is_some() || errors.len() != want.len() || !want.iter().all(is_told) {
+            let got: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            wrong.push(format!("{text}\n  wants {want:?}\n  got {got:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn all_faults_are_told_at_once_in_the_order_of_the_file_with_their_lines() {
+    let text = "\
+threads: many
+providers:
+  openai:
+    kind: openai
+    credentials:
+      - name: work
+        key: {env: NOT_SET}
+      - name: work
+        key: {env: OPENAI_API_KEY}
+routes:
+  chat:
+    targets:
+      - {provider: opneai, model: gpt-4o}
+      - {provider: openai,
+         model: gpt-4o, wieght: 3}
+grace: 30
+";
+    assert_eq!(
+        told(text),
+        [
+            "pointsman.yaml:1: threads: must be a whole number, not text",
+            "pointsman.yaml:7: providers.openai.credentials[0].key: environment variable NOT_SET is not set",
+            "pointsman.yaml:8: providers.openai.credentials[1].name: credential \"work\" is named already at providers.openai.credentials[0]",
+            "pointsman.yaml:13: routes.chat.targets[0].provider: provider \"opneai\" is not defined (did you mean \"openai\"?)",
+            "pointsman.yaml:15: routes.chat.targets[1].wieght: is not a known key (did you mean \"weight\"?)",
+            "pointsman.yaml:16: grace: needs a unit: ms, s, m or h, as in 30s",
+        ]
+    );
+}
+
+#[test]
+fn a_key_given_twice_is_told_with_both_lines_wherever_it_stands() {
+    let text = "providers:\n  a:\n    kind: openai\n    kind: anthropic\nroutes: {}\nroutes: {}\n";
+    assert_eq!(
+        told(text),
+        [
+            "pointsman.yaml:4: providers.a.kind: is given twice; the first is on line 3",
+            "pointsman.yaml:6: routes: is given twice; the first is on line 5",
+        ]
+    );
+}
+
+#[test]
+fn a_secret_in_the_file_is_taken_with_a_warning_only_where_nobody_else_can_read_it() {
+    let text = format!("providers: {{openai: {{kind: openai, credentials: [{{key: {CANARY}}}]}}}}\n");
+    let outside = Stage::usual();
+    let private = read(&Source { name: "f", text: &text, is_private: true }, &outside);
+    assert_eq!(private.plan.unwrap().credentials[0].key.as_ref().unwrap().expose(), CANARY);
+    assert_eq!(private.problems.len(), 1);
+    assert!(
+        private.problems[0].to_string().starts_with("f:1: warning: providers.openai.credentials[0].key: ")
+    );
+    let open = read(&Source { name: "f", text: &text, is_private: false }, &outside);
+    assert!(open.plan.is_none());
+}
+
+#[test]
+fn what_is_odd_and_not_wrong_is_a_warning() {
+    for (text, path, words) in [
+        (
+            "implicit_routes: false\nroutes: {a: {targets: [{provider: openai, model: m}]}}\nproviders: {openai: {kind: openai, credentials: [{key: {env: OPENAI_API_KEY}}]}, b: {kind: openai, base_url: \"https://box\"}}",
+            "providers.b",
+            "is used by no route",
+        ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box\"}}\nroutes: {a: {targets: [{provider: b, model: m}, {provider: b, model: m, priority: 2}]}}",
+            "routes.a.targets[1]",
+            "names the same provider and model as routes.a.targets[0]",
+        ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box\"}}\nclients: [{name: a, key: {env: POINTSMAN_KEY_LAPTOP}, routes: [nope, b/x, gpt-4o]}]",
+            "clients[0].routes[0]",
+            "route \"nope\" is not defined",
+        ),
+    ] {
+        let reading = reading(text);
+        assert!(reading.plan.is_some(), "{:#?}", reading.problems);
+        assert_eq!(reading.problems.len(), 1, "{:#?}", reading.problems);
+        let problem = &reading.problems[0];
+        assert!(problem.path == path && problem.message.contains(words), "{problem}");
+    }
+}
+
+#[test]
+fn fallback_routes_follow_in_order_each_target_once() {
+    let text = format!(
+        "{OPENAI}routes:
+  a: {{targets: [{{provider: openai, model: a, priority: 5}}], fallback: [b, c]}}
+  b: {{targets: [{{provider: openai, model: b}}, {{provider: openai, model: a, priority: 2}}], fallback: [d]}}
+  c: {{targets: [{{provider: openai, model: c}}], fallback: [d]}}
+  d: {{targets: [{{provider: openai, model: d, weight: 7}}, {{provider: openai, model: e, weight: 0}}]}}
+  e: {{fallback: [d]}}
+"
+    );
+    let plan = plan(&text);
+    let shape = |name: &str| -> Vec<(u32, Vec<&str>)> {
+        let model = |entry: &plan::Entry| &*plan.target(entry.targets[0]).model;
+        let route = plan.route(plan.route_names[name]);
+        route.groups.iter().map(|g| (g.priority, g.entries.iter().map(model).collect())).collect()
+    };
+    assert_eq!(shape("a"), [(5, vec!["a"]), (6, vec!["b"]), (7, vec!["d"]), (8, vec!["c"])]);
+    assert_eq!(shape("e"), [(1, vec!["d"])]);
+    let longer = format!(
+        "{OPENAI}routes:
+  a: {{targets: [{{provider: openai, model: a}}], fallback: [b]}}
+  b: {{targets: [{{provider: openai, model: b}}], fallback: [c]}}
+  c: {{targets: [{{provider: openai, model: c}}], fallback: [b]}}
+"
+    );
+    let told = told(&longer);
+    assert!(
+        told.iter().any(|line| line.contains("routes.c.fallback[0]: leads back to route \"b\"")),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_model_of_several_providers_is_a_route_of_all_of_them() {
+    let text = "providers:
+  first: {kind: openai, base_url: \"http://127.0.0.1:1/v1\", models: {mine: {tier: reasoning}}}
+  second: {kind: openai, credentials: [{name: x, key: {env: OPENAI_API_KEY}}, {name: y, key: {env: ANTHROPIC_API_KEY}}], models: {mine: }}
+  third: {kind: openai, base_url: \"http://127.0.0.1:2/v1\"}
+routes: {gpt-4o: {targets: [{provider: first, model: mine}]}}
+";
+    let plan = plan(text);
+    let ids = |name: &str| -> Vec<Vec<&str>> {
+        let route = plan.route(plan.route_names[name]);
+        let targets =
+            |g: &plan::Group| g.entries[0].targets.iter().map(|t| plan.target(*t).id.as_str()).collect();
+        route.groups.iter().map(targets).collect()
+    };
+    assert_eq!(ids("gpt-4o"), [["first/default/mine"]], "a written route comes before an implicit one");
+    assert_eq!(ids("mine"), [vec!["first/default/mine"], vec!["second/x/mine", "second/y/mine"]]);
+    // `first` lists its models and is elsewhere; `third` is elsewhere and lists none.
+    assert_eq!(ids("gpt-4.1"), [vec!["second/x/gpt-4.1", "second/y/gpt-4.1"], vec!["third/default/gpt-4.1"]]);
+    let names: Vec<&str> = plan.routes.iter().take(3).map(|route| &*route.name).collect();
+    assert_eq!(names, ["gpt-4o", "mine", "gpt-4o-mini"]);
+    assert!(plan.routes[1].is_implicit && !plan.routes[0].is_implicit);
+    assert!(plan.model_of(plan.routes[1].groups[0].entries[0].targets[0]).unwrap().reasoning);
+    assert!(plan.credentials[0].key.is_none());
+}
+
+#[test]
+fn a_default_gives_way_to_what_is_written_beside_it() {
+    let one = plan(&format!(
+        "{OPENAI}breaker: {{open: 30s}}\nlimits: {{max_body: 512MiB}}\ncooldown: {{max: 1s}}\n"
+    ));
+    assert_eq!((one.breaker.open, one.breaker.open_max), (Duration::from_secs(30), Duration::from_secs(30)));
+    assert_eq!(one.limits.replay_memory, 512 << 20);
+    assert_eq!((one.cooldown.default, one.cooldown.max), (Duration::from_secs(1), Duration::from_secs(1)));
+}
+
+#[test]
+fn several_words_of_the_file_reach_the_plan() {
+    let text = "providers:
+  local: {kind: lmstudio, http: 2, use: spread, headers: {X-Key: \"${HOST}\"}, timeouts: {total: 5s}}
+  far: {kind: openai, base_url: \"http://box:81/v1\", allow_plaintext: true}
+listen: [{address: \"127.0.0.1:0\", tls: {cert: \"/x/${HOST}.pem\", key: k, min_version: \"1.3\"}}, {address: \"[::1]:0\", h2c: true}]
+admin: {address: \"127.0.0.1:0\"}
+routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: {stall: 1s}, defaults: {stop: [a, 1, null], o: {p: -1.5}}}}
+";
+    let plan = plan(text);
+    let local = &plan.providers[0];
+    assert_eq!((local.http, local.spread_credentials), (HttpVersions::Two, true));
+    assert_eq!(local.headers[0].0.as_str(), "x-key");
+    assert!(local.headers[0].1.is_sensitive());
+    let tls = plan.listen[0].tls.as_ref().unwrap();
+    assert_eq!((tls.cert.to_str(), tls.only_tls13), (Some("/x/127.0.0.1:9.pem"), true));
+    assert!(plan.listen[1].h2c);
+    assert_eq!((&*plan.endpoints[1].name, plan.endpoints[1].tls), ("http://box:81", false));
+    let route = &plan.routes[0];
+    assert_eq!(route.defaults[0], ("stop".to_owned(), "[\"a\",1,null]".to_owned()));
+    assert_eq!(route.defaults[1].1, "{\"p\":-1.5}");
+    let timeouts = plan.timeouts(Some(route), plan.target(route.groups[0].entries[0].targets[0]).provider);
+    assert_eq!((timeouts.stall, timeouts.total), (Duration::from_secs(1), Duration::from_secs(5)));
+    assert!(route.no_rescue);
+}
+
+#[test]
+fn huge_deep_and_unfolding_files_are_refused_quickly() {
+    let deep = "[".repeat(100_000);
+    let dashes = "- ".repeat(100_000);
+    let large = format!("# {}\n", "x".repeat(1 << 20));
+    let bomb = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a]\nc: [*b, *b, *b]\n";
+    for (text, words) in [
+        (deep.as_str(), "nested more than 32 levels"),
+        (&dashes, "nested more than 32 levels"),
+        (&large, "larger than 1 MiB"),
+        (bomb, "anchor or alias"),
+    ] {
+        let reading = reading(text);
+        assert!(reading.plan.is_none());
+        assert!(reading.problems[0].message.contains(words), "{}", reading.problems[0]);
+    }
+    assert_eq!(told(&"a: 1\n".repeat(5000)).len(), 201);
+    let many = format!("{OPENAI}{}", (0..5000).map(|n| format!("k{n}: 1")).collect::<Vec<_>>().join("\n"));
+    let told = told(&many);
+    assert_eq!(told.len(), 201);
+    assert!(told[200].ends_with("4800 more faults are not shown"), "{}", told[200]);
+}
+
+/// A file with the key in every place where one could be pasted, and a fault beside each.
+#[test]
+fn a_pasted_key_is_in_no_message() {
+    let outside = Stage::with(&[("CANARY", CANARY), ("CANARY_LINES", &format!("{CANARY}\n{CANARY}"))]);
+    for line in [
+        "admin: {token: CANARY}",
+        "admin: {token: [CANARY]}",
+        "admin: {token: {env: CANARY}}",
+        "admin: {token: {CANARY: x}}",
+        "admin: {token: {CANARY}}",
+        "admin: {token: {file: CANARY}}",
+        "admin: {token: {credential: a/CANARY}}",
+        "admin: {token: {command: [CANARY]}}",
+        "admin: {token: {command: [/bin/false, CANARY]}}",
+        "admin: {token: \"${CANARY}\"}",
+        "admin: {token: \"CANARY\\n\"}",
+        "admin: {tokne: CANARY}",
+        "admin: {CANARY: token}",
+        "admin: CANARY",
+        "CANARY",
+        "CANARY: 1",
+        "CANARY: 1\nCANARY: 2",
+        "default_route: CANARY",
+        "log: {level: CANARY}",
+        "threads: CANARY",
+        "grace: CANARY",
+        "limits: {max_body: CANARY}",
+        "listen: [{address: CANARY}]",
+        "clients: [{name: CANARY, key: CANARY, routes: [CANARY]}]",
+        "clients: [{name: \"CANARY x\", key: {env: CANARY_LINES}}]",
+        "routes: {CANARY: {targets: [{provider: CANARY, model: CANARY}], fallback: [CANARY], defaults: {model: CANARY}}}",
+        "providers: {CANARY: {kind: CANARY}}",
+        "providers: {p: {kind: openai, base_url: \"https://CANARY@h/CANARY?CANARY\"}}",
+        "providers: {p: {kind: openai, base_url: \"https://h/${CANARY}/${CANARY_LINES}\"}}",
+        "providers: {p: {kind: openai, base_url: \"${sk-canary-0123456789abcdefABCDEF}\"}}",
+        "providers: {p: {kind: openai, credentials: [CANARY], headers: {x: \"${CANARY_LINES}\", CANARY: CANARY, y: \"CANARY\\t\"}}}",
+        "providers: {p: {kind: openai, credentials: [{name: CANARY, key: CANARY}, {name: CANARY, key: {env: CANARY_LINES}}]}}",
+        "providers: {p: {kind: openai, tls: {ca: \"${CANARY}\\n\"}}}",
+        "admin: {token: 'CANARY",
+        "admin: {token: CANARY]",
+        "a: &CANARY x\nb: *CANARY",
+        "a: !CANARY x",
+    ] {
+        // `${CANARY}` names the variable; elsewhere the word stands for the key itself.
+        let text = line.replace("${CANARY", "${KEPT").replace("{env: CANARY", "{env: KEPT");
+        let text = text.replace("CANARY", CANARY).replace("KEPT", "CANARY");
+        for is_private in [false, true] {
+            let reading = read(&Source { name: "f", text: &text, is_private }, &outside);
+            assert!(!reading.problems.is_empty(), "{line}");
+            for problem in &reading.problems {
+                assert!(!problem.to_string().contains("sk-canary"), "{line}\n{problem}");
+                assert!(!format!("{problem:?}").contains("sk-canary"), "{line}\n{problem:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_plan_shows_no_key_in_debug() {
+    let text = format!(
+        "{OPENAI}clients: [{{name: a, key: {{env: POINTSMAN_KEY_LAPTOP}}}}]\nadmin: {{token: {{env: POINTSMAN_ADMIN_TOKEN}}}}\n"
+    );
+    let shown = format!("{:?}", plan(&text));
+    for key in [CANARY, "laptop-key", "admin-token"] {
+        assert!(!shown.contains(key));
+    }
+}
+
+#[test]
+fn fragments_are_one_configuration_and_faults_name_their_file() {
+    let source = |name, text| Source { name, text, is_private: false };
+    let first =
+        source("pointsman.yaml", "version: 1\nroutes: {a: {targets: [{provider: openai, model: m}]}}\n");
+    let second = source("conf.d/openai.yaml", OPENAI);
+    let third =
+        source("conf.d/b.yaml", "version: 1\nroutes:\n  b: {targets: [{provider: opneai, model: m}]}\n");
+    let outside = Stage::usual();
+    assert!(read_all(&[first, second], &outside).plan.unwrap().route_names.contains_key("a"));
+    let told = |sources: &[Source<'_>]| -> Vec<String> {
+        let reading = read_all(sources, &outside);
+        assert!(reading.plan.is_none());
+        reading.problems.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        told(&[first, second, third]),
+        [
+            "conf.d/b.yaml:3: routes.b.targets[0].provider: provider \"opneai\" is not defined (did you mean \"openai\"?)"
+        ]
+    );
+    let twice = source("conf.d/c.yaml", "grace: 1s\nroutes: {a: {targets: []}}\n");
+    let broken = source("conf.d/d.yaml", "a: [\n");
+    assert_eq!(
+        told(&[first, second, twice]),
+        ["pointsman.yaml:2: routes.a.targets: is given again in conf.d/c.yaml, with another value"]
+    );
+    assert!(told(&[first, broken, second])[0].starts_with("conf.d/d.yaml:"));
+}
+
+mod shipped {
+    //! The files under `conf/` and the schema say what the code says.
+
+    use super::*;
+    use serde_yaml::Value;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    const WHOLE: &str = include_str!("../../conf/pointsman.yaml");
+    const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
+
+    #[test]
+    fn the_shipped_files_pass_without_a_word() {
+        let mut outside = Stage::usual();
+        outside.variables.insert("GROQ_API_KEY".to_owned(), "gsk_1234567890".to_owned());
+        for text in [WHOLE, MINIMAL] {
+            let reading = read(&Source { name: "conf", text, is_private: false }, &outside);
+            assert!(reading.plan.is_some() && reading.problems.is_empty(), "{:#?}", reading.problems);
+        }
+    }
+
+    /// Every value of a tree under the path that `keys()` gives it.
+    fn flatten(docs: &[KeyDoc], at: &str, value: &Value, into: &mut BTreeMap<String, Vec<Value>>) {
+        into.entry(at.to_owned()).or_default().push(value.clone());
+        let shape = docs.iter().find(|doc| doc.path == at).map(|doc| &doc.shape);
+        match (value, shape) {
+            (_, Some(Shape::TextTable | Shape::JsonTable | Shape::Secret | Shape::Texts)) => {}
+            (Value::Mapping(entries), shape) => {
+                for (key, value) in entries {
+                    let key = if shape == Some(&Shape::Table) { "*" } else { key.as_str().unwrap() };
+                    let below = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+                    flatten(docs, &below, value, into);
+                }
+            }
+            (Value::Sequence(items), _) => {
+                for item in items {
+                    flatten(docs, &format!("{at}[]"), item, into);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_shows_every_key_with_its_default() {
+        let docs = keys();
+        let mut shown = BTreeMap::new();
+        flatten(&docs, "", &serde_yaml::from_str(WHOLE).unwrap(), &mut shown);
+        for doc in &docs {
+            let below_null = |other: &KeyDoc| {
+                other.shape == Shape::Section
+                    && other.default == "null"
+                    && doc.path.starts_with(&format!("{}.", other.path))
+            };
+            if docs.iter().any(below_null) {
+                continue;
+            }
+            let values = shown.get(&doc.path).unwrap_or_else(|| panic!("{} is not in the file", doc.path));
+            let is_compared =
+                !doc.is_required && !matches!(doc.shape, Shape::Section | Shape::List | Shape::Table);
+            if !is_compared {
+                continue;
+            }
+            let default: Value = serde_yaml::from_str(&doc.default).unwrap();
+            let same = |value: &Value| match (value, &doc.shape) {
+                (Value::String(text), Shape::Duration(..)) => {
+                    crate::base::units::parse_duration(text)
+                        == crate::base::units::parse_duration(&doc.default)
+                }
+                (Value::Number(number), Shape::Number(..)) => number.as_f64() == default.as_f64(),
+                _ => *value == default,
+            };
+            assert!(values.iter().any(same), "{}: {values:?} is not the default {}", doc.path, doc.default);
+        }
+    }
+
+    /// Every path that a schema names.
+    fn walk(at: &str, schema: &serde_json::Value, named: &mut BTreeSet<String>) {
+        for inner in schema["anyOf"].as_array().into_iter().flatten() {
+            walk(at, inner, named);
+        }
+        for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+            let below = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
+            named.insert(below.clone());
+            walk(&below, inner, named);
+        }
+        if schema["items"].is_object() {
+            walk(&format!("{at}[]"), &schema["items"], named);
+        }
+        if schema["additionalProperties"].is_object() {
+            walk(&format!("{at}.*"), &schema["additionalProperties"], named);
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_exactly_the_keys() {
+        let mut named = BTreeSet::new();
+        let schema = schema();
+        walk("", &schema, &mut named);
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        // The keys of a secret's place are the schema's alone.
+        let docs = keys();
+        let secrets: Vec<&str> =
+            docs.iter().filter(|d| d.shape == Shape::Secret).map(|d| d.path.as_str()).collect();
+        named.retain(|path| !secrets.iter().any(|secret| path.starts_with(&format!("{secret}."))));
+        let known: BTreeSet<String> = docs.iter().map(|doc| doc.path.clone()).collect();
+        assert_eq!(named, known);
+        for doc in &docs {
+            assert!(!doc.help.is_empty() && !doc.help.ends_with('.'), "{}", doc.path);
+        }
+    }
+}
+
+mod properties {
+    //! Whatever the text, reading answers: with a plan or with problems.
+
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answers(text: &str) {
+        let reading = read(&Source { name: "f", text, is_private: true }, &Stage::usual());
+        let has_errors = reading.problems.iter().any(|problem| problem.severity == Severity::Error);
+        assert_eq!(reading.plan.is_none(), has_errors, "{text}\n{:#?}", reading.problems);
+        for problem in &reading.problems {
+            assert!(!problem.to_string().contains(CANARY), "{text}\n{problem}");
+        }
+    }
+
+    /// YAML that looks like a configuration: its words in any order and depth.
+    fn tree() -> impl Strategy<Value = serde_yaml::Value> {
+        let words = prop::sample::select(vec![
+            "providers",
+            "routes",
+            "openai",
+            "kind",
+            "credentials",
+            "key",
+            "env",
+            "file",
+            "name",
+            "targets",
+            "provider",
+            "model",
+            "priority",
+            "weight",
+            "timeouts",
+            "connect",
+            "1s",
+            "64KiB",
+            "listen",
+            "address",
+            "127.0.0.1:0",
+            "clients",
+            "admin",
+            "token",
+            "OPENAI_API_KEY",
+            CANARY,
+            "retry",
+            "backoff",
+            "base",
+            "breaker",
+            "models",
+            "headers",
+            "fallback",
+            "defaults",
+            "*",
+            "",
+            "${X}",
+            "https://h/v1",
+            "base_url",
+        ]);
+        let leaf = prop_oneof![
+            words.clone().prop_map(serde_yaml::Value::from),
+            any::<i64>().prop_map(serde_yaml::Value::from),
+            any::<f64>().prop_map(serde_yaml::Value::from),
+            any::<bool>().prop_map(serde_yaml::Value::from),
+            Just(serde_yaml::Value::Null),
+        ];
+        leaf.prop_recursive(6, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_yaml::Value::from),
+                prop::collection::vec((words.clone(), inner), 0..6).prop_map(|pairs| {
+                    let pairs = pairs.into_iter().map(|(key, value)| (serde_yaml::Value::from(key), value));
+                    serde_yaml::Value::Mapping(pairs.collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            answers(&String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn any_text_of_yaml_signs_is_answered(text in "[-a-c:?,&*!|>'\"%@`#{}\\[\\] \n\t~<0-9.]{0,120}") {
+            answers(&text);
+        }
+
+        #[test]
+        fn any_tree_of_our_words_is_answered(tree in tree()) {
+            answers(&serde_yaml::to_string(&tree).unwrap());
+        }
+
+        #[test]
+        fn the_sample_with_a_piece_cut_out_or_doubled_is_answered(
+            from in 0..SAMPLE.len(), len in 0_usize..60, twice in any::<bool>()
+        ) {
+            let (Some(head), Some(tail)) = (SAMPLE.get(..from), SAMPLE.get(from + len..)) else { return Ok(()) };
+            let piece = SAMPLE.get(from..from + len).unwrap_or("");
+            let middle = if twice { piece.repeat(2) } else { String::new() };
+            answers(&format!("{head}{middle}{tail}"));
+        }
+    }
+}

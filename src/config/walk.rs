@@ -15,69 +15,17 @@
 //! except a short word where the operator needs it to find a typing mistake.
 
 use super::fault::Faults;
+use super::keydoc::{KeyDoc, Shape};
 use super::path::{KeyPath, did_you_mean, shown};
+use super::value::{json_of, read_text, scalar_text, type_of};
 use crate::base::units::{format_duration, format_size, parse_duration, parse_size};
 use serde_yaml::{Mapping, Value};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Longest text value; paths and URLs stay far below.
-const TEXT_MAX: usize = 4096;
 /// Most entries of one list or table.
 const ENTRIES_MAX: usize = 10_000;
-
-/// What a key takes.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Shape {
-    /// `250ms`, `30s`.
-    Duration(Duration, Duration),
-    /// `64KiB`.
-    Size(u64, u64),
-    /// A whole number.
-    Integer(u64, u64),
-    /// Any finite number.
-    Number(f64, f64),
-    /// `true` or `false`.
-    Boolean,
-    /// One of these words.
-    Choice(Vec<&'static str>),
-    /// Text.
-    Text,
-    /// A reference to a secret.
-    Secret,
-    /// A list of texts.
-    Texts,
-    /// Text by text.
-    TextTable,
-    /// Any JSON by text.
-    JsonTable,
-    /// A list of mappings, described at `path[]`.
-    List,
-    /// Mappings by name, described at `path.*`.
-    Table,
-    /// A mapping with fixed keys.
-    Section,
-    /// Only the default, until it is built.
-    Unbuilt,
-}
-
-/// One key, as `keys()` and the schema tell it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KeyDoc {
-    /// Path with `*` for the keys of tables and `[]` for the items of lists.
-    pub path: String,
-    /// What it takes.
-    pub shape: Shape,
-    /// Default as YAML text; empty where there is none and the key is required.
-    pub default: String,
-    /// One sentence.
-    pub help: &'static str,
-    /// Whether it must be given.
-    pub is_required: bool,
-    /// Whether `null` is taken and means "not given".
-    pub is_nullable: bool,
-}
 
 /// What all cursors of one walk share.
 #[derive(Debug, Default)]
@@ -294,16 +242,13 @@ impl<'w, 'v> Map<'w, 'v> {
     }
 
     /// Reads one word of a closed list; `default` is its place in the list.
-    pub fn choice<T: Copy>(
+    pub fn choice<T: Copy + PartialEq>(
         &mut self,
         name: &'static str,
         default: T,
         words: &[(&'static str, T)],
         help: &'static str,
-    ) -> T
-    where
-        T: PartialEq,
-    {
+    ) -> T {
         let default_word = words.iter().find(|(_, value)| *value == default).map_or("null", |(word, _)| word);
         self.maybe_choice(name, default_word, words, help).unwrap_or(default)
     }
@@ -515,7 +460,7 @@ impl<'w, 'v> Map<'w, 'v> {
             return None;
         }
         match self.entries.and_then(|entries| entries.get(name)) {
-            Some(Value::Null) if need == Need::Nullable || takes_nothing(&shape) => None,
+            Some(Value::Null) if need == Need::Nullable || shape.takes_nothing() => None,
             Some(Value::Null) => {
                 self.fault(name, "is empty; give it a value or leave it out");
                 None
@@ -643,87 +588,4 @@ enum Need {
     Nullable,
     /// It must be there.
     Required,
-}
-
-/// Tells whether `key:` with nothing behind it is the same as leaving it out: a list or mapping
-/// whose entries are all commented out.
-fn takes_nothing(shape: &Shape) -> bool {
-    matches!(
-        shape,
-        Shape::List | Shape::Table | Shape::Section | Shape::Texts | Shape::TextTable | Shape::JsonTable
-    )
-}
-
-/// Reads a text: no control characters, no blanks at the ends, not empty, not endless.
-pub fn read_text(faults: &Faults, at: &KeyPath, value: &Value) -> Option<String> {
-    let Value::String(text) = value else {
-        let hint = if matches!(value, Value::Number(_) | Value::Bool(_)) { "; put it in quotes" } else { "" };
-        faults.error(at, format!("must be text, not {}{hint}", type_of(value)));
-        return None;
-    };
-    let wrong = if text.is_empty() {
-        "is empty"
-    } else if text.len() > TEXT_MAX {
-        "is longer than 4096 bytes"
-    } else if text.chars().any(char::is_control) {
-        "holds a control character (a line break, a tab or the like)"
-    } else if text.trim() != text {
-        "begins or ends with a blank"
-    } else {
-        return Some(text.clone());
-    };
-    faults.error(at, wrong);
-    None
-}
-
-/// Says what a value is, never what it holds.
-#[must_use]
-pub fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Sequence(_) => "a list",
-        Value::Mapping(_) => "a mapping",
-        Value::Tagged(_) => "a tagged value (tags with ! are not taken)",
-    }
-}
-
-/// The text of a string or number, for words that YAML reads as numbers (`http: 1`, `connect: 0`).
-fn scalar_text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => None,
-    }
-}
-
-/// Turns YAML into JSON where JSON can say it.
-fn json_of(value: &Value) -> Result<serde_json::Value, &'static str> {
-    Ok(match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => serde_json::Value::Bool(*value),
-        Value::Number(number) => {
-            if let Some(whole) = number.as_u64() {
-                whole.into()
-            } else if let Some(whole) = number.as_i64() {
-                whole.into()
-            } else {
-                let number = number.as_f64().and_then(serde_json::Number::from_f64);
-                serde_json::Value::Number(number.ok_or("holds a number that JSON cannot say")?)
-            }
-        }
-        Value::String(text) => serde_json::Value::String(text.clone()),
-        Value::Sequence(items) => items.iter().map(json_of).collect::<Result<_, _>>()?,
-        Value::Mapping(entries) => {
-            let mut object = serde_json::Map::new();
-            for (key, value) in entries {
-                let Value::String(key) = key else { return Err("holds a key that is not text") };
-                object.insert(key.clone(), json_of(value)?);
-            }
-            serde_json::Value::Object(object)
-        }
-        Value::Tagged(_) => return Err("holds a tagged value (tags with ! are not taken)"),
-    })
 }

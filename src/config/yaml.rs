@@ -50,7 +50,7 @@ pub fn load(text: &str) -> Result<Value, Vec<Fault>> {
             return faults;
         }
         let line = error.location().map(|place| place.line());
-        vec![fault(line, "cannot be read as YAML")]
+        vec![fault(line, "cannot be read as YAML: look for a number that is too large, or a tag (!)")]
     })
 }
 

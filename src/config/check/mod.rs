@@ -32,10 +32,10 @@ pub(super) struct Bench<'a> {
 
 /// Builds the plan; what it returns is only good when no error was noted.
 pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
-    let (listen, admin, clients) = serve::check(bench, file.listen, file.admin, file.clients);
+    let (listen, admin, clients) = serve::check(bench, file.listen, &file.admin, file.clients);
     let inventory = providers::check(bench, file.providers, file.timeouts);
     let mut directory = routes::Directory::new(&inventory);
-    directory.add_written(bench, file.routes);
+    directory.add_written(bench, &file.routes);
     if file.implicit_routes {
         directory.add_implicit();
     }
@@ -109,12 +109,11 @@ impl Bench<'_> {
                 is_whole = false;
                 continue;
             }
-            match self.outside.env(name).filter(|value| !value.is_empty()) {
-                Some(value) => result.push_str(&value),
-                None => {
-                    self.faults.error(at, format!("environment variable {name} is not set"));
-                    is_whole = false;
-                }
+            if let Some(value) = self.outside.env(name).filter(|value| !value.is_empty()) {
+                result.push_str(&value);
+            } else {
+                self.faults.error(at, format!("environment variable {name} is not set"));
+                is_whole = false;
             }
         }
         result.push_str(rest);

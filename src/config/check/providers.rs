@@ -16,8 +16,9 @@ use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
 use crate::catalog::{self, Built, Entry, KnownModel};
 use crate::config::file::{CredentialFile, ModelFile, ProviderFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Credential, Endpoint, Model, Provider, Timeouts};
+use crate::config::plan::{Continues, Credential, Endpoint, Model, Provider, Timeouts};
 use http::{HeaderName, HeaderValue};
+use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -315,9 +316,9 @@ fn collect_models(
     let written = order.len();
     for known in known {
         let name: Arc<str> = known.name.into();
-        if !models.contains_key(&name) {
-            order.push(Arc::clone(&name));
-            models.insert(name, of_catalogue(known));
+        if let Vacant(vacant) = models.entry(Arc::clone(&name)) {
+            order.push(name);
+            vacant.insert(of_catalogue(known));
         }
     }
     (order, written, models)
@@ -331,6 +332,7 @@ fn of_catalogue(known: &KnownModel) -> Model {
         reasoning: known.reasoning,
         capabilities: Vec::new(),
         tier: known.tier.map(str::to_owned),
+        continues: Continues::None,
     }
 }
 
@@ -345,6 +347,7 @@ fn overlay(base: Model, file: ModelFile) -> Model {
             || capabilities.iter().any(|word| word == "reasoning"),
         capabilities,
         tier: file.tier.map(str::to_owned).or(base.tier),
+        continues: file.continues.unwrap_or(base.continues),
     }
 }
 

@@ -50,11 +50,11 @@ impl<'i> Directory<'i> {
     }
 
     /// Adds the routes of the file.
-    pub(super) fn add_written(&mut self, bench: &Bench<'_>, files: Vec<RouteFile>) {
+    pub(super) fn add_written(&mut self, bench: &Bench<'_>, files: &[RouteFile]) {
         let own: Vec<Vec<Group>> = files.iter().map(|file| self.groups(bench, file)).collect();
         let by_name: HashMap<&str, usize> =
             files.iter().enumerate().map(|(at, file)| (file.name.as_str(), at)).collect();
-        let mut chains = Chains { bench, files: &files, by_name: &by_name, reported: BTreeSet::new() };
+        let mut chains = Chains { bench, files, by_name: &by_name, reported: BTreeSet::new() };
         let followed: Vec<Vec<usize>> = (0..files.len()).map(|at| chains.follow(at)).collect();
         for (at, file) in files.iter().enumerate() {
             let mut groups = own.get(at).cloned().unwrap_or_default();

@@ -22,12 +22,12 @@ type Placed<T> = Vec<(KeyPath, T)>;
 pub(super) fn check(
     bench: &Bench<'_>,
     listen: Option<Vec<ListenFile>>,
-    admin: AdminFile,
+    admin: &AdminFile,
     clients: Vec<ClientFile>,
 ) -> (Vec<Listen>, Admin, Placed<Client>) {
     let is_open = clients.is_empty();
     let listen = check_listen(bench, listen, is_open);
-    let admin = check_admin(bench, &admin, &listen);
+    let admin = check_admin(bench, admin, &listen);
     (listen.into_iter().map(|(_, listen)| listen).collect(), admin, check_clients(bench, clients))
 }
 
