@@ -38,7 +38,10 @@ async fn a_client_key_is_taken_in_five_forms_and_goes_no_further() {
         let pair = pair(api, &clients()).await;
         let forms: [(&str, Call); 6] = [
             ("bearer", api.call(body(api)).bearer(LAPTOP)),
-            ("bearer in another case", api.call(body(api)).header("AUTHORIZATION", &format!("bearer {LAPTOP}"))),
+            (
+                "bearer in another case",
+                api.call(body(api)).header("AUTHORIZATION", &format!("bearer {LAPTOP}")),
+            ),
             ("x-api-key", api.call(body(api)).header("X-Api-Key", LAPTOP)),
             ("api-key", api.call(body(api)).header("api-key", LAPTOP)),
             ("x-goog-api-key", api.call(body(api)).header("x-goog-api-key", LAPTOP)),
@@ -85,12 +88,17 @@ fn laden(call: Call) -> Call {
 async fn every_key_that_was_shown_is_kept_here() {
     let pair = pair(Api::Chat, &clients()).await;
     let other = "sk-ant-oat-another-secret";
-    let shown = Api::Chat.call(body(Api::Chat)).header("user-agent", &format!("tool {LAPTOP}")).header("x-title", other);
+    let shown = Api::Chat
+        .call(body(Api::Chat))
+        .header("user-agent", &format!("tool {LAPTOP}"))
+        .header("x-title", other);
     let calls = [
         shown.clone().bearer(other).header("x-api-key", LAPTOP),
         shown.clone().bearer(LAPTOP).header("x-api-key", other),
         shown.clone().bearer(other).path(&format!("/v1/chat/completions?key={LAPTOP}")),
-        shown.header("x-api-key", LAPTOP).path(&format!("/v1/chat/completions?API_KEY={other}&access_token={other}")),
+        shown
+            .header("x-api-key", LAPTOP)
+            .path(&format!("/v1/chat/completions?key={other}&API_KEY={other}&access_token={other}")),
     ];
     for call in calls {
         let answer = call.send(pair.stage.data).await.unwrap();
@@ -105,7 +113,8 @@ async fn a_key_in_a_parameter_of_another_name_goes_no_further() {
     let pair = pair(Api::Chat, &clients()).await;
     for query in [format!("beta=1&foo={LAPTOP}&x=2"), format!("beta=1&foo=%70m{}", &LAPTOP[2..])] {
         let path = format!("/v1/chat/completions?{query}");
-        let answer = Api::Chat.call(body(Api::Chat)).path(&path).bearer(LAPTOP).send(pair.stage.data).await.unwrap();
+        let answer =
+            Api::Chat.call(body(Api::Chat)).path(&path).bearer(LAPTOP).send(pair.stage.data).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.body_text());
         let path = pair.first.last().unwrap().path;
         assert!(path.contains("beta=1") && !path.contains(&LAPTOP[2..]), "{path}");
@@ -201,7 +210,8 @@ async fn a_client_reaches_only_its_routes() {
     for model in ["chat", "chat-secret", "one/anything", "secret-model"] {
         assert_eq!(ask(model, LAPTOP).await.unwrap().status, 200, "{model}");
     }
-    for (model, status) in [("chat", 200), ("one/anything", 200), ("chat-secret", 404), ("secret-model", 404)] {
+    for (model, status) in [("chat", 200), ("one/anything", 200), ("chat-secret", 404), ("secret-model", 404)]
+    {
         let answer = ask(model, PHONE).await.unwrap();
         assert_eq!(answer.status, status, "{model}: {}", answer.body_text());
         if status == 404 {
@@ -212,15 +222,26 @@ async fn a_client_reaches_only_its_routes() {
     assert!(!near.body_text().contains("chat-secret\""), "a name is not given away: {}", near.body_text());
     let list = async |key: &str| Call::get("/v1/models").bearer(key).send(data).await;
     let names = |page: &Value| -> Vec<String> {
-        page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect()
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|model| model["id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let phone = list(PHONE).await.unwrap().json();
     assert_eq!(names(&phone), ["chat"], "{phone}");
     let laptop = names(&list(LAPTOP).await.unwrap().json());
     assert!(laptop.contains(&"chat".to_owned()) && laptop.contains(&"chat-secret".to_owned()), "{laptop:?}");
-    assert_eq!(Call::get("/v1/models/chat").bearer(PHONE).send(stage.data).await.unwrap().json()["id"], "chat");
+    assert_eq!(
+        Call::get("/v1/models/chat").bearer(PHONE).send(stage.data).await.unwrap().json()["id"],
+        "chat"
+    );
     assert_eq!(Call::get("/v1/models/chat-secret").bearer(PHONE).send(stage.data).await.unwrap().status, 404);
-    assert_eq!(Call::get("/v1/models/chat-secret").bearer(LAPTOP).send(stage.data).await.unwrap().status, 200);
+    assert_eq!(
+        Call::get("/v1/models/chat-secret").bearer(LAPTOP).send(stage.data).await.unwrap().status,
+        200
+    );
     assert_eq!(Call::get("/v1/models").send(stage.data).await.unwrap().status, 401);
 }
 
@@ -277,7 +298,9 @@ async fn the_answer_tells_its_way() {
 
 #[tokio::test]
 async fn an_error_tells_its_way_too() {
-    for (reply, status, code) in [(Reply::status(500), 502, "upstream_error"), (Reply::status(401), 502, "upstream_auth")] {
+    for (reply, status, code) in
+        [(Reply::status(500), 502, "upstream_error"), (Reply::status(401), 502, "upstream_auth")]
+    {
         let first = Provider::start(reply.clone()).await.unwrap();
         let pair = Pair::with_models(Api::Chat, Wire::default(), first, reply, "", "same", "same").await;
         let answer = pair.chat().await;
@@ -288,7 +311,10 @@ async fn an_error_tells_its_way_too() {
         assert_eq!(stops.len() as u64, contacts, "{stops:?}");
         assert!(answer.header("x-request-id").is_some());
         let message = answer.error().unwrap()["message"].as_str().unwrap().to_owned();
-        assert!(message.contains("one/k/same") && message.contains("two/k/same"), "names of targets: {message}");
+        assert!(
+            message.contains("one/k/same") && message.contains("two/k/same"),
+            "names of targets: {message}"
+        );
         assert!(message.contains(answer.header("x-request-id").unwrap()), "request id: {message}");
         assert!(!message.contains("The server had an error"), "no text of a provider's: {message}");
     }
@@ -302,14 +328,20 @@ async fn models_are_listed_for_both_sdks() {
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
         let page = answer.json();
         assert_eq!(page["object"], "list");
-        assert!(page["data"].as_array().unwrap().iter().any(|m| m["id"] == "chat" && m["object"] == "model"), "{page}");
+        assert!(
+            page["data"].as_array().unwrap().iter().any(|m| m["id"] == "chat" && m["object"] == "model"),
+            "{page}"
+        );
     }
     let one = Call::get("/v1/models/chat").send(pair.stage.data).await.unwrap();
     assert_eq!((one.status, one.json()["id"].as_str()), (200, Some("chat")));
     let none = Call::get("/v1/models/none").send(pair.stage.data).await.unwrap();
     assert_eq!((none.status, none.error_code().as_str()), (404, "model_not_found"));
-    let none =
-        Call::get("/v1/models/none").header("anthropic-version", "2023-06-01").send(pair.stage.data).await.unwrap();
+    let none = Call::get("/v1/models/none")
+        .header("anthropic-version", "2023-06-01")
+        .send(pair.stage.data)
+        .await
+        .unwrap();
     assert_eq!((none.status, none.json()["type"].as_str()), (404, Some("error")));
 }
 
@@ -344,14 +376,24 @@ async fn a_path_or_method_that_is_not_served_is_refused() {
     let slashed = Call::chat("chat").path("/v1/chat/completions/").send(pair.stage.data).await.unwrap();
     assert_eq!(slashed.status, 200);
     let before = pair.first.count();
-    for path in ["/v1", "/v1/unknown", "/v2/chat/completions", "/metrics", "/admin", "/v1/status", "/v1/chat", "/V1/models"] {
+    for path in [
+        "/v1",
+        "/v1/unknown",
+        "/v2/chat/completions",
+        "/metrics",
+        "/admin",
+        "/v1/status",
+        "/v1/chat",
+        "/V1/models",
+    ] {
         for call in [Call::get(path), Call::json(path, &json!({"model": "chat"}))] {
             let answer = call.send(pair.stage.data).await.unwrap();
             assert_eq!(answer.status, 404, "{path}");
             assert!(answer.error().unwrap()["message"].is_string(), "{path}");
         }
     }
-    for path in ["/v1/../admin", "/v1/%2e%2e/x", "//v1/models", "/v1/models/%00", "/v1/files/..%2f..%2fadmin"] {
+    for path in ["/v1/../admin", "/v1/%2e%2e/x", "//v1/models", "/v1/models/%00", "/v1/files/..%2f..%2fadmin"]
+    {
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         let answer = caller::raw(pair.stage.data, request.as_bytes(), Duration::from_secs(2)).await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 400"), "{path}: {}", String::from_utf8_lossy(&answer));
@@ -394,12 +436,16 @@ async fn a_body_that_is_not_a_request_is_refused() {
             &deep,
         ];
         for body in bodies {
-            let answer = api.call(Bytes::copy_from_slice(body.as_bytes())).send(pair.stage.data).await.unwrap();
+            let answer =
+                api.call(Bytes::copy_from_slice(body.as_bytes())).send(pair.stage.data).await.unwrap();
             assert_eq!(answer.status, 400, "{body}: {}", answer.body_text());
             let error = answer.error().unwrap();
             assert_eq!(error["code"], "validation_failed", "{body}");
             if api.is_anthropic() {
-                assert_eq!((&answer.json()["type"], &error["type"]), (&json!("error"), &json!("invalid_request_error")));
+                assert_eq!(
+                    (&answer.json()["type"], &error["type"]),
+                    (&json!("error"), &json!("invalid_request_error"))
+                );
             }
         }
         assert_eq!(pair.first.count(), 0);
@@ -420,7 +466,10 @@ async fn a_body_beyond_the_limit_is_refused_however_it_comes() {
         let before = pair.first.count();
         for call in [long.clone(), long.clone().chunked(), long.clone().expecting_continue()] {
             let answer = call.send(pair.stage.data).await.unwrap();
-            assert_eq!((answer.status, answer.error().unwrap()["code"].as_str()), (413, Some("payload_too_large")));
+            assert_eq!(
+                (answer.status, answer.error().unwrap()["code"].as_str()),
+                (413, Some("payload_too_large"))
+            );
             assert_eq!(answer.interims, [0_u16; 0], "nobody is asked for a body that is refused");
             if api.is_anthropic() {
                 assert_eq!(answer.error().unwrap()["type"], "request_too_large");
@@ -428,7 +477,8 @@ async fn a_body_beyond_the_limit_is_refused_however_it_comes() {
         }
         assert_eq!(pair.first.count(), before);
         // A head that is too large.
-        let answer = Call::chat("chat").header("x-big", &"b".repeat(70 << 10)).send(pair.stage.data).await.unwrap();
+        let answer =
+            Call::chat("chat").header("x-big", &"b".repeat(70 << 10)).send(pair.stage.data).await.unwrap();
         assert_eq!(answer.status, 431, "{}", answer.body_text());
     }
 }
@@ -494,7 +544,8 @@ async fn more_requests_than_allowed_are_refused_for_now() {
     let first = Provider::start(Reply::ok().hold(Place::BeforeHead, &gate)).await.unwrap();
     let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::ok(), "limits: {in_flight: 2}\n").await;
     let data = pair.stage.data;
-    let held: Vec<_> = (0..2).map(|_| tokio::spawn(async move { Call::chat("chat").send(data).await.unwrap() })).collect();
+    let held: Vec<_> =
+        (0..2).map(|_| tokio::spawn(async move { Call::chat("chat").send(data).await.unwrap() })).collect();
     assert!(pair.first.until(Duration::from_secs(2), |seen| seen.len() == 2).await);
     let refused = pair.chat().await;
     assert!(matches!(refused.status, 429 | 503), "{}", refused.status);
@@ -514,8 +565,20 @@ async fn implicit(more: &str) -> (Stage, Provider, Provider, Provider) {
     let two = Provider::start(Reply::says("two")).await.unwrap();
     let claude = Provider::start(Reply::says("claude")).await.unwrap();
     let mut yaml = "providers:\n".to_owned();
-    yaml += &provider("one", "openai", &one.base_url(), KEY_ONE, "models: {shared-model: {tier: large}, only-one: {tier: large}}");
-    yaml += &provider("two", "openai", &two.base_url(), KEY_TWO, "models: {shared-model: {tier: large}, vendor/sub: {tier: large}}");
+    yaml += &provider(
+        "one",
+        "openai",
+        &one.base_url(),
+        KEY_ONE,
+        "models: {shared-model: {tier: large}, only-one: {tier: large}}",
+    );
+    yaml += &provider(
+        "two",
+        "openai",
+        &two.base_url(),
+        KEY_TWO,
+        "models: {shared-model: {tier: large}, vendor/sub: {tier: large}}",
+    );
     yaml += &provider("claude", "anthropic", &claude.origin(), KEY_TWO, "models: {claude-x: {tier: large}}");
     yaml += "routes:\n  chat: {targets: [{provider: two, model: beta}]}\n";
     yaml += more;
@@ -548,7 +611,12 @@ async fn a_model_finds_its_provider_without_a_route() {
     assert_eq!((message.status, message.text().as_str(), claude.count()), (200, "claude", 1));
     // A target of another dialect is not translated to.
     let other = Call::chat("claude-x").send(stage.data).await.unwrap();
-    assert_eq!((other.status, other.error_code().as_str()), (400, "capability_not_supported"), "{}", other.body_text());
+    assert_eq!(
+        (other.status, other.error_code().as_str()),
+        (400, "capability_not_supported"),
+        "{}",
+        other.body_text()
+    );
 }
 
 #[tokio::test]
@@ -734,5 +802,9 @@ async fn what_was_counted_adds_up() {
     eventually("all requests are counted", || (total() - 14.0).abs() < 0.5).await;
     assert!((pair.stage.metric("pointsman_attempts_total", &["outcome=\"ok\""]) - 14.0).abs() < 0.5);
     assert!(pair.stage.metric("pointsman_in_flight", &[]).abs() < 0.5);
-    assert!((pair.stage.metric("pointsman_tokens_total", &["direction=\"input\""]) - 14.0 * 9.0).abs() < 0.5, "{}", pair.stage.metrics());
+    assert!(
+        (pair.stage.metric("pointsman_tokens_total", &["direction=\"input\""]) - 14.0 * 9.0).abs() < 0.5,
+        "{}",
+        pair.stage.metrics()
+    );
 }
