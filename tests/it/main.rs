@@ -6,6 +6,7 @@ mod client_side;
 mod failover;
 mod first_light;
 mod http2;
+mod priorities;
 mod rescue;
 mod scene;
 mod sdk;
