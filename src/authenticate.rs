@@ -56,10 +56,11 @@ impl Presented<'_> {
         self.keys.is_empty()
     }
 
-    /// Returns the key that counts first, where it is text.
+    /// Returns every key shown, so that whoever forwards the request can keep all of them here:
+    /// the one that let the client in and the others that it shows beside it.
     #[must_use]
-    pub fn first(&self) -> Option<&str> {
-        self.keys.first().and_then(|key| std::str::from_utf8(key).ok())
+    pub fn all(&self) -> SmallVec<[&[u8]; 2]> {
+        self.keys.iter().map(|key| &**key).collect()
     }
 }
 

@@ -54,14 +54,19 @@ pub struct Turns(Mutex<Vec<Scores>>);
 #[derive(Debug, Default, Clone)]
 struct Scores {
     entries: Vec<i64>,
-    spread: u32,
+    /// How often each entry came first: its credentials' turn. Counted by entry, because requests
+    /// that another entry answers must not use up a credential's turn.
+    firsts: Vec<u32>,
 }
 
 impl Turns {
     /// Makes the turns for a route.
     #[must_use]
     pub fn of(route: &Route) -> Self {
-        let scores = |group: &Group| Scores { entries: vec![0; group.entries.len()], spread: 0 };
+        let scores = |group: &Group| {
+            let count = group.entries.len();
+            Scores { entries: vec![0; count], firsts: vec![0; count] }
+        };
         Turns(Mutex::new(route.groups.iter().map(scores).collect()))
     }
 }
@@ -86,7 +91,7 @@ pub fn order(
         for entry in in_turn.filter_map(|at| group.entries.get(at)) {
             let keys = entry.targets.len();
             let is_spread = entry.targets.first().is_some_and(|at| plan.provider_of(*at).spread_credentials);
-            let shift = if is_spread { spread as usize } else { 0 };
+            let shift = if is_spread { spread as usize % keys.max(1) } else { 0 };
             for step in 0..keys {
                 let target = entry.targets[(step + shift) % keys];
                 if plan.speaks(target, api) {
@@ -108,7 +113,6 @@ fn take_turn(
 ) -> (usize, u32) {
     let mut all = turns.0.lock();
     let Some(scores) = all.get_mut(number as usize) else { return (0, 0) };
-    scores.spread = scores.spread.wrapping_add(1);
     let mut sum = 0;
     let mut best: Option<usize> = None;
     for (at, entry) in group.entries.iter().enumerate() {
@@ -122,8 +126,12 @@ fn take_turn(
             best = Some(at);
         }
     }
-    if let Some(at) = best {
-        scores.entries[at] -= sum;
+    let Some(at) = best else { return (0, 0) };
+    if let Some(score) = scores.entries.get_mut(at) {
+        *score -= sum;
     }
-    (best.unwrap_or(0), scores.spread)
+    let Some(firsts) = scores.firsts.get_mut(at) else { return (at, 0) };
+    let turn = *firsts;
+    *firsts = turn.wrapping_add(1);
+    (at, turn)
 }

@@ -27,7 +27,7 @@ pub(super) struct Forward {
     permit: Permit,
     record: Record,
     is_settled: bool,
-    presented: Option<String>,
+    presented: Vec<Vec<u8>>,
     overwriter: Overwriter,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
 }
 
 impl Forward {
-    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Option<String>) -> Self {
+    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>) -> Self {
         let record = Record {
             candidate: 0,
             cause: Cause::First,
@@ -88,14 +88,15 @@ impl Forward {
     pub(super) fn rewrite(&self, upstream: &mut RequestHeader) -> pingora::Result<()> {
         let Some(slot) = self.slots.get(self.at) else { return Ok(()) };
         let client = upstream.headers.clone();
-        let path_and_query = rewrite::forwarded_path(&slot.base_path, &upstream.uri);
+        let keys: Vec<&[u8]> = self.presented.iter().map(Vec::as_slice).collect();
+        let path_and_query = rewrite::forwarded_path(&slot.base_path, &upstream.uri, &keys);
         let mut clean = RequestHeader::build_no_case(
             upstream.method.clone(),
             path_and_query.as_bytes(),
             Some(client.len() + 4),
         )?;
         clean.set_version(upstream.version);
-        for (name, value) in rewrite::request_headers(&client, self.presented.as_deref()) {
+        for (name, value) in rewrite::request_headers(&client, &keys) {
             clean.append_header(name.clone(), value.clone())?;
         }
         for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING] {

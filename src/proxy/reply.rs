@@ -5,6 +5,7 @@
 //! 3) is set here, on answers of providers and on our own alike.
 
 use super::echo;
+use super::patience::client_leaves;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
 use crate::base::outcome::ErrorCode;
@@ -16,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora_proxy::Session;
+use std::time::Duration;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_USED_PROVIDER: HeaderName = HeaderName::from_static("x-used-provider");
@@ -29,6 +31,12 @@ const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Headers that a usual answer carries: a provider's dozen and our own.
 const HEADERS_EXPECTED: usize = 24;
+
+/// How long a broken HTTP/2 stream is left open behind its error event. The reset that follows
+/// throws away what the connection has not written yet, and nothing tells us when it has: without
+/// this pause the client sees a reset and no event. What is written has the client's window
+/// already, so only the socket is waited for.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// The client can no longer be written to.
 pub(super) struct Unwritable;
@@ -186,5 +194,8 @@ pub(super) async fn break_off(session: &mut Session, dialect: Dialect, message: 
     bytes.extend_from_slice(b"\n\n");
     bytes.extend_from_slice(&event);
     // The client may be gone as well; there is nobody left to tell then.
-    drop(session.write_response_body(Some(Bytes::from(bytes)), false).await);
+    let written = session.write_response_body(Some(Bytes::from(bytes)), false).await;
+    if written.is_ok() && session.as_http2().is_some() {
+        drop(tokio::time::timeout(LAST_WORDS, client_leaves(session)).await);
+    }
 }

@@ -196,8 +196,8 @@ impl Proxy {
         }
         let head = session.req_header();
         let presented = authenticate::presented(&head.headers, head.uri.query());
-        let key = presented.first().map(str::to_owned);
-        context.forward = Some(Forward::new(slots, key));
+        let keys = presented.all().into_iter().map(<[u8]>::to_vec).collect();
+        context.forward = Some(Forward::new(slots, keys));
         Ok(false)
     }
 
@@ -278,10 +278,12 @@ impl Proxy {
         }
         let head = session.req_header();
         let presented = authenticate::presented(&head.headers, head.uri.query());
-        let headers: Vec<_> = rewrite::request_headers(&head.headers, presented.first())
+        let keys = presented.all();
+        let headers: Vec<_> = rewrite::request_headers(&head.headers, &keys)
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
-        let query = head.uri.query().map(str::to_owned);
+        let query = head.uri.query().map(|query| rewrite::query_without_keys(query, &keys));
+        drop(keys);
         drop(presented);
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
         let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue };

@@ -9,7 +9,6 @@
 //! ours to set.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use memchr::memmem;
 
 /// Request headers that pass by name.
 const PASSED: [&str; 26] = [
@@ -48,17 +47,17 @@ const PASSED_PREFIXES: [&str; 3] = ["x-stainless-", "x-codex-", "x-claude-code-"
 const SUSPICIOUS: [&str; 10] =
     ["key", "auth", "token", "secret", "cookie", "password", "credential", "org", "project", "account"];
 
-/// Returns the client's headers that a provider may see. `presented_key` is what the client
-/// proved itself with here; a header that holds it never passes.
+/// Returns the client's headers that a provider may see. `presented_keys` is everything
+/// that the client showed as a key, the one that let it in or not; a header that holds one of them
+/// never passes.
 pub fn request_headers<'a>(
     client: &'a HeaderMap,
-    presented_key: Option<&'a str>,
+    presented_keys: &'a [&'a [u8]],
 ) -> impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)> {
-    let key = presented_key.map(str::trim).filter(|key| !key.is_empty());
     client.iter().filter(move |(name, value)| {
         passes(name.as_str())
             && !is_named_by_connection(client, name)
-            && key.is_none_or(|key| memmem::find(value.as_bytes(), key.as_bytes()).is_none())
+            && !super::holds_any(value.as_bytes(), presented_keys)
     })
 }
 
@@ -150,12 +149,12 @@ mod tests {
 
     #[test]
     fn only_harmless_request_headers_pass() {
-        let names = |pairs: &[(&'static str, &'static str)], key| {
+        let names = |pairs: &[(&'static str, &'static str)], keys: &[&[u8]]| {
             let map: HeaderMap = pairs
                 .iter()
                 .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v)))
                 .collect();
-            request_headers(&map, key).map(|(n, _)| n.as_str().to_owned()).collect::<Vec<_>>()
+            request_headers(&map, keys).map(|(n, _)| n.as_str().to_owned()).collect::<Vec<_>>()
         };
         for good in [
             "content-type",
@@ -172,7 +171,7 @@ mod tests {
             "x-app",
             "x-codex-turn-metadata",
         ] {
-            assert_eq!(names(&[(good, "v")], None), [good]);
+            assert_eq!(names(&[(good, "v")], &[]), [good]);
         }
         for bad in [
             "authorization",
@@ -204,11 +203,11 @@ mod tests {
             "x-new-thing",
             "chatgpt-account-id",
         ] {
-            assert!(names(&[(bad, "v")], None).is_empty(), "{bad}");
+            assert!(names(&[(bad, "v")], &[]).is_empty(), "{bad}");
         }
-        assert!(names(&[("user-agent", "tool/1 (sk-client-1)")], Some("sk-client-1")).is_empty());
-        assert_eq!(names(&[("user-agent", "tool/1")], Some("")), ["user-agent"]);
-        assert_eq!(names(&[("connection", "X-App, close"), ("x-app", "cli")], None), Vec::<String>::new());
+        assert!(names(&[("user-agent", "tool/1 (sk-client-1)")], &[b"other", b"sk-client-1"]).is_empty());
+        assert_eq!(names(&[("user-agent", "tool/1")], &[b""]), ["user-agent"]);
+        assert_eq!(names(&[("connection", "X-App, close"), ("x-app", "cli")], &[]), Vec::<String>::new());
     }
 
     #[test]

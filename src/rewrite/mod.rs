@@ -17,3 +17,8 @@ pub use body::{ONE_PIECE_MAX, Rewritten, body};
 pub use continuation::with_continuation;
 pub use headers::{keeps_response_header, request_headers};
 pub use path::{forwarded_path, query_without_keys, upstream_path};
+
+/// Tells whether one of the client's keys lies in these bytes.
+fn holds_any(bytes: &[u8], keys: &[&[u8]]) -> bool {
+    keys.iter().any(|key| !key.is_empty() && memchr::memmem::find(bytes, key).is_some())
+}

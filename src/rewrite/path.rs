@@ -8,7 +8,8 @@ use crate::base::api::{Api, Kind};
 /// Joins the call to the provider's base path, as the provider's own SDK does: OpenAI's appends
 /// `/chat/completions` to a base that ends in `/v1` (or whatever it ends in), Anthropic's appends
 /// `/v1/messages` to the bare origin, and `/messages` here where the base ends in `/v1` already.
-/// Calls whose path carries the model are not built here.
+/// `query` has lost its keys already ([`query_without_keys`]). Calls whose path carries the model
+/// are not built here.
 #[must_use]
 pub fn upstream_path(kind: Kind, api: Api, base_path: &str, query: Option<&str>) -> String {
     let base = base_path.trim_end_matches('/');
@@ -18,21 +19,20 @@ pub fn upstream_path(kind: Kind, api: Api, base_path: &str, query: Option<&str>)
         Kind::Anthropic => "/v1",
     };
     let mut path = [base, version, api.path_below_v1().unwrap_or("/")].concat();
-    let query = query.map(query_without_keys).unwrap_or_default();
-    if !query.is_empty() {
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
         path.push('?');
-        path.push_str(&query);
+        path.push_str(query);
     }
     path
 }
 
 /// Joins the path of a request that is passed through as it is to a provider's base path. The
-/// client's `/v1` stands for the base path, as in the provider's own SDK.
+/// client's `/v1` stands for the base path, as in the provider's own SDK. The query loses its keys.
 #[must_use]
-pub fn forwarded_path(base_path: &str, uri: &http::Uri) -> String {
+pub fn forwarded_path(base_path: &str, uri: &http::Uri, presented_keys: &[&[u8]]) -> String {
     let below = uri.path().strip_prefix("/v1").unwrap_or(uri.path());
     let mut path = format!("{base_path}{below}");
-    let query = query_without_keys(uri.query().unwrap_or_default());
+    let query = query_without_keys(uri.query().unwrap_or_default(), presented_keys);
     if !query.is_empty() {
         path.push('?');
         path.push_str(&query);
@@ -43,13 +43,15 @@ pub fn forwarded_path(base_path: &str, uri: &http::Uri) -> String {
 /// Query parameters that carry keys.
 const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "access_token", "api-key", "token"];
 
-/// Returns the query without parameters that carry keys; the others stay byte for byte.
+/// Returns the query without parameters that carry keys, by their name or because they hold what
+/// the client proved itself with here; the others stay byte for byte.
 #[must_use]
-pub fn query_without_keys(query: &str) -> String {
+pub fn query_without_keys(query: &str, presented_keys: &[&[u8]]) -> String {
     let carries_key = |parameter: &str| {
         let name = parameter.split('=').next().unwrap_or_default();
         let name = percent_decoded(name);
         KEY_PARAMETERS.iter().any(|key| name.trim_ascii().eq_ignore_ascii_case(key.as_bytes()))
+            || super::holds_any(&percent_decoded(parameter), presented_keys)
     };
     let mut kept = String::new();
     // Some servers take `;` for a separator too.
@@ -122,12 +124,18 @@ mod tests {
             ("a&&key&b=%", "a&b=%"),
             ("", ""),
         ] {
-            assert_eq!(query_without_keys(query), want, "{query}");
+            assert_eq!(query_without_keys(query, &[]), want, "{query}");
         }
-        assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("key=x")), "/v1/responses");
-        assert_eq!(
-            upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("a=b&key=x")),
-            "/v1/responses?a=b"
-        );
+        for (query, want) in [
+            ("a=1&foo=pm-secret&b=2", "a=1&b=2"),
+            ("a=1&foo=%70m-s%65cret", "a=1"),
+            ("pm-secret&a=1", "a=1"),
+            ("foo=xxother-1yy", ""),
+            ("foo=pm-", "foo=pm-"),
+        ] {
+            assert_eq!(query_without_keys(query, &[b"pm-secret", b"", b"other-1"]), want, "{query}");
+        }
+        assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("")), "/v1/responses");
+        assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("a=b")), "/v1/responses?a=b");
     }
 }

@@ -9,15 +9,20 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod client_side;
 mod corpus;
 mod corpus_live;
 mod exits;
+mod failover;
 mod first_light;
 mod house;
+mod http2;
 mod life;
+mod priorities;
 mod process;
 mod reload;
 mod rescue;
+mod scene;
 mod scrape;
 mod sdk;
 mod sdks;

@@ -1,0 +1,276 @@
+//! The same over HTTP/2, with and without TLS, on either side.
+
+use crate::failover::{Fault, fault, is_survived, refuses};
+use crate::scene::{Api, FORGETFUL, KEY_ONE, KEY_TWO, Pair, RESCUER, Wire, provider, trail};
+use crate::stage::Stage;
+use pointsman::standin::caller::{Call, Connection};
+use pointsman::standin::{Certificate, HttpVersion, Place, Provider, Reply, Script, Twist};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+const CLIENT: Wire = Wire { is_http2_client: true, is_http2_provider: false };
+const PROVIDER: Wire = Wire { is_http2_client: false, is_http2_provider: true };
+const BOTH: Wire = Wire { is_http2_client: true, is_http2_provider: true };
+
+/// 100 of 100 where both sides speak HTTP/2, 10 of 10 where one does.
+async fn is_survived_over_http2(fault: Fault) {
+    is_survived(&fault, BOTH, 100).await;
+    let fault = fault.without_large_bodies();
+    is_survived(&fault, CLIENT, 10).await;
+    is_survived(&fault, PROVIDER, 10).await;
+}
+
+macro_rules! faults {
+    ($($name:ident: $fault:expr;)+) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                is_survived_over_http2($fault).await;
+            }
+        )+
+    };
+}
+
+faults! {
+    a_429_is_left: fault(Reply::rate_limited(None), &["rate_limited"]).with_large_bodies();
+    a_500_is_left: fault(Reply::status(500), &["server_error"]);
+    a_503_is_left: fault(Reply::status(503), &["server_error"]).with_large_bodies();
+    a_529_is_left: fault(Reply::status(529), &["overloaded"]);
+    a_refused_connection_is_left: refuses();
+    a_stream_reset_is_left: fault(Reply::reset(), &["reset"]).with_large_bodies();
+    a_lost_connection_is_left: fault(Reply::close(), &["reset"]);
+    a_silent_provider_is_left: fault(Reply::silence(), &["timeout_first_content"]).silent();
+    an_error_as_the_first_event_is_left:
+        fault(Reply::error_event(500), &["server_error", "inband_error"]).with_large_bodies();
+    a_reset_after_the_head_is_left: fault(Reply::reset_after_head(), &["truncated", "reset"]);
+    a_truncated_answer_is_left: fault(Reply::truncated(), &["truncated"]).only_plain();
+    an_empty_200_is_left: fault(Reply::empty(), &["bad_body"]);
+}
+
+/// Row 20: what the provider says it has not processed may be sent again, and costs nothing.
+#[tokio::test]
+async fn what_the_provider_disowned_is_sent_again_on_a_new_connection() {
+    // NO_ERROR in a GOAWAY below the stream; REFUSED_STREAM.
+    for disowned in [Twist::GoAway(0), Twist::StreamReset(7)] {
+        for wire in [PROVIDER, BOTH] {
+            let script =
+                Script::of([Reply::ok(), Reply::ok().at(Place::BeforeHead, disowned.clone()), Reply::ok()]);
+            let first = Provider::start(script).await.unwrap();
+            let pair = Pair::open(Api::Chat, wire, first, Reply::says(RESCUER), "").await;
+            for number in 0..3 {
+                let answer = pair.chat_over(wire, number).await;
+                assert_eq!(answer.status, 200, "{disowned:?}: {}", answer.body_text());
+                assert_eq!(
+                    answer.header("x-used-provider"),
+                    Some("one"),
+                    "{disowned:?} {wire:?} {number}: {:?}",
+                    answer.headers
+                );
+            }
+            assert_eq!((pair.first.count(), pair.second.count()), (4, 0), "{disowned:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_disowns_everything_is_left() {
+    // 13 is HTTP_1_1_REQUIRED, 11 in a GOAWAY is ENHANCE_YOUR_CALM.
+    for disowned in [
+        Twist::GoAway(0),
+        Twist::GoAway(11),
+        Twist::StreamReset(7),
+        Twist::StreamReset(13),
+        Twist::StreamReset(11),
+    ] {
+        let first = Provider::start(Reply::ok().at(Place::BeforeHead, disowned.clone())).await.unwrap();
+        let pair = Pair::open(Api::Chat, BOTH, first, Reply::says(RESCUER), FORGETFUL).await;
+        for number in 0..10 {
+            let answer = pair.chat_over(BOTH, number).await;
+            assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (200, RESCUER),
+                "{disowned:?}: {:?}",
+                answer.headers
+            );
+        }
+        assert!(pair.first.count() >= 10, "{disowned:?}");
+    }
+}
+
+#[tokio::test]
+async fn requests_side_by_side_on_one_connection_each_get_their_own_answer() {
+    let echo = Script::rule(|seen| Reply::says(format!("number {} as asked", seen.json()["x_number"])));
+    let first = Provider::start(Script::round([Reply::status(500), Reply::reset()])).await.unwrap();
+    let pair = Pair::open(Api::Chat, BOTH, first, echo, FORGETFUL).await;
+    let line = Connection::open_http2(pair.stage.data).await.unwrap();
+    let mut running = JoinSet::new();
+    for number in 0..40 {
+        let line = line.another().unwrap();
+        running.spawn(async move {
+            let body = Api::Chat.body("chat", number % 2 == 0, 2000 * number, number);
+            let (answer, _) = line.send(&Api::Chat.call(body)).await.unwrap();
+            assert_eq!(answer.text(), format!("number {number} as asked"), "{:?}", answer.headers);
+            assert_eq!(answer.version, HttpVersion::Http2);
+        });
+    }
+    while let Some(done) = running.join_next().await {
+        done.unwrap();
+    }
+    assert!(pair.second.connections() < 40, "streams share connections: {}", pair.second.connections());
+}
+
+/// An authority of the tests' own, and certificates from it.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+struct Papers {
+    chain: String,
+    key: String,
+}
+
+impl Papers {
+    async fn provider(&self, script: impl Into<Script>, protocols: &[&str]) -> Provider {
+        let certificate = Certificate { chain_pem: &self.chain, key_pem: &self.key, protocols };
+        Provider::start_tls(script, &certificate).await.unwrap()
+    }
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Authority { issuer, folder }
+    }
+
+    fn tls(&self) -> String {
+        format!("tls: {{ca: \"{}\"}}", self.folder.path().join("ca.pem").display())
+    }
+
+    fn papers(&self, name: &str, is_expired: bool) -> Papers {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        if is_expired {
+            params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Papers { chain, key: key.serialize_pem() }
+    }
+}
+
+/// Opens a route whose first provider is at `base_url` with these further keys.
+async fn open_tls(base_url: &str, more: &str, second: &Provider) -> Stage {
+    let mut yaml = "providers:\n".to_owned();
+    yaml += &provider("one", "openai", base_url, KEY_ONE, more);
+    yaml += &provider("two", "openai", &second.base_url(), KEY_TWO, "");
+    yaml += "routes:\n  chat: {targets: [{provider: one, model: alpha, priority: 1}, {provider: two, model: beta, priority: 2}]}\n";
+    Stage::open(&yaml).await
+}
+
+#[tokio::test]
+async fn a_provider_with_a_certificate_of_our_authority_is_spoken_to() {
+    let authority = Authority::new();
+    let table: [(&[&str], &str, HttpVersion); 6] = [
+        (&["h2", "http/1.1"], "", HttpVersion::Http2),
+        (&["http/1.1"], "", HttpVersion::Http11),
+        (&[], "", HttpVersion::Http11),
+        (&["h2", "http/1.1"], ", http: 1", HttpVersion::Http11),
+        (&["h2", "http/1.1"], ", http: 2", HttpVersion::Http2),
+        (&["h2"], "", HttpVersion::Http2),
+    ];
+    for name in ["localhost", "127.0.0.1"] {
+        let papers = authority.papers(name, false);
+        for (protocols, http, version) in table {
+            let first = papers.provider(Reply::ok(), protocols).await;
+            let second = Provider::start(Reply::says(RESCUER)).await.unwrap();
+            let base_url = format!("{}/v1", first.origin_as(name));
+            let stage = open_tls(&base_url, &format!("{}{http}", authority.tls()), &second).await;
+            for length in [1000, 300_000] {
+                for is_streamed in [false, true] {
+                    let body = Api::Chat.body("chat", is_streamed, length, 0);
+                    let answer = Api::Chat.call(body).send(stage.data).await.unwrap();
+                    let what = format!("{name} {protocols:?}{http}: {:?}", answer.headers);
+                    assert_eq!(answer.header("x-used-provider"), Some("one"), "{what}");
+                    assert_eq!(first.last().unwrap().version, version, "{what}");
+                    let port = first.address().port();
+                    assert_eq!(
+                        first.last().unwrap().header("host"),
+                        Some(&*format!("{name}:{port}")),
+                        "{what}"
+                    );
+                }
+            }
+            assert_eq!(first.connections(), 1, "connections are kept");
+        }
+    }
+}
+
+/// Row 4: never spoken to, never downgraded, rested for a minute at the first sight.
+#[tokio::test]
+async fn a_certificate_that_does_not_hold_is_left() {
+    let authority = Authority::new();
+    let strangers = Authority::new();
+    let table = [
+        ("for another name", authority.papers("elsewhere.example", false), authority.tls()),
+        ("expired", authority.papers("localhost", true), authority.tls()),
+        ("of another authority", strangers.papers("localhost", false), authority.tls()),
+        ("unknown to the system", authority.papers("localhost", false), String::new()),
+    ];
+    for (what, papers, tls) in table {
+        for protocols in [&["h2", "http/1.1"][..], &[]] {
+            let first = papers.provider(Reply::ok(), protocols).await;
+            let second = Provider::start(Reply::says(RESCUER)).await.unwrap();
+            let stage = open_tls(&format!("{}/v1", first.origin_as("localhost")), &tls, &second).await;
+            let answer = Call::chat("chat").send(stage.data).await.unwrap();
+            assert_eq!(
+                (answer.status, answer.text().as_str()),
+                (200, RESCUER),
+                "{what}: {:?}",
+                answer.headers
+            );
+            assert_eq!(trail(&answer), ["one/k:tls", "two/k:ok"], "{what}");
+            let connections = first.connections();
+            for _ in 0..5 {
+                let answer = Call::chat_stream("chat").send(stage.data).await.unwrap();
+                assert_eq!((answer.status, answer.text().as_str()), (200, RESCUER), "{what}");
+            }
+            assert_eq!(first.connections(), connections, "{what}: opens at once");
+            assert_eq!(first.count(), 0, "{what}: not a byte of the request was sent");
+            assert!(stage.metric("pointsman_attempts_total", &["outcome=\"tls\""]) >= 1.0, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_hold_is_told_where_nobody_else_is_left() {
+    let authority = Authority::new();
+    let only = authority.papers("elsewhere.example", false).provider(Reply::ok(), &[]).await;
+    let mut yaml = "providers:\n".to_owned();
+    let base_url = format!("{}/v1", only.origin_as("localhost"));
+    yaml += &provider("one", "openai", &base_url, KEY_ONE, &authority.tls());
+    yaml += "routes:\n  chat: {targets: [{provider: one, model: alpha}]}\n";
+    let stage = Stage::open(&yaml).await;
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (502, "upstream_tls"),
+        "{}",
+        answer.body_text()
+    );
+}
+
+#[tokio::test]
+async fn verification_can_be_skipped_on_loopback() {
+    let authority = Authority::new();
+    let first = authority.papers("elsewhere.example", true).provider(Reply::ok(), &["h2"]).await;
+    let second = Provider::start(Reply::says(RESCUER)).await.unwrap();
+    let stage = open_tls(&first.base_url(), "tls: {insecure_skip_verify: true}", &second).await;
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert_eq!(answer.header("x-used-provider"), Some("one"), "{:?}", answer.headers);
+}
