@@ -5,5 +5,7 @@
 
 mod demo;
 mod first_light;
+mod ops;
+mod readme;
 mod sdk;
 mod stage;
