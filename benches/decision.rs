@@ -236,6 +236,7 @@ fn candidates() -> Candidates {
             provider: slot,
             model: "m".into(),
             context: None,
+            continues: false,
             health: units(),
         })
         .collect()
@@ -268,7 +269,8 @@ fn fail_over_once(candidates: Candidates, rules: &Rules, budget: &RetryBudget) -
 fn exchanges(c: &mut Criterion) {
     let plan = plan("providers: {a: {kind: openai, base_url: \"http://127.0.0.1:9/v1\"}}");
     let deadline = Tick::default().after(Duration::from_secs(600));
-    let rules = Rules { retry: plan.retry, health: policy(&plan), may_replay: true, deadline };
+    let rules =
+        Rules { retry: plan.retry, health: policy(&plan), may_replay: true, may_rescue: true, deadline };
     let budget = RetryBudget::default();
     // Fresh health for each, made and dropped outside the measurement: the breaker must not open.
     c.bench_function("exchange that fails over once, with health", |b| {

@@ -15,68 +15,17 @@
 //! `previous_response_id`, `conversation`); those may move on only when provably nothing was
 //! processed (failure table, "replay-safe routes").
 
-use std::ops::Range;
-
 use smallvec::SmallVec;
 
 use crate::base::api::Api;
 use crate::wire::json::{Broken, DEPTH_MAX, Scan, Text};
+pub use crate::wire::request::{Parsed, Replay};
 
 /// Longest model name (threat C2).
 pub const MODEL_MAX: usize = 256;
 
 /// Most top-level members; no API has a tenth of them.
 pub const MEMBERS_MAX: usize = 1024;
-
-/// When a request may be sent again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
-    /// Also when the first attempt may have been processed.
-    Safe,
-    /// Only when the first attempt was provably not processed.
-    UnprocessedOnly,
-}
-
-/// What was read of a request body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parsed {
-    /// The call.
-    pub api: Api,
-    /// The model named; none when absent, null or empty.
-    pub model: Option<String>,
-    /// Where the value of `model` lies in the body, quotes included; none when absent.
-    pub model_span: Option<Range<usize>>,
-    /// Whether a streamed answer is asked for by the body (Gemini says it in the path).
-    pub stream: bool,
-    /// Whether it may be sent twice.
-    pub replay: Replay,
-    /// Whether reasoning is asked for, so that first content may take long.
-    pub wants_reasoning: bool,
-    /// Whether JSON output is asked for.
-    pub wants_json: bool,
-    /// Whether tools are offered.
-    pub has_tools: bool,
-    /// How many choices are asked for, at least 1.
-    pub n: u32,
-    /// Where the closing brace of the object lies: new members go before it.
-    pub close: usize,
-    /// Whether the object has no members, so that a new one needs no comma.
-    pub is_empty: bool,
-    /// Where the top-level keys lie, quotes included.
-    keys: SmallVec<[Range<usize>; 16]>,
-}
-
-impl Parsed {
-    /// Tells whether `body`, the one that was parsed, has a top-level member of this name.
-    #[must_use]
-    pub fn has(&self, body: &[u8], name: &str) -> bool {
-        self.keys.iter().any(|range| {
-            let quoted = body.get(range.clone()).unwrap_or_default();
-            let mut scan = Scan::new(quoted);
-            scan.text().is_ok_and(|key| key.is_some_and(|key| key.bytes().as_ref() == name.as_bytes()))
-        })
-    }
-}
 
 /// Why a body is refused; the words are for the client (400 `validation_failed`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

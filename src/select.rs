@@ -30,6 +30,8 @@ pub struct Candidate {
     pub model: Arc<str>,
     /// The model's window in tokens, where declared.
     pub context: Option<u64>,
+    /// Whether the model goes on from an assistant message that the request ends with.
+    pub continues: bool,
     /// Its health.
     pub health: Arc<Units>,
 }

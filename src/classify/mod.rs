@@ -139,10 +139,12 @@ pub fn transport(fault: TransportFault) -> Outcome {
 /// dates in an answer that has no `Date`.
 #[must_use]
 pub fn response(kind: Kind, status: u16, headers: &HeaderMap, body: &[u8], now: WallTime) -> Verdict {
+    // A kind covers dozens of providers, so their words, not the kind, must tell.
+    let _ = kind;
     let body = body.get(..BODY_MAX).unwrap_or(body);
     match status {
         // A status line that is no failure: the body may still say what went wrong.
-        200..=299 => judge_inside_success(kind, headers, body, now, Outcome::BadBody),
+        200..=299 => judge_inside_success(headers, body, now, Outcome::BadBody),
         // A redirect is never followed and its body never believed (threat P1).
         0..=199 | 300..=399 => Verdict {
             outcome: Outcome::BadBody,
@@ -153,7 +155,8 @@ pub fn response(kind: Kind, status: u16, headers: &HeaderMap, body: &[u8], now: 
         },
         _ => {
             let facts = Facts::read(headers, body);
-            let judged = rules::judge(kind, Some(status), &facts, headers, now);
+            let spoken = retry_hint::read(&HeaderMap::new(), body, now);
+            let judged = rules::judge(Some(status), &facts, spoken);
             let (outcome, confidence) = judged.unwrap_or_else(|| (by_status(status), Confidence::Status));
             verdict(outcome, confidence, &facts, headers, body, now)
         }
@@ -165,22 +168,17 @@ pub fn response(kind: Kind, status: u16, headers: &HeaderMap, body: &[u8], now: 
 #[must_use]
 pub fn inband(kind: Kind, dialect: Dialect, body: &[u8], now: WallTime) -> Verdict {
     // The shapes are told apart by themselves; servers of one dialect send errors of another.
-    let _ = dialect;
+    let _ = (kind, dialect);
     let body = body.get(..BODY_MAX).unwrap_or(body);
-    judge_inside_success(kind, &HeaderMap::new(), body, now, Outcome::InbandError)
+    judge_inside_success(&HeaderMap::new(), body, now, Outcome::InbandError)
 }
 
-fn judge_inside_success(
-    kind: Kind,
-    headers: &HeaderMap,
-    body: &[u8],
-    now: WallTime,
-    otherwise: Outcome,
-) -> Verdict {
+fn judge_inside_success(headers: &HeaderMap, body: &[u8], now: WallTime, otherwise: Outcome) -> Verdict {
     let facts = Facts::read(headers, body);
     // Many shapes carry the status their HTTP twin would have had.
     let status = facts.status();
-    let judged = rules::judge(kind, status, &facts, headers, now);
+    let spoken = retry_hint::read(&HeaderMap::new(), body, now);
+    let judged = rules::judge(status, &facts, spoken);
     let by_twin = || status.map(|status| (by_status(status), Confidence::Status));
     let (outcome, confidence) = judged.or_else(by_twin).unwrap_or((otherwise, Confidence::Status));
     // `retry-after` stands on good answers too (Anthropic, Together): here only the body counts.

@@ -9,7 +9,7 @@
 use super::fault::Faults;
 use super::path::KeyPath;
 use super::plan::{
-    BreakerPolicy, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy,
+    BreakerPolicy, Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy,
     TimeoutOverrides, Timeouts,
 };
 use super::policies::{
@@ -114,6 +114,7 @@ pub struct CredentialFile {
 /// One entry of `providers.*.models`.
 #[derive(Debug)]
 pub struct ModelFile {
+    pub continues: Option<Continues>,
     pub name: Option<String>,
     pub tier: Option<&'static str>,
     pub context: Option<u64>,
@@ -339,7 +340,16 @@ fn read_model(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> ModelFile {
         let input = m.maybe_number("input", 0.0..=100_000.0, "for what goes in");
         (input, m.maybe_number("output", 0.0..=100_000.0, "for what comes out"))
     });
+    let continues =
+        [("none", Continues::None), ("prefill", Continues::Prefill), ("prefix", Continues::Prefix)];
+    let continues = m.maybe_choice(
+        "continues",
+        "null",
+        &continues,
+        "how it goes on from an assistant message at the end: prefill, prefix (marked) or none",
+    );
     ModelFile {
+        continues,
         name: is_sound.then(|| name.to_owned()),
         tier,
         context,

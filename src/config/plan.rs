@@ -145,6 +145,20 @@ pub struct Model {
     pub capabilities: Vec<String>,
     /// Size class: `fast`, `medium`, `large` or `reasoning`.
     pub tier: Option<String>,
+    /// How the model goes on from an answer that it is given the beginning of.
+    pub continues: Continues,
+}
+
+/// How a model goes on from an assistant message that the request ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Continues {
+    /// It does not, or nobody knows.
+    #[default]
+    None,
+    /// It goes on from it (Anthropic, vLLM).
+    Prefill,
+    /// It goes on where the message is marked with `"prefix": true` (Mistral, DeepSeek).
+    Prefix,
 }
 
 /// HTTP versions towards a provider.

@@ -150,18 +150,12 @@ fn in_order(
 /// Reads `rescue`.
 pub(super) fn read_rescue(m: &mut Map<'_, '_>) -> RescuePolicy {
     let enabled = m.boolean("enabled", true, "whether a broken stream is taken up by another target");
-    if !enabled {
-        m.fault(
-            "enabled",
-            "switching rescue off for all is not built yet; set no_rescue: true on the routes",
-        );
-    }
     let most = Duration::from_secs(10);
     let hold = m.duration("hold", Duration::ZERO, Duration::ZERO..=most, "how much of a stream is kept back");
     if !hold.is_zero() {
         m.fault("hold", "holding back is not built yet; leave it out or set it to its default (0ms)");
     }
-    RescuePolicy { enabled: true, hold: Duration::ZERO }
+    RescuePolicy { enabled, hold: Duration::ZERO }
 }
 
 /// Reads `limits`.

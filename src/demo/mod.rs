@@ -29,7 +29,7 @@ use crate::secrets::Host;
 use crate::server::{self, Keeper, Running, Sockets, StartFault};
 use crate::standin::caller::Call;
 use crate::standin::{Provider, flaky};
-use screen::Screen;
+use screen::{Scene, Screen};
 use serde_json::Value;
 use std::io;
 use std::net::SocketAddr;
@@ -204,12 +204,29 @@ impl Stage {
     }
 
     async fn draw(&self, screen: &mut Screen, traffic: &Traffic) -> io::Result<()> {
-        let asked = Call::get("/v1/status").limit(STATUS_LIMIT).send(self.admin).await;
+        let ask = async |path| Call::get(path).limit(STATUS_LIMIT).send(self.admin).await;
         // Without an answer the block has no targets this once.
-        let status = asked.map_or(Value::Null, |answer| answer.json());
+        let status = ask("/v1/status").await.map_or(Value::Null, |answer| answer.json());
+        let metrics = ask("/metrics").await.map(|answer| answer.body_text()).unwrap_or_default();
         let phase = flaky::phase(self.providers.first.now(), SPAN);
-        screen.draw(traffic.elapsed(), traffic.tally(), &status, phase)
+        let rescued = rescued(&metrics);
+        screen.draw(&Scene {
+            elapsed: traffic.elapsed(),
+            tally: traffic.tally(),
+            status: &status,
+            phase,
+            rescued,
+        })
     }
+}
+
+/// Reads how many streams were taken up by another target. No header tells: they were out before
+/// the stream broke.
+fn rescued(metrics: &str) -> u64 {
+    let series = metrics
+        .lines()
+        .filter(|line| line.starts_with("pointsman_rescues_total{") && line.contains("result=\"rescued\""));
+    series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]

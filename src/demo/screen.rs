@@ -25,6 +25,18 @@ pub(super) struct Screen {
     out: Box<dyn Write>,
 }
 
+/// How things stand.
+pub(super) struct Scene<'a> {
+    pub(super) elapsed: Duration,
+    pub(super) tally: &'a Tally,
+    /// The answer of `/v1/status`.
+    pub(super) status: &'a Value,
+    /// What the first provider is made to do.
+    pub(super) phase: &'a str,
+    /// Streams that another target took up after they broke.
+    pub(super) rescued: u64,
+}
+
 #[derive(Clone, Copy)]
 enum Colour {
     Red,
@@ -58,19 +70,12 @@ impl Screen {
         self.out.flush()
     }
 
-    /// Shows how things stand: `status` is the answer of `/v1/status`, `phase` what the first
-    /// provider is made to do.
-    pub(super) fn draw(
-        &mut self,
-        elapsed: Duration,
-        tally: &Tally,
-        status: &Value,
-        phase: &str,
-    ) -> io::Result<()> {
+    /// Shows how things stand.
+    pub(super) fn draw(&mut self, scene: &Scene<'_>) -> io::Result<()> {
         if !self.is_terminal {
-            return writeln!(self.out, "{}", plain(elapsed, tally, status, phase));
+            return writeln!(self.out, "{}", plain(scene));
         }
-        let lines = self.block(elapsed, tally, status, phase);
+        let lines = self.block(scene);
         let mut text = String::new();
         if self.drawn > 0 {
             // Writing into a string does not fail.
@@ -101,13 +106,14 @@ impl Screen {
         self.out.flush()
     }
 
-    fn block(&self, elapsed: Duration, tally: &Tally, status: &Value, phase: &str) -> Vec<String> {
+    fn block(&self, scene: &Scene<'_>) -> Vec<String> {
+        let Scene { elapsed, tally, status, phase, rescued } = *scene;
         let failed = format!("failed {}", tally.failed);
         let failed_colour = if tally.failed == 0 { Colour::Green } else { Colour::Red };
         let phase_colour = if phase == "healthy" { Colour::Green } else { Colour::Yellow };
         let mut lines = vec![
             format!(
-                "  {:>4} s   requests {}   answered {}   failed over {}   straight to the second {}   {}",
+                "  {:>4} s   requests {}   answered {}   failed over {}   rescued {rescued}   straight to the second {}   {}",
                 elapsed.as_secs(),
                 tally.sent,
                 tally.answered,
@@ -118,7 +124,7 @@ impl Screen {
             format!("  the first provider is: {}", self.paint(phase_colour, phase)),
             String::new(),
             format!(
-                "  {:<18} {:<10} {:<24} {:<10} {:>8} {:>7}",
+                "  {:<16} {:<10} {:<29} {:<9} {:>8} {:>7}",
                 "target", "state", "why", "breaker", "attempts", "failed"
             ),
         ];
@@ -142,7 +148,7 @@ impl Screen {
             _ => Colour::Yellow,
         };
         format!(
-            "  {:<18} {} {:<24} {:<10} {:>8} {:>7}",
+            "  {:<16} {} {:<29} {:<9} {:>8} {:>7}",
             target.provider,
             self.paint(colour, &format!("{:<10}", target.state)),
             target.why(),
@@ -201,7 +207,8 @@ fn targets(status: &Value) -> impl Iterator<Item = Shown<'_>> {
 }
 
 /// One line for a pipe.
-fn plain(elapsed: Duration, tally: &Tally, status: &Value, phase: &str) -> String {
+fn plain(scene: &Scene<'_>) -> String {
+    let Scene { elapsed, tally, status, phase, rescued } = *scene;
     let targets: Vec<String> = targets(status)
         .map(|target| match target.why() {
             why if why.is_empty() => format!("{} {}", target.provider, target.state),
@@ -210,7 +217,7 @@ fn plain(elapsed: Duration, tally: &Tally, status: &Value, phase: &str) -> Strin
         .collect();
     let last = tally.failovers.back().map(|event| format!("; last: {}", event.what)).unwrap_or_default();
     format!(
-        "{} s: requests {}, answered {}, failed over {}, straight to the second {}, failed {}; first provider: {phase}; {}{last}",
+        "{} s: requests {}, answered {}, failed over {}, rescued {rescued}, straight to the second {}, failed {}; first provider: {phase}; {}{last}",
         elapsed.as_secs(),
         tally.sent,
         tally.answered,
@@ -260,6 +267,10 @@ mod tests {
         ]})
     }
 
+    fn scene<'a>(tally: &'a Tally, status: &'a Value) -> Scene<'a> {
+        Scene { elapsed: Duration::from_secs(2), tally, status, phase: "silent", rescued: 0 }
+    }
+
     fn screen(is_terminal: bool) -> (Screen, Page) {
         let page = Page::default();
         let out = Box::new(page.clone());
@@ -273,7 +284,7 @@ mod tests {
     #[test]
     fn a_pipe_gets_one_line_without_escapes() {
         let (mut screen, page) = screen(false);
-        screen.draw(Duration::from_secs(2), &Tally::default(), &status(), "silent").unwrap();
+        screen.draw(&scene(&Tally::default(), &status())).unwrap();
         let text = text(&page);
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains('\x1b'), "{text}");
@@ -283,10 +294,10 @@ mod tests {
     #[test]
     fn a_terminal_is_drawn_over_in_place_whatever_the_height_was() {
         let (mut screen, page) = screen(true);
-        screen.draw(Duration::ZERO, &Tally::default(), &Value::Null, "healthy").unwrap();
+        screen.draw(&scene(&Tally::default(), &Value::Null)).unwrap();
         let first = text(&page);
         let height = first.lines().filter(|line| !line.starts_with(WRAP_ON)).count();
-        screen.draw(Duration::from_secs(1), &Tally::default(), &status(), "silent").unwrap();
+        screen.draw(&scene(&Tally::default(), &status())).unwrap();
         let second = text(&page)[first.len()..].to_owned();
         assert!(second.starts_with(&format!("\x1b[{height}A\r{CLEAR_BELOW}")), "{height}: {second:?}");
         assert!(second.contains("\x1b[33mcooling   \x1b[0m"), "{second:?}");

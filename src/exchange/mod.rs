@@ -17,7 +17,11 @@
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires.
-//! 5. *Commit.* Once content went downstream nothing starts over visibly.
+//! 5. *Commit.* Once content went downstream nothing starts over visibly. What may still happen is
+//!    *rescue*: the usable targets that are left, in the order of choice and the failed one last,
+//!    are asked to go on (`continues: prefill`) or to begin anew and be held against what was told.
+//!    A target that refuses to go on (400) is asked to begin anew. Where the stream cannot be gone
+//!    on from, or nobody is left, the request breaks off.
 //!
 //! Repeats are paid from the [`budget::RetryBudget`]; failovers to closed breakers are free.
 
@@ -55,6 +59,8 @@ pub struct Rules {
     pub health: Policy,
     /// Whether a fault after which the provider may have worked allows another try.
     pub may_replay: bool,
+    /// Whether a stream that breaks after content may be taken up by another target.
+    pub may_rescue: bool,
     /// When the request must have ended.
     pub deadline: Tick,
 }
@@ -70,6 +76,18 @@ pub enum Cause {
     Resend,
     /// Another target.
     Failover,
+    /// A broken stream is taken up: the target goes on from the text so far.
+    Continue,
+    /// A broken stream is taken up: the target begins anew and is held against the text so far.
+    Restart,
+}
+
+impl Cause {
+    /// Tells whether the attempt takes up a broken stream.
+    #[must_use]
+    pub fn is_rescue(self) -> bool {
+        matches!(self, Cause::Continue | Cause::Restart)
+    }
 }
 
 /// One attempt that was made.
@@ -170,6 +188,7 @@ impl Failure {
 struct Tally {
     attempts: u32,
     repeats: u32,
+    rescues: u32,
     was_resent: bool,
     is_excluded: bool,
 }
@@ -183,6 +202,9 @@ pub struct Exchange {
     records: SmallVec<[Record; 4]>,
     failovers: u32,
     is_committed: bool,
+    /// Who held the stream when it first broke: asked last.
+    broke_at: Option<usize>,
+    is_rescuable: bool,
     budget_ran_dry: bool,
 }
 
@@ -198,6 +220,8 @@ impl Exchange {
             records: SmallVec::new(),
             failovers: 0,
             is_committed: false,
+            broke_at: None,
+            is_rescuable: false,
             budget_ran_dry: false,
         }
     }
@@ -223,6 +247,13 @@ impl Exchange {
         if let Some(record) = self.records.last_mut() {
             record.first_content = Some(now);
         }
+    }
+
+    /// Says whether the stream could be gone on from as it stands: not inside a tool call, a
+    /// thinking block or a second choice. Said before [`Exchange::failed`] and
+    /// [`Exchange::has_alternative`] are asked about a committed stream.
+    pub fn rescuable(&mut self, is_rescuable: bool) {
+        self.is_rescuable = is_rescuable;
     }
 
     /// Notes that the attempt delivered its answer whole.
@@ -251,7 +282,7 @@ impl Exchange {
             return Step::End(Ending::Abandoned);
         }
         if self.is_committed {
-            return Step::End(Ending::BreakOff(failure.outcome));
+            return self.rescue(failure, current, now, budget);
         }
         let rule = rules::rule(failure.outcome, failure.status, failure.is_inband);
         if rule.onward == Onward::Relay {
@@ -290,7 +321,8 @@ impl Exchange {
     /// that runs out counts only then.
     #[must_use]
     pub fn has_alternative(&self, now: Tick) -> bool {
-        !self.is_committed
+        let may_go_on = !self.is_committed || (self.rules.may_rescue && self.is_rescuable);
+        may_go_on
             && self.rules.may_replay
             && self.failovers < self.rules.retry.failovers
             && self.peek_next(None, now).is_some()
@@ -326,6 +358,12 @@ impl Exchange {
         self.candidates.iter().map(move |c| c.health.look(now, &policy).err())
     }
 
+    /// Tells whether content went downstream.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.is_committed
+    }
+
     fn refusal(&self, now: Tick) -> Refusal {
         ending::refusal(&self.records, self.standing(now), now)
     }
@@ -343,6 +381,10 @@ impl Exchange {
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
             Cause::Failover => self.failovers += 1,
+            Cause::Continue | Cause::Restart => {
+                tally.rescues += 1;
+                self.failovers += u32::from(self.broke_at != Some(candidate));
+            }
         }
         self.records.push(Record {
             candidate,
@@ -364,6 +406,48 @@ impl Exchange {
             record.timed_out = timed_out;
             record.ended = now;
         }
+    }
+
+    /// Finds who takes up a broken stream, and how.
+    fn rescue(&mut self, failure: &Failure, current: usize, now: Tick, budget: &RetryBudget) -> Step {
+        let end = Step::End(Ending::BreakOff(failure.outcome));
+        let may_rescue = self.rules.may_rescue && self.is_rescuable && self.rules.may_replay;
+        if !may_rescue || now >= self.rules.deadline {
+            return end;
+        }
+        let broke_at = *self.broke_at.get_or_insert(current);
+        let last = self.records.last().map(|record| record.cause);
+        let refused_to_continue = last == Some(Cause::Continue)
+            && matches!(failure.outcome, Outcome::ClientError | Outcome::ModelUnavailable);
+        if refused_to_continue {
+            return self.restart_at(current, Permit::default(), now, budget).unwrap_or(end);
+        }
+        let in_order = (0..self.candidates.len()).filter(|at| *at != broke_at).chain([broke_at]);
+        for at in in_order.collect::<SmallVec<[usize; 4]>>() {
+            let tally = self.tallies[at];
+            let is_new = tally.attempts == 0 || (at == broke_at && tally.rescues == 0);
+            let is_allowed = at == broke_at || self.failovers < self.rules.retry.failovers;
+            // A silent target is never asked again; one that broke the connection may be.
+            let was_silent = at == broke_at && failure.outcome == Outcome::TimeoutStall;
+            if !is_new || tally.is_excluded || !is_allowed || was_silent {
+                continue;
+            }
+            let Ok(permit) = self.candidates[at].health.admit(now, &self.rules.health) else { continue };
+            if self.candidates[at].continues {
+                return self.attempt(at, permit, Cause::Continue, now);
+            }
+            return self.restart_at(at, permit, now, budget).unwrap_or(end);
+        }
+        end
+    }
+
+    /// Starts anew at a target, if the budget allows.
+    fn restart_at(&mut self, at: usize, permit: Permit, now: Tick, budget: &RetryBudget) -> Option<Step> {
+        if !budget.withdraw(now, &self.rules.retry) {
+            self.budget_ran_dry = true;
+            return None;
+        }
+        Some(self.attempt(at, permit, Cause::Restart, now))
     }
 
     /// Rows 19 and 20: once per target, at once, free.

@@ -232,6 +232,7 @@ impl World {
             retry: self.retry,
             health: policy(),
             may_replay,
+            may_rescue: true,
             deadline: self.now.after(Duration::from_secs(60)),
         };
         let candidates = (0u32..)
@@ -242,6 +243,7 @@ impl World {
                 provider: *provider,
                 model: Arc::clone(model),
                 context: None,
+                continues: false,
                 health: Arc::clone(health),
             })
             .collect();

@@ -20,6 +20,7 @@ fn candidate(slot: u32, group: u32, model: &str) -> Candidate {
         provider: slot,
         model: model.into(),
         context: None,
+        continues: false,
         health: Arc::new(Units {
             target: Arc::default(),
             credential: Arc::default(),
@@ -78,6 +79,7 @@ fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
         },
         health: policy,
         may_replay: true,
+        may_rescue: true,
         deadline: Tick(600_000_000),
     };
     change(&mut rules);

@@ -23,6 +23,8 @@ use crate::health::Permit;
 use crate::live::{House, Live, Slot};
 use crate::rewrite::Rewritten;
 use crate::wire::retry_hint::RetryHint;
+use crate::wire::splice::Splice;
+use crate::wire::transcript::Transcript;
 use crate::wire::{StreamReader, answer};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
@@ -32,6 +34,7 @@ use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{ErrorType, RetryType};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,6 +94,12 @@ pub(super) struct Attempt<'a> {
     pub(super) patience: &'a mut Patience,
     pub(super) story: &'a mut Story,
     pub(super) permit: &'a mut Permit,
+    /// What the client was told, where a break could be taken up.
+    pub(super) told: &'a mut Option<Transcript>,
+    /// Set where this attempt takes up a broken stream.
+    pub(super) splice: Option<Splice>,
+    /// How many choices were asked for.
+    pub(super) choices: u32,
 }
 
 impl Fault {
@@ -155,17 +164,13 @@ impl Attempt<'_> {
 
     async fn connect(&mut self, cause: Cause) -> Result<(Box<HttpPeer>, Upstream, bool), End> {
         let slot = self.slot();
-        let hard = Limit {
-            soft: self.began.after(self.timeouts.connect.saturating_mul(2) + Duration::from_secs(3)),
-            outcome: Outcome::Connect,
-            is_hard: true,
-        };
+        let longest = self.timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
+        let hard = Limit::hard(self.began.after(longest), Outcome::Connect);
         let mut peer = match slot.ready_peer() {
             Some(peer) => Box::new(peer.clone()),
             None => {
                 let picking = slot.addresses.pick(self.began);
-                let picked =
-                    self.patience.with(self.session, &self.house.clock, self.exchange, hard, picking).await?;
+                let picked = self.wait(hard, picking).await?;
                 match picked {
                     Ok(address) => Box::new(slot.peer_at(address)),
                     Err(_) => return Err(End::Failed(Fault::plain(Outcome::Dns))),
@@ -204,13 +209,26 @@ impl Attempt<'_> {
         peer.options.total_connection_timeout = Some(self.timeouts.connect);
     }
 
+    /// Waits for something of the provider's, with an eye on the client and the clock.
+    async fn wait<T>(&mut self, limit: Limit, future: impl Future<Output = T>) -> Result<T, Cut> {
+        let exchange = &*self.exchange;
+        let told = &mut *self.told;
+        let has_alternative = |now: Tick| {
+            let can_go_on =
+                !exchange.is_committed() || told.as_mut().is_some_and(|told| told.bar().is_none());
+            can_go_on && exchange.has_alternative(now)
+        };
+        let deadline = exchange.deadline();
+        self.patience.with(self.session, &self.house.clock, deadline, limit, has_alternative, future).await
+    }
+
     async fn get_session(
         &mut self,
         peer: &HttpPeer,
         limit: Limit,
     ) -> Result<pingora::Result<(Upstream, bool)>, End> {
         let getting = self.house.connector.get_http_session(peer);
-        Ok(self.patience.with(self.session, &self.house.clock, self.exchange, limit, getting).await?)
+        Ok(self.wait(limit, getting).await?)
     }
 
     /// The limit until the first content of a stream, or the whole of another answer.
@@ -220,7 +238,12 @@ impl Attempt<'_> {
             (true, false) => self.timeouts.first_content,
             (true, true) => self.timeouts.first_content_reasoning,
         };
-        Limit { soft: self.began.after(span), outcome: Outcome::TimeoutFirstContent, is_hard: false }
+        Limit {
+            soft: self.began.after(span),
+            outcome: Outcome::TimeoutFirstContent,
+            is_hard: false,
+            last: None,
+        }
     }
 
     async fn converse(
@@ -232,26 +255,20 @@ impl Attempt<'_> {
     ) -> End {
         let limit = self.first_limit();
         let sending = send(upstream, head, body);
-        let sent =
-            match self.patience.with(self.session, &self.house.clock, self.exchange, limit, sending).await {
-                Ok(sent) => sent,
-                Err(cut) => return cut.into(),
-            };
+        let sent = match self.wait(limit, sending).await {
+            Ok(sent) => sent,
+            Err(cut) => return cut.into(),
+        };
         let limit = match &sent {
             Ok(()) => limit,
             // The provider may have answered early and stopped reading: its answer may be there.
-            Err(_) => Limit {
-                soft: self.house.clock.tick().after(EARLY_ANSWER),
-                outcome: Outcome::Reset,
-                is_hard: true,
-            },
+            Err(_) => Limit::hard(self.house.clock.tick().after(EARLY_ANSWER), Outcome::Reset),
         };
         let reading = read_head(upstream);
-        let read =
-            match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
-                Ok(read) => read,
-                Err(cut) => return cut.into(),
-            };
+        let read = match self.wait(limit, reading).await {
+            Ok(read) => read,
+            Err(cut) => return cut.into(),
+        };
         match read {
             Ok(()) => {}
             Err(HeadFault::Broken(error)) => return End::Failed(broken_before_head(&error, is_reused)),
@@ -266,6 +283,9 @@ impl Attempt<'_> {
         if !(200..300).contains(&status) {
             return self.refused(upstream, status, headers).await;
         }
+        if self.splice.is_some() && !is_event_stream(&headers) {
+            return End::Failed(Fault::after_head(Outcome::BadBody, status));
+        }
         if is_event_stream(&headers) {
             self.stream(upstream, status, &headers).await
         } else {
@@ -275,11 +295,7 @@ impl Attempt<'_> {
 
     /// Reads a refusing answer's body within bounds and judges it.
     async fn refused(&mut self, upstream: &mut Upstream, status: u16, headers: HeaderMap) -> End {
-        let limit = Limit {
-            soft: self.house.clock.tick().after(REFUSAL_TIME),
-            outcome: Outcome::Truncated,
-            is_hard: true,
-        };
+        let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
         let mut body = BytesMut::new();
         let reading = async {
             while let Ok(Some(piece)) = upstream.read_response_body().await {
@@ -290,7 +306,7 @@ impl Attempt<'_> {
                 }
             }
         };
-        let waited = self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await;
+        let waited = self.wait(limit, reading).await;
         match waited {
             Err(Cut::Gone) => return End::Gone,
             // The status says enough; what there is of the body is judged.
@@ -310,11 +326,7 @@ impl Attempt<'_> {
         let mut length = 0;
         loop {
             let reading = upstream.read_response_body();
-            let read = match self
-                .patience
-                .with(self.session, &self.house.clock, self.exchange, limit, reading)
-                .await
-            {
+            let read = match self.wait(limit, reading).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
@@ -341,6 +353,7 @@ impl Attempt<'_> {
         }
         let now = self.house.clock.tick();
         self.exchange.commit(now);
+        self.exchange.rescuable(self.told.is_some());
         self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
         self.tell();
         let framing = Framing::Length(body.len() as u64);
@@ -391,7 +404,7 @@ impl Attempt<'_> {
         loop {
             let limit = self.stall_limit();
             let reading = upstream.read_response_body();
-            match self.patience.with(self.session, &self.house.clock, self.exchange, limit, reading).await {
+            match self.wait(limit, reading).await {
                 Ok(Ok(Some(piece))) => {
                     if self.session.write_response_body(Some(piece), false).await.is_err() {
                         return End::Gone;
@@ -408,19 +421,20 @@ impl Attempt<'_> {
     /// Holds a stream until its first content, then forwards it as it comes.
     async fn stream(&mut self, upstream: &mut Upstream, status: u16, headers: &HeaderMap) -> End {
         self.story.is_stream = true;
-        let mut reader = StreamReader::new(self.dialect);
+        let mut reader = StreamReader::new(self.dialect).with_choices(self.choices);
         let is_opaque = is_encoded(headers);
         let mut held: SmallVec<[Bytes; 4]> = SmallVec::new();
         let mut held_length = 0;
-        let mut is_committed = false;
+        let mut is_committed = self.splice.is_some();
+        if is_committed && let Err(end) = self.name_the_seam().await {
+            return end;
+        }
         loop {
-            let limit = if is_committed { self.stream_limit(&reader) } else { self.first_limit() };
+            let is_awaited = !reader.has_content() && self.splice.is_some();
+            let limit =
+                if is_committed && !is_awaited { self.stream_limit(&reader) } else { self.first_limit() };
             let reading = upstream.read_response_body();
-            let read = match self
-                .patience
-                .with(self.session, &self.house.clock, self.exchange, limit, reading)
-                .await
-            {
+            let read = match self.wait(limit, reading).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
@@ -474,11 +488,44 @@ impl Attempt<'_> {
 
     async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
         for piece in pieces {
+            if let Some(mut splice) = self.splice.take() {
+                let spliced = splice.push(&piece);
+                self.splice = Some(splice);
+                self.send(spliced.release).await?;
+                if spliced.diverged {
+                    return Err(End::Failed(Fault::plain(Outcome::Ok)));
+                }
+                continue;
+            }
+            if let Some(told) = self.told.as_mut() {
+                told.keep(&piece);
+            }
             if self.session.write_response_body(Some(piece), false).await.is_err() {
                 return Err(End::Gone);
             }
         }
         Ok(())
+    }
+
+    /// Sends spliced events, and keeps them as told.
+    async fn send(&mut self, pieces: SmallVec<[Bytes; 4]>) -> Result<(), End> {
+        for piece in pieces {
+            if let Some(told) = self.told.as_mut() {
+                told.keep(&piece);
+            }
+            if self.session.write_response_body(Some(piece), false).await.is_err() {
+                return Err(End::Gone);
+            }
+        }
+        Ok(())
+    }
+
+    /// A comment line that tells whoever reads the raw stream where another target took over.
+    async fn name_the_seam(&mut self) -> Result<(), End> {
+        let slot = &self.slots[self.at];
+        let comment = format!(": pointsman: {} goes on\n\n", slot.provider);
+        let written = self.session.write_response_body(Some(Bytes::from(comment)), false).await;
+        written.map_err(|_| End::Gone)
     }
 
     async fn finish(&mut self) -> End {
@@ -498,11 +545,15 @@ impl Attempt<'_> {
     ) -> Result<(), End> {
         let now = self.house.clock.tick();
         self.exchange.commit(now);
+        self.exchange.rescuable(self.told.is_some());
         self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
         self.tell();
         let head = reply::head(status, headers, framing, self.drops_rate_limits, self.story)
             .map_err(|_| End::Failed(Fault::after_head(Outcome::BadBody, status)))?;
         self.story.answered(status);
+        if let Some(told) = self.told.as_mut() {
+            held.iter().for_each(|piece| told.keep(piece));
+        }
         reply::open(self.session, head, held, false).await.map_err(|reply::Unwritable| End::Gone)
     }
 
@@ -511,19 +562,21 @@ impl Attempt<'_> {
         self.story.tell(self.house, self.live, self.slots, records, Some(self.at));
     }
 
+    /// Silence is borne for `stall` while the stream could be taken up elsewhere, else for
+    /// `stall_last`.
     fn stall_limit(&self) -> Limit {
-        let span = if self.exchange.has_alternative(self.house.clock.tick()) {
-            self.timeouts.stall
-        } else {
-            self.timeouts.stall_last
-        };
-        Limit { soft: self.house.clock.tick().after(span), outcome: Outcome::TimeoutStall, is_hard: true }
+        let now = self.house.clock.tick();
+        Limit {
+            soft: now.after(self.timeouts.stall),
+            outcome: Outcome::TimeoutStall,
+            is_hard: false,
+            last: Some(now.after(self.timeouts.stall_last)),
+        }
     }
 
     fn stream_limit(&self, reader: &StreamReader) -> Limit {
         if reader.is_complete() {
-            let soft = self.house.clock.tick().after(AFTER_COMPLETE);
-            return Limit { soft, outcome: Outcome::TimeoutStall, is_hard: true };
+            return Limit::hard(self.house.clock.tick().after(AFTER_COMPLETE), Outcome::TimeoutStall);
         }
         self.stall_limit()
     }

@@ -13,16 +13,18 @@ use crate::base::api::Api;
 use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::time::Tick;
-use crate::config::plan::Route;
+use crate::config::plan::{Continues, Route};
 use crate::exchange::ending::Refusal;
-use crate::exchange::{Ending, Exchange, Failure, Record, Rules, Step, Try};
+use crate::exchange::{Cause, Ending, Exchange, Failure, Record, Rules, Step, Try};
 use crate::health::{Change, Report, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
-use crate::rewrite;
+use crate::rewrite::{self, Rewritten};
 use crate::select::{self, Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
+use crate::wire::splice::{Splice, Way};
+use crate::wire::transcript::Transcript;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_proxy::Session;
@@ -44,6 +46,8 @@ pub(super) struct Asked<'a> {
     /// Client headers that may go upstream.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) route: Option<&'a Route>,
+    /// The client sent `x-pointsman-no-rescue`.
+    pub(super) refuses_rescue: bool,
 }
 
 /// Plays the request through.
@@ -63,19 +67,31 @@ pub(super) async fn conduct(
         retry: live.plan.retry,
         health: live.policy,
         may_replay: asked.parsed.replay == Replay::Safe,
+        may_rescue: may_rescue(live, &asked),
         deadline: now.after(total.unwrap_or_default()),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
     let mut patience = Patience::new();
     let mut held = None;
+    let mut told = rules.may_rescue.then(|| Transcript::new(asked.api.dialect()));
     let mut step = exchange.start(now);
     let ending = loop {
         step = match step {
             Step::Try(order) => {
                 let at = order.candidate;
-                let (end, report) =
-                    attempt(house, live, &slots, &asked, order, session, &mut exchange, &mut patience, story)
-                        .await;
+                let (end, report) = attempt(
+                    house,
+                    live,
+                    &slots,
+                    &asked,
+                    order,
+                    session,
+                    &mut exchange,
+                    &mut patience,
+                    &mut told,
+                    story,
+                )
+                .await;
                 note(house, &slots, at, &report);
                 let now = house.clock.tick();
                 match end {
@@ -83,6 +99,7 @@ pub(super) async fn conduct(
                     End::Gone => exchange.client_gone(now),
                     End::Failed(fault) => {
                         held = fault.held;
+                        exchange.rescuable(told.as_mut().is_some_and(|told| told.bar().is_none()));
                         exchange.failed(&fault.failure, now, &house.budget, rand::random())
                     }
                 }
@@ -138,6 +155,7 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
                 .models
                 .get(&slot.target.model)
                 .and_then(|model| model.context),
+            continues: continues(live, slot) != Continues::None,
             health: Arc::clone(&slot.health),
         })
         .collect()
@@ -153,6 +171,7 @@ async fn attempt(
     session: &mut Session,
     exchange: &mut Exchange,
     patience: &mut Patience,
+    told: &mut Option<Transcript>,
     story: &mut Story,
 ) -> (End, SmallVec<[Change; 2]>) {
     let slot = &slots[order.candidate];
@@ -162,7 +181,14 @@ async fn attempt(
     let _in_flight = slot.meter.in_flight();
     let mut counted = Counted::new(house, slot, began);
     let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
-    let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
+    let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
+    if order.cause == Cause::Continue {
+        body = continued(body, told, continues(live, slot));
+    }
+    let splice = told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
+        let way = if order.cause == Cause::Continue { Way::Continue } else { Way::Verify };
+        Splice::new(told, way)
+    });
     let end = match outgoing::head(slot, asked, body.len) {
         Ok(head) => {
             let attempt = Attempt {
@@ -181,6 +207,9 @@ async fn attempt(
                 patience,
                 story,
                 permit: &mut permit,
+                told,
+                splice,
+                choices: asked.parsed.n,
             };
             attempt.run(head, body, order.cause).await
         }
@@ -204,6 +233,34 @@ async fn attempt(
     let report = Report { outcome, hint, account_wide, began };
     let changes = slot.health.report(permit, &report, house.clock.tick(), &live.policy, rand::random());
     (end, changes)
+}
+
+/// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
+fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
+    live.plan.rescue.enabled
+        && asked.parsed.stream
+        && asked.parsed.n == 1
+        && !asked.parsed.wants_json
+        && !asked.refuses_rescue
+        && !asked.route.is_some_and(|route| route.no_rescue)
+}
+
+fn continues(live: &Live, slot: &Slot) -> Continues {
+    let models = &live.plan.provider(slot.target.provider).models;
+    models.get(&slot.target.model).map_or(Continues::None, |model| model.continues)
+}
+
+/// Puts the text told so far into a request as its last message.
+fn continued(body: Rewritten, told: &mut Option<Transcript>, continues: Continues) -> Rewritten {
+    let Some(told) = told else { return body };
+    let mut whole = Vec::with_capacity(body.len);
+    for piece in &body.pieces {
+        whole.extend_from_slice(piece);
+    }
+    match rewrite::with_continuation(&whole, told.text(), continues == Continues::Prefix) {
+        Some(bytes) => Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) },
+        None => body,
+    }
 }
 
 /// Counts an attempt in and, however it ends, out again.

@@ -13,7 +13,6 @@
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
-use crate::exchange::Exchange;
 use pingora_proxy::Session;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -41,6 +40,15 @@ pub(super) struct Limit {
     pub(super) outcome: Outcome,
     /// Whether it counts even without an alternative.
     pub(super) is_hard: bool,
+    /// When it counts all the same.
+    pub(super) last: Option<Tick>,
+}
+
+impl Limit {
+    /// A limit that counts whatever else could be done.
+    pub(super) fn hard(at: Tick, outcome: Outcome) -> Self {
+        Limit { soft: at, outcome, is_hard: true, last: None }
+    }
 }
 
 /// The timer of one request.
@@ -69,17 +77,18 @@ impl Patience {
         }
     }
 
-    /// Waits for `future`, for the client to leave, or for time to run out.
+    /// Waits for `future`, for the client to leave, or for time to run out. `has_alternative` is
+    /// asked when the soft limit has passed.
     pub(super) async fn with<T>(
         &mut self,
         session: &mut Session,
         clock: &Clock,
-        exchange: &Exchange,
+        deadline: Tick,
         limit: Limit,
+        mut has_alternative: impl FnMut(Tick) -> bool,
         future: impl Future<Output = T>,
     ) -> Result<T, Cut> {
         let mut future = pin!(future);
-        let deadline = exchange.deadline();
         let mut soft = limit.soft;
         loop {
             let until = soft.min(deadline);
@@ -92,10 +101,11 @@ impl Patience {
                     if now >= deadline {
                         return Err(Cut::Late(Outcome::TimeoutTotal));
                     }
-                    if limit.is_hard || exchange.has_alternative(now) {
+                    let is_last = limit.last.is_some_and(|last| now >= last);
+                    if limit.is_hard || is_last || has_alternative(now) {
                         return Err(Cut::Late(limit.outcome));
                     }
-                    soft = now.after(ASK_AGAIN);
+                    soft = now.after(ASK_AGAIN).min(limit.last.unwrap_or(Tick(u64::MAX)));
                 }
             }
         }

@@ -282,7 +282,8 @@ impl Proxy {
             .collect();
         let query = head.uri.query().map(str::to_owned);
         drop(presented);
-        let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route };
+        let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
+        let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue };
         conduct::conduct(house, live, slots, &groups, asked, session, story).await
     }
 

@@ -11,6 +11,8 @@ use crate::base::time::Tick;
 use crate::exchange::{Cause, Record};
 use crate::live::{House, Live, Slot, UnderWay};
 use crate::observe::lines::RequestLine;
+use crate::observe::meter::RouteMeter;
+use crate::observe::metrics::RescueResult;
 use crate::observe::trail;
 use crate::wire::Usage;
 use http::HeaderValue;
@@ -207,6 +209,7 @@ impl Story {
             house.metrics.stream_interrupted(route);
         }
         self.count_attempts(house, &live);
+        self.count_rescue(house, route);
         if let Some(slot) = &answering {
             slot.meter.tokens(self.usage.input.unwrap_or(0), self.usage.output.unwrap_or(0));
         }
@@ -262,13 +265,23 @@ impl Story {
             {
                 slot.meter.ambiguous();
             }
-            if record.cause == Cause::Failover
-                && let Some((from, reason)) = before
-            {
+            let is_move = record.cause == Cause::Failover || record.cause.is_rescue();
+            if is_move && let Some((from, reason)) = before {
                 house.metrics.failover(route, &from.meter, &slot.meter, reason);
             }
             before = Some((slot, record.outcome));
         }
+    }
+
+    fn count_rescue(&self, house: &House, route: &RouteMeter) {
+        let was_tried = self.records.iter().any(|record| record.cause.is_rescue());
+        let result = match (was_tried, self.is_interrupted) {
+            (true, false) if !self.is_client_gone => RescueResult::Rescued,
+            (true, true) => RescueResult::Failed,
+            (false, true) if self.is_stream => RescueResult::NotPossible,
+            _ => return,
+        };
+        house.metrics.rescue(route, result);
     }
 
     fn cost(&self, live: &Live, slot: &Slot) -> Option<f64> {

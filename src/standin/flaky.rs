@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Reply, Script};
+use super::{Place, Reply, Script, Twist};
 
 /// What the viewer reads, and what the provider does.
 type Phase = (&'static str, fn() -> Reply);
@@ -14,17 +14,17 @@ type Phase = (&'static str, fn() -> Reply);
 /// What both providers say when all is well.
 pub const WORDS: &str = "The trains run on time today, all switches are set and every signal is green.";
 
-/// The phases in order. None breaks an answer off that has begun: going on in the middle of a
-/// stream is the proxy's hardest case, and the demo promises that no request fails.
-const PHASES: [Phase; 9] = [
+/// The phases in order.
+const PHASES: [Phase; 10] = [
     ("healthy", healthy),
     ("rate limited: 429, Retry-After 2", || Reply::rate_limited(Some("2"))),
-    ("an error event in a 200", || Reply::error_event(529)),
-    ("healthy", healthy),
-    ("resets connections", Reply::reset),
-    ("overloaded: 529", || Reply::status(529)),
+    ("breaks off after 6 words", || healthy().at(Place::AfterTokens(6), Twist::Close)),
     ("healthy", healthy),
     ("unavailable: 503", || Reply::status(503)),
+    ("resets connections", Reply::reset),
+    ("healthy", healthy),
+    ("an error event in a 200", || Reply::error_event(529)),
+    ("overloaded: 529", || Reply::status(529)),
     ("silent", Reply::silence),
 ];
 

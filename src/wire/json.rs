@@ -413,23 +413,17 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Returns how many bytes from the start of `rest` may stand in a string as they are. Blocks of
-/// 32 first: the inner loop has no branch, so the compiler makes vector instructions of it.
+/// Returns how many bytes from the start of `rest` may stand in a string as they are. Two passes:
+/// the search for what ends the run is vectorised by hand in memchr, the check for control
+/// characters by the compiler, because its loop has no branch.
 fn plain_run(rest: &[u8]) -> usize {
-    let special = |b: u8| b == b'"' || b == b'\\' || b < 0x20;
-    let mut run = 0;
-    for block in rest.chunks_exact(32) {
-        let mut hit = false;
-        for b in block {
-            hit |= special(*b);
-        }
-        if hit {
-            break;
-        }
-        run += block.len();
+    let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+    let run = rest.get(..end).unwrap_or_default();
+    let mut has_control = false;
+    for b in run {
+        has_control |= *b < 0x20;
     }
-    let tail = rest.get(run..).unwrap_or_default();
-    run + tail.iter().position(|b| special(*b)).unwrap_or(tail.len())
+    if has_control { run.iter().position(|b| *b < 0x20).unwrap_or(end) } else { end }
 }
 
 #[cfg(test)]

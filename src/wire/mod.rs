@@ -16,8 +16,11 @@
 
 pub mod answer;
 pub mod json;
+pub mod request;
 pub mod retry_hint;
+pub mod splice;
 pub mod sse;
+pub mod transcript;
 
 mod anthropic;
 mod gemini;

@@ -20,6 +20,7 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
             b"choices" => {
                 scan.items(|scan| choice(scan, progress))?;
             }
+            b"x_groq" => x_groq(scan, progress)?,
             _ => {
                 scan.skip()?;
             }
@@ -29,6 +30,22 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
     Ok(())
 }
 
+/// Reads Groq's own member: usage that nobody asked for, and why a stream was stopped early.
+fn x_groq(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), Broken> {
+    scan.members::<Broken>(|scan, key| {
+        match key.bytes().as_ref() {
+            b"usage" => progress.usage.replace_by(usage::read(scan)?),
+            b"error" => progress.fault |= scan.says_something()?,
+            _ => {
+                scan.skip()?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Reads one item of `choices`.
 pub(super) fn choice(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), Broken> {
     let mut index = 0;
     let mut reason = None;

@@ -7,7 +7,8 @@
 //!
 //! A fault is an event named `error`, an event whose data has a top-level `error` that says
 //! something, `type: error`, `response.failed`; also a body that is no event stream at all but one
-//! JSON error object, or an array around one, under the content type of a stream (Gemini). The
+//! JSON error object, or an array around one, under the content type of a stream (Gemini); also
+//! such an object bare between the events. The
 //! faulty event and all that follows is withheld, so that the client of a request that moves on
 //! never sees it. An event that is not JSON is neither content nor fault and passes.
 //!
@@ -18,6 +19,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use smallvec::SmallVec;
 
+use super::answer::{self, AnswerFault};
 use super::json::{Broken, Scan};
 use super::sse::{self, Block, EVENT_MAX, Piece, Splitter};
 use super::{Progress, Usage, anthropic, gemini, openai, responses, usage};
@@ -132,7 +134,7 @@ impl StreamReader {
         let data = sse::fields(&rest).data.map(std::borrow::Cow::into_owned);
         let is_whole = match &data {
             Some(data) => is_done(data) || is_json(data),
-            None => rest.trim_ascii().is_empty(),
+            None => rest.trim_ascii().is_empty() || is_json(&rest),
         };
         if is_whole {
             let content_before = self.has_content;
@@ -228,7 +230,7 @@ impl StreamReader {
     /// Notes what one whole event says. Returns its data when it reports a fault.
     fn inspect(&mut self, event: &[u8]) -> Option<Bytes> {
         let fields = sse::fields(event);
-        let data = fields.data?;
+        let Some(data) = fields.data else { return self.inspect_bare(event) };
         if data.is_empty() {
             return None;
         }
@@ -247,6 +249,19 @@ impl StreamReader {
             return None;
         }
         progress.fault.then(|| Bytes::copy_from_slice(&data))
+    }
+
+    /// Judges lines that are no fields: Google breaks streams off with an error object that stands
+    /// between the events without any framing.
+    fn inspect_bare(&self, event: &[u8]) -> Option<Bytes> {
+        let text = event.trim_ascii();
+        if !text.starts_with(b"{") && !text.starts_with(b"[") {
+            return None;
+        }
+        match answer::read(self.dialect, text) {
+            Err(AnswerFault::Error(range)) => Some(Bytes::copy_from_slice(text.get(range)?)),
+            Ok(_) | Err(AnswerFault::Empty | AnswerFault::NotJson) => None,
+        }
     }
 
     fn read(&self, scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), Broken> {
@@ -356,13 +371,13 @@ impl StreamReader {
 
     fn finish_bare(&mut self, pushed: &mut Pushed) {
         let body = self.bare.split().freeze();
-        match super::answer::read(self.dialect, &body) {
-            Err(super::answer::AnswerFault::Error(range)) => {
+        match answer::read(self.dialect, &body) {
+            Err(AnswerFault::Error(range)) => {
                 let json = body.slice(range);
                 self.fault(json, body, pushed);
             }
             // It is no stream, but it is what the provider said: `has_event` stays false.
-            Ok(_) | Err(super::answer::AnswerFault::Empty | super::answer::AnswerFault::NotJson) => {
+            Ok(_) | Err(AnswerFault::Empty | AnswerFault::NotJson) => {
                 pushed.release.push(body);
             }
         }
@@ -544,6 +559,8 @@ mod tests {
             (R, "data: {\"type\":\"error\",\"code\":\"server_is_overloaded\"}\n\n"),
             (R, "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}\n\n"),
             (G, "data: {\"error\":{\"code\":503}}\r\n\r\n"),
+            (G, "{\n  \"error\": {\n    \"code\": 499\n  }\n}\n\n"),
+            (C, "data: {\"choices\":[],\"x_groq\":{\"id\":\"r\",\"error\":\"over capacity\"}}\n\n"),
         ] {
             let before = ": hi\n\ndata: {}\n\n";
             let text =

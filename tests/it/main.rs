@@ -7,5 +7,6 @@ mod demo;
 mod first_light;
 mod ops;
 mod readme;
+mod rescue;
 mod sdk;
 mod stage;

@@ -16,7 +16,7 @@ use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
 use crate::catalog::{self, Built, Entry, KnownModel};
 use crate::config::file::{CredentialFile, ModelFile, ProviderFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Credential, Endpoint, Model, Provider, Timeouts};
+use crate::config::plan::{Continues, Credential, Endpoint, Model, Provider, Timeouts};
 use http::{HeaderName, HeaderValue};
 use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, HashSet};
@@ -332,6 +332,7 @@ fn of_catalogue(known: &KnownModel) -> Model {
         reasoning: known.reasoning,
         capabilities: Vec::new(),
         tier: known.tier.map(str::to_owned),
+        continues: Continues::None,
     }
 }
 
@@ -346,6 +347,7 @@ fn overlay(base: Model, file: ModelFile) -> Model {
             || capabilities.iter().any(|word| word == "reasoning"),
         capabilities,
         tier: file.tier.map(str::to_owned).or(base.tier),
+        continues: file.continues.unwrap_or(base.continues),
     }
 }
 

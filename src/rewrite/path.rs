@@ -1,0 +1,133 @@
+//! The path and query for a target.
+//!
+//! The call is joined to the provider's base path as that provider's own SDK does it, never
+//! doubling `/v1`; the query is kept but for parameters that carry keys.
+
+use crate::base::api::{Api, Kind};
+
+/// Joins the call to the provider's base path, as the provider's own SDK does: OpenAI's appends
+/// `/chat/completions` to a base that ends in `/v1` (or whatever it ends in), Anthropic's appends
+/// `/v1/messages` to the bare origin, and `/messages` here where the base ends in `/v1` already.
+/// Calls whose path carries the model are not built here.
+#[must_use]
+pub fn upstream_path(kind: Kind, api: Api, base_path: &str, query: Option<&str>) -> String {
+    let base = base_path.trim_end_matches('/');
+    let version = match kind {
+        Kind::OpenAi => "",
+        Kind::Anthropic if base.ends_with("/v1") => "",
+        Kind::Anthropic => "/v1",
+    };
+    let mut path = [base, version, api.path_below_v1().unwrap_or("/")].concat();
+    let query = query.map(query_without_keys).unwrap_or_default();
+    if !query.is_empty() {
+        path.push('?');
+        path.push_str(&query);
+    }
+    path
+}
+
+/// Joins the path of a request that is passed through as it is to a provider's base path. The
+/// client's `/v1` stands for the base path, as in the provider's own SDK.
+#[must_use]
+pub fn forwarded_path(base_path: &str, uri: &http::Uri) -> String {
+    let below = uri.path().strip_prefix("/v1").unwrap_or(uri.path());
+    let mut path = format!("{base_path}{below}");
+    let query = query_without_keys(uri.query().unwrap_or_default());
+    if !query.is_empty() {
+        path.push('?');
+        path.push_str(&query);
+    }
+    path
+}
+
+/// Query parameters that carry keys.
+const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "access_token", "api-key", "token"];
+
+/// Returns the query without parameters that carry keys; the others stay byte for byte.
+#[must_use]
+pub fn query_without_keys(query: &str) -> String {
+    let carries_key = |parameter: &str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        let name = percent_decoded(name);
+        KEY_PARAMETERS.iter().any(|key| name.trim_ascii().eq_ignore_ascii_case(key.as_bytes()))
+    };
+    let mut kept = String::new();
+    // Some servers take `;` for a separator too.
+    for parameter in query.split_inclusive(['&', ';']) {
+        let bare = parameter.trim_end_matches(['&', ';']);
+        if !bare.is_empty() && !carries_key(bare) {
+            kept.push_str(parameter);
+        }
+    }
+    kept.truncate(kept.trim_end_matches(['&', ';']).len());
+    kept
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let hex = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match (byte, hex(bytes.get(at + 1)), hex(bytes.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push(high << 4 | low);
+                at += 3;
+            }
+            (b'+', _, _) => {
+                decoded.push(b' ');
+                at += 1;
+            }
+            (other, _, _) => {
+                decoded.push(*other);
+                at += 1;
+            }
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_join_as_the_sdks_join_them_and_never_double_the_version() {
+        use Api::{ChatCompletions, CountTokens, Messages, Responses};
+        for (kind, api, base, want) in [
+            (Kind::OpenAi, ChatCompletions, "/v1", "/v1/chat/completions"),
+            (Kind::OpenAi, ChatCompletions, "/v1/", "/v1/chat/completions"),
+            (Kind::OpenAi, ChatCompletions, "", "/chat/completions"),
+            (Kind::OpenAi, Responses, "/openai/v1", "/openai/v1/responses"),
+            (Kind::OpenAi, ChatCompletions, "/v1beta/openai", "/v1beta/openai/chat/completions"),
+            (Kind::Anthropic, Messages, "", "/v1/messages"),
+            (Kind::Anthropic, Messages, "/v1", "/v1/messages"),
+            (Kind::Anthropic, CountTokens, "/anthropic", "/anthropic/v1/messages/count_tokens"),
+        ] {
+            assert_eq!(upstream_path(kind, api, base, None), want);
+        }
+    }
+
+    #[test]
+    fn a_query_loses_its_keys_and_nothing_else() {
+        for (query, want) in [
+            ("beta=true", "beta=true"),
+            ("key=sk-1", ""),
+            ("beta=true&KEY=sk-1", "beta=true"),
+            ("k%65y=sk-1&a=%20b&api_key=x", "a=%20b"),
+            ("Api-Key=x;access_token=y;b=1", "b=1"),
+            ("a=1;token=x&c", "a=1;c"),
+            ("tokens=1&monkey=2&key2", "tokens=1&monkey=2&key2"),
+            ("+key=sk", ""),
+            ("a&&key&b=%", "a&b=%"),
+            ("", ""),
+        ] {
+            assert_eq!(query_without_keys(query), want, "{query}");
+        }
+        assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("key=x")), "/v1/responses");
+        assert_eq!(
+            upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("a=b&key=x")),
+            "/v1/responses?a=b"
+        );
+    }
+}
