@@ -25,7 +25,7 @@
 //! | 4 | [`exchange`] | what next: try, repeat, wait, move on, give up? |
 //! | 5 | [`clock`] | what time is it? |
 //! | 5 | [`observe`] | how is what happened told? |
-//! | 6 | [`resolve`], [`secrets`] | which addresses and which keys stand behind the names? |
+//! | 6 | [`pools`], [`resolve`], [`secrets`] | which connections, addresses and keys stand behind the names? |
 //! | 7 | [`live`], [`reload`] | which plan is in force, and how does the next one take over? |
 //! | 8 | [`proxy`] | how do bytes move between client and provider? |
 //! | 8 | [`admin`] | what may the operator see and do? |
@@ -70,6 +70,7 @@ pub mod exchange;
 pub mod clock;
 pub mod observe;
 
+pub mod pools;
 pub mod resolve;
 pub mod secrets;
 

@@ -26,7 +26,7 @@ use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use crate::wire::transcript::Transcript;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
@@ -71,7 +71,7 @@ pub(super) async fn conduct(
         deadline: now.after(total.unwrap_or_default()),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
-    let mut patience = Patience::new();
+    let mut patience = Patience::default();
     let mut held = None;
     let mut told = rules.may_rescue.then(|| Transcript::new(asked.api.dialect()));
     let mut step = exchange.start(now);
@@ -342,7 +342,7 @@ async fn conclude(
             match held {
                 Some(held) => {
                     let key = at.and_then(|at| key_of(live, slots.get(at)?));
-                    relay(session, story, held, key, slots.len() > 1).await.map(|()| true)
+                    relay(session, story, held, key).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
@@ -383,18 +383,20 @@ async fn relay(
     story: &mut Story,
     held: Held,
     key: Option<&str>,
-    drops_rate_limits: bool,
 ) -> pingora::Result<()> {
-    let body = redacted(held.body, key);
-    let headers: HeaderMap = held
+    let Held { mut head, body } = held;
+    let body = redacted(body, key);
+    let echoing: Vec<HeaderName> = head
         .headers
-        .into_iter()
-        .filter_map(|(name, value)| Some((name?, value)))
-        .filter(|(_, value)| !key.is_some_and(|key| holds(value.as_bytes(), key)))
+        .iter()
+        .filter(|(_, value)| key.is_some_and(|key| holds(value.as_bytes(), key)))
+        .map(|(name, _)| name.clone())
         .collect();
-    let framing = Framing::Length(body.len() as u64);
-    let head = reply::head(held.status, &headers, framing, drops_rate_limits, story)?;
-    story.answered(held.status);
+    for name in &echoing {
+        head.remove_header(name);
+    }
+    reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
+    story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())
 }
 

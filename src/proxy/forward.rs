@@ -69,10 +69,10 @@ impl Forward {
                 self.permit = permit;
                 self.record = Record { candidate: self.at, began: now, ..self.record };
                 if let Some(peer) = slot.ready_peer() {
-                    return Ok(Box::new(peer.clone()));
+                    return Ok(Box::new((**peer).clone()));
                 }
                 if let Ok(address) = slot.addresses.pick(now).await {
-                    return Ok(Box::new(slot.peer_at(address)));
+                    return Ok(Box::new((*slot.peer_at(address)).clone()));
                 }
             }
             self.at += 1;

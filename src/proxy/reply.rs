@@ -11,7 +11,7 @@ use crate::exchange::ending::Refusal;
 use crate::observe::fault_text;
 use crate::rewrite;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora_proxy::Session;
@@ -53,13 +53,11 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// Makes the head of a provider's answer as the client sees it.
-pub(super) fn head(
-    status: u16,
+/// Begins the head of a provider's answer: what of the provider's own the client may see.
+pub(super) fn draft(
+    status: StatusCode,
     upstream: &HeaderMap,
-    framing: Framing,
     drops_rate_limits: bool,
-    story: &Story,
 ) -> pingora::Result<Box<ResponseHeader>> {
     let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
     for (name, value) in upstream {
@@ -67,9 +65,13 @@ pub(super) fn head(
             head.append_header(name.clone(), value.clone())?;
         }
     }
-    frame(&mut head, framing)?;
-    sign(&mut head, story)?;
     Ok(Box::new(head))
+}
+
+/// Completes the head of a provider's answer with its framing and our own headers.
+pub(super) fn complete(head: &mut ResponseHeader, framing: Framing, story: &Story) -> pingora::Result<()> {
+    frame(head, framing)?;
+    sign(head, story)
 }
 
 fn frame(head: &mut ResponseHeader, framing: Framing) -> pingora::Result<()> {
@@ -87,11 +89,9 @@ pub(super) fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<
     head.insert_header(X_REQUEST_ID, story.id_header())?;
     let Some(told) = story.told() else { return Ok(()) };
     if let Some(target) = &told.target {
-        if let Ok(provider) = HeaderValue::from_str(target.provider) {
-            head.insert_header(X_USED_PROVIDER, provider)?;
-        }
-        if let Ok(model) = HeaderValue::from_str(target.model) {
-            head.insert_header(X_USED_MODEL, model)?;
+        head.insert_header(X_USED_PROVIDER, target.provider.clone())?;
+        if let Some(model) = target.model {
+            head.insert_header(X_USED_MODEL, model.clone())?;
         }
         let fallback = if target.is_fallback { "true" } else { "false" };
         head.insert_header(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;
