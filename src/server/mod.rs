@@ -21,8 +21,11 @@ mod gate;
 
 use crate::admin::Admin;
 use crate::admin::steward::Steward;
+use crate::clock::Clock;
 use crate::config::plan::{Listen, Plan};
 use crate::live::{House, LiveProblem};
+use crate::observe::log::Log;
+use crate::observe::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
@@ -138,6 +141,11 @@ impl Keeper {
         let hangup = runtime.block_on(async { signal(SignalKind::hangup()) })?;
         Ok(Keeper { runtime, hangup })
     }
+
+    /// Runs some work on the keeper's thread, for a process that keeps itself (the demo).
+    pub fn block_on<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
 }
 
 /// A started process.
@@ -150,6 +158,16 @@ pub struct Running {
     /// Where the admin plane listens.
     pub admin: Option<SocketAddr>,
     tls: Vec<bool>,
+}
+
+/// Opens a house with counters of its own.
+///
+/// # Errors
+/// Where a key or a certificate of the plan cannot be used.
+pub fn open(plan: Plan, clock: Clock, log: Log) -> Result<Arc<House>, StartFault> {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), log.dropped())
+        .map_err(|fault| StartFault::System(io::Error::other(fault)))?;
+    Ok(House::open(plan, clock, metrics, log)?)
 }
 
 /// Starts the planes on sockets that are bound already.

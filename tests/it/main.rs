@@ -12,14 +12,17 @@
 mod client_side;
 mod corpus;
 mod corpus_live;
+mod demo;
 mod exits;
 mod failover;
 mod first_light;
 mod house;
 mod http2;
 mod life;
+mod ops;
 mod priorities;
 mod process;
+mod readme;
 mod reload;
 mod rescue;
 mod scene;
