@@ -177,14 +177,16 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
 
     // One service per listener: cleartext HTTP/2 is a setting of the service, not of the socket.
     let gate = gate::Count::default();
-    for ((listen, socket), certificate) in sockets.data.into_iter().zip(&certificates) {
+    for (((listen, socket), certificate), bound) in sockets.data.into_iter().zip(&certificates).zip(&data) {
         let mut proxy = http_proxy(&conf, Proxy::new(Arc::clone(&house)));
         let mut options = HttpServerOptions::default();
         options.h2c = listen.h2c;
         options.h2_idle_timeout = Some(H2_IDLE);
         proxy.server_options = Some(options);
         let app = Gate::new(Arc::new(proxy), Arc::clone(&house), gate.clone());
-        let address = listen.address.to_string();
+        // What was bound, not what was asked for: the table of descriptors goes by this text, and two
+        // listeners on port 0 would fight for one entry.
+        let address = bound.to_string();
         let mut service = Service::new(format!("data {address}"), app);
         match (certificate, &listen.tls) {
             (Some(certificate), Some(files)) => {
@@ -197,7 +199,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         server.add_service(Bound { inner: service, address, socket: Some(socket) });
     }
     let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan);
-    let address = plan.admin.address.to_string();
+    let address = admin.unwrap_or(plan.admin.address).to_string();
     let mut service = Service::new("admin".to_owned(), Admin::new(steward, plan.admin.address, Vec::new()));
     service.add_tcp(&address);
     service.threads = Some(1);
