@@ -9,6 +9,7 @@
 //! A refusing answer is read to its end within bounds and its connection kept: the next failover
 //! then costs no handshake.
 
+use super::incoming::Incoming;
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
 use super::reply::{self, Framing};
@@ -274,31 +275,32 @@ impl Attempt<'_> {
             Err(HeadFault::Broken(error)) => return End::Failed(broken_before_head(&error, is_reused)),
             Err(HeadFault::TooManyInterim) => return End::Failed(Fault::plain(Outcome::BadBody)),
         }
-        let Some((status, headers)) =
+        let Some((status, mut headers)) =
             upstream.response_header().map(|h| (h.status.as_u16(), h.headers.clone()))
         else {
             return End::Failed(Fault::plain(Outcome::Reset));
         };
         self.exchange.answered(status);
+        let mut incoming = Incoming::new(upstream, &mut headers);
         if !(200..300).contains(&status) {
-            return self.refused(upstream, status, headers).await;
+            return self.refused(&mut incoming, status, headers).await;
         }
         if self.splice.is_some() && !is_event_stream(&headers) {
             return End::Failed(Fault::after_head(Outcome::BadBody, status));
         }
         if is_event_stream(&headers) {
-            self.stream(upstream, status, &headers).await
+            self.stream(&mut incoming, status, &headers).await
         } else {
-            self.whole(upstream, status, headers).await
+            self.whole(&mut incoming, status, headers).await
         }
     }
 
     /// Reads a refusing answer's body within bounds and judges it.
-    async fn refused(&mut self, upstream: &mut Upstream, status: u16, headers: HeaderMap) -> End {
+    async fn refused(&mut self, incoming: &mut Incoming<'_>, status: u16, headers: HeaderMap) -> End {
         let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
         let mut body = BytesMut::new();
         let reading = async {
-            while let Ok(Some(piece)) = upstream.read_response_body().await {
+            while let Ok(Some(piece)) = incoming.next().await {
                 let room = REFUSAL_BODY - body.len();
                 body.extend_from_slice(&piece[..piece.len().min(room)]);
                 if body.len() >= REFUSAL_BODY {
@@ -319,13 +321,13 @@ impl Attempt<'_> {
     }
 
     /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
-    async fn whole(&mut self, upstream: &mut Upstream, status: u16, headers: HeaderMap) -> End {
+    async fn whole(&mut self, incoming: &mut Incoming<'_>, status: u16, headers: HeaderMap) -> End {
         let limit = self.first_limit();
         let announced = content_length(&headers);
         let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
         let mut length = 0;
         loop {
-            let reading = upstream.read_response_body();
+            let reading = incoming.next();
             let read = match self.wait(limit, reading).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
@@ -336,7 +338,7 @@ impl Attempt<'_> {
                     length += piece.len();
                     pieces.push(piece);
                     if length > HELD_ANSWER {
-                        return self.pour(upstream, status, &headers, pieces, announced).await;
+                        return self.pour(incoming, status, &headers, pieces, announced).await;
                     }
                 }
                 Ok(None) => break,
@@ -391,7 +393,7 @@ impl Attempt<'_> {
     /// Delivers an answer that is too long to be held: from here on it is committed.
     async fn pour(
         &mut self,
-        upstream: &mut Upstream,
+        incoming: &mut Incoming<'_>,
         status: u16,
         headers: &HeaderMap,
         held: SmallVec<[Bytes; 4]>,
@@ -403,7 +405,7 @@ impl Attempt<'_> {
         }
         loop {
             let limit = self.stall_limit();
-            let reading = upstream.read_response_body();
+            let reading = incoming.next();
             match self.wait(limit, reading).await {
                 Ok(Ok(Some(piece))) => {
                     if self.session.write_response_body(Some(piece), false).await.is_err() {
@@ -419,7 +421,7 @@ impl Attempt<'_> {
     }
 
     /// Holds a stream until its first content, then forwards it as it comes.
-    async fn stream(&mut self, upstream: &mut Upstream, status: u16, headers: &HeaderMap) -> End {
+    async fn stream(&mut self, incoming: &mut Incoming<'_>, status: u16, headers: &HeaderMap) -> End {
         self.story.is_stream = true;
         let mut reader = StreamReader::new(self.dialect).with_choices(self.choices);
         let is_opaque = is_encoded(headers);
@@ -433,7 +435,7 @@ impl Attempt<'_> {
             let is_awaited = !reader.has_content() && self.splice.is_some();
             let limit =
                 if is_committed && !is_awaited { self.stream_limit(&reader) } else { self.first_limit() };
-            let reading = upstream.read_response_body();
+            let reading = incoming.next();
             let read = match self.wait(limit, reading).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
@@ -655,7 +657,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// We ask for `identity`; whoever compresses all the same cannot be judged and is passed on.
+/// Packed in a way that [`Incoming`] does not undo: it cannot be judged and is passed on.
 fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_ENCODING)

@@ -11,6 +11,7 @@
 //! (`S08`) to play only these.
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a test")]
+#![allow(clippy::disallowed_methods, reason = "dates of the real clock go into headers")]
 
 mod listener;
 mod ours;
@@ -35,7 +36,7 @@ const TEST: &str = "thirty_scenarios_pass_with_short_timers";
 const SHORT_TIMERS: &str =
     "timeouts: {first_content: 1200ms, stall: 2s, stall_last: 12s, response: 12s, total: 60s}
 breaker: {window: 1s, open: 500ms, open_max: 1s}
-cooldown: {default: 500ms}
+cooldown: {default: 500ms, max: 1s}
 ";
 
 struct Wish {

@@ -45,7 +45,7 @@ impl Play {
         let mut row = Row::new(self.id, began.elapsed(), None);
         let tries: Vec<String> = self.shown.iter().map(|name| scene.troupe.count(name).to_string()).collect();
         row.tries = tries.join("/");
-        row.gaps = self.title.to_owned();
+        self.title.clone_into(&mut row.gaps);
         for complaint in complaints {
             row.check(Weight::Required, false, complaint);
         }
@@ -373,7 +373,7 @@ async fn s25(scene: &Scene<'_>) -> Vec<String> {
     let mut notes = Notes::default();
     notes.says("milliseconds", &scene.ask(Call::chat_stream("s25")).await, GREETING);
     let tries = scene.troupe.seen("s25a");
-    let gap = tries.get(1).map(|second| second.arrived - tries[0].arrived);
+    let gap = tries.get(1).map(|second| second.arrived.saturating_sub(tries[0].arrived));
     let is_due = gap.is_some_and(|gap| (400..900).contains(&gap.as_millis()));
     notes.expect(is_due, || format!("asked again after {gap:?} instead of 400 ms"));
     DATED.lock().expect("times").clear();
@@ -448,8 +448,8 @@ async fn s29(scene: &Scene<'_>) -> Vec<String> {
         body.len()
     );
     let bytes = [head.as_bytes(), &body[..body.len() / 10 * 9]].concat();
-    let heard = raw(scene.proxy, &bytes, Duration::from_millis(500)).await.unwrap_or_default();
-    notes.expect(!heard.starts_with(b"HTTP/1.1 2"), || "half a request was answered".to_owned());
+    let replied = raw(scene.proxy, &bytes, Duration::from_millis(500)).await.unwrap_or_default();
+    notes.expect(!replied.starts_with(b"HTTP/1.1 2"), || "half a request was answered".to_owned());
     notes.counts(scene, &[("s29a", 1), ("s29b", 0), ("s29xa", 1), ("s29xb", 1), ("s29ya", 0)]);
     notes.0
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// Longest time until it is ready.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(20);
 
 /// A running pointsman. It is killed when this is dropped.
 pub struct Process {
@@ -57,7 +57,8 @@ impl Process {
         };
         let _ = tokio::time::timeout(START, starting).await;
         let Some((data, admin)) = addresses else {
-            panic!("pointsman is not ready: {:#?}\n{text}", log.lock().expect("log"));
+            let state = child.try_wait();
+            panic!("pointsman is not ready, {state:?}: {:#?}", log.lock().expect("log"));
         };
         let kept = Arc::clone(&log);
         tokio::spawn(async move {

@@ -120,7 +120,8 @@ impl Wall {
         match number {
             1 => {
                 row.check(Advisory, count >= 2, "the primary was not tried again");
-                let waited = trace.tries.get(1).map(|second| second.arrived - trace.tries[0].arrived);
+                let waited =
+                    trace.tries.get(1).map(|second| second.arrived.saturating_sub(trace.tries[0].arrived));
                 let has_waited = waited.is_some_and(|waited| waited >= Duration::from_millis(1800));
                 row.check(Advisory, has_waited, format!("tried again after {waited:?}"));
                 row.check(Required, within(Duration::from_millis(1500)) <= 2, "hammered");
@@ -205,9 +206,9 @@ impl Wall {
         let tries = self.seen(model, reset);
         let well: Vec<&Seen> = tries.iter().filter(|seen| seen.arrived >= recovery).collect();
         row.tries = format!("{}+{}", tries.len() - well.len(), well.len());
-        row.gaps = well
-            .first()
-            .map_or_else(String::new, |seen| format!("back +{:.1}", (seen.arrived - recovery).as_secs_f64()));
+        row.gaps = well.first().map_or_else(String::new, |seen| {
+            format!("back +{:.1}", seen.arrived.saturating_sub(recovery).as_secs_f64())
+        });
         let is_complete = |ending: &Ending| *ending == Ending::Complete;
         let hangs = endings.iter().any(|(_, ending)| *ending == Ending::Hang);
         row.check(Required, !hangs, "a request hung");
@@ -215,8 +216,12 @@ impl Wall {
         row.check(Required, missed == 0, format!("{missed} requests failed in the outage"));
         let is_back = well.first().is_some_and(|seen| seen.arrived <= recovery + self.second * 30);
         row.check(Required, is_back, "the primary was never used again");
-        let tried = tries.len() - well.len();
-        row.check(Ours, tried <= sent_in_outage, format!("{tried} tries for {sent_in_outage} requests"));
+        let in_outage = tries.len() - well.len();
+        row.check(
+            Ours,
+            in_outage <= sent_in_outage,
+            format!("{in_outage} tries for {sent_in_outage} requests"),
+        );
         row.check(Ours, is_alive(proxy).await, "fb-ok does not answer after it");
         let late = endings.iter().find(|(_, ending)| !is_complete(ending)).map(|(_, ending)| ending.clone());
         let ending = late.unwrap_or(Ending::Complete);
@@ -235,7 +240,7 @@ fn first_token_lag(trace: &Trace) -> Option<Duration> {
 fn gaps(tries: &[Seen]) -> String {
     let gaps: Vec<String> = tries
         .windows(2)
-        .map(|pair| format!("{:.3}", (pair[1].arrived - pair[0].arrived).as_secs_f64()))
+        .map(|pair| format!("{:.3}", pair[1].arrived.saturating_sub(pair[0].arrived).as_secs_f64()))
         .collect();
     gaps.join(" ")
 }
