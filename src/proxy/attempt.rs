@@ -10,6 +10,7 @@
 //! then costs no handshake.
 
 use super::echo;
+use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
 use super::reply::{self, Framing};
@@ -84,6 +85,8 @@ struct Answer {
     head: Box<ResponseHeader>,
     is_event_stream: bool,
     is_encoded: bool,
+    /// How the body is packed, where we unpack it.
+    packing: Option<Packing>,
     length: Option<u64>,
 }
 
@@ -241,10 +244,10 @@ impl Attempt<'_> {
     /// Reads the next piece of the answer's body.
     async fn read(
         &mut self,
-        upstream: &mut Upstream,
+        incoming: &mut Incoming<'_>,
         limit: Limit,
     ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
-        let reading = pin!(upstream.read_response_body());
+        let reading = pin!(incoming.next());
         self.wait(limit, reading).await
     }
 
@@ -318,36 +321,44 @@ impl Attempt<'_> {
             return End::Failed(Fault::plain(Outcome::Reset));
         };
         self.exchange.answered(answer.status);
+        let mut incoming = Incoming::new(upstream, answer.packing);
         if !(200..300).contains(&answer.status) {
-            return self.refused(upstream, answer).await;
+            return self.refused(&mut incoming, answer).await;
         }
         if answer.is_event_stream {
-            self.stream(upstream, answer).await
+            self.stream(&mut incoming, answer).await
         } else if self.splice.is_some() {
             End::Failed(Fault::after_head(Outcome::BadBody, answer.status))
         } else {
-            self.whole(upstream, answer).await
+            self.whole(&mut incoming, answer).await
         }
     }
 
     /// Takes from the provider's head what is needed of it, in one pass.
     fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
         let key = echo::key_of(self.live, &self.slots[self.at]);
+        let packing = Packing::of(&head.headers);
+        let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
+        if packing.is_some() {
+            own.remove_header(&header::CONTENT_ENCODING);
+            own.remove_header(&header::ETAG);
+        }
         Some(Answer {
             status: head.status.as_u16(),
             is_event_stream: is_event_stream(&head.headers),
-            is_encoded: is_encoded(&head.headers),
-            length: content_length(&head.headers),
-            head: reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?,
+            is_encoded: packing.is_none() && is_encoded(&head.headers),
+            length: content_length(&head.headers).filter(|_| packing.is_none()),
+            packing,
+            head: own,
         })
     }
 
     /// Reads a refusing answer's body within bounds and judges it.
-    async fn refused(&mut self, upstream: &mut Upstream, answer: Answer) -> End {
+    async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
         let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
         let mut body = BytesMut::new();
         while body.len() < REFUSAL_BODY {
-            match self.read(upstream, limit).await {
+            match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
                     let room = REFUSAL_BODY - body.len();
                     body.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -360,20 +371,20 @@ impl Attempt<'_> {
         let body = body.freeze();
         let slot = &self.slots[self.at];
         let none = HeaderMap::new();
-        let headers = upstream.response_header().map_or(&none, |head| &head.headers);
+        let headers = incoming.headers().unwrap_or(&none);
         let verdict = classify::response(slot.kind, answer.status, headers, &body, self.house.clock.wall());
         let held = Held { head: answer.head, body };
         End::Failed(Fault::judged(&verdict, answer.status, false, Some(held)))
     }
 
     /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
-    async fn whole(&mut self, upstream: &mut Upstream, answer: Answer) -> End {
+    async fn whole(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
         let limit = self.first_limit();
         let Answer { status, length: announced, .. } = answer;
         let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
         let mut length = 0;
         loop {
-            let read = match self.read(upstream, limit).await {
+            let read = match self.read(incoming, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
@@ -383,7 +394,7 @@ impl Attempt<'_> {
                     length += piece.len();
                     pieces.push(piece);
                     if length > HELD_ANSWER {
-                        return self.pour(upstream, answer, pieces).await;
+                        return self.pour(incoming, answer, pieces).await;
                     }
                 }
                 Ok(None) => break,
@@ -425,7 +436,7 @@ impl Attempt<'_> {
     }
 
     /// Delivers an answer that is too long to be held: from here on it is committed.
-    async fn pour(&mut self, upstream: &mut Upstream, answer: Answer, held: SmallVec<[Bytes; 4]>) -> End {
+    async fn pour(&mut self, incoming: &mut Incoming<'_>, answer: Answer, held: SmallVec<[Bytes; 4]>) -> End {
         let status = answer.status;
         let framing = answer.length.map_or(Framing::Chunked, Framing::Length);
         if let Err(end) = self.commit(answer, framing, held, false).await {
@@ -433,7 +444,7 @@ impl Attempt<'_> {
         }
         loop {
             let limit = self.stall_limit();
-            match self.read(upstream, limit).await {
+            match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
                     if self.session.write_response_body(Some(piece), false).await.is_err() {
                         return End::Gone;
@@ -448,7 +459,7 @@ impl Attempt<'_> {
     }
 
     /// Holds a stream until its first content, then forwards it as it comes.
-    async fn stream(&mut self, upstream: &mut Upstream, answer: Answer) -> End {
+    async fn stream(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
         self.story.is_stream = true;
         let Answer { status, is_encoded: is_opaque, .. } = answer;
         let mut answer = Some(answer);
@@ -467,7 +478,7 @@ impl Attempt<'_> {
             let is_awaited = !reader.has_content() && self.splice.is_some();
             let limit =
                 if is_committed && !is_awaited { self.stream_limit(&reader) } else { self.first_limit() };
-            let read = match self.read(upstream, limit).await {
+            let read = match self.read(incoming, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
@@ -684,7 +695,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// We ask for `identity`; whoever compresses all the same cannot be judged and is passed on.
+/// Packed in a way that [`Incoming`] does not undo: it cannot be judged and is passed on.
 fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_ENCODING)

@@ -9,6 +9,7 @@
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     outgoing    the request as the provider sees it
 //!     attempt     one try: connect, send, judge, hold, stream
+//!       incoming    the body of an answer, unpacked where it is packed
 //!       patience    how long to wait, and for whom
 //!     reply       answers of our own, and the head of every answer
 //!       echo        not with our key in it
@@ -24,6 +25,7 @@ mod body;
 mod conduct;
 mod echo;
 mod forward;
+mod incoming;
 mod outgoing;
 mod patience;
 mod reply;
