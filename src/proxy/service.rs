@@ -142,7 +142,7 @@ impl Proxy {
             return Ok(true);
         }
         session.set_keepalive(None);
-        let extra = Extra { retry_after: Some(1), should_retry: Some(true), allow: None };
+        let extra = Extra { retry_after: Some(1), should_retry: Some(true), ..Extra::default() };
         let message = "too many requests are under way (limits.in_flight); try again in a second";
         reply::refuse(session, story, shape, 503, ErrorCode::RateLimited, message, &extra).await?;
         Ok(false)
