@@ -26,6 +26,8 @@ pub(super) struct Forward {
     record: Record,
     is_settled: bool,
     presented: Vec<Vec<u8>>,
+    /// Bytes of the body so far: an upload in chunks announces no length.
+    body_bytes: u64,
 }
 
 /// Nothing can take a request that is passed through.
@@ -58,7 +60,15 @@ impl Forward {
             status: None,
             timed_out: false,
         };
-        Forward { slots, at: 0, permit: Permit::default(), record, is_settled: false, presented }
+        Forward {
+            slots,
+            at: 0,
+            permit: Permit::default(),
+            record,
+            is_settled: false,
+            presented,
+            body_bytes: 0,
+        }
     }
 
     /// Chooses the peer: the first credential that may be used.
@@ -106,6 +116,12 @@ impl Forward {
         }
         *upstream = clean;
         Ok(())
+    }
+
+    /// Counts a piece of the body; tells whether all of it so far is within the limit.
+    pub(super) fn fits(&mut self, piece: usize, max: u64) -> bool {
+        self.body_bytes = self.body_bytes.saturating_add(piece as u64);
+        self.body_bytes <= max
     }
 
     /// Takes the provider's headers that are not for the client off the answer.
