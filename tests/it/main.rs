@@ -6,6 +6,7 @@ mod client_side;
 mod failover;
 mod first_light;
 mod http2;
+mod pass_through;
 mod priorities;
 mod rescue;
 mod scene;

@@ -84,7 +84,9 @@ async fn a_weight_of_nothing_is_left_out() {
 #[tokio::test]
 async fn the_number_of_the_priority_decides_and_not_the_place() {
     let all = providers([Reply::ok(), Reply::ok()]).await;
-    let stage = route_over(&all, "{provider: p0, model: m, priority: 7}, {provider: p1, model: n, priority: 2}", "").await;
+    let stage =
+        route_over(&all, "{provider: p0, model: m, priority: 7}, {provider: p1, model: n, priority: 2}", "")
+            .await;
     ask_often(&stage, 10).await;
     assert_eq!(counts(&all), [0, 10]);
     let answer = ask(&stage).await;
@@ -115,7 +117,11 @@ async fn credentials_are_used_in_order_and_the_next_at_once() {
     ask_often(&stage, 10).await;
     assert_eq!((used(&first, "aaaaaaaa"), used(&first, "bbbbbbbb")), (10, 0));
     first.set_script(Script::rule(|seen| {
-        if seen.header("authorization").unwrap().ends_with("aaaaaaaa") { Reply::rate_limited(Some("2")) } else { Reply::ok() }
+        if seen.header("authorization").unwrap().ends_with("aaaaaaaa") {
+            Reply::rate_limited(Some("2"))
+        } else {
+            Reply::ok()
+        }
     }));
     let answer = ask(&stage).await;
     assert_eq!(trail(&answer), ["one/a:429", "one/b:ok"]);
@@ -140,7 +146,11 @@ async fn credentials_can_be_used_in_turn_and_do_not_weigh_double() {
 #[tokio::test]
 async fn a_rejected_key_rests_for_all_its_models() {
     let first = Provider::start(Script::rule(|seen| {
-        if seen.header("authorization").unwrap().ends_with("aaaaaaaa") { Reply::status(401) } else { Reply::ok() }
+        if seen.header("authorization").unwrap().ends_with("aaaaaaaa") {
+            Reply::status(401)
+        } else {
+            Reply::ok()
+        }
     }))
     .await
     .unwrap();
@@ -170,7 +180,9 @@ async fn a_503_of_one_model_leaves_the_other_models_alone() {
     let script = Script::by_model([("m", Reply::status(503)), ("n", Reply::ok())]);
     let only = Provider::start(script).await.unwrap();
     let all = [only];
-    let stage = route_over(&all, "{provider: p0, model: m, priority: 1}, {provider: p0, model: n, priority: 2}", "").await;
+    let stage =
+        route_over(&all, "{provider: p0, model: m, priority: 1}, {provider: p0, model: n, priority: 2}", "")
+            .await;
     for _ in 0..10 {
         let answer = ask(&stage).await;
         assert_eq!((answer.status, answer.header("x-used-model")), (200, Some("n")));
@@ -193,9 +205,23 @@ async fn a_rest_lasts_as_long_as_the_provider_says() {
         ("milliseconds", Reply::status(429).header("retry-after-ms", "30000"), 29.0..=30.1),
         ("a date", Reply::rate_limited(Some(&date_in(30))).header("date", &now), 28.0..=31.1),
         ("a past date", Reply::rate_limited(Some("Sun, 06 Nov 1994 08:49:37 GMT")), 3.0..=7.1),
-        ("openai's reset", Reply::status(429).header("x-ratelimit-remaining-requests", "0").header("x-ratelimit-reset-requests", "1m30s"), 89.0..=90.1),
+        (
+            "openai's reset",
+            Reply::status(429)
+                .header("x-ratelimit-remaining-requests", "0")
+                .header("x-ratelimit-reset-requests", "1m30s"),
+            89.0..=90.1,
+        ),
         ("a sentence", body("Rate limit reached. Please try again in 20s."), 19.0..=20.6),
-        ("google's", Reply::body(429, "application/json", r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"x","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"40s"}]}}"#), 39.0..=40.6),
+        (
+            "google's",
+            Reply::body(
+                429,
+                "application/json",
+                r#"{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"x","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"40s"}]}}"#,
+            ),
+            39.0..=40.6,
+        ),
         ("nothing", Reply::rate_limited(None), 3.0..=7.1),
         ("too much", Reply::rate_limited(Some("86400")), 299.0..=300.1),
         ("what nobody means", Reply::rate_limited(Some("1000000000")), 3.0..=300.1),
@@ -244,7 +270,11 @@ async fn a_rest_ends_when_it_is_over() {
 #[tokio::test]
 async fn an_older_success_does_not_end_a_younger_rest() {
     let gate = Gate::closed();
-    let script = Script::of([Reply::ok().hold(Place::BeforeHead, &gate), Reply::rate_limited(Some("60")), Reply::ok()]);
+    let script = Script::of([
+        Reply::ok().hold(Place::BeforeHead, &gate),
+        Reply::rate_limited(Some("60")),
+        Reply::ok(),
+    ]);
     let pair = equal(script, Reply::ok(), "").await;
     let data = pair.stage.data;
     let older = tokio::spawn(async move { Call::chat("chat").send(data).await.unwrap() });
@@ -366,7 +396,11 @@ async fn refused_connections_open_the_breaker_of_the_endpoint() {
         assert_eq!(trail(&pair.chat().await), ["one/k:connect", "two/k:ok"]);
     }
     assert_eq!(trail(&pair.chat().await).last().unwrap(), "two/k:ok");
-    assert_eq!(pair.chat().await.header("x-attempts"), Some("1"), "another model at that endpoint rests, too");
+    assert_eq!(
+        pair.chat().await.header("x-attempts"),
+        Some("1"),
+        "another model at that endpoint rests, too"
+    );
     let answer = Call::chat("one/another").send(pair.stage.data).await.unwrap();
     assert_eq!((answer.status, answer.header("x-attempts")), (503, Some("0")), "{}", answer.body_text());
 }
@@ -392,7 +426,9 @@ async fn a_short_wait_is_waited_out_before_a_different_model_is_taken() {
 
 #[tokio::test]
 async fn the_same_model_elsewhere_is_taken_at_once() {
-    for reply in [Reply::rate_limited(Some("1")), Reply::rate_limited(None), Reply::status(500), Reply::reset()] {
+    for reply in
+        [Reply::rate_limited(Some("1")), Reply::rate_limited(None), Reply::status(500), Reply::reset()]
+    {
         let pair = equal(reply, Reply::says(RESCUER), "").await;
         let answer = pair.chat().await;
         assert_eq!((answer.status, answer.text().as_str(), pair.first.count()), (200, RESCUER, 1));
@@ -402,7 +438,9 @@ async fn the_same_model_elsewhere_is_taken_at_once() {
 
 #[tokio::test]
 async fn a_long_wait_is_not_waited_out() {
-    for (wait, more) in [("6", ""), ("2", "retry: {wait_in_place: 1s}\n"), ("1", "retry: {wait_in_place: 0s}\n")] {
+    for (wait, more) in
+        [("6", ""), ("2", "retry: {wait_in_place: 1s}\n"), ("1", "retry: {wait_in_place: 0s}\n")]
+    {
         let pair = lesser(Reply::rate_limited(Some(wait)), Reply::says(RESCUER), more).await;
         let answer = pair.chat().await;
         assert_eq!((answer.status, pair.first.count()), (200, 1), "{wait} {more}: {:?}", trail(&answer));
@@ -412,22 +450,54 @@ async fn a_long_wait_is_not_waited_out() {
 
 #[tokio::test]
 async fn a_fault_is_repeated_once_before_a_different_model_is_taken() {
-    let repeated = [Reply::status(500), Reply::status(502), Reply::status(503), Reply::status(504), Reply::reset(), Reply::rate_limited(None)];
+    let repeated = [
+        Reply::status(500),
+        Reply::status(502),
+        Reply::status(503),
+        Reply::status(504),
+        Reply::reset(),
+        Reply::rate_limited(None),
+    ];
     for reply in repeated {
         let pair = lesser(Script::of([reply.clone(), Reply::ok()]), Reply::ok(), "").await;
         let answer = pair.chat().await;
-        assert_eq!((answer.status, answer.header("x-used-provider")), (200, Some("one")), "{:?}", trail(&answer));
+        assert_eq!(
+            (answer.status, answer.header("x-used-provider")),
+            (200, Some("one")),
+            "{:?}",
+            trail(&answer)
+        );
         assert!(answer.took >= ms(100), "at least 100 ms of back-off: {:?}", answer.took);
         let pair = lesser(reply, Reply::ok(), "").await;
         let answer = pair.chat().await;
-        assert_eq!((answer.header("x-used-provider"), pair.first.count()), (Some("two"), 2), "{:?}", trail(&answer));
+        assert_eq!(
+            (answer.header("x-used-provider"), pair.first.count()),
+            (Some("two"), 2),
+            "{:?}",
+            trail(&answer)
+        );
     }
     let timers = "timeouts: {first_content: 150ms, response: 150ms}\n";
-    let once = [Reply::status(529), Reply::status(401), Reply::status(402), Reply::status(404).code("model_not_found"), Reply::silence(), Reply::empty(), Reply::bad_json(), Reply::truncated(), Reply::error_event(500)];
+    let once = [
+        Reply::status(529),
+        Reply::status(401),
+        Reply::status(402),
+        Reply::status(404).code("model_not_found"),
+        Reply::silence(),
+        Reply::empty(),
+        Reply::bad_json(),
+        Reply::truncated(),
+        Reply::error_event(500),
+    ];
     for reply in once {
         let pair = lesser(reply, Reply::ok(), timers).await;
         let answer = pair.chat().await;
-        assert_eq!((answer.header("x-used-provider"), pair.first.count()), (Some("two"), 1), "{:?}", trail(&answer));
+        assert_eq!(
+            (answer.header("x-used-provider"), pair.first.count()),
+            (Some("two"), 1),
+            "{:?}",
+            trail(&answer)
+        );
     }
 }
 
@@ -444,7 +514,8 @@ async fn repeats_are_as_many_as_configured() {
     }
     // The same target is preferred even to the same model elsewhere.
     let more = format!("retry: {{same_target: 2, prefer: same_target, {backoff}}}\n");
-    let pair = equal(Script::of([Reply::status(500), Reply::status(500), Reply::ok()]), Reply::ok(), &more).await;
+    let pair =
+        equal(Script::of([Reply::status(500), Reply::status(500), Reply::ok()]), Reply::ok(), &more).await;
     assert_eq!(pair.chat().await.header("x-used-provider"), Some("one"));
     assert_eq!(pair.second.count(), 0);
 }
@@ -466,7 +537,9 @@ async fn changes_of_target_are_as_many_as_configured() {
 
 #[tokio::test]
 async fn repeats_are_paid_from_a_budget_and_failovers_are_free() {
-    let more = format!("{FORGETFUL}retry: {{budget_ratio: 0, budget_min_per_second: 0, backoff: {{base: 100ms, jitter: none}}}}\n");
+    let more = format!(
+        "{FORGETFUL}retry: {{budget_ratio: 0, budget_min_per_second: 0, backoff: {{base: 100ms, jitter: none}}}}\n"
+    );
     let only = providers([Reply::status(500)]).await;
     let stage = route_over(&only, "{provider: p0, model: m}", &more).await;
     let mut running = JoinSet::new();
@@ -483,7 +556,8 @@ async fn repeats_are_paid_from_a_budget_and_failovers_are_free() {
     }
     assert_eq!(only[0].count(), 160 + 100, "one hundred repeats, then none");
     let all = providers([Reply::status(500), Reply::ok()]).await;
-    let stage = route_over(&all, "{provider: p0, model: m}, {provider: p1, model: m, priority: 2}", &more).await;
+    let stage =
+        route_over(&all, "{provider: p0, model: m}, {provider: p1, model: m, priority: 2}", &more).await;
     ask_often(&stage, 150).await;
     assert_eq!(counts(&all), [150, 150]);
 }
@@ -542,7 +616,10 @@ async fn lifecycle_events_are_no_content() {
             let answer = api.call(api.body("chat", true, 500, 0)).send(pair.stage.data).await.unwrap();
             assert_eq!((answer.status, answer.text().as_str()), (200, RESCUER), "{api:?} {place:?}");
             assert!(answer.took < SECOND, "{:?}", answer.took);
-            assert!(pair.first.until(SECOND, |seen| seen[0].has_client_left()).await, "the old attempt is cancelled");
+            assert!(
+                pair.first.until(SECOND, |seen| seen[0].has_client_left()).await,
+                "the old attempt is cancelled"
+            );
         }
     }
 }
@@ -562,12 +639,16 @@ async fn a_client_that_leaves_takes_its_request_along() {
             let first = Provider::start(reply.clone()).await.unwrap();
             let pair = Pair::open(Api::Chat, wire, first, Reply::ok(), "").await;
             for number in 0..6 {
-                let call = Api::Chat.call(Api::Chat.body("chat", *is_streamed, 500, number)).leaving_after(ms(60));
+                let call =
+                    Api::Chat.call(Api::Chat.body("chat", *is_streamed, 500, number)).leaving_after(ms(60));
                 let (answer, line) = wire.connect(pair.stage.data).await.send(&call).await.unwrap();
                 assert_eq!(answer.end, BodyEnd::Left, "{what}");
                 drop(line);
             }
-            let all_left = pair.first.until(SECOND, |seen| seen.len() == 6 && seen.iter().all(|s| s.has_client_left())).await;
+            let all_left = pair
+                .first
+                .until(SECOND, |seen| seen.len() == 6 && seen.iter().all(|s| s.has_client_left()))
+                .await;
             assert!(all_left, "{what}, {wire:?}: cancelled within a second");
             let gone = || pair.stage.metric("pointsman_attempts_total", &["outcome=\"client_gone\""]);
             eventually("the departures are counted", || (gone() - 6.0).abs() < 0.5).await;
@@ -618,7 +699,14 @@ async fn targets_that_all_rest_are_not_contacted_and_the_client_is_told_until_wh
     let table = [
         (Reply::rate_limited(Some("40")), 429, "rate_limited", 39..=41, Some("true"), "rate_limit_error"),
         (Reply::rate_limited(Some("200")), 429, "rate_limited", 198..=201, Some("false"), "rate_limit_error"),
-        (Reply::status(529).header("retry-after", "40"), 503, "all_targets_unavailable", 39..=41, Some("true"), "overloaded_error"),
+        (
+            Reply::status(529).header("retry-after", "40"),
+            503,
+            "all_targets_unavailable",
+            39..=41,
+            Some("true"),
+            "overloaded_error",
+        ),
         (Reply::status(401), 503, "all_targets_unavailable", 230..=361, Some("false"), "overloaded_error"),
         (Reply::status(402), 429, "rate_limited", 700..=1090, Some("false"), "rate_limit_error"),
     ];
@@ -631,7 +719,8 @@ async fn targets_that_all_rest_are_not_contacted_and_the_client_is_told_until_wh
             let contacts = (pair.first.count(), pair.second.count());
             assert_eq!(contacts, (1, 1), "each was asked once");
             for is_streamed in [false, true] {
-                let answer = api.call(api.body("chat", is_streamed, 500, 0)).send(pair.stage.data).await.unwrap();
+                let answer =
+                    api.call(api.body("chat", is_streamed, 500, 0)).send(pair.stage.data).await.unwrap();
                 let what = format!("{api:?}: {:?} {}", answer.headers, answer.body_text());
                 assert_eq!(answer.status, status, "{what}");
                 assert_eq!((pair.first.count(), pair.second.count()), contacts, "no contact");
@@ -645,7 +734,11 @@ async fn targets_that_all_rest_are_not_contacted_and_the_client_is_told_until_wh
                 assert!(message.contains("one/k/same") && message.contains("two/k/same"), "{what}");
                 assert!(message.contains(answer.header("x-request-id").unwrap()), "{what}");
                 if api.is_anthropic() {
-                    assert_eq!((answer.json()["type"].as_str(), error["type"].as_str()), (Some("error"), Some(kind)), "{what}");
+                    assert_eq!(
+                        (answer.json()["type"].as_str(), error["type"].as_str()),
+                        (Some("error"), Some(kind)),
+                        "{what}"
+                    );
                     assert_eq!(answer.json()["request_id"].as_str(), answer.header("x-request-id"), "{what}");
                 }
             }
@@ -676,7 +769,12 @@ async fn faults_that_are_alike_are_told_as_one() {
             let pair = equal(reply.clone(), reply.clone(), timers).await;
             let call = if is_streamed { Call::chat_stream("chat") } else { Call::chat("chat") };
             let answer = call.send(pair.stage.data).await.unwrap();
-            assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{}", answer.body_text());
+            assert_eq!(
+                (answer.status, answer.error_code().as_str()),
+                (status, code),
+                "{}",
+                answer.body_text()
+            );
             if matches!(status, 429 | 503) {
                 assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
             }
@@ -691,7 +789,9 @@ async fn faults_that_are_alike_are_told_as_one() {
     let answer = Call::chat("one/x").send(pair.stage.data).await.unwrap();
     assert_eq!((answer.status, answer.error_code().as_str()), (502, "upstream_unreachable"));
     let first = Provider::unreachable().await.unwrap();
-    let pair = Pair::with_models(Api::Chat, H1, first, Reply::ok(), "timeouts: {connect: 100ms}\n", "same", "same").await;
+    let pair =
+        Pair::with_models(Api::Chat, H1, first, Reply::ok(), "timeouts: {connect: 100ms}\n", "same", "same")
+            .await;
     let answer = Call::chat("one/x").send(pair.stage.data).await.unwrap();
     assert_eq!(answer.status, 504, "{}", answer.body_text());
 }
@@ -700,7 +800,12 @@ async fn faults_that_are_alike_are_told_as_one() {
 async fn faults_that_differ_are_told_together() {
     let pair = equal(Reply::status(500), Reply::rate_limited(Some("30")), "").await;
     let answer = pair.chat().await;
-    assert_eq!((answer.status, answer.error_code().as_str()), (503, "all_targets_unavailable"), "{}", answer.body_text());
+    assert_eq!(
+        (answer.status, answer.error_code().as_str()),
+        (503, "all_targets_unavailable"),
+        "{}",
+        answer.body_text()
+    );
     // "404 if all say 404, else the last other error".
     let pair = equal(Reply::status(404).code("model_not_found"), Reply::status(500), "").await;
     assert_eq!(pair.chat().await.status, 502);
@@ -711,7 +816,10 @@ async fn faults_that_differ_are_told_together() {
 /// Row 9: "429 with the provider's type".
 #[tokio::test]
 async fn an_empty_account_is_told_in_the_providers_word() {
-    let reply = Reply::status(429).kind("insufficient_quota").code("insufficient_quota").message("You exceeded your current quota.");
+    let reply = Reply::status(429)
+        .kind("insufficient_quota")
+        .code("insufficient_quota")
+        .message("You exceeded your current quota.");
     let pair = equal(reply.clone(), reply, "").await;
     let answer = pair.chat().await;
     assert_eq!(answer.status, 429);
@@ -783,7 +891,8 @@ async fn a_lost_whole_answer_is_cut_and_never_ends_as_if_all_were_well() {
     let text = "word ".repeat(600_000);
     for wire in [H1, H2] {
         let gate = Gate::closed();
-        let reply = Reply::says(&*text).hold(Place::AfterTokens(1), &gate).at(Place::AfterTokens(1), Twist::Reset);
+        let reply =
+            Reply::says(&*text).hold(Place::AfterTokens(1), &gate).at(Place::AfterTokens(1), Twist::Reset);
         let first = Provider::start(reply).await.unwrap();
         let pair = Pair::open(Api::Chat, wire, first, Reply::ok(), "").await;
         let call = Api::Chat.call(Api::Chat.body("chat", false, 500, 0));
