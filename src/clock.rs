@@ -11,7 +11,10 @@
 //! cannot be compared.
 
 use crate::base::time::{Now, Tick, WallTime};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Stands for ticks that no timer can be set to.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Reads both clocks of the machine. Copies share the same start.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,14 @@ impl Clock {
     #[allow(clippy::disallowed_methods, reason = "this is the one reader of the clocks")]
     pub fn tick(&self) -> Tick {
         Tick::default().after(Instant::now().saturating_duration_since(self.start))
+    }
+
+    /// Returns when a tick is on the machine's own clock, for timers; a tick too far away for it is
+    /// a year from the start.
+    #[must_use]
+    pub fn instant(&self, tick: Tick) -> Instant {
+        let after = |span| self.start.checked_add(span);
+        after(tick.left(Tick::default())).or_else(|| after(FAR)).unwrap_or(self.start)
     }
 
     /// Returns the wall clock; a clock set before 1970 reads as 1970.
@@ -69,6 +80,14 @@ mod tests {
             assert!(last <= one && one <= other, "{last:?} {one:?} {other:?}");
             last = other;
         }
+    }
+
+    #[test]
+    fn ticks_are_instants_as_far_apart() {
+        let clock = Clock::new();
+        let (one, other) = (Tick(1_000_000), Tick(3_500_000));
+        assert_eq!(clock.instant(other) - clock.instant(one), Duration::from_millis(2500));
+        assert!(clock.instant(Tick(u64::MAX)) > clock.instant(other));
     }
 
     #[test]

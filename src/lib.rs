@@ -25,17 +25,19 @@
 //! | 4 | [`exchange`] | what next: try, repeat, wait, move on, give up? |
 //! | 5 | [`clock`] | what time is it? |
 //! | 5 | [`observe`] | how is what happened told? |
-//! | 6 | [`resolve`], [`secrets`] | which addresses and which keys stand behind the names? |
-//! | 7 | [`live`], [`reload`] | which plan is in force, and how does the next one take over? |
-//! | 8 | [`proxy`] | how do bytes move between client and provider? |
-//! | 8 | [`admin`] | what may the operator see and do? |
-//! | 9 | [`server`], [`standin`] | how does the process live, and what stands in for a provider? |
-//! | 10 | [`demo`] | what does it look like? |
-//! | 11 | [`cli`] | what does the operator type? |
+//! | 6 | [`pools`], [`resolve`], [`secrets`] | which connections, addresses and keys stand behind the names? |
+//! | 7 | [`live`] | which plan is in force, and what stands behind its names? |
+//! | 8 | [`reload`] | how does the next plan take over? |
+//! | 9 | [`proxy`] | how do bytes move between client and provider? |
+//! | 9 | [`admin`] | what may the operator see and do? |
+//! | 10 | [`server`], [`standin`] | how does the process live, and what stands in for a provider? |
+//! | 11 | [`demo`] | what does it look like? |
+//! | 12 | [`cli`] | what does the operator type? |
 //!
 //! ## Invariants
 //!
 //! * Uses point down: a room uses only lower floors; rooms on one floor do not know each other.
+//!   The words of [`base`] are everybody's.
 //! * Floors 0 to 4 do no I/O: no Pingora, no tokio, no socket, file, environment, clock or random
 //!   source. Time and randomness are arguments. `tests/it/house.rs` reads the source and holds
 //!   this line and the one above.
@@ -70,6 +72,7 @@ pub mod exchange;
 pub mod clock;
 pub mod observe;
 
+pub mod pools;
 pub mod resolve;
 pub mod secrets;
 

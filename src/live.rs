@@ -19,17 +19,18 @@ use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
 use crate::config::plan::{Endpoint, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
+use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
 use crate::observe::meter::{Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
+use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
 use crate::sign;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use pingora::connectors::http::Connector;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::WrappedX509;
@@ -76,6 +77,10 @@ pub struct Slot {
     pub provider: Arc<str>,
     /// Its credential's name.
     pub credential: Arc<str>,
+    /// The provider's name as a header.
+    pub provider_header: HeaderValue,
+    /// The model's name as a header, where it can be one.
+    pub model_header: Option<HeaderValue>,
     /// What sort of server it is.
     pub kind: Kind,
     /// Path below which its API lies.
@@ -96,7 +101,7 @@ pub struct Slot {
     pub tally: Arc<Tally>,
     /// Its addresses.
     pub addresses: Arc<Addresses>,
-    peer: Option<HttpPeer>,
+    peer: Option<Arc<HttpPeer>>,
     template: PeerTemplate,
 }
 
@@ -132,13 +137,13 @@ impl PeerTemplate {
 impl Slot {
     /// Returns the peer for an address.
     #[must_use]
-    pub fn peer_at(&self, address: SocketAddr) -> HttpPeer {
-        self.template.at(address)
+    pub fn peer_at(&self, address: SocketAddr) -> Arc<HttpPeer> {
+        Arc::new(self.template.at(address))
     }
 
     /// Returns the peer where the address is literal and needs no look-up.
     #[must_use]
-    pub fn ready_peer(&self) -> Option<&HttpPeer> {
+    pub fn ready_peer(&self) -> Option<&Arc<HttpPeer>> {
         self.peer.as_ref()
     }
 }
@@ -162,8 +167,8 @@ pub struct House {
     pub log: Log,
     /// The retry budget.
     pub budget: RetryBudget,
-    /// Pingora's pools of connections to providers.
-    pub connector: Connector,
+    /// Connections to providers that are kept.
+    pub pools: Pools,
     /// Bytes of request bodies that may still be kept, in grains of [`REPLAY_GRAIN`].
     pub replay_memory: Arc<Semaphore>,
     current: ArcSwap<Live>,
@@ -215,7 +220,7 @@ impl House {
             metrics,
             log,
             budget: RetryBudget::default(),
-            connector: Connector::new(None),
+            pools: Pools::default(),
             replay_memory: Arc::new(Semaphore::new(replay.min(Semaphore::MAX_PERMITS))),
             current: ArcSwap::from_pointee(first),
             book: Mutex::new(book),
@@ -377,7 +382,7 @@ pub struct Standing {
     /// Whether it may be used.
     pub is_usable: bool,
     /// The worse of its own and its endpoint's breaker.
-    pub breaker: crate::health::breaker::BreakerState,
+    pub breaker: BreakerState,
     /// Time until the last of its rests ends.
     pub cooling: Duration,
 }
@@ -389,17 +394,19 @@ impl Slot {
         let units = [&self.health.target, &self.health.credential, &self.health.endpoint];
         let readings = units.map(|unit| unit.read(now, policy));
         let cooling = readings.iter().filter_map(|r| r.cooling_until).max();
-        let [own, _, endpoint] = readings;
-        let breaker = if own.breaker.as_gauge() >= endpoint.breaker.as_gauge() {
-            own.breaker
-        } else {
-            endpoint.breaker
-        };
         Standing {
             is_usable: self.health.look(now, policy).is_ok(),
-            breaker,
+            breaker: self.breaker(now),
             cooling: cooling.map_or(Duration::ZERO, |until| until.left(now)),
         }
+    }
+
+    /// Reads the worse of the target's own and its endpoint's breaker.
+    #[must_use]
+    pub fn breaker(&self, now: Tick) -> BreakerState {
+        let own = self.health.target.breaker(now);
+        let endpoint = self.health.endpoint.breaker(now);
+        if own.as_gauge() >= endpoint.as_gauge() { own } else { endpoint }
     }
 
     /// Sets what the operator wants of the target.
@@ -559,6 +566,8 @@ fn make(
     Ok(Slot {
         provider: Arc::clone(&provider.name),
         credential: Arc::clone(&credential.name),
+        provider_header: HeaderValue::from_str(&provider.name).map_err(|_| unusable_key())?,
+        model_header: HeaderValue::from_str(&target.model).ok(),
         kind: provider.kind,
         base_path: Arc::clone(&provider.base_path),
         authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
@@ -573,7 +582,7 @@ fn make(
         }),
         meter: Arc::clone(meter),
         tally,
-        peer: addresses.literal().map(|address| template.at(address)),
+        peer: addresses.literal().map(|address| Arc::new(template.at(address))),
         addresses,
         template,
         target,

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -300,7 +300,7 @@ fn make_token() -> Option<Secret> {
         return None;
     };
     let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(&directory)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let path = directory.join(TOKEN_FILE);
         // A file left by another process may belong to someone else or be readable by others.
         match std::fs::remove_file(&path) {

@@ -145,7 +145,7 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
     };
     match arguments.verb {
         Verb::Run { config } => run::run(keeper, config),
-        Verb::Demo { duration } => run::demo(keeper, duration.as_deref()),
+        Verb::Demo { duration } => run::demo(&keeper, duration.as_deref()),
         Verb::Check { config, strict, probe, json } => check::check(config, strict, probe, json),
         Verb::Config { verb: ConfigVerb::Schema } => {
             say(&format!("{:#}", crate::config::schema()));

@@ -4,9 +4,7 @@ use super::{Exit, complain, file_or_usual, say};
 use crate::base::units::parse_duration;
 use crate::clock::Clock;
 use crate::demo;
-use crate::live::House;
 use crate::observe::log::Log;
-use crate::observe::metrics::Metrics;
 use crate::reload::{LoadFault, Loaded, Origin, load};
 use crate::server::{self, Keeper, Sockets, StartFault};
 use std::net::SocketAddr;
@@ -60,9 +58,7 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), log.dropped())
-        .map_err(|fault| StartFault::System(std::io::Error::other(fault)))?;
-    let house = House::open(plan, clock, metrics, log.clone())?;
+    let house = server::open(plan, clock, log.clone())?;
     let running = server::start(house, origin, sockets)?;
     running.wait_until_ready().map_err(StartFault::System)?;
     tracing::info!(
@@ -90,7 +86,7 @@ fn greet(found: &[String], data: SocketAddr, admin: Option<SocketAddr>) {
     say(&format!("        export ANTHROPIC_BASE_URL=http://{data}"));
 }
 
-pub(super) fn demo(keeper: Keeper, duration: Option<&str>) -> Exit {
+pub(super) fn demo(keeper: &Keeper, duration: Option<&str>) -> Exit {
     let duration = match duration.map(parse_duration).transpose() {
         Ok(duration) => duration,
         Err(why) => {
@@ -101,7 +97,7 @@ pub(super) fn demo(keeper: Keeper, duration: Option<&str>) -> Exit {
     match demo::demo(keeper, duration) {
         Ok(0) => Exit::Done,
         Ok(failed) => {
-            complain(&format!("{failed} client requests failed"));
+            complain(&format!("{failed} client request{} failed", if failed == 1 { "" } else { "s" }));
             Exit::Warned
         }
         Err(fault) => {

@@ -206,6 +206,11 @@ impl Unit {
         }
     }
 
+    /// Returns the state of the breaker alone.
+    pub fn breaker(&self, now: Tick) -> BreakerState {
+        self.0.lock().breaker.state(now)
+    }
+
     /// Sets what the operator wants.
     pub fn operate(&self, operation: Operation) {
         self.0.lock().operation = operation;

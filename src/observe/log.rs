@@ -397,10 +397,16 @@ fn without_keys(text: &str) -> String {
 }
 
 /// Takes lines until the last log is gone.
+/// How long the writer lets lines gather; what an operator who follows the log waits at most.
+const GATHER: Duration = Duration::from_millis(5);
+
 fn write_all(lines: &Receiver<String>, shared: &Shared, mut to: Box<dyn Write + Send>) {
     let mut batch = String::with_capacity(BATCH_BYTES);
     let mut told_dropped = 0;
     while let Ok(line) = lines.recv() {
+        // A receiver that is not waiting need not be woken: under load a request pays for a place
+        // in the queue and nothing else, and hundreds of lines share one write.
+        std::thread::sleep(GATHER);
         batch.clear();
         batch.push_str(&line);
         let mut count = 1;

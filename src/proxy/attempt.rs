@@ -9,6 +9,7 @@
 //! A refusing answer is read to its end within bounds and its connection kept: the next failover
 //! then costs no handshake.
 
+use super::echo;
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
 use super::reply::{self, Framing};
@@ -28,13 +29,14 @@ use crate::wire::transcript::Transcript;
 use crate::wire::{StreamReader, answer};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession as Upstream;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{ErrorType, RetryType};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,9 +74,17 @@ pub(super) struct Fault {
 
 /// A provider's own answer, kept in case it is to be relayed.
 pub(super) struct Held {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
+    pub(super) head: Box<ResponseHeader>,
     pub(super) body: Bytes,
+}
+
+/// The head of a provider's answer: as the client may see it, and what we need to know of it.
+struct Answer {
+    status: u16,
+    head: Box<ResponseHeader>,
+    is_event_stream: bool,
+    is_encoded: bool,
+    length: Option<u64>,
 }
 
 /// What one attempt works with.
@@ -151,7 +161,7 @@ impl Attempt<'_> {
             End::Failed(fault) => fault.failure.status.is_some() && upstream.response_done(),
         };
         if may_keep && upstream.response_done() {
-            self.house.connector.release_http_session(upstream, &*peer, peer.idle_timeout()).await;
+            self.house.pools.give_back(upstream, &peer, peer.idle_timeout()).await;
         } else {
             upstream.shutdown().await;
         }
@@ -162,27 +172,23 @@ impl Attempt<'_> {
         Arc::clone(&self.slots[self.at])
     }
 
-    async fn connect(&mut self, cause: Cause) -> Result<(Box<HttpPeer>, Upstream, bool), End> {
+    async fn connect(&mut self, cause: Cause) -> Result<(Arc<HttpPeer>, Upstream, bool), End> {
         let slot = self.slot();
         let longest = self.timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
         let hard = Limit::hard(self.began.after(longest), Outcome::Connect);
         let mut peer = match slot.ready_peer() {
-            Some(peer) => Box::new(peer.clone()),
+            Some(peer) => Arc::clone(peer),
             None => {
-                let picking = slot.addresses.pick(self.began);
+                let picking = pin!(slot.addresses.pick(self.began));
                 let picked = self.wait(hard, picking).await?;
                 match picked {
-                    Ok(address) => Box::new(slot.peer_at(address)),
+                    Ok(address) => slot.peer_at(address),
                     Err(_) => return Err(End::Failed(Fault::plain(Outcome::Dns))),
                 }
             }
         };
-        self.set_connect_limit(&mut peer);
-        if cause == Cause::Resend {
-            // A connection of its own: the pool may hold more that died with the first.
-            peer.group_key = fresh_key(self.began);
-        }
-        let first = self.get_session(&peer, hard).await?;
+        self.fit(&mut peer, cause);
+        let first = self.get_session(&peer, hard, cause).await?;
         let error = match first {
             Ok((upstream, is_reused)) => return Ok((peer, upstream, is_reused)),
             Err(error) => error,
@@ -192,9 +198,9 @@ impl Attempt<'_> {
         if outcome == Outcome::Connect
             && let Some(address) = other
         {
-            peer = Box::new(slot.peer_at(address));
-            self.set_connect_limit(&mut peer);
-            if let Ok((upstream, is_reused)) = self.get_session(&peer, hard).await? {
+            peer = slot.peer_at(address);
+            self.fit(&mut peer, cause);
+            if let Ok((upstream, is_reused)) = self.get_session(&peer, hard, cause).await? {
                 return Ok((peer, upstream, is_reused));
             }
         }
@@ -204,13 +210,23 @@ impl Attempt<'_> {
         Err(End::Failed(fault))
     }
 
-    fn set_connect_limit(&self, peer: &mut HttpPeer) {
-        peer.options.connection_timeout = Some(self.timeouts.connect);
-        peer.options.total_connection_timeout = Some(self.timeouts.connect);
+    /// Fits a peer to this attempt: a route may have a connect limit of its own, and a resend wants
+    /// a connection of its own (the pool may hold more that died with the first).
+    fn fit(&self, peer: &mut Arc<HttpPeer>, cause: Cause) {
+        let connect = Some(self.timeouts.connect);
+        if cause != Cause::Resend && peer.options.total_connection_timeout == connect {
+            return;
+        }
+        let own = Arc::make_mut(peer);
+        own.options.connection_timeout = connect;
+        own.options.total_connection_timeout = connect;
+        if cause == Cause::Resend {
+            own.group_key = fresh_key(self.began);
+        }
     }
 
     /// Waits for something of the provider's, with an eye on the client and the clock.
-    async fn wait<T>(&mut self, limit: Limit, future: impl Future<Output = T>) -> Result<T, Cut> {
+    async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
         let exchange = &*self.exchange;
         let told = &mut *self.told;
         let has_alternative = |now: Tick| {
@@ -222,13 +238,31 @@ impl Attempt<'_> {
         self.patience.with(self.session, &self.house.clock, deadline, limit, has_alternative, future).await
     }
 
+    /// Reads the next piece of the answer's body.
+    async fn read(
+        &mut self,
+        upstream: &mut Upstream,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        let reading = pin!(upstream.read_response_body());
+        self.wait(limit, reading).await
+    }
+
     async fn get_session(
         &mut self,
         peer: &HttpPeer,
         limit: Limit,
+        cause: Cause,
     ) -> Result<pingora::Result<(Upstream, bool)>, End> {
-        let getting = self.house.connector.get_http_session(peer);
-        Ok(self.wait(limit, getting).await?)
+        let house = self.house;
+        if cause != Cause::Resend
+            && let Some(kept) = house.pools.kept(peer).await
+        {
+            return Ok(Ok((kept, true)));
+        }
+        // On the heap: see `pools`.
+        let mut opening = Box::pin(house.pools.open(peer));
+        Ok(self.wait(limit, opening.as_mut()).await?)
     }
 
     /// The limit until the first content of a stream, or the whole of another answer.
@@ -254,8 +288,11 @@ impl Attempt<'_> {
         is_reused: bool,
     ) -> End {
         let limit = self.first_limit();
-        let sending = send(upstream, head, body);
-        let sent = match self.wait(limit, sending).await {
+        let sent = {
+            let sending = pin!(send(upstream, head, body));
+            self.wait(limit, sending).await
+        };
+        let sent = match sent {
             Ok(sent) => sent,
             Err(cut) => return cut.into(),
         };
@@ -264,8 +301,11 @@ impl Attempt<'_> {
             // The provider may have answered early and stopped reading: its answer may be there.
             Err(_) => Limit::hard(self.house.clock.tick().after(EARLY_ANSWER), Outcome::Reset),
         };
-        let reading = read_head(upstream);
-        let read = match self.wait(limit, reading).await {
+        let read = {
+            let reading = pin!(read_head(upstream));
+            self.wait(limit, reading).await
+        };
+        let read = match read {
             Ok(read) => read,
             Err(cut) => return cut.into(),
         };
@@ -274,59 +314,66 @@ impl Attempt<'_> {
             Err(HeadFault::Broken(error)) => return End::Failed(broken_before_head(&error, is_reused)),
             Err(HeadFault::TooManyInterim) => return End::Failed(Fault::plain(Outcome::BadBody)),
         }
-        let Some((status, headers)) =
-            upstream.response_header().map(|h| (h.status.as_u16(), h.headers.clone()))
-        else {
+        let Some(answer) = upstream.response_header().and_then(|head| self.draft(head)) else {
             return End::Failed(Fault::plain(Outcome::Reset));
         };
-        self.exchange.answered(status);
-        if !(200..300).contains(&status) {
-            return self.refused(upstream, status, headers).await;
+        self.exchange.answered(answer.status);
+        if !(200..300).contains(&answer.status) {
+            return self.refused(upstream, answer).await;
         }
-        if self.splice.is_some() && !is_event_stream(&headers) {
-            return End::Failed(Fault::after_head(Outcome::BadBody, status));
-        }
-        if is_event_stream(&headers) {
-            self.stream(upstream, status, &headers).await
+        if answer.is_event_stream {
+            self.stream(upstream, answer).await
+        } else if self.splice.is_some() {
+            End::Failed(Fault::after_head(Outcome::BadBody, answer.status))
         } else {
-            self.whole(upstream, status, headers).await
+            self.whole(upstream, answer).await
         }
+    }
+
+    /// Takes from the provider's head what is needed of it, in one pass.
+    fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
+        let key = echo::key_of(self.live, &self.slots[self.at]);
+        Some(Answer {
+            status: head.status.as_u16(),
+            is_event_stream: is_event_stream(&head.headers),
+            is_encoded: is_encoded(&head.headers),
+            length: content_length(&head.headers),
+            head: reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?,
+        })
     }
 
     /// Reads a refusing answer's body within bounds and judges it.
-    async fn refused(&mut self, upstream: &mut Upstream, status: u16, headers: HeaderMap) -> End {
+    async fn refused(&mut self, upstream: &mut Upstream, answer: Answer) -> End {
         let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
         let mut body = BytesMut::new();
-        let reading = async {
-            while let Ok(Some(piece)) = upstream.read_response_body().await {
-                let room = REFUSAL_BODY - body.len();
-                body.extend_from_slice(&piece[..piece.len().min(room)]);
-                if body.len() >= REFUSAL_BODY {
-                    break;
+        while body.len() < REFUSAL_BODY {
+            match self.read(upstream, limit).await {
+                Ok(Ok(Some(piece))) => {
+                    let room = REFUSAL_BODY - body.len();
+                    body.extend_from_slice(&piece[..piece.len().min(room)]);
                 }
+                Err(Cut::Gone) => return End::Gone,
+                // The status says enough; what there is of the body is judged.
+                Ok(Ok(None) | Err(_)) | Err(Cut::Late(_)) => break,
             }
-        };
-        let waited = self.wait(limit, reading).await;
-        match waited {
-            Err(Cut::Gone) => return End::Gone,
-            // The status says enough; what there is of the body is judged.
-            Ok(()) | Err(Cut::Late(_)) => {}
         }
         let body = body.freeze();
         let slot = &self.slots[self.at];
-        let verdict = classify::response(slot.kind, status, &headers, &body, self.house.clock.wall());
-        End::Failed(Fault::judged(&verdict, status, false, Some(Held { status, headers, body })))
+        let none = HeaderMap::new();
+        let headers = upstream.response_header().map_or(&none, |head| &head.headers);
+        let verdict = classify::response(slot.kind, answer.status, headers, &body, self.house.clock.wall());
+        let held = Held { head: answer.head, body };
+        End::Failed(Fault::judged(&verdict, answer.status, false, Some(held)))
     }
 
     /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
-    async fn whole(&mut self, upstream: &mut Upstream, status: u16, headers: HeaderMap) -> End {
+    async fn whole(&mut self, upstream: &mut Upstream, answer: Answer) -> End {
         let limit = self.first_limit();
-        let announced = content_length(&headers);
+        let Answer { status, length: announced, .. } = answer;
         let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
         let mut length = 0;
         loop {
-            let reading = upstream.read_response_body();
-            let read = match self.wait(limit, reading).await {
+            let read = match self.read(upstream, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
@@ -336,7 +383,7 @@ impl Attempt<'_> {
                     length += piece.len();
                     pieces.push(piece);
                     if length > HELD_ANSWER {
-                        return self.pour(upstream, status, &headers, pieces, announced).await;
+                        return self.pour(upstream, answer, pieces).await;
                     }
                 }
                 Ok(None) => break,
@@ -347,30 +394,19 @@ impl Attempt<'_> {
             return End::Failed(Fault::after_head(Outcome::Truncated, status));
         }
         let body = join(pieces);
-        match self.judge(&headers, &body) {
-            Ok(()) => {}
-            Err(fault) => return End::Failed(*fault.with_held(status, headers, body)),
+        if !answer.is_encoded
+            && let Err(fault) = self.judge(&body)
+        {
+            return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
         }
-        let now = self.house.clock.tick();
-        self.exchange.commit(now);
-        self.exchange.rescuable(self.told.is_some());
-        self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
-        self.tell();
-        let framing = Framing::Length(body.len() as u64);
-        let Ok(head) = reply::head(status, &headers, framing, self.drops_rate_limits, self.story) else {
-            return End::Failed(Fault::after_head(Outcome::BadBody, status));
-        };
-        self.story.answered(status);
-        match reply::open(self.session, head, Some(body), true).await {
+        let length = Framing::Length(body.len() as u64);
+        match self.commit(answer, length, SmallVec::from_iter([body]), true).await {
             Ok(()) => End::Delivered,
-            Err(reply::Unwritable) => End::Gone,
+            Err(end) => end,
         }
     }
 
-    fn judge(&mut self, headers: &HeaderMap, body: &Bytes) -> Result<(), Box<Fault>> {
-        if is_encoded(headers) {
-            return Ok(());
-        }
+    fn judge(&mut self, body: &Bytes) -> Result<(), Box<Fault>> {
         let slot = &self.slots[self.at];
         match answer::read(self.dialect, body) {
             Ok(answer) => {
@@ -389,22 +425,15 @@ impl Attempt<'_> {
     }
 
     /// Delivers an answer that is too long to be held: from here on it is committed.
-    async fn pour(
-        &mut self,
-        upstream: &mut Upstream,
-        status: u16,
-        headers: &HeaderMap,
-        held: SmallVec<[Bytes; 4]>,
-        announced: Option<u64>,
-    ) -> End {
-        let framing = announced.map_or(Framing::Chunked, Framing::Length);
-        if let Err(end) = self.commit(status, headers, framing, held).await {
+    async fn pour(&mut self, upstream: &mut Upstream, answer: Answer, held: SmallVec<[Bytes; 4]>) -> End {
+        let status = answer.status;
+        let framing = answer.length.map_or(Framing::Chunked, Framing::Length);
+        if let Err(end) = self.commit(answer, framing, held, false).await {
             return end;
         }
         loop {
             let limit = self.stall_limit();
-            let reading = upstream.read_response_body();
-            match self.wait(limit, reading).await {
+            match self.read(upstream, limit).await {
                 Ok(Ok(Some(piece))) => {
                     if self.session.write_response_body(Some(piece), false).await.is_err() {
                         return End::Gone;
@@ -419,13 +448,18 @@ impl Attempt<'_> {
     }
 
     /// Holds a stream until its first content, then forwards it as it comes.
-    async fn stream(&mut self, upstream: &mut Upstream, status: u16, headers: &HeaderMap) -> End {
+    async fn stream(&mut self, upstream: &mut Upstream, answer: Answer) -> End {
         self.story.is_stream = true;
+        let Answer { status, is_encoded: is_opaque, .. } = answer;
+        let mut answer = Some(answer);
         let mut reader = StreamReader::new(self.dialect).with_choices(self.choices);
-        let is_opaque = is_encoded(headers);
         let mut held: SmallVec<[Bytes; 4]> = SmallVec::new();
         let mut held_length = 0;
-        let mut is_committed = self.splice.is_some();
+        if self.splice.is_some() {
+            answer = None;
+        }
+        // The head is there until it goes downstream; what is taken up has sent its own long ago.
+        let mut is_committed = answer.is_none();
         if is_committed && let Err(end) = self.name_the_seam().await {
             return end;
         }
@@ -433,8 +467,7 @@ impl Attempt<'_> {
             let is_awaited = !reader.has_content() && self.splice.is_some();
             let limit =
                 if is_committed && !is_awaited { self.stream_limit(&reader) } else { self.first_limit() };
-            let reading = upstream.read_response_body();
-            let read = match self.wait(limit, reading).await {
+            let read = match self.read(upstream, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
@@ -462,9 +495,10 @@ impl Attempt<'_> {
                 held_length += pieces.iter().map(Bytes::len).sum::<usize>();
                 held.extend(pieces);
                 let is_whole = has_ended && fault.is_none() && reader.is_complete();
-                if content_began || held_length > HELD_STREAM || is_whole {
+                let is_due = content_began || held_length > HELD_STREAM || is_whole;
+                if is_due && let Some(answer) = answer.take() {
                     let first = std::mem::take(&mut held);
-                    if let Err(end) = self.commit(status, headers, Framing::Chunked, first).await {
+                    if let Err(end) = self.commit(answer, Framing::Chunked, first, false).await {
                         return end;
                     }
                     is_committed = true;
@@ -538,28 +572,30 @@ impl Attempt<'_> {
     /// The point of no return: the head and everything held go downstream in one write.
     async fn commit(
         &mut self,
-        status: u16,
-        headers: &HeaderMap,
+        mut answer: Answer,
         framing: Framing,
         held: SmallVec<[Bytes; 4]>,
+        is_whole: bool,
     ) -> Result<(), End> {
         let now = self.house.clock.tick();
         self.exchange.commit(now);
         self.exchange.rescuable(self.told.is_some());
         self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
         self.tell();
-        let head = reply::head(status, headers, framing, self.drops_rate_limits, self.story)
-            .map_err(|_| End::Failed(Fault::after_head(Outcome::BadBody, status)))?;
-        self.story.answered(status);
+        if reply::complete(&mut answer.head, framing, self.story).is_err() {
+            return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
+        }
+        self.story.answered(answer.status);
         if let Some(told) = self.told.as_mut() {
             held.iter().for_each(|piece| told.keep(piece));
         }
-        reply::open(self.session, head, held, false).await.map_err(|reply::Unwritable| End::Gone)
+        let opened = reply::open(self.session, answer.head, held, is_whole).await;
+        opened.map_err(|reply::Unwritable| End::Gone)
     }
 
     fn tell(&mut self) {
         let records = self.exchange.records();
-        self.story.tell(self.house, self.live, self.slots, records, Some(self.at));
+        self.story.tell(self.house, self.slots, records, Some(self.at));
     }
 
     /// Silence is borne for `stall` while the stream could be taken up elsewhere, else for
@@ -579,13 +615,6 @@ impl Attempt<'_> {
             return Limit::hard(self.house.clock.tick().after(AFTER_COMPLETE), Outcome::TimeoutStall);
         }
         self.stall_limit()
-    }
-}
-
-impl Fault {
-    fn with_held(mut self: Box<Self>, status: u16, headers: HeaderMap, body: Bytes) -> Box<Self> {
-        self.held = Some(Held { status, headers, body });
-        self
     }
 }
 

@@ -5,6 +5,7 @@
 //! off, as the machine says.
 
 use super::attempt::{Attempt, End, Fault, Held};
+use super::echo;
 use super::outgoing;
 use super::patience::{Patience, client_leaves};
 use super::reply::{self, Extra, Framing};
@@ -27,16 +28,11 @@ use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use crate::wire::transcript::Transcript;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
 use std::sync::Arc;
-
-/// The provider echoed our key: what stands in its place.
-const REDACTED: &[u8] = b"[redacted]";
-/// Shortest key that is looked for in what a provider sends back (threat P3).
-const REDACTED_FROM: usize = 8;
 
 /// What a client asked for.
 pub(super) struct Asked<'a> {
@@ -72,7 +68,7 @@ pub(super) async fn conduct(
         deadline: now.after(total.unwrap_or_default()),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
-    let mut patience = Patience::new();
+    let mut patience = Patience::default();
     let mut held = None;
     let mut told = rules.may_rescue.then(|| Transcript::new(asked.api.dialect()));
     let mut step = exchange.start(now);
@@ -339,17 +335,17 @@ async fn conclude(
         }
         Ending::Relay => {
             let at = exchange.records().last().map(|record| record.candidate);
-            story.tell(house, live, slots, exchange.records(), at);
+            story.tell(house, slots, exchange.records(), at);
             match held {
                 Some(held) => {
-                    let key = at.and_then(|at| key_of(live, slots.get(at)?));
-                    relay(session, story, held, key, slots.len() > 1).await.map(|()| true)
+                    let key = at.and_then(|at| echo::key_of(live, slots.get(at)?));
+                    relay(session, story, held, key).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
         }
         Ending::Refuse(refusal) => {
-            story.tell(house, live, slots, exchange.records(), None);
+            story.tell(house, slots, exchange.records(), None);
             let message = explain(house, live, slots, exchange, &refusal, asked, story.id());
             let shape = dialect.error_shape();
             let provider_type = quota_type(house, live, slots, exchange, held.as_ref());
@@ -374,11 +370,6 @@ fn gone() -> Box<pingora::Error> {
     pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "client left").into_down()
 }
 
-fn key_of<'a>(live: &'a Live, slot: &Slot) -> Option<&'a str> {
-    let credential = live.plan.credentials.get(slot.target.credential.at())?;
-    credential.key.as_ref().map(crate::base::secret::Secret::expose)
-}
-
 /// What the provider called a used-up account, where that is the last word of the request: tools
 /// tell by it that waiting does not help (failure table, row 9).
 fn quota_type(
@@ -390,9 +381,10 @@ fn quota_type(
 ) -> Option<ProviderType> {
     let last = exchange.records().last().filter(|record| record.outcome == Outcome::Quota)?;
     let (slot, held) = (slots.get(last.candidate)?, held?);
-    let verdict = classify::response(slot.kind, held.status, &held.headers, &held.body, house.clock.wall());
+    let (status, headers) = (held.head.status.as_u16(), &held.head.headers);
+    let verdict = classify::response(slot.kind, status, headers, &held.body, house.clock.wall());
     let mut keys = live.plan.credentials.iter().filter_map(|credential| credential.key.as_ref());
-    verdict.provider_type.filter(|word| !keys.any(|key| holds(word.as_str().as_bytes(), key.expose())))
+    verdict.provider_type.filter(|word| !keys.any(|key| echo::holds(word.as_str().as_bytes(), key.expose())))
 }
 
 /// Passes a provider's own error on, less our key should it echo it.
@@ -401,36 +393,12 @@ async fn relay(
     story: &mut Story,
     held: Held,
     key: Option<&str>,
-    drops_rate_limits: bool,
 ) -> pingora::Result<()> {
-    let body = redacted(held.body, key);
-    let headers: HeaderMap = held
-        .headers
-        .into_iter()
-        .filter_map(|(name, value)| Some((name?, value)))
-        .filter(|(_, value)| !key.is_some_and(|key| holds(value.as_bytes(), key)))
-        .collect();
-    let framing = Framing::Length(body.len() as u64);
-    let head = reply::head(held.status, &headers, framing, drops_rate_limits, story)?;
-    story.answered(held.status);
+    let Held { mut head, body } = held;
+    let body = echo::redacted(body, key);
+    reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
+    story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())
-}
-
-fn holds(bytes: &[u8], key: &str) -> bool {
-    key.len() >= REDACTED_FROM && memchr::memmem::find(bytes, key.as_bytes()).is_some()
-}
-
-fn redacted(body: Bytes, key: Option<&str>) -> Bytes {
-    let Some(key) = key.filter(|key| holds(&body, key)) else { return body };
-    let mut clean = Vec::with_capacity(body.len());
-    let mut rest = &body[..];
-    while let Some(at) = memchr::memmem::find(rest, key.as_bytes()) {
-        clean.extend_from_slice(&rest[..at]);
-        clean.extend_from_slice(REDACTED);
-        rest = &rest[at + key.len()..];
-    }
-    clean.extend_from_slice(rest);
-    Bytes::from(clean)
 }
 
 async fn refuse_badly(session: &mut Session, story: &mut Story, asked: &Asked<'_>) -> pingora::Result<()> {

@@ -5,6 +5,7 @@
 //! by the same health and signed by the same hand as every other request, and move on to another
 //! credential of it only where provably nothing was processed: the connection could not be made.
 
+use super::echo::{self, Overwriter};
 use super::story::Story;
 use crate::base::api::Kind;
 use crate::base::outcome::Outcome;
@@ -13,6 +14,7 @@ use crate::health::{Permit, Report};
 use crate::live::{House, Live, Slot};
 use crate::rewrite;
 use crate::wire::retry_hint::RetryHint;
+use bytes::Bytes;
 use http::header;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -28,6 +30,7 @@ pub(super) struct Forward {
     presented: Vec<Vec<u8>>,
     /// Bytes of the body so far: an upload in chunks announces no length.
     body_bytes: u64,
+    overwriter: Overwriter,
 }
 
 /// Nothing can take a request that is passed through.
@@ -68,6 +71,7 @@ impl Forward {
             is_settled: false,
             presented,
             body_bytes: 0,
+            overwriter: Overwriter::default(),
         }
     }
 
@@ -79,10 +83,10 @@ impl Forward {
                 self.permit = permit;
                 self.record = Record { candidate: self.at, began: now, ..self.record };
                 if let Some(peer) = slot.ready_peer() {
-                    return Ok(Box::new(peer.clone()));
+                    return Ok(Box::new((**peer).clone()));
                 }
                 if let Ok(address) = slot.addresses.pick(now).await {
-                    return Ok(Box::new(slot.peer_at(address)));
+                    return Ok(Box::new((*slot.peer_at(address)).clone()));
                 }
             }
             self.at += 1;
@@ -125,18 +129,31 @@ impl Forward {
     }
 
     /// Takes the provider's headers that are not for the client off the answer.
-    pub(super) fn answered(&mut self, response: &mut ResponseHeader) {
+    pub(super) fn answered(&mut self, live: &Live, response: &mut ResponseHeader) {
+        let key = self.key(live);
         self.record.status = Some(response.status.as_u16());
         let dropped: Vec<_> = response
             .headers
-            .keys()
-            .filter(|name| !rewrite::keeps_response_header(name, false))
-            .filter(|name| **name != header::CONTENT_LENGTH && **name != header::TRANSFER_ENCODING)
-            .cloned()
+            .iter()
+            .filter(|(name, value)| !rewrite::keeps_response_header(name, false) || echo::is_in(value, key))
+            .map(|(name, _)| name.clone())
+            .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
             .collect();
         for name in dropped {
             response.remove_header(&name);
         }
+    }
+
+    /// Takes our key out of the body of an error.
+    pub(super) fn body(&mut self, live: &Live, piece: &mut Option<Bytes>, is_last: bool) {
+        if self.record.status.is_some_and(|status| status >= 400) {
+            let key = self.key(live);
+            self.overwriter.pass(piece, is_last, key);
+        }
+    }
+
+    fn key<'a>(&self, live: &'a Live) -> Option<&'a str> {
+        echo::key_of(live, self.slots.get(self.at)?)
     }
 
     /// Notes that no connection could be made; tells whether another credential is left to try.
@@ -168,8 +185,8 @@ impl Forward {
         story.conclude(self.slots, if self.record.began.0 == 0 { &[] } else { &records });
     }
 
-    pub(super) fn tell_head(&self, house: &House, live: &Live, story: &mut Story) {
-        story.tell(house, live, &self.slots, &[self.record], Some(self.record.candidate));
+    pub(super) fn tell_head(&self, house: &House, story: &mut Story) {
+        story.tell(house, &self.slots, &[self.record], Some(self.record.candidate));
     }
 }
 

@@ -11,6 +11,7 @@
 //!     attempt     one try: connect, send, judge, hold, stream
 //!       patience    how long to wait, and for whom
 //!     reply       answers of our own, and the head of every answer
+//!       echo        not with our key in it
 //!   story       what is told about it afterwards: log line, metrics, headers
 //! forward   everything else goes Pingora's own way, hook by hook
 //! ```
@@ -21,6 +22,7 @@
 mod attempt;
 mod body;
 mod conduct;
+mod echo;
 mod forward;
 mod outgoing;
 mod patience;

@@ -8,19 +8,26 @@
 //!
 //! One timer serves a whole request. It is not set again for every chunk: when it fires early, it
 //! is set to what is due by then. A stream of a thousand chunks so costs a handful of timer
-//! operations instead of a thousand.
+//! operations instead of a thousand. The timers are Pingora's, which share one clock thread: one of
+//! tokio's that is due before all others wakes the runtime's driver, a system call per request. Long
+//! ones are set to quarters of a second, so that thousands of requests share them.
 
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
+use pingora::time::fast_timeout::fast_sleep;
 use pingora_proxy::Session;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
-use tokio::time::Sleep;
 
 /// How often a soft limit without an alternative is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Waits from this length on share their timers.
+const LONG: Duration = Duration::from_secs(5);
+/// Where shared timers fire.
+const SHARED: Duration = Duration::from_millis(250);
 
 /// Why a wait ended without what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +59,14 @@ impl Limit {
 }
 
 /// The timer of one request.
+#[derive(Default)]
 pub(super) struct Patience {
-    sleep: Pin<Box<Sleep>>,
-    set_to: Tick,
+    timer: Option<(Tick, Timer)>,
 }
 
-impl Patience {
-    pub(super) fn new() -> Self {
-        Patience { sleep: Box::pin(tokio::time::sleep(Duration::from_secs(3600))), set_to: Tick(u64::MAX) }
-    }
+type Timer = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
+impl Patience {
     /// Completes once `until` has passed.
     pub(super) async fn pass(&mut self, clock: &Clock, until: Tick) {
         loop {
@@ -69,16 +74,20 @@ impl Patience {
             if now >= until {
                 return;
             }
-            if self.set_to > until || self.set_to <= now || self.sleep.is_elapsed() {
-                self.sleep.as_mut().reset(tokio::time::Instant::now() + until.left(now));
-                self.set_to = until;
+            if self.timer.as_ref().is_none_or(|(set_to, _)| *set_to > until && *set_to > shared(until, now)) {
+                let set_to = shared(until, now);
+                self.timer = Some((set_to, Box::pin(fast_sleep(set_to.left(now)))));
             }
-            self.sleep.as_mut().await;
+            if let Some((_, timer)) = &mut self.timer {
+                timer.as_mut().await;
+                self.timer = None;
+            }
         }
     }
 
     /// Waits for `future`, for the client to leave, or for time to run out. `has_alternative` is
-    /// asked when the soft limit has passed.
+    /// asked when the soft limit has passed. The future comes pinned by its owner: handed on by
+    /// value it would be stored, and copied, once per function on the way.
     pub(super) async fn with<T>(
         &mut self,
         session: &mut Session,
@@ -86,9 +95,8 @@ impl Patience {
         deadline: Tick,
         limit: Limit,
         mut has_alternative: impl FnMut(Tick) -> bool,
-        future: impl Future<Output = T>,
+        mut future: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Cut> {
-        let mut future = pin!(future);
         let mut soft = limit.soft;
         loop {
             let until = soft.min(deadline);
@@ -110,6 +118,15 @@ impl Patience {
             }
         }
     }
+}
+
+/// Returns when a timer for `until` is to fire: a far one a little later, together with others.
+fn shared(until: Tick, now: Tick) -> Tick {
+    if until.left(now) < LONG {
+        return until;
+    }
+    let grain = u64::try_from(SHARED.as_micros()).unwrap_or(1);
+    Tick(until.0.div_ceil(grain).saturating_mul(grain))
 }
 
 /// Completes when the client is gone: FIN or RST on HTTP/1, RST_STREAM on HTTP/2.

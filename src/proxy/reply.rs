@@ -4,6 +4,7 @@
 //! request gets the head alone. Everything that is ours to say about an answer (contract section
 //! 3) is set here, on answers of providers and on our own alike.
 
+use super::echo;
 use super::patience::client_leaves;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
@@ -13,7 +14,7 @@ use crate::exchange::ending::Refusal;
 use crate::observe::fault_text;
 use crate::rewrite;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora_proxy::Session;
@@ -64,23 +65,27 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// Makes the head of a provider's answer as the client sees it.
-pub(super) fn head(
-    status: u16,
+/// Begins the head of a provider's answer: what of the provider's own the client may see. What
+/// repeats `key` is left out.
+pub(super) fn draft(
+    status: StatusCode,
     upstream: &HeaderMap,
-    framing: Framing,
     drops_rate_limits: bool,
-    story: &Story,
+    key: Option<&str>,
 ) -> pingora::Result<Box<ResponseHeader>> {
     let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
     for (name, value) in upstream {
-        if rewrite::keeps_response_header(name, drops_rate_limits) {
+        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, key) {
             head.append_header(name.clone(), value.clone())?;
         }
     }
-    frame(&mut head, framing)?;
-    sign(&mut head, story)?;
     Ok(Box::new(head))
+}
+
+/// Completes the head of a provider's answer with its framing and our own headers.
+pub(super) fn complete(head: &mut ResponseHeader, framing: Framing, story: &Story) -> pingora::Result<()> {
+    frame(head, framing)?;
+    sign(head, story)
 }
 
 fn frame(head: &mut ResponseHeader, framing: Framing) -> pingora::Result<()> {
@@ -98,11 +103,9 @@ pub(super) fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<
     head.insert_header(X_REQUEST_ID, story.id_header())?;
     let Some(told) = story.told() else { return Ok(()) };
     if let Some(target) = &told.target {
-        if let Ok(provider) = HeaderValue::from_str(target.provider) {
-            head.insert_header(X_USED_PROVIDER, provider)?;
-        }
-        if let Ok(model) = HeaderValue::from_str(target.model) {
-            head.insert_header(X_USED_MODEL, model)?;
+        head.insert_header(X_USED_PROVIDER, target.provider.clone())?;
+        if let Some(model) = target.model {
+            head.insert_header(X_USED_MODEL, model.clone())?;
         }
         let fallback = if target.is_fallback { "true" } else { "false" };
         head.insert_header(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;

@@ -511,14 +511,27 @@ impl ProxyHttp for Proxy {
         if let (Some(forward), Some(live)) = (forward.as_mut(), story.live.clone()) {
             let status = response.status.as_u16();
             if status >= 200 {
-                forward.answered(response);
+                forward.answered(&live, response);
                 forward.settle(&self.house, &live, forward::outcome_of(status));
-                forward.tell_head(&self.house, &live, story);
+                forward.tell_head(&self.house, story);
                 story.answered(status);
                 reply::sign(response, story)?;
             }
         }
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
+            forward.body(live, body, end_of_stream);
+        }
+        Ok(None)
     }
 
     fn fail_to_connect(

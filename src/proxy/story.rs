@@ -71,8 +71,8 @@ pub(super) struct ToldView<'a> {
 
 /// A reading of [`ToldTarget`] with names at hand.
 pub(super) struct TargetView<'a> {
-    pub(super) provider: &'a str,
-    pub(super) model: &'a str,
+    pub(super) provider: &'a HeaderValue,
+    pub(super) model: Option<&'a HeaderValue>,
     pub(super) is_fallback: bool,
     pub(super) breaker: &'static str,
     pub(super) response_ms: u64,
@@ -149,8 +149,8 @@ impl Story {
     pub(super) fn told(&self) -> Option<ToldView<'_>> {
         let told = self.told.as_ref()?;
         let target = told.target.as_ref().zip(told.slot.as_ref()).map(|(target, slot)| TargetView {
-            provider: &slot.provider,
-            model: &slot.target.model,
+            provider: &slot.provider_header,
+            model: slot.model_header.as_ref(),
             is_fallback: target.is_fallback,
             breaker: target.breaker,
             response_ms: target.response_ms,
@@ -163,7 +163,6 @@ impl Story {
     pub(super) fn tell(
         &mut self,
         house: &House,
-        live: &Live,
         slots: &[Arc<Slot>],
         records: &[Record],
         answering: Option<usize>,
@@ -171,7 +170,7 @@ impl Story {
         let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
             is_fallback: at != 0,
-            breaker: slots.get(at).map_or("closed", |slot| slot.state(now, &live.policy).breaker.as_label()),
+            breaker: slots.get(at).map_or("closed", |slot| slot.breaker(now).as_label()),
             response_ms: millis(now.since(record.began)),
         });
         let words: Vec<_> = records.iter().filter_map(|r| Some((slots.get(r.candidate)?, word(r)))).collect();

@@ -12,17 +12,20 @@
 //! socket activation puts them. `READY=1` is said when the listeners have answered a request, not
 //! when they were asked to listen.
 //!
-//! TERM: not ready any more, listeners close, answers ask for the connection to be closed, and the
-//! process leaves as soon as nothing is under way, at the latest after `grace`. Pingora would sleep
-//! the whole grace period even when idle, so the keeper leaves without it.
+//! TERM: not ready any more, the data listeners close, answers ask for the connection to be closed,
+//! and the process leaves as soon as nothing is under way, at the latest after `grace`. Pingora
+//! would sleep the whole grace period even when idle, so the keeper leaves without it.
 
 pub mod certificate;
 mod gate;
 
 use crate::admin::Admin;
 use crate::admin::steward::Steward;
+use crate::clock::Clock;
 use crate::config::plan::{Listen, Plan};
 use crate::live::{House, LiveProblem};
+use crate::observe::log::Log;
+use crate::observe::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
@@ -138,6 +141,11 @@ impl Keeper {
         let hangup = runtime.block_on(async { signal(SignalKind::hangup()) })?;
         Ok(Keeper { runtime, hangup })
     }
+
+    /// Runs some work on the keeper's thread, for a process that keeps itself (the demo).
+    pub fn block_on<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
 }
 
 /// A started process.
@@ -150,6 +158,16 @@ pub struct Running {
     /// Where the admin plane listens.
     pub admin: Option<SocketAddr>,
     tls: Vec<bool>,
+}
+
+/// Opens a house with counters of its own.
+///
+/// # Errors
+/// Where a key or a certificate of the plan cannot be used.
+pub fn open(plan: Plan, clock: Clock, log: Log) -> Result<Arc<House>, StartFault> {
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), log.dropped())
+        .map_err(|fault| StartFault::System(io::Error::other(fault)))?;
+    Ok(House::open(plan, clock, metrics, log)?)
 }
 
 /// Starts the planes on sockets that are bound already.
@@ -184,7 +202,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         options.h2_idle_timeout = Some(H2_IDLE);
         proxy.server_options = Some(options);
         let app = Gate::new(Arc::new(proxy), Arc::clone(&house), gate.clone());
-        let address = listen.address.to_string();
+        let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
         match (certificate, &listen.tls) {
             (Some(certificate), Some(files)) => {
@@ -194,14 +212,14 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
             (None, _) | (_, None) => service.add_tcp(&address),
         }
         service.threads = Some(conf.threads);
-        server.add_service(Bound { inner: service, address, socket: Some(socket) });
+        server.add_service(Bound { inner: service, address, socket: Some(socket), drains: true });
     }
     let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan);
-    let address = plan.admin.address.to_string();
+    let address = key_of(&sockets.admin)?;
     let mut service = Service::new("admin".to_owned(), Admin::new(steward, plan.admin.address, Vec::new()));
     service.add_tcp(&address);
     service.threads = Some(1);
-    server.add_service(Bound { inner: service, address, socket: Some(sockets.admin) });
+    server.add_service(Bound { inner: service, address, socket: Some(sockets.admin), drains: false });
 
     let (stop, stopped) = watch::channel(false);
     std::thread::Builder::new()
@@ -361,12 +379,21 @@ impl ShutdownSignalWatch for Stop {
     }
 }
 
+/// Returns the name of a socket in Pingora's table: where it listens, not what was configured, for
+/// two listeners on port 0 of one host would share one entry.
+fn key_of(socket: &TcpListener) -> Result<String, StartFault> {
+    socket.local_addr().map(|address| address.to_string()).map_err(StartFault::System)
+}
+
 /// A service whose socket is bound already and handed over through Pingora's table of inherited
 /// descriptors.
 struct Bound<S> {
     inner: S,
     address: String,
     socket: Option<TcpListener>,
+    /// Whether it stops taking connections at TERM. The admin plane does not: who drains wants to
+    /// see `readyz` say so, and the last scrape.
+    drains: bool,
 }
 
 #[async_trait]
@@ -375,7 +402,9 @@ impl<S: PingoraService> PingoraService for Bound<S> {
         if let (Some(table), Some(socket)) = (&fds, self.socket.take()) {
             table.lock().add(self.address.clone(), socket.into_raw_fd());
         }
-        self.inner.start_service(fds, shutdown, listeners).await;
+        let (never, nothing) = watch::channel(false);
+        self.inner.start_service(fds, if self.drains { shutdown } else { nothing }, listeners).await;
+        drop(never);
     }
 
     fn name(&self) -> &str {

@@ -11,23 +11,26 @@ use super::{Place, Reply, Script, Twist};
 /// What the viewer reads, and what the provider does.
 type Phase = (&'static str, fn() -> Reply);
 
+/// What both providers say when all is well.
+pub const WORDS: &str = "The trains run on time today, all switches are set and every signal is green.";
+
 /// The phases in order.
-const PHASES: [Phase; 9] = [
+const PHASES: [Phase; 10] = [
     ("healthy", healthy),
     ("rate limited: 429, Retry-After 2", || Reply::rate_limited(Some("2"))),
+    ("breaks off after 6 words", || healthy().at(Place::AfterTokens(6), Twist::Close)),
+    ("healthy", healthy),
     ("unavailable: 503", || Reply::status(503)),
-    ("healthy", healthy),
     ("resets connections", Reply::reset),
-    ("overloaded: 529", || Reply::status(529)),
     ("healthy", healthy),
-    ("cuts streams after 6 tokens", || healthy().at(Place::AfterTokens(6), Twist::Close)),
+    ("an error event in a 200", || Reply::error_event(529)),
+    ("overloaded: 529", || Reply::status(529)),
     ("silent", Reply::silence),
 ];
 
-/// Words enough that a stream is cut in the middle, and 20 ms apart so that it can be watched.
+/// 20 ms a word, so that a stream can be watched; about 0.3 s in all.
 fn healthy() -> Reply {
-    Reply::says("The trains run on time today, all switches are set and every signal is green.")
-        .delay(Duration::from_millis(20))
+    Reply::says(WORDS).delay(Duration::from_millis(20))
 }
 
 /// Returns a provider's script with phases of `span` each.

@@ -1,14 +1,35 @@
 //! One binary for all black-box tests: real proxy, real sockets, scripted providers.
 
 #![allow(missing_docs, reason = "test names say it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails; the lint sees tests in test functions only"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
 mod client_side;
+mod corpus;
+mod corpus_live;
+mod demo;
+mod exits;
 mod failover;
 mod first_light;
+mod house;
 mod http2;
+mod life;
+mod ops;
 mod pass_through;
 mod priorities;
+mod process;
+mod readme;
+mod reload;
 mod rescue;
 mod scene;
+mod scrape;
 mod sdk;
+mod sdks;
+mod secrets;
 mod stage;
+mod unit;

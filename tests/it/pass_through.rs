@@ -1,10 +1,10 @@
 //! Files, batches, images and the like go to one provider as they are.
 
-use crate::scene::{KEY_ONE, KEY_TWO, provider};
+use crate::scene::{KEY_ONE, KEY_TWO, outside_of, provider};
 use crate::stage::{Stage, eventually};
 use bytes::Bytes;
 use pointsman::standin::caller::{self, Answer, BodyEnd, Call, Connection};
-use pointsman::standin::{Provider, Reply, Seen};
+use pointsman::standin::{Provider, Reply};
 use serde_json::json;
 use std::time::Duration;
 
@@ -54,11 +54,6 @@ impl Scene {
     async fn send(&self, call: Call) -> Answer {
         call.bearer(LAPTOP).send(self.stage.data).await.unwrap()
     }
-}
-
-fn outside_of(seen: &Seen) -> String {
-    let headers: String = seen.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
-    format!("{}\n{headers}", seen.path)
 }
 
 /// A form with a binary file of about that many bytes.

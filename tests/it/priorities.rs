@@ -4,6 +4,7 @@ use crate::scene::{Api, FORGETFUL, KEY_TWO, Pair, RESCUER, Wire, ms, provider, t
 use crate::stage::{Stage, eventually};
 use pointsman::standin::caller::{Answer, BodyEnd, Call};
 use pointsman::standin::{Gate, Place, Provider, Refusal, Reply, Script, Twist};
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 
@@ -36,7 +37,7 @@ async fn route_over(providers: &[Provider], targets: &str, more: &str) -> Stage 
     for (at, one) in providers.iter().enumerate() {
         yaml += &provider(&format!("p{at}"), "openai", &one.base_url(), &format!("sk-p{at}-0123456789"), "");
     }
-    yaml += &format!("routes:\n  chat: {{targets: [{targets}]}}\n{more}");
+    let _ = write!(yaml, "routes:\n  chat: {{targets: [{targets}]}}\n{more}");
     Stage::open(&yaml).await
 }
 
@@ -100,7 +101,7 @@ async fn two_keys(first: &Provider, usage: &str, targets: &str, second: &Provide
         first.base_url()
     );
     yaml += &provider("two", "openai", &second.base_url(), KEY_TWO, "");
-    yaml += &format!("routes:\n  chat: {{targets: [{targets}]}}\n");
+    let _ = write!(yaml, "routes:\n  chat: {{targets: [{targets}]}}\n");
     Stage::open(&yaml).await
 }
 

@@ -33,7 +33,7 @@ async fn run_with(arguments: &[&str]) {
         Err(reason) => {
             let is_required = std::env::var_os("POINTSMAN_SDK_REQUIRED").is_some();
             assert!(!is_required, "the SDK checks are required and cannot run: {reason}");
-            eprintln!("SKIPPED: the real SDK clients were not run: {reason}");
+            crate::process::skip(&format!("the real SDK clients were not run: {reason}"));
             return;
         }
     };

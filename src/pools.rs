@@ -1,0 +1,57 @@
+//! Which connections to providers do we keep?
+//!
+//! Pingora's pools, in two: peers that speak HTTP/1 only, and those that may speak HTTP/2. A kept
+//! connection is taken by a call of its own, because that is what nearly every request does, and
+//! Pingora's way to a *new* connection (proxies, TLS, happy paths of five protocols) is a future of
+//! nine kilobytes that would otherwise sit in every request, and be copied each time one async
+//! function hands it to the next.
+
+use pingora::connectors::http::{Connector, v1};
+use pingora::protocols::http::client::HttpSession as Upstream;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use std::time::Duration;
+
+/// The pools of one process.
+pub struct Pools {
+    h1: v1::Connector,
+    any: Connector,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Pools { h1: v1::Connector::new(None), any: Connector::new(None) }
+    }
+}
+
+impl Pools {
+    /// Takes a kept HTTP/1 connection, if there is one.
+    pub async fn kept(&self, peer: &HttpPeer) -> Option<Upstream> {
+        if is_h1_only(peer) { self.h1.reused_http_session(peer).await.map(Upstream::H1) } else { None }
+    }
+
+    /// Opens a connection (or a stream on a kept HTTP/2 one); tells whether it was kept.
+    ///
+    /// # Errors
+    /// Pingora's, with what went wrong in its type.
+    pub async fn open(&self, peer: &HttpPeer) -> pingora::Result<(Upstream, bool)> {
+        if is_h1_only(peer) {
+            let (session, is_reused) = self.h1.get_http_session(peer).await?;
+            return Ok((Upstream::H1(session), is_reused));
+        }
+        self.any.get_http_session(peer).await
+    }
+
+    /// Gives a connection back whose answer was read to its end.
+    pub async fn give_back(&self, session: Upstream, peer: &HttpPeer, idle: Option<Duration>) {
+        match session {
+            Upstream::H1(session) if is_h1_only(peer) => {
+                self.h1.release_http_session(session, peer, idle).await
+            }
+            other => self.any.release_http_session(other, peer, idle).await,
+        }
+    }
+}
+
+fn is_h1_only(peer: &HttpPeer) -> bool {
+    peer.get_peer_options().is_none_or(|options| options.alpn.get_max_http_version() == 1)
+}

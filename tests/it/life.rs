@@ -1,0 +1,259 @@
+//! How does the process begin and end, and what does it tell whoever started it?
+//!
+//! (Contract section 1: signals; conventions: sd_notify, exit codes.)
+
+use crate::process::{HEAD, Process, Program, SOON, eventually, openai, signal};
+use pointsman::standin::caller::{BodyEnd, Call, Connection, Talk};
+use pointsman::standin::{Gate, Place, Provider, Reply, SIXTY_WORDS};
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// At once, on a machine that may be busy; far below any `grace` in here.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+fn yaml(provider: &Provider, grace: &str) -> String {
+    format!(
+        "{HEAD}grace: {grace}\nlog: {{format: json}}\nproviders:\n{}routes:\n  chat: {{targets: [{{provider: one, model: m}}]}}\n",
+        openai("one", &provider.base_url(), "KEY_ONE")
+    )
+}
+
+fn program(yaml: &str) -> Program {
+    Program::new(yaml).env("KEY_ONE", "sk-one-0123456789")
+}
+
+/// A process with a stream under way that goes on when the gate opens.
+async fn streaming(grace: &str) -> (Provider, Gate, Process, Call, Talk) {
+    let gate = Gate::closed();
+    let provider =
+        Provider::start(Reply::says(SIXTY_WORDS).hold(Place::AfterTokens(3), &gate)).await.unwrap();
+    let process = program(&yaml(&provider, grace)).start().await;
+    let call = Call::chat_stream("chat").limit(SOON);
+    let mut talk = call.begin(process.data).await.unwrap();
+    assert_eq!(talk.head().await.unwrap(), 200);
+    assert!(talk.until_events(2).await);
+    (provider, gate, process, call, talk)
+}
+
+#[tokio::test]
+async fn term_when_idle_leaves_at_once() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    let mut process = program(&yaml(&provider, "30s")).start().await;
+    // Idle connections, a used one and an unused one, are nobody's request.
+    let open = Connection::open(process.data).await.unwrap();
+    let (answer, _kept) = open.send(&Call::chat("chat")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let _unused = TcpStream::connect(process.data).await.unwrap();
+    let _scraper = TcpStream::connect(process.admin).await.unwrap();
+    process.signal("TERM");
+    let (status, took) = process.end(SOON).await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+#[tokio::test]
+async fn term_waits_for_the_stream_under_way_and_takes_nothing_new() {
+    let (_provider, gate, mut process, call, talk) = streaming("30s").await;
+    process.signal("TERM");
+    eventually("it is not ready any more", async || process.ask("/readyz").await.status == 503).await;
+    assert_eq!(process.ask("/livez").await.status, 200, "it lives until it ends");
+    let data = process.data;
+    eventually("new connections are refused", async || TcpStream::connect(data).await.is_err()).await;
+    assert!(process.is_running(), "it left before the stream was over");
+    gate.open();
+    let (answer, _) = talk.finish(&call).await;
+    assert_eq!((answer.text().as_str(), &answer.end), (SIXTY_WORDS, &BodyEnd::Clean));
+    assert!(answer.has_end_marker());
+    let (status, took) = process.end(SOON).await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(took < AT_ONCE, "{took:?} after the last byte");
+    let line = process.log_of("request").pop().expect("the request is in the log");
+    assert_eq!((&line["status"], &line["trail"]), (&200.into(), &"one/k:ok".into()), "{line}");
+}
+
+#[tokio::test]
+async fn term_waits_for_a_plain_answer_too() {
+    let gate = Gate::closed();
+    let provider = Provider::start(Reply::says("late").hold(Place::BeforeHead, &gate)).await.unwrap();
+    let mut process = program(&yaml(&provider, "30s")).start().await;
+    let data = process.data;
+    let sent = tokio::spawn(async move { Call::chat("chat").limit(SOON).send(data).await });
+    assert!(provider.until(SOON, |seen| seen.len() == 1).await);
+    process.signal("TERM");
+    eventually("it is not ready any more", async || process.ask("/readyz").await.status == 503).await;
+    gate.open();
+    assert_eq!(sent.await.unwrap().unwrap().text(), "late");
+    let (status, took) = process.end(SOON).await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_stream_longer_than_grace_is_not_waited_for() {
+    let (_provider, _gate, mut process, call, talk) = streaming("1s").await;
+    let told = Instant::now();
+    process.signal("TERM");
+    let reading = tokio::spawn(async move { talk.finish(&call).await.0 });
+    let (status, _) = process.end(SOON).await;
+    let took = told.elapsed();
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(took >= Duration::from_millis(950) && took < Duration::from_secs(3), "{took:?}");
+    let answer = reading.await.unwrap();
+    assert!(!answer.has_end_marker(), "a lost stream looks complete: {}", answer.body_text());
+}
+
+#[tokio::test]
+async fn int_leaves_now_whatever_is_under_way() {
+    for is_draining in [false, true] {
+        let (_provider, _gate, mut process, _call, _talk) = streaming("60s").await;
+        if is_draining {
+            process.signal("TERM");
+            eventually("it drains", async || process.ask("/readyz").await.status == 503).await;
+        }
+        process.signal("INT");
+        let (status, took) = process.end(SOON).await;
+        assert!(status.code().is_some(), "the signal killed it: {status}");
+        assert!(took < AT_ONCE, "{took:?}, draining: {is_draining}");
+    }
+}
+
+/// Tells whether a process handles SIGHUP (`SigCgt` of proc(5), bit 0).
+fn handles_hangup(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+}
+
+#[tokio::test]
+async fn a_hangup_right_after_the_start_neither_kills_nor_gets_lost() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    // A secret that takes half a second keeps the process at its first reading of the file.
+    let slow = yaml(&provider, "30s").replace(
+        "{env: KEY_ONE}",
+        "{command: [\"/bin/sh\", \"-c\", \"echo >> STARTED; /bin/sleep 0.5; echo sk-slow-0123456789\"]}",
+    );
+    let program = program("");
+    let mark = program.path("started");
+    program.configure(&slow.replace("STARTED", mark.to_str().unwrap()));
+    let launched = program.launch();
+    let pid = launched.pid();
+    let end = Instant::now() + SOON;
+    loop {
+        let has_read_its_file = mark.exists();
+        if handles_hangup(pid) {
+            break;
+        }
+        assert!(!has_read_its_file, "it reads its file before it takes SIGHUP over");
+        assert!(Instant::now() < end, "SIGHUP is never taken over");
+    }
+    signal(pid, "HUP");
+    eventually("the secret is being fetched", async || mark.exists()).await;
+    launched.program().configure(&yaml(&provider, "30s").replace("  chat:", "  later:"));
+    signal(pid, "HUP");
+    let (ready, process) = launched.until_ready().await;
+    assert!(ready.is_some(), "it did not survive:\n{}", process.said());
+    eventually("the file that came while it started is in force", async || {
+        Call::chat("later").limit(SOON).send(process.data).await.unwrap().status == 200
+    })
+    .await;
+}
+
+/// What a service manager hears.
+struct Manager {
+    socket: std::path::PathBuf,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Manager {
+    fn listen(folder: &Path) -> Manager {
+        let path = folder.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let book = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count) = socket.recv(&mut bytes) {
+                book.lock().unwrap().push(String::from_utf8_lossy(&bytes[..count]).into_owned());
+            }
+        });
+        Manager { socket: path, heard }
+    }
+
+    /// Returns the messages that hold this line.
+    fn heard(&self, line: &str) -> Vec<String> {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().filter(|message| message.lines().any(|told| told == line)).cloned().collect()
+    }
+}
+
+#[tokio::test]
+async fn systemd_hears_when_it_is_ready_reloads_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = Manager::listen(folder.path());
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    let sound = yaml(&provider, "30s");
+    let program = program(&sound).env("NOTIFY_SOCKET", manager.socket.to_str().unwrap());
+    let launched = program.launch();
+    eventually("READY=1", async || !manager.heard("READY=1").is_empty()).await;
+    // Nothing is waited for between READY=1 and the first answers.
+    let (_, mut process) = launched.until_ready().await;
+    assert_eq!(Call::get("/health").send(process.data).await.unwrap().status, 200);
+    assert_eq!(Call::get("/readyz").send(process.admin).await.unwrap().status, 200);
+    assert_eq!(Call::chat("chat").send(process.data).await.unwrap().status, 200);
+
+    let mut last = 0;
+    for (turn, yaml) in [sound.clone(), "routes: [}\n".to_owned(), sound].iter().enumerate() {
+        process.reload(yaml).await;
+        eventually("READY=1 after a reload", async || manager.heard("READY=1").len() == turn + 2).await;
+        let told = manager.heard("RELOADING=1");
+        assert_eq!(told.len(), turn + 1, "{told:?}");
+        let time = told[turn].lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        let time: u64 = time.expect("MONOTONIC_USEC in the same message").parse().unwrap();
+        assert!(time > last, "{time} is not after {last}");
+        last = time;
+    }
+    let all = manager.heard.lock().unwrap().clone();
+    let reloading = all.iter().position(|message| message.contains("RELOADING=1")).unwrap();
+    let ready = all.iter().rposition(|message| message.contains("READY=1")).unwrap();
+    assert!(reloading < ready, "{all:?}");
+    assert!(manager.heard("STOPPING=1").is_empty());
+    process.signal("TERM");
+    process.end(SOON).await;
+    assert_eq!(manager.heard("STOPPING=1").len(), 1);
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_start_never_says_that_it_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = Manager::listen(folder.path());
+    let program = program("version: 7\n").env("NOTIFY_SOCKET", manager.socket.to_str().unwrap());
+    assert_eq!(program.verb(&["run", "-c", "CONFIG"]).await.0, 78);
+    assert!(manager.heard("READY=1").is_empty());
+}
+
+#[tokio::test]
+async fn after_a_crash_it_starts_again_on_the_same_ports() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    let process = program(&yaml(&provider, "30s")).start().await;
+    let (data, admin, token) = (process.data, process.admin, process.token());
+    // A connection that the crash cuts leaves the port in TIME_WAIT.
+    let (answer, _kept) = Connection::open(data).await.unwrap().send(&Call::chat("chat")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let program = process.crash();
+    let same = yaml(&provider, "30s").replacen("127.0.0.1:0", &data.to_string(), 1).replacen(
+        "127.0.0.1:0",
+        &admin.to_string(),
+        1,
+    );
+    program.configure(&same);
+    let process = program.start().await;
+    assert_eq!((process.data, process.admin), (data, admin));
+    assert_eq!(Call::chat("chat").send(data).await.unwrap().status, 200);
+    assert_ne!(process.token(), token, "a token outlives its process");
+    assert_eq!(process.post("/v1/reload", &process.token()).await.status, 200);
+    assert_eq!(process.post("/v1/reload", &token).await.status / 100, 4);
+}

@@ -1,0 +1,55 @@
+//! Do the real SDKs notice a failover?
+
+use crate::process::{HEAD, Program, sum};
+use crate::sdk;
+use pointsman::standin::{Provider, Reply};
+
+#[tokio::test]
+async fn the_real_sdks_are_served_through_a_failover_in_both_dialects() {
+    let start = |reply: Reply| Provider::start(reply);
+    let (bad, good) = (start(Reply::status(503)).await.unwrap(), start(Reply::ok()).await.unwrap());
+    let (worse, claude) = (start(Reply::error_event(529)).await.unwrap(), start(Reply::ok()).await.unwrap());
+    let credentials = "credentials: [{name: k, key: {env: KEY}}]";
+    // Nothing rests, so that every single call goes through a failover.
+    let yaml = format!(
+        "{HEAD}log: {{format: json}}
+retry: {{same_target: 0, wait_in_place: 0ms, budget_ratio: 1, budget_min_per_second: 1000}}
+cooldown: {{default: 0s, max: 0s}}
+breaker: {{enabled: false}}
+clients: [{{name: sdk, key: {{env: CLIENT_KEY}}, routes: [\"*\"]}}]
+providers:
+  bad: {{kind: openai, base_url: \"{}\", {credentials}}}
+  good: {{kind: openai, base_url: \"{}\", {credentials}}}
+  worse: {{kind: anthropic, base_url: \"{}\", {credentials}}}
+  claude: {{kind: anthropic, base_url: \"{}\", {credentials}}}
+routes:
+  team:
+    targets:
+      - {{provider: bad, model: m, priority: 1}}
+      - {{provider: worse, model: c, priority: 1}}
+      - {{provider: good, model: m, priority: 2}}
+      - {{provider: claude, model: c, priority: 2}}
+",
+        bad.base_url(),
+        good.base_url(),
+        worse.origin(),
+        claude.origin()
+    );
+    let program =
+        Program::new(&yaml).env("KEY", "sk-provider-0123456789").env("CLIENT_KEY", "sdk-0123456789");
+    let process = program.start().await;
+    sdk::run(&format!("http://{}", process.data), "sdk-0123456789", "team").await;
+    if good.count() == 0 {
+        // The SDKs are not there; `sdk` has said so.
+        return;
+    }
+    let page = process.metrics().await;
+    let moved = |from: &str, to: &str| {
+        let labels = [format!("from=\"{from}\""), format!("to=\"{to}\"")];
+        sum(&page, "pointsman_failovers_total", &[&labels[0], &labels[1]]).to_string()
+    };
+    assert_eq!(bad.count(), good.count(), "a call to the good one without a try at the bad one");
+    assert_eq!(moved("bad/k/m", "good/k/m"), good.count().to_string());
+    assert_eq!(worse.count(), claude.count());
+    assert_eq!(moved("worse/k/c", "claude/k/c"), claude.count().to_string());
+}
