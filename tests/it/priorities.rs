@@ -3,7 +3,7 @@
 use crate::scene::{Api, FORGETFUL, KEY_TWO, Pair, RESCUER, Wire, ms, provider, trail};
 use crate::stage::{Stage, eventually};
 use pointsman::standin::caller::{Answer, BodyEnd, Call};
-use pointsman::standin::{Gate, Place, Provider, Refusal, Reply, Script, Twist};
+use pointsman::standin::{Gate, Place, Provider, Refusal, Reply, Script, Seen, Twist};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
@@ -648,7 +648,7 @@ async fn a_client_that_leaves_takes_its_request_along() {
             }
             let all_left = pair
                 .first
-                .until(SECOND, |seen| seen.len() == 6 && seen.iter().all(|s| s.has_client_left()))
+                .until(SECOND, |seen| seen.len() == 6 && seen.iter().all(Seen::has_client_left))
                 .await;
             assert!(all_left, "{what}, {wire:?}: cancelled within a second");
             let gone = || pair.stage.metric("pointsman_attempts_total", &["outcome=\"client_gone\""]);
