@@ -25,11 +25,32 @@ pub fn error_body(
     message: &str,
     request_id: &str,
 ) -> Vec<u8> {
-    let body = match shape {
+    error_body_of_type(shape, code, status, message, request_id, None)
+}
+
+/// The same with another word for the kind of error, where the dialect has a place for a free one:
+/// a provider's own.
+#[must_use]
+pub fn error_body_of_type(
+    shape: ErrorShape,
+    code: ErrorCode,
+    status: u16,
+    message: &str,
+    request_id: &str,
+    kind: Option<&str>,
+) -> Vec<u8> {
+    let mut body = match shape {
         ErrorShape::OpenAi => json!({ "error": openai(code, status, message), "request_id": request_id }),
         ErrorShape::Anthropic => anthropic(code, status, message, request_id),
         ErrorShape::Google => google(code, status, message, request_id),
     };
+    let word = match shape {
+        ErrorShape::OpenAi | ErrorShape::Anthropic => body.pointer_mut("/error/type"),
+        ErrorShape::Google => None,
+    };
+    if let (Some(word), Some(kind)) = (word, kind) {
+        *word = kind.into();
+    }
     body.to_string().into_bytes()
 }
 

@@ -59,6 +59,18 @@ pub(super) async fn read(house: &House, session: &mut Session, max: u64) -> Resu
     }
 }
 
+/// Prepares a body that is passed through unread: one that is announced as too large is refused,
+/// and a client that waits for `100 Continue` gets it from us, since the expectation is the hop's.
+pub(super) async fn pass(session: &mut Session, max: u64) -> Result<(), BodyFault> {
+    if announced_length(session)?.is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
+    if session.req_header().headers.contains_key(http::header::EXPECT) {
+        session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
+    }
+    Ok(())
+}
+
 async fn read_all(
     house: &House,
     session: &mut Session,
@@ -127,10 +139,9 @@ fn merge(share: &mut Option<OwnedSemaphorePermit>, more: Option<OwnedSemaphorePe
     }
 }
 
+/// What a client is told whose body is too large.
+pub(super) const TOO_LARGE: &str = "the request body is larger than limits.max_body allows";
+
 fn too_large() -> BodyFault {
-    BodyFault::Refused(
-        413,
-        ErrorCode::PayloadTooLarge,
-        "the request body is larger than limits.max_body allows",
-    )
+    BodyFault::Refused(413, ErrorCode::PayloadTooLarge, TOO_LARGE)
 }

@@ -14,6 +14,7 @@ use crate::base::api::Api;
 use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::time::Tick;
+use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Route};
 use crate::exchange::ending::Refusal;
 use crate::exchange::{Cause, Ending, Exchange, Failure, Record, Rules, Step, Try};
@@ -347,7 +348,8 @@ async fn conclude(
             story.tell(house, slots, exchange.records(), None);
             let message = explain(house, live, slots, exchange, &refusal, asked, story.id());
             let shape = dialect.error_shape();
-            let extra = Extra::from(&refusal);
+            let provider_type = quota_type(house, live, slots, exchange, held.as_ref());
+            let extra = Extra { provider_type, ..Extra::from(&refusal) };
             reply::refuse(session, story, shape, refusal.status, refusal.code, &message, &extra)
                 .await
                 .map(|()| true)
@@ -366,6 +368,23 @@ async fn conclude(
 
 fn gone() -> Box<pingora::Error> {
     pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "client left").into_down()
+}
+
+/// What the provider called a used-up account, where that is the last word of the request: tools
+/// tell by it that waiting does not help (failure table, row 9).
+fn quota_type(
+    house: &House,
+    live: &Live,
+    slots: &[Arc<Slot>],
+    exchange: &Exchange,
+    held: Option<&Held>,
+) -> Option<ProviderType> {
+    let last = exchange.records().last().filter(|record| record.outcome == Outcome::Quota)?;
+    let (slot, held) = (slots.get(last.candidate)?, held?);
+    let (status, headers) = (held.head.status.as_u16(), &held.head.headers);
+    let verdict = classify::response(slot.kind, status, headers, &held.body, house.clock.wall());
+    let mut keys = live.plan.credentials.iter().filter_map(|credential| credential.key.as_ref());
+    verdict.provider_type.filter(|word| !keys.any(|key| echo::holds(word.as_str().as_bytes(), key.expose())))
 }
 
 /// Passes a provider's own error on, less our key should it echo it.

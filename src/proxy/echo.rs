@@ -45,7 +45,8 @@ pub(super) fn redacted(body: Bytes, key: Option<&str>) -> Bytes {
     Bytes::from(clean)
 }
 
-fn holds(bytes: &[u8], key: &str) -> bool {
+/// Tells whether a key, long enough to be one, lies in these bytes.
+pub(super) fn holds(bytes: &[u8], key: &str) -> bool {
     key.len() >= REDACTED_FROM
         && bytes.len() >= key.len()
         && memchr::memmem::find(bytes, key.as_bytes()).is_some()

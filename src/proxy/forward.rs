@@ -28,6 +28,8 @@ pub(super) struct Forward {
     record: Record,
     is_settled: bool,
     presented: Vec<Vec<u8>>,
+    /// Bytes of the body so far: an upload in chunks announces no length.
+    body_bytes: u64,
     overwriter: Overwriter,
 }
 
@@ -61,8 +63,16 @@ impl Forward {
             status: None,
             timed_out: false,
         };
-        let overwriter = Overwriter::default();
-        Forward { slots, at: 0, permit: Permit::default(), record, is_settled: false, presented, overwriter }
+        Forward {
+            slots,
+            at: 0,
+            permit: Permit::default(),
+            record,
+            is_settled: false,
+            presented,
+            body_bytes: 0,
+            overwriter: Overwriter::default(),
+        }
     }
 
     /// Chooses the peer: the first credential that may be used.
@@ -110,6 +120,12 @@ impl Forward {
         }
         *upstream = clean;
         Ok(())
+    }
+
+    /// Counts a piece of the body; tells whether all of it so far is within the limit.
+    pub(super) fn fits(&mut self, piece: usize, max: u64) -> bool {
+        self.body_bytes = self.body_bytes.saturating_add(piece as u64);
+        self.body_bytes <= max
     }
 
     /// Takes the provider's headers that are not for the client off the answer.

@@ -9,6 +9,7 @@ use super::patience::client_leaves;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
 use crate::base::outcome::ErrorCode;
+use crate::classify::ProviderType;
 use crate::exchange::ending::Refusal;
 use crate::observe::fault_text;
 use crate::rewrite;
@@ -47,11 +48,13 @@ pub(super) struct Extra {
     pub(super) retry_after: Option<u64>,
     pub(super) should_retry: Option<bool>,
     pub(super) allow: Option<&'static str>,
+    /// What the provider called it, in the place of our own word for the kind of error.
+    pub(super) provider_type: Option<ProviderType>,
 }
 
 impl From<&Refusal> for Extra {
     fn from(refusal: &Refusal) -> Self {
-        Extra { retry_after: refusal.retry_after, should_retry: refusal.should_retry, allow: None }
+        Extra { retry_after: refusal.retry_after, should_retry: refusal.should_retry, ..Extra::default() }
     }
 }
 
@@ -145,7 +148,8 @@ pub(super) async fn refuse(
     message: &str,
     extra: &Extra,
 ) -> pingora::Result<()> {
-    let body = fault_text::error_body(shape, code, status, message, story.id());
+    let kind = extra.provider_type.as_ref().filter(|_| status == 429).map(ProviderType::as_str);
+    let body = fault_text::error_body_of_type(shape, code, status, message, story.id(), kind);
     story.answered(status);
     let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;

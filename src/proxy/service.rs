@@ -76,6 +76,11 @@ impl Proxy {
             reply::refuse(session, story, shape, status, code, message, &Extra::default()).await?;
             return Ok(true);
         }
+        if is_upgrade(&session.req_header().headers) {
+            session.set_keepalive(None);
+            let message = "this connection cannot become another protocol; call it with plain HTTP";
+            return refuse(session, story, shape, 400, ErrorCode::ValidationFailed, message).await;
+        }
         match endpoint {
             Endpoint::Health => self.health(session, story, &live).await,
             Endpoint::NotFound => {
@@ -143,7 +148,7 @@ impl Proxy {
             return Ok(true);
         }
         session.set_keepalive(None);
-        let extra = Extra { retry_after: Some(1), should_retry: Some(true), allow: None };
+        let extra = Extra { retry_after: Some(1), should_retry: Some(true), ..Extra::default() };
         let message = "too many requests are under way (limits.in_flight); try again in a second";
         reply::refuse(session, story, shape, 503, ErrorCode::RateLimited, message, &extra).await?;
         Ok(false)
@@ -197,8 +202,21 @@ impl Proxy {
         let head = session.req_header();
         let presented = authenticate::presented(&head.headers, head.uri.query());
         let keys = presented.all().into_iter().map(<[u8]>::to_vec).collect();
-        context.forward = Some(Forward::new(slots, keys));
-        Ok(false)
+        drop(presented);
+        match body::pass(session, live.plan.limits.max_body).await {
+            Ok(()) => {
+                context.forward = Some(Forward::new(slots, keys));
+                Ok(false)
+            }
+            Err(BodyFault::Gone) => {
+                context.story.client_left();
+                Err(Error::explain(ErrorType::ConnectionClosed, "client left").into_down())
+            }
+            Err(BodyFault::Refused(status, code, message)) => {
+                session.set_keepalive(None);
+                refuse(session, &mut context.story, shape, status, code, message).await
+            }
+        }
     }
 
     /// A call whose body we read.
@@ -362,6 +380,15 @@ fn closes_after(head: &RequestHeader) -> bool {
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
+/// A client that asks for another protocol means to go on in it (threat C4). `h2c` is the exception:
+/// Java's client offers it on every first request and is content with an answer in HTTP/1.1.
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(http::header::UPGRADE)
+        .iter()
+        .any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c"))
+}
+
 fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let is_too_large = bytes as u64 > max || headers.len() > FIELDS;
@@ -457,6 +484,23 @@ impl ProxyHttp for Proxy {
         context.forward.as_ref().map_or(Ok(()), |forward| forward.rewrite(upstream))
     }
 
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let Context { story, forward } = context;
+        let (Some(forward), Some(live), Some(piece)) = (forward.as_mut(), story.live.as_ref(), body) else {
+            return Ok(());
+        };
+        if forward.fits(piece.len(), live.plan.limits.max_body) {
+            return Ok(());
+        }
+        Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_in())
+    }
+
     async fn upstream_response_filter(
         &self,
         _session: &mut Session,
@@ -522,6 +566,10 @@ impl ProxyHttp for Proxy {
             && let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref())
         {
             let outcome = match error.esource() {
+                // Our own limit, in the middle of an upload: never counted against a target (row 32).
+                pingora::ErrorSource::Internal if matches!(error.etype(), ErrorType::HTTPStatus(413)) => {
+                    Outcome::ClientError
+                }
                 pingora::ErrorSource::Downstream => Outcome::ClientGone,
                 pingora::ErrorSource::Upstream
                 | pingora::ErrorSource::Internal
@@ -546,6 +594,7 @@ impl ProxyHttp for Proxy {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
         let (status, code, message) = match error.etype() {
+            ErrorType::HTTPStatus(413) => (413, ErrorCode::PayloadTooLarge, body::TOO_LARGE),
             ErrorType::HTTPStatus(503) => {
                 (503, ErrorCode::AllTargetsUnavailable, "the provider cannot be used now")
             }

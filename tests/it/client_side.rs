@@ -1,10 +1,12 @@
 //! What does a client see, and what of it does a provider never see?
 
-use crate::scene::{Api, FORGETFUL, KEY_ONE, KEY_TWO, Pair, RESCUER, Wire, provider, spliced, trail};
+use crate::scene::{
+    Api, FORGETFUL, KEY_ONE, KEY_TWO, Pair, RESCUER, Wire, outside_of, provider, spliced, trail,
+};
 use crate::stage::{Stage, eventually};
 use bytes::Bytes;
 use pointsman::standin::caller::{self, BodyEnd, Call};
-use pointsman::standin::{Gate, Place, Provider, Reply, Seen};
+use pointsman::standin::{Gate, Place, Provider, Reply};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -24,12 +26,6 @@ async fn pair(api: Api, more: &str) -> Pair {
 
 fn body(api: Api) -> Bytes {
     api.body("chat", false, 500, 0)
-}
-
-/// Everything a provider got to see of a request but its body.
-fn outside_of(seen: &Seen) -> String {
-    let headers: String = seen.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
-    format!("{}\n{headers}", seen.path)
 }
 
 #[tokio::test]

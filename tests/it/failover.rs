@@ -168,7 +168,10 @@ fn check_what_was_counted(pair: &Pair, fault: &Fault, count: usize) {
         pair.stage.metrics().lines().filter(|line| line.contains("attempts_total")).collect::<String>()
     );
     let answered = pair.stage.metric("pointsman_requests_total", &["code_class=\"2xx\""]);
-    assert!((answered - count as f64).abs() < 0.5, "{answered} of {count} counted");
+    assert!(
+        (answered - f64::from(u32::try_from(count).unwrap())).abs() < 0.5,
+        "{answered} of {count} counted"
+    );
     assert!(pair.stage.metric("pointsman_failovers_total", &["to=\"two/k/beta\""]) >= 1.0);
 }
 

@@ -20,6 +20,7 @@ mod house;
 mod http2;
 mod life;
 mod ops;
+mod pass_through;
 mod priorities;
 mod process;
 mod readme;

@@ -3,7 +3,8 @@
 use crate::scene::{Api, FORGETFUL, KEY_TWO, Pair, RESCUER, Wire, ms, provider, trail};
 use crate::stage::{Stage, eventually};
 use pointsman::standin::caller::{Answer, BodyEnd, Call};
-use pointsman::standin::{Gate, Place, Provider, Refusal, Reply, Script, Twist};
+use pointsman::standin::{Gate, Place, Provider, Refusal, Reply, Script, Seen, Twist};
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 
@@ -36,7 +37,7 @@ async fn route_over(providers: &[Provider], targets: &str, more: &str) -> Stage 
     for (at, one) in providers.iter().enumerate() {
         yaml += &provider(&format!("p{at}"), "openai", &one.base_url(), &format!("sk-p{at}-0123456789"), "");
     }
-    yaml += &format!("routes:\n  chat: {{targets: [{targets}]}}\n{more}");
+    let _ = write!(yaml, "routes:\n  chat: {{targets: [{targets}]}}\n{more}");
     Stage::open(&yaml).await
 }
 
@@ -100,7 +101,7 @@ async fn two_keys(first: &Provider, usage: &str, targets: &str, second: &Provide
         first.base_url()
     );
     yaml += &provider("two", "openai", &second.base_url(), KEY_TWO, "");
-    yaml += &format!("routes:\n  chat: {{targets: [{targets}]}}\n");
+    let _ = write!(yaml, "routes:\n  chat: {{targets: [{targets}]}}\n");
     Stage::open(&yaml).await
 }
 
@@ -647,7 +648,7 @@ async fn a_client_that_leaves_takes_its_request_along() {
             }
             let all_left = pair
                 .first
-                .until(SECOND, |seen| seen.len() == 6 && seen.iter().all(|s| s.has_client_left()))
+                .until(SECOND, |seen| seen.len() == 6 && seen.iter().all(Seen::has_client_left))
                 .await;
             assert!(all_left, "{what}, {wire:?}: cancelled within a second");
             let gone = || pair.stage.metric("pointsman_attempts_total", &["outcome=\"client_gone\""]);

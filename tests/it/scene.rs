@@ -7,7 +7,7 @@
 use crate::stage::Stage;
 use bytes::Bytes;
 use pointsman::standin::caller::{Answer, Call, Connection};
-use pointsman::standin::{Provider, Script};
+use pointsman::standin::{Provider, Script, Seen};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -188,6 +188,11 @@ impl Pair {
     pub async fn stream(&self) -> Answer {
         Call::chat_stream("chat").send(self.stage.data).await.unwrap()
     }
+}
+
+/// Returns everything that a provider got to see of a request but its body.
+pub fn outside_of(seen: &Seen) -> String {
+    seen.headers.iter().fold(seen.path.clone() + "\n", |all, (name, value)| all + name + ": " + value + "\n")
 }
 
 /// Says milliseconds shortly.
