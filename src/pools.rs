@@ -45,7 +45,7 @@ impl Pools {
     pub async fn give_back(&self, session: Upstream, peer: &HttpPeer, idle: Option<Duration>) {
         match session {
             Upstream::H1(session) if is_h1_only(peer) => {
-                self.h1.release_http_session(session, peer, idle).await
+                self.h1.release_http_session(session, peer, idle).await;
             }
             other => self.any.release_http_session(other, peer, idle).await,
         }

@@ -172,13 +172,16 @@ pub struct Reloaded {
     pub needs_restart: Vec<String>,
 }
 
+/// Has the last word on a plan before it is put in force.
+pub type BeforeSwap = Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>;
+
 /// Carries reloads out, one at a time.
 pub struct Reloader {
     house: Arc<House>,
     origin: Origin,
     bound: Bound,
     one_at_a_time: tokio::sync::Mutex<()>,
-    before_swap: Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>,
+    before_swap: BeforeSwap,
 }
 
 /// What was bound at start and cannot change under way.
@@ -192,11 +195,7 @@ impl Reloader {
     /// Makes the reloader of a house. `before_swap` may still refuse a plan (certificates of
     /// listeners that cannot be read).
     #[must_use]
-    pub fn new(
-        house: Arc<House>,
-        origin: Origin,
-        before_swap: Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>,
-    ) -> Arc<Self> {
+    pub fn new(house: Arc<House>, origin: Origin, before_swap: BeforeSwap) -> Arc<Self> {
         let live = house.live();
         let bound = Bound {
             threads: live.plan.threads,

@@ -80,16 +80,15 @@ impl Addresses {
     /// Prepares the addresses of an endpoint; looks nothing up yet.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Self {
-        let source = match endpoint.host.parse::<IpAddr>() {
-            Ok(literal) => Source::Literal(literal),
-            Err(_) => {
-                let lookup = Lookup { host: Arc::clone(&endpoint.host), port: endpoint.port };
-                Source::Named(Box::new(Named {
-                    balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
-                    lookup: tokio::sync::Mutex::new(()),
-                    state: Mutex::default(),
-                }))
-            }
+        let source = if let Ok(literal) = endpoint.host.parse::<IpAddr>() {
+            Source::Literal(literal)
+        } else {
+            let lookup = Lookup { host: Arc::clone(&endpoint.host), port: endpoint.port };
+            Source::Named(Box::new(Named {
+                balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
+                lookup: tokio::sync::Mutex::new(()),
+                state: Mutex::default(),
+            }))
         };
         Addresses { port: endpoint.port, source }
     }
@@ -120,6 +119,7 @@ impl Addresses {
     }
 
     /// Notes that an address refused us; returns another one to try at once, where one is known.
+    #[must_use]
     pub fn refused(&self, address: SocketAddr, now: Tick) -> Option<SocketAddr> {
         let Source::Named(named) = &self.source else { return None };
         {

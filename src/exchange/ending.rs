@@ -70,7 +70,7 @@ pub fn told(record: &Record) -> (u16, ErrorCode) {
 #[must_use]
 pub fn refusal<'a>(
     attempts: &[Record],
-    resting: impl Iterator<Item = Option<Resting>> + Clone + 'a,
+    resting: &(impl Iterator<Item = Option<Resting>> + Clone + 'a),
     now: Tick,
 ) -> Refusal {
     let retry_after = soonest(resting.clone(), now);

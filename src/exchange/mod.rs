@@ -365,7 +365,7 @@ impl Exchange {
     }
 
     fn refusal(&self, now: Tick) -> Refusal {
-        ending::refusal(&self.records, self.standing(now), now)
+        ending::refusal(&self.records, &self.standing(now), now)
     }
 
     fn give_up(&self, rule: Rule, now: Tick) -> Step {

@@ -315,11 +315,11 @@ impl World {
         let dice = self.dice.roll();
         let rest_before = units.target.read(self.now, &policy()).cooling_until;
         let is_stale = failure.is_some_and(|f| f.is_stale);
-        if !is_stale {
+        if is_stale {
+            drop(permit);
+        } else {
             let report = Report { outcome, hint, account_wide: false, began };
             units.report(permit, &report, self.now, &policy(), dice);
-        } else {
-            drop(permit);
         }
         let rest_after = units.target.read(self.now, &policy()).cooling_until;
         if outcome != Outcome::Ok {

@@ -108,12 +108,11 @@ impl Breaker {
     /// Returns why not.
     pub fn look(&self, now: Tick, policy: &BreakerPolicy) -> Result<(), Resting> {
         match self.open_until.filter(|_| policy.enabled) {
-            None => Ok(()),
             Some(until) if now < until => {
                 Err(Resting::Open { until, reason: self.reason.unwrap_or(Outcome::ServerError) })
             }
             Some(_) if self.probes >= policy.half_open_probes => Err(Resting::Probing),
-            Some(_) => Ok(()),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -138,7 +137,7 @@ impl Breaker {
     pub fn mark(&mut self, mark: Mark, reason: Outcome, now: Tick, policy: &BreakerPolicy, dice: u64) {
         match (mark, self.state(now)) {
             (Mark::Neutral, _) | (Mark::Success, BreakerState::Open) => {}
-            (Mark::Trip, _) => self.trip(reason, now, policy, dice),
+            (Mark::Trip, _) | (Mark::Failure, BreakerState::HalfOpen) => self.trip(reason, now, policy, dice),
             (Mark::Success, BreakerState::Closed) => {
                 self.consecutive = 0;
                 self.slot(now, policy).good += 1;
@@ -156,7 +155,6 @@ impl Breaker {
                     self.trip(reason, now, policy, dice);
                 }
             }
-            (Mark::Failure, BreakerState::HalfOpen) => self.trip(reason, now, policy, dice),
             (Mark::Failure, BreakerState::Open) => self.reason = Some(reason),
         }
     }

@@ -327,6 +327,7 @@ impl Units {
 
     /// Turns what an attempt came to into state: the one owner of the cooldown and breaker
     /// columns of the failure table. `dice` spreads what the policy spreads.
+    #[allow(clippy::must_use_candidate, reason = "the changes are for the log, the state is what counts")]
     pub fn report(
         &self,
         permit: Permit,
@@ -440,8 +441,9 @@ fn effect(report: &Report) -> Effect {
             (Mark::Neutral, Mark::Success, None)
         }
         Outcome::ServerError => (Mark::Failure, Mark::Success, said_when.then_some(Scope::Target)),
-        Outcome::TimeoutFirstContent | Outcome::TimeoutStall => (Mark::Failure, Mark::Neutral, None),
-        Outcome::Reset => (Mark::Failure, Mark::Neutral, None),
+        Outcome::TimeoutFirstContent | Outcome::TimeoutStall | Outcome::Reset => {
+            (Mark::Failure, Mark::Neutral, None)
+        }
         Outcome::Truncated | Outcome::BadBody | Outcome::InbandError => (Mark::Failure, Mark::Success, None),
         Outcome::Connect => (Mark::Neutral, Mark::Failure, None),
         Outcome::Dns => (Mark::Neutral, Mark::Failure, Some(Scope::Endpoint)),

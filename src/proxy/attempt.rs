@@ -179,15 +179,14 @@ impl Attempt<'_> {
         let slot = self.slot();
         let longest = self.timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
         let hard = Limit::hard(self.began.after(longest), Outcome::Connect);
-        let mut peer = match slot.ready_peer() {
-            Some(peer) => Arc::clone(peer),
-            None => {
-                let picking = pin!(slot.addresses.pick(self.began));
-                let picked = self.wait(hard, picking).await?;
-                match picked {
-                    Ok(address) => slot.peer_at(address),
-                    Err(_) => return Err(End::Failed(Fault::plain(Outcome::Dns))),
-                }
+        let mut peer = if let Some(peer) = slot.ready_peer() {
+            Arc::clone(peer)
+        } else {
+            let picking = pin!(slot.addresses.pick(self.began));
+            let picked = self.wait(hard, picking).await?;
+            match picked {
+                Ok(address) => slot.peer_at(address),
+                Err(_) => return Err(End::Failed(Fault::plain(Outcome::Dns))),
             }
         };
         self.fit(&mut peer, cause);

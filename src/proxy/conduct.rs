@@ -297,7 +297,7 @@ fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
 }
 
 /// Writes one line for each change of state.
-fn note(house: &House, slots: &[Arc<Slot>], at: usize, changes: &[Change]) {
+pub(super) fn note(house: &House, slots: &[Arc<Slot>], at: usize, changes: &[Change]) {
     let Some(slot) = slots.get(at) else { return };
     for change in changes {
         let now = house.clock.now();

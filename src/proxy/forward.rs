@@ -5,6 +5,7 @@
 //! by the same health and signed by the same hand as every other request, and move on to another
 //! credential of it only where provably nothing was processed: the connection could not be made.
 
+use super::conduct;
 use super::echo::{self, Overwriter};
 use super::story::Story;
 use crate::base::api::Kind;
@@ -175,7 +176,8 @@ impl Forward {
             let report =
                 Report { outcome, hint: RetryHint::None, account_wide: false, began: self.record.began };
             let permit = std::mem::take(&mut self.permit);
-            slot.health.report(permit, &report, now, &live.policy, rand::random());
+            let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+            conduct::note(house, &self.slots, self.at, &changes);
         }
     }
 

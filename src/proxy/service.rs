@@ -265,9 +265,8 @@ impl Proxy {
         };
         story.is_stream = parsed.stream;
         story.model.clone_from(&parsed.model);
-        let named = match route::resolve(&live.plan, parsed.model.as_deref()) {
-            Ok(named) => named,
-            Err(_) => return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await,
+        let Ok(named) = route::resolve(&live.plan, parsed.model.as_deref()) else {
+            return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         };
         let (slots, groups, route) = match &named {
             Named::Route(at) => {

@@ -184,11 +184,13 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let renewed = certificates.clone();
     let reloader = Reloader::new(Arc::clone(&house), origin, Box::new(move |plan| renew(&renewed, plan)));
 
-    let mut conf = ServerConf::default();
-    conf.threads = worker_threads(plan.threads);
-    conf.grace_period_seconds = Some(plan.grace.as_secs() + 60);
-    conf.graceful_shutdown_timeout_seconds = Some(1);
-    conf.upstream_keepalive_pool_size = UPSTREAM_POOL;
+    let conf = ServerConf {
+        threads: worker_threads(plan.threads),
+        grace_period_seconds: Some(plan.grace.as_secs() + 60),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        ..ServerConf::default()
+    };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let conf = Arc::clone(&server.configuration);

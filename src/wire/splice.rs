@@ -144,7 +144,7 @@ impl Splice {
             return match (text.strip_prefix(seam.as_str()), seam.strip_prefix(text)) {
                 (Some(rest), _) => rest.to_owned(),
                 (None, Some(still)) => {
-                    self.seam = still.to_owned();
+                    still.clone_into(&mut self.seam);
                     String::new()
                 }
                 (None, None) => text.to_owned(),
