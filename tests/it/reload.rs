@@ -276,7 +276,7 @@ async fn addresses_stay_as_they_were_bound_and_a_restart_is_asked_for() {
     assert_eq!(process.reload(&moved).await.generation, 2);
     assert_eq!(chat(&process).await.text(), "two");
     let told = || process.log().iter().any(|line| line.to_string().contains("restart needed"));
-    eventually("the log says that a restart is needed", told).await;
+    eventually("the log says that a restart is needed", async || told()).await;
 }
 
 /// What the load came to.
