@@ -2,7 +2,9 @@
 
 #![allow(missing_docs, reason = "test names say it")]
 
+mod corpus;
 mod first_light;
+mod matrix;
 mod rescue;
 mod sdk;
 mod stage;
