@@ -6,19 +6,29 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build bench load clean
+.PHONY: help demo test scenarios matrix sim check build bench load clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
 
 help: ## lists this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo: build ## shows a failover, with nothing to set up; DEMO_FOR=20s ends by itself
 	@. scripts/prepare; exec cargo run --release --locked --quiet --bin pointsman -- demo $(if $(DEMO_FOR),--for $(DEMO_FOR))
 
 test: ## runs everything that CI runs
 	@scripts/test
+
+scenarios: ## plays all thirty failover scenarios in real time, the public sixteen twice (6 minutes)
+	@. scripts/prepare; exec cargo test --locked --quiet --test scenarios -- --full
+
+matrix: ## lets any three of four targets fail, in each of 24 ways, 100 times a cell (5 minutes)
+	@. scripts/prepare; POINTSMAN_MATRIX=full exec cargo test --locked --quiet --test it matrix -- --nocapture
+
+SEEDS := 10000
+sim: ## simulates 10,000 seeds of failing providers; SEEDS=n plays n
+	@. scripts/prepare; POINTSMAN_SEEDS=$(SEEDS) exec cargo test --locked --lib exchange::simulation -- --nocapture
 
 check: ## formats, lints and type-checks, without running a test
 	@. scripts/prepare; cargo fmt --check; cargo clippy --locked --all-targets -- -D warnings; scripts/check-unit

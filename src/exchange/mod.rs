@@ -193,6 +193,13 @@ struct Tally {
     is_excluded: bool,
 }
 
+/// Who held the stream when it first broke: asked last, and never again where it fell silent.
+#[derive(Clone, Copy, Debug)]
+struct Break {
+    at: usize,
+    was_silent: bool,
+}
+
 /// One request.
 #[derive(Debug)]
 pub struct Exchange {
@@ -202,8 +209,8 @@ pub struct Exchange {
     records: SmallVec<[Record; 4]>,
     failovers: u32,
     is_committed: bool,
-    /// Who held the stream when it first broke: asked last.
-    broke_at: Option<usize>,
+    /// How the stream first broke.
+    first_break: Option<Break>,
     is_rescuable: bool,
     budget_ran_dry: bool,
 }
@@ -220,7 +227,7 @@ impl Exchange {
             records: SmallVec::new(),
             failovers: 0,
             is_committed: false,
-            broke_at: None,
+            first_break: None,
             is_rescuable: false,
             budget_ran_dry: false,
         }
@@ -321,11 +328,20 @@ impl Exchange {
     /// that runs out counts only then.
     #[must_use]
     pub fn has_alternative(&self, now: Tick) -> bool {
-        let may_go_on = !self.is_committed || (self.rules.may_rescue && self.is_rescuable);
-        may_go_on
-            && self.rules.may_replay
-            && self.failovers < self.rules.retry.failovers
-            && self.peek_next(None, now).is_some()
+        if !self.rules.may_replay {
+            return false;
+        }
+        if self.is_committed {
+            let policy = self.rules.health;
+            let may_rescue = self.rules.may_rescue && self.is_rescuable;
+            // Silence of the one that is asked now would be why, so it is no way out itself.
+            let current = self.records.last().map(|record| record.candidate);
+            return may_rescue
+                && self
+                    .rescuers()
+                    .any(|at| current != Some(at) && self.candidates[at].health.look(now, &policy).is_ok());
+        }
+        self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
     }
 
     /// Returns what was tried so far.
@@ -383,7 +399,7 @@ impl Exchange {
             Cause::Failover => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
-                self.failovers += u32::from(self.broke_at != Some(candidate));
+                self.failovers += u32::from(self.first_break.map(|first| first.at) != Some(candidate));
             }
         }
         self.records.push(Record {
@@ -415,30 +431,43 @@ impl Exchange {
         if !may_rescue || now >= self.rules.deadline {
             return end;
         }
-        let broke_at = *self.broke_at.get_or_insert(current);
+        let was_silent = matches!(failure.outcome, Outcome::TimeoutStall | Outcome::TimeoutFirstContent);
+        self.first_break.get_or_insert(Break { at: current, was_silent });
+        // Row 16: what one provider's filter stopped, no other is asked to say.
+        if failure.outcome == Outcome::ContentFiltered {
+            return end;
+        }
         let last = self.records.last().map(|record| record.cause);
         let refused_to_continue = last == Some(Cause::Continue)
             && matches!(failure.outcome, Outcome::ClientError | Outcome::ModelUnavailable);
         if refused_to_continue {
             return self.restart_at(current, Permit::default(), now, budget).unwrap_or(end);
         }
-        let in_order = (0..self.candidates.len()).filter(|at| *at != broke_at).chain([broke_at]);
-        for at in in_order.collect::<SmallVec<[usize; 4]>>() {
-            let tally = self.tallies[at];
-            let is_new = tally.attempts == 0 || (at == broke_at && tally.rescues == 0);
-            let is_allowed = at == broke_at || self.failovers < self.rules.retry.failovers;
-            // A silent target is never asked again; one that broke the connection may be.
-            let was_silent = at == broke_at && failure.outcome == Outcome::TimeoutStall;
-            if !is_new || tally.is_excluded || !is_allowed || was_silent {
-                continue;
-            }
-            let Ok(permit) = self.candidates[at].health.admit(now, &self.rules.health) else { continue };
-            if self.candidates[at].continues {
-                return self.attempt(at, permit, Cause::Continue, now);
-            }
-            return self.restart_at(at, permit, now, budget).unwrap_or(end);
+        let policy = self.rules.health;
+        let next = self
+            .rescuers()
+            .find_map(|at| self.candidates[at].health.admit(now, &policy).ok().map(|permit| (at, permit)));
+        let Some((at, permit)) = next else { return end };
+        if self.candidates[at].continues {
+            return self.attempt(at, permit, Cause::Continue, now);
         }
-        end
+        self.restart_at(at, permit, now, budget).unwrap_or(end)
+    }
+
+    /// Who may still take up the broken stream, in the order in which they are asked; health has
+    /// its own say. Before a stream first breaks that is everybody who was not tried.
+    fn rescuers(&self) -> impl Iterator<Item = usize> + '_ {
+        let broke_at = self.first_break.map(|first| first.at);
+        let others = (0..self.candidates.len()).filter(move |at| {
+            let tally = self.tallies[*at];
+            let may_change = self.failovers < self.rules.retry.failovers;
+            broke_at != Some(*at) && tally.attempts == 0 && !tally.is_excluded && may_change
+        });
+        let itself = self.first_break.filter(|first| {
+            let tally = self.tallies[first.at];
+            !first.was_silent && tally.rescues == 0 && !tally.is_excluded
+        });
+        others.chain(itself.map(|first| first.at))
     }
 
     /// Starts anew at a target, if the budget allows.

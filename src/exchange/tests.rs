@@ -291,6 +291,81 @@ fn after_commit_nothing_starts_over() {
     assert_eq!(went(&step, scene.now), Went::Ends("break off"));
 }
 
+/// Three targets with models of their own; `continues` says which of them go on from a text.
+fn three(continues: [bool; 3]) -> Vec<Candidate> {
+    let names = ["large", "middle", "small"];
+    (0..)
+        .zip(names.into_iter().zip(continues))
+        .map(|(at, (name, continues))| Candidate { continues, ..candidate(at, at, name) })
+        .collect()
+}
+
+#[test]
+fn a_broken_stream_is_taken_up_as_the_rules_of_rescue_say() {
+    use Cause::{Continue, Restart};
+    let cut = || status(Outcome::Truncated, 200);
+    let refused = || status(Outcome::ClientError, 400);
+    let diverged = || Failure::plain(Outcome::Ok);
+    let late = || Failure::plain(Outcome::TimeoutFirstContent);
+    let break_off = || Went::Ends("break off");
+    for (what, continues, story) in [
+        (
+            "the others in order, the failed one last, each once",
+            [false; 3],
+            vec![
+                (cut(), Went::To(1, Restart)),
+                (diverged(), Went::To(2, Restart)),
+                (cut(), Went::To(0, Restart)),
+                (cut(), break_off()),
+            ],
+        ),
+        (
+            "a refused prefill is a new beginning at the same target, once",
+            [false, true, false],
+            vec![
+                (cut(), Went::To(1, Continue)),
+                (refused(), Went::To(1, Restart)),
+                (refused(), Went::To(2, Restart)),
+            ],
+        ),
+        (
+            "a target that fell silent is not asked again, whatever its rescuers do",
+            [false; 3],
+            vec![
+                (Failure::plain(Outcome::TimeoutStall), Went::To(1, Restart)),
+                (cut(), Went::To(2, Restart)),
+                (late(), break_off()),
+            ],
+        ),
+        (
+            "what one filter stopped no other is asked to say",
+            [true; 3],
+            vec![(status(Outcome::ContentFiltered, 200), break_off())],
+        ),
+    ] {
+        let mut scene = scene(three(continues), |_| {});
+        scene.start();
+        scene.exchange.commit(scene.now);
+        scene.exchange.rescuable(true);
+        for (turn, (failure, want)) in story.into_iter().enumerate() {
+            let step = scene.fail(&failure);
+            assert_eq!(went(&step, scene.now), want, "{what}, failure {}", turn + 1);
+        }
+    }
+}
+
+#[test]
+fn a_silent_rescuer_is_left_for_the_target_that_only_broke_off() {
+    for (outcome, want) in [(Outcome::Truncated, true), (Outcome::TimeoutStall, false)] {
+        let mut scene = scene(lesser(), |_| {});
+        scene.start();
+        scene.exchange.commit(scene.now);
+        scene.exchange.rescuable(true);
+        scene.fail(&Failure::plain(outcome));
+        assert_eq!(scene.exchange.has_alternative(scene.now), want, "{outcome:?}");
+    }
+}
+
 #[test]
 fn a_timer_has_an_alternative_only_while_a_usable_target_is_left() {
     let mut scene = scene(equals(), |_| {});

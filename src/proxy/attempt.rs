@@ -267,7 +267,8 @@ impl Attempt<'_> {
         Ok(self.wait(limit, opening.as_mut()).await?)
     }
 
-    /// The limit until the first content of a stream, or the whole of another answer.
+    /// The limit until the first content of a stream, or the whole of another answer. The client of
+    /// a rescue is in the middle of a stream: it is left silent no longer than in any other.
     fn first_limit(&self) -> Limit {
         let span = match (self.wants_stream, self.wants_reasoning) {
             (false, _) => self.timeouts.response,
@@ -278,7 +279,7 @@ impl Attempt<'_> {
             soft: self.began.after(span),
             outcome: Outcome::TimeoutFirstContent,
             is_hard: false,
-            last: None,
+            last: self.splice.is_some().then(|| self.began.after(self.timeouts.stall_last)),
         }
     }
 

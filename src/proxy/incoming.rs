@@ -44,20 +44,22 @@ impl<'a> Incoming<'a> {
     pub(super) async fn next(&mut self) -> pingora::Result<Option<Bytes>> {
         let Some(unpacking) = &mut self.unpacking else { return self.upstream.read_response_body().await };
         loop {
-            if let Some(piece) = unpacking.step().map_err(|Broken| broken())? {
-                return Ok(Some(piece));
+            match unpacking.step() {
+                Ok(Some(piece)) => return Ok(Some(piece)),
+                Ok(None) => {}
+                Err(Broken) => return broken(),
             }
             match self.upstream.read_response_body().await? {
                 Some(packed) => unpacking.packed = packed,
                 None if unpacking.is_whole => return Ok(None),
-                None => return Err(broken()),
+                None => return broken(),
             }
         }
     }
 }
 
-fn broken() -> Box<pingora::Error> {
-    pingora::Error::explain(ErrorType::ReadError, "the packed body is broken").into_up()
+fn broken<T>() -> pingora::Result<T> {
+    Err(pingora::Error::explain(ErrorType::ReadError, "the packed body is broken").into_up())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

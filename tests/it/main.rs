@@ -19,6 +19,7 @@ mod first_light;
 mod house;
 mod http2;
 mod life;
+mod matrix;
 mod ops;
 mod pass_through;
 mod priorities;

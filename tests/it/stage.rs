@@ -22,7 +22,7 @@ use tokio::sync::watch;
 pub struct Stage {
     pub data: SocketAddr,
     pub house: Arc<House>,
-    pub log: Captured,
+    _log: Captured,
     accepting: tokio::task::AbortHandle,
     _shutdown: watch::Sender<bool>,
 }
@@ -80,7 +80,7 @@ impl Stage {
         proxy.server_options = Some(options);
         let (shutdown, watch) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, Arc::new(proxy), watch)).abort_handle();
-        Stage { data, house, log: captured, accepting, _shutdown: shutdown }
+        Stage { data, house, _log: captured, accepting, _shutdown: shutdown }
     }
 
     /// Puts another configuration in force, as a reload does.

@@ -94,7 +94,7 @@ pub fn cast() -> Vec<Part> {
         openai("s20b", Reply::ok()),
         openai("s21a", Reply::ok().drip(Duration::from_millis(200))),
         openai("s21b", Reply::ok()),
-        openai("s21xa", Reply::ok().drip(Duration::from_millis(1))),
+        openai("s21xa", Reply::ok().delay(Duration::from_millis(500))),
         openai("s21xb", Reply::ok()),
         openai("s22a", Reply::empty()),
         openai("s22b", Reply::ok()),

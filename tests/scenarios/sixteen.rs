@@ -28,6 +28,7 @@ struct Trace {
     tries: Vec<Seen>,
     /// When the request began, on the wall's clock.
     began: Duration,
+    /// Requests for its fallback; with short timers S15 asks for `fb-ok` at the same time.
     fallback_tries: Vec<Seen>,
     is_alive: bool,
 }
@@ -147,7 +148,8 @@ impl Wall {
             11 => {
                 row.check(Required, total <= SECOND * 8, format!("took {total:?}"));
                 row.check(Advisory, trace.heard.usage.is_some(), "no usage");
-                row.check(Ours, count == 1 && trace.fallback_tries.is_empty(), "failed over");
+                let is_own = trace.heard.model.as_deref() == Some(SCENARIOS[10]);
+                row.check(Ours, count == 1 && is_own, format!("answered by {:?}", trace.heard.model));
             }
             12 => {
                 let sizes: Vec<usize> = trace.tries.iter().map(|seen| seen.body.len()).collect();
@@ -158,7 +160,6 @@ impl Wall {
                 row.check(Required, count == 1, "retried");
                 let code = trace.heard.error.as_ref().and_then(|error| error["code"].as_str());
                 row.check(Ours, code == Some("content_policy_violation"), format!("told as {code:?}"));
-                row.check(Ours, trace.fallback_tries.is_empty(), "the fallback was asked");
             }
             16 => {
                 let model = trace.heard.model.as_deref().unwrap_or_default();
