@@ -1,8 +1,14 @@
 //! Arguments in, exit code out. The only file that may end the process.
 
+use mimalloc::MiMalloc;
 use pointsman::cli;
 use pointsman::server::Keeper;
 use std::process::ExitCode;
+
+/// A request holds a future and buffers of several kilobytes, sizes at which the C library's
+/// allocator leaves its fast paths; figures in `docs/performance.md`.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // Before anything else: an unhandled SIGHUP kills the process, and a reload may come early.

@@ -50,7 +50,7 @@ impl LoadFault {
     pub fn lines(&self) -> Vec<String> {
         match self {
             LoadFault::Missing(path) => {
-                vec![format!("{}: no such file (pointsman init writes one)", path.display())]
+                vec![format!("{}: no such file; conf/minimal.yaml is a start", path.display())]
             }
             LoadFault::Forbidden(path) => vec![format!("{}: permission denied", path.display())],
             LoadFault::Unsound(problems) => problems.clone(),

@@ -92,7 +92,7 @@ impl fmt::Display for NothingFound {
         if self.problems.is_empty() {
             return write!(
                 f,
-                "no provider found: set one of {}, or write a file (pointsman init)",
+                "no provider found: set one of {}, or name a file with -c (conf/minimal.yaml is a start)",
                 self.names.join(", ")
             );
         }

@@ -242,6 +242,12 @@ impl Line {
 
     fn quoted(&mut self, value: &str, is_cut: bool) {
         self.text.push('"');
+        let is_plain = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
+        if !is_cut && value.bytes().all(is_plain) {
+            self.text.push_str(value);
+            self.text.push('"');
+            return;
+        }
         let mut plain_from = 0;
         for (at, c) in value.char_indices().filter(|(_, c)| must_escape(*c)) {
             self.text.push_str(value.get(plain_from..at).unwrap_or_default());

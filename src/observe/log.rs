@@ -6,7 +6,8 @@
 //! full, lines are dropped, counted (`pointsman_log_dropped_total`) and, once there is room again,
 //! told about. A write that fails is given up; a full disk must not stop a request.
 //!
-//! **Levels.** `log.level` is for our own events. Everyone else is held one step above it, and never below `info`:
+//! **Levels.** `log.level` is for our own events. Everyone else is held one step above it, and never
+//! below `info`:
 //! at `debug` Pingora and h2 print headers and bodies, and so keys and prompts (threat L1).
 //! `RUST_LOG` is not read. Request lines are `info` (a 5xx `warn`), changes of state `info` or
 //! `warn`. Level and format change with a reload ([`Log::set_policy`]).
@@ -18,12 +19,11 @@
 use super::lines::{Line, RequestLine, TargetStateLine, VALUE_BYTES_MAX};
 use crate::base::time::WallTime;
 use crate::config::plan::{Level, LogFormat, LogPolicy};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -35,8 +35,11 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 /// Lines that may wait for the writer: about 5 MB of request lines, a second at 8,000 a second.
 pub const QUEUE_LINES: usize = 8192;
 
-/// Most bytes that are written in one go.
-const BATCH_BYTES: usize = 64 * 1024;
+/// How long the writer lets lines gather; what an operator who follows the log waits at most.
+const GATHER: Duration = Duration::from_millis(5);
+
+/// Buffers that a burst has grown beyond this are given back.
+const BUFFER_KEPT: usize = 1024 * 1024;
 
 /// How often [`Log::flush`] looks whether all is written.
 const FLUSH_STEP: Duration = Duration::from_millis(2);
@@ -84,7 +87,7 @@ struct Shared {
 
 #[derive(Clone)]
 enum Sink {
-    Queue(SyncSender<String>),
+    Queue(Arc<Entrance>),
     Memory(Captured),
 }
 
@@ -98,11 +101,11 @@ impl Log {
     }
 
     fn start_into(policy: LogPolicy, wall: WallSource, to: Box<dyn Write + Send>) -> io::Result<Log> {
-        let (sender, lines) = sync_channel(QUEUE_LINES);
-        let log = Log { sink: Sink::Queue(sender), shared: Arc::new(Shared::new(policy, wall)) };
-        let shared = Arc::clone(&log.shared);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&lines, &shared, to))?;
-        Ok(log)
+        let queue = Arc::<Queue>::default();
+        let shared = Arc::new(Shared::new(policy, wall));
+        let (lines, told) = (Arc::clone(&queue), Arc::clone(&shared));
+        std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(&lines, &told, to))?;
+        Ok(Log { sink: Sink::Queue(Arc::new(Entrance(queue))), shared })
     }
 
     /// Makes a log that keeps its lines in memory, in JSON and at `trace`; for tests.
@@ -191,10 +194,10 @@ impl Log {
         let line = line.finish();
         match &self.sink {
             Sink::Memory(captured) => captured.lines.lock().push(line),
-            Sink::Queue(sender) => match sender.try_send(line) {
-                Ok(()) => drop(self.shared.queued.fetch_add(1, Ordering::Release)),
-                Err(_) => drop(self.shared.dropped.fetch_add(1, Ordering::Relaxed)),
-            },
+            Sink::Queue(entrance) => {
+                let count = if entrance.0.put(&line) { &self.shared.queued } else { &*self.shared.dropped };
+                count.fetch_add(1, Ordering::Release);
+            }
         }
     }
 
@@ -396,24 +399,75 @@ fn without_keys(text: &str) -> String {
     out
 }
 
-/// Takes lines until the last log is gone.
-/// How long the writer lets lines gather; what an operator who follows the log waits at most.
-const GATHER: Duration = Duration::from_millis(5);
+/// Lines that wait for the writer, as one text: a line costs a copy and no allocation that
+/// another thread would have to free.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+}
 
-fn write_all(lines: &Receiver<String>, shared: &Shared, mut to: Box<dyn Write + Send>) {
-    let mut batch = String::with_capacity(BATCH_BYTES);
-    let mut told_dropped = 0;
-    while let Ok(line) = lines.recv() {
-        // A receiver that is not waiting need not be woken: under load a request pays for a place
-        // in the queue and nothing else, and hundreds of lines share one write.
-        std::thread::sleep(GATHER);
-        batch.clear();
-        batch.push_str(&line);
-        let mut count = 1;
-        while let Some(line) = (batch.len() < BATCH_BYTES).then(|| lines.try_recv().ok()).flatten() {
-            batch.push_str(&line);
-            count += 1;
+#[derive(Default)]
+struct Waiting {
+    text: String,
+    lines: usize,
+    /// The writer sleeps until it is woken.
+    is_idle: bool,
+    is_closed: bool,
+}
+
+impl Queue {
+    /// Tells whether the line was taken.
+    fn put(&self, line: &str) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.lines >= QUEUE_LINES {
+            return false;
         }
+        waiting.text.push_str(line);
+        waiting.lines += 1;
+        if std::mem::take(&mut waiting.is_idle) {
+            self.wake.notify_one();
+        }
+        true
+    }
+
+    /// Waits for lines, lets more gather, and takes them all; `None` when no log is left.
+    fn take(&self, batch: &mut String) -> Option<usize> {
+        let mut waiting = self.waiting.lock();
+        while waiting.text.is_empty() {
+            if waiting.is_closed {
+                return None;
+            }
+            waiting.is_idle = true;
+            self.wake.wait(&mut waiting);
+        }
+        if !waiting.is_closed {
+            // A writer that is not waiting need not be woken: under load a request pays for its
+            // copy and nothing else, and hundreds of lines share one write.
+            drop(waiting);
+            std::thread::sleep(GATHER);
+            waiting = self.waiting.lock();
+        }
+        std::mem::swap(&mut waiting.text, batch);
+        Some(std::mem::take(&mut waiting.lines))
+    }
+}
+
+/// What the copies of a log hold of its queue; the last one to go closes it.
+struct Entrance(Arc<Queue>);
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        self.0.waiting.lock().is_closed = true;
+        self.0.wake.notify_one();
+    }
+}
+
+/// Takes lines until the last log is gone.
+fn write_all(queue: &Queue, shared: &Shared, mut to: Box<dyn Write + Send>) {
+    let mut batch = String::new();
+    let mut told_dropped = 0;
+    while let Some(count) = queue.take(&mut batch) {
         let dropped = shared.dropped.load(Ordering::Relaxed);
         if dropped > told_dropped {
             let mut line = shared.line((shared.wall)(), Level::Warn, "log_dropped");
@@ -423,7 +477,11 @@ fn write_all(lines: &Receiver<String>, shared: &Shared, mut to: Box<dyn Write + 
         }
         // There is nobody to tell that the log cannot be written.
         let _ = to.write_all(batch.as_bytes()).and_then(|()| to.flush());
-        shared.written.fetch_add(count, Ordering::Release);
+        shared.written.fetch_add(count as u64, Ordering::Release);
+        batch.clear();
+        if batch.capacity() > BUFFER_KEPT {
+            batch = String::new();
+        }
     }
 }
 
@@ -458,7 +516,7 @@ fn level_of(level: tracing::Level) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     const POLICY: LogPolicy = LogPolicy { level: Level::Info, format: LogFormat::Json };
 

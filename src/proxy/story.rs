@@ -16,6 +16,8 @@ use crate::observe::metrics::RescueResult;
 use crate::observe::trail;
 use crate::wire::Usage;
 use http::HeaderValue;
+use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -173,10 +175,7 @@ impl Story {
             breaker: slots.get(at).map_or("closed", |slot| slot.breaker(now).as_label()),
             response_ms: millis(now.since(record.began)),
         });
-        let words: Vec<_> = records.iter().filter_map(|r| Some((slots.get(r.candidate)?, word(r)))).collect();
-        let trail = trail::render(
-            words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())),
-        );
+        let trail = way(slots, records);
         let slot = answering.and_then(|at| slots.get(at)).cloned();
         self.told = Some(Told { target, attempts: records.len() as u64, trail, slot });
     }
@@ -216,11 +215,15 @@ impl Story {
         if let (Some(slot), Some(usd)) = (&answering, cost) {
             slot.meter.cost(usd);
         }
-        let words: Vec<_> =
-            self.records.iter().filter_map(|r| Some((self.slots.get(r.candidate)?, word(r)))).collect();
-        let trail = trail::render(
-            words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_str())),
-        );
+        let retold;
+        let trail = match &self.told {
+            // Nothing happened since the headers were written: the same words.
+            Some(told) if told.attempts == self.records.len() as u64 && self.has_ended_well() => &*told.trail,
+            Some(_) | None => {
+                retold = way(&self.slots, &self.records);
+                &retold
+            }
+        };
         let first_content = self.records.last().and_then(|r| r.first_content);
         house.log.request(&RequestLine {
             at: house.clock.wall(),
@@ -231,7 +234,7 @@ impl Story {
             model: self.model.as_deref(),
             target: answering.as_ref().map(|slot| slot.target.id.as_str()),
             attempts: u32::try_from(self.records.len()).unwrap_or(u32::MAX),
-            trail: &trail,
+            trail,
             status,
             stream: self.is_stream,
             ttfc_ms: first_content.map(|at| millis(at.since(counted_from))),
@@ -242,6 +245,10 @@ impl Story {
             cost_usd: cost,
             generation: live.generation,
         });
+    }
+
+    fn has_ended_well(&self) -> bool {
+        self.records.last().is_some_and(|record| record.outcome == Outcome::Ok)
     }
 
     /// What was spent on neither the client, nor a provider, nor a wait that the rules asked for.
@@ -292,11 +299,18 @@ impl Story {
     }
 }
 
+/// The way of a request, as trail: one word for each attempt.
+fn way(slots: &[Arc<Slot>], records: &[Record]) -> String {
+    let words: SmallVec<[_; 4]> =
+        records.iter().filter_map(|record| Some((slots.get(record.candidate)?, word(record)))).collect();
+    trail::render(words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_ref())))
+}
+
 /// The word of one attempt in the trail: the status a provider refused with, else the outcome.
-fn word(record: &Record) -> String {
+fn word(record: &Record) -> Cow<'static, str> {
     match record.status {
-        Some(status) if record.outcome != Outcome::Ok && status >= 300 => status.to_string(),
-        Some(_) | None => record.outcome.as_label().to_owned(),
+        Some(status) if record.outcome != Outcome::Ok && status >= 300 => Cow::Owned(status.to_string()),
+        Some(_) | None => Cow::Borrowed(record.outcome.as_label()),
     }
 }
 
