@@ -233,8 +233,9 @@ async fn the_counters_agree_with_what_providers_and_clients_counted() {
     // Each attempt at the second target came of a failover from the first.
     let moved = counted("pointsman_failovers_total", &["from=\"one/k/m\"", "to=\"two/k/m\""]);
     assert_eq!(moved, two.count().to_string());
+    // The log gathers lines for a few milliseconds before it writes them.
+    eventually("a line a request", async || process.log_of("request").len().to_string() == total).await;
     let lines = process.log_of("request");
-    assert_eq!(lines.len().to_string(), total, "a line a request");
     let attempts: u64 = lines.iter().filter_map(|line| line["attempts"].as_u64()).sum();
     assert_eq!(attempts, one.count() + two.count() + claude.count());
     let tokens = counted("pointsman_tokens_total", &["target=\"two/k/m\"", "direction=\"output\""]);
