@@ -6,7 +6,7 @@ use pointsman::server::Keeper;
 use std::process::ExitCode;
 
 /// A request holds a future and buffers of several kilobytes, sizes at which the C library's
-/// allocator leaves its fast paths; figures in `docs/performance.md`.
+/// allocator leaves its fast paths. What this costs in memory per stream is still to be weighed.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

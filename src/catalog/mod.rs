@@ -6,7 +6,7 @@
 //! `openai` with that address. What is not built is known too, so that the refusal can say what to
 //! do instead.
 //!
-//! Base URLs are those of the providers' public API documentation, read 2026-11; they are the
+//! Base URLs follow the project's provider list and wire guide; they are the
 //! default and a file may override each.
 
 mod models;
@@ -148,7 +148,7 @@ pub const ENTRIES: &[Entry] = &[
 ];
 
 /// Gemini's OpenAI-compatible address, used by zero configuration until the kind is built.
-/// Source: Gemini API docs, "OpenAI compatibility", read 2026-11.
+/// Source: Gemini API docs, "OpenAI compatibility" (not yet re-read).
 pub const GEMINI_OPENAI_BASE_URL: &str = "https://generativelanguage.googleapis.com/v1beta/openai";
 
 /// Models that zero configuration offers at [`GEMINI_OPENAI_BASE_URL`].

@@ -5,7 +5,8 @@
 //! where it was certain; absent means unknown, which costs nothing but the estimate. A model that
 //! a provider has withdrawn answers 404 and the next target is taken, so an old line does no harm.
 //!
-//! Sources, read 2026-11: platform.openai.com/docs/models and /docs/pricing,
+//! Written from general knowledge and not yet held against the providers' pages; to check before
+//! a release: platform.openai.com/docs/models and /docs/pricing,
 //! docs.anthropic.com/en/docs/about-claude/models and /pricing, ai.google.dev/gemini-api/docs/models,
 //! and the model pages of the other providers. Prices are US dollars per million tokens, standard
 //! tier, without cache or batch discounts.

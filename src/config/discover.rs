@@ -344,7 +344,7 @@ fn with_v1(url: &str) -> String {
 }
 
 /// Reads Ollama's variable as its own client does: the scheme, port and host may each be left
-/// out, and the server's 0.0.0.0 means this machine. Source: ollama `envconfig.Host`, read 2026-11.
+/// out, and the server's 0.0.0.0 means this machine. Source: ollama `envconfig.Host` (from memory).
 fn ollama_url(host: &str) -> String {
     let host = host.trim().trim_end_matches('/');
     let (scheme, rest) = host.split_once("://").unwrap_or(("http", host));

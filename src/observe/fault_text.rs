@@ -6,7 +6,7 @@
 //! the same key beside `error.type` for Anthropic, the `reason` of an `ErrorInfo` detail for Google
 //! (<https://google.aip.dev/193>). The request id is in the body too, because people paste bodies.
 //!
-//! `type` words: OpenAI and Anthropic API references, error pages, read 2026-11. OpenAI has no word
+//! `type` words: Anthropic's from the wire guide, OpenAI's from general knowledge. OpenAI has no word
 //! of its own for a rejected key (`invalid_request_error` with a code); Anthropic has one for each.
 //!
 //! The message is the caller's sentence. It must never hold an upstream body, a host or a secret;

@@ -18,13 +18,12 @@ use super::story::Story;
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::classify::{self, Verdict};
+use crate::classify::{self, TransportFault, Verdict};
 use crate::config::plan::Timeouts;
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::{House, Live, Slot};
 use crate::rewrite::Rewritten;
-use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::Splice;
 use crate::wire::transcript::Transcript;
 use crate::wire::{StreamReader, answer};
@@ -186,7 +185,7 @@ impl Attempt<'_> {
             let picked = self.wait(hard, picking).await?;
             match picked {
                 Ok(address) => slot.peer_at(address),
-                Err(_) => return Err(End::Failed(Fault::plain(Outcome::Dns))),
+                Err(_) => return Err(End::Failed(Fault::plain(classify::transport(TransportFault::Dns)))),
             }
         };
         self.fit(&mut peer, cause);
@@ -195,7 +194,8 @@ impl Attempt<'_> {
             Ok((upstream, is_reused)) => return Ok((peer, upstream, is_reused)),
             Err(error) => error,
         };
-        let (outcome, timed_out) = connect_fault(&error);
+        let transport = connect_fault(&error);
+        let outcome = classify::transport(transport);
         let other = peer_address(&peer).and_then(|a| slot.addresses.refused(a, self.house.clock.tick()));
         if outcome == Outcome::Connect
             && let Some(address) = other
@@ -208,7 +208,7 @@ impl Attempt<'_> {
         }
         tracing::debug!(target = %slot.target.id, fault = error.etype().as_str(), "no connection");
         let mut fault = Fault::plain(outcome);
-        fault.failure.timed_out = timed_out;
+        fault.failure.timed_out = transport == TransportFault::ConnectTimeout;
         Err(End::Failed(fault))
     }
 
@@ -315,7 +315,9 @@ impl Attempt<'_> {
         match read {
             Ok(()) => {}
             Err(HeadFault::Broken(error)) => return End::Failed(broken_before_head(&error, is_reused)),
-            Err(HeadFault::TooManyInterim) => return End::Failed(Fault::plain(Outcome::BadBody)),
+            Err(HeadFault::TooManyInterim) => {
+                return End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead)));
+            }
         }
         let Some(answer) = upstream.response_header().and_then(|head| self.draft(head)) else {
             return End::Failed(Fault::plain(Outcome::Reset));
@@ -658,25 +660,28 @@ async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
 /// A connection that broke before the head: dead on arrival where it was a kept one (row 19),
 /// refused by HTTP/2's own word (row 20), or lost on the way (row 21).
 fn broken_before_head(error: &pingora::Error, is_reused: bool) -> Fault {
-    let is_garbage = matches!(error.etype(), ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2);
-    let mut fault = Fault::plain(if is_garbage { Outcome::BadBody } else { Outcome::Reset });
     let was_refused =
         matches!(error.etype(), ErrorType::H2Downgrade) || matches!(error.retry, RetryType::Decided(true));
-    fault.failure.is_stale = (is_reused && !is_garbage) || was_refused;
-    if is_garbage {
-        fault.failure.hint = RetryHint::None;
-    }
+    let transport = match error.etype() {
+        _ if was_refused => TransportFault::NotProcessed,
+        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => TransportFault::BadHead,
+        _ if is_reused => TransportFault::StaleConnection,
+        _ => TransportFault::ResetBeforeHead,
+    };
+    let mut fault = Fault::plain(classify::transport(transport));
+    fault.failure.is_stale =
+        matches!(transport, TransportFault::NotProcessed | TransportFault::StaleConnection);
     fault
 }
 
-fn connect_fault(error: &pingora::Error) -> (Outcome, bool) {
+fn connect_fault(error: &pingora::Error) -> TransportFault {
     match error.etype() {
         ErrorType::TLSWantX509Lookup
         | ErrorType::TLSHandshakeFailure
         | ErrorType::InvalidCert
-        | ErrorType::HandshakeError => (Outcome::Tls, false),
-        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => (Outcome::Connect, true),
-        _ => (Outcome::Connect, false),
+        | ErrorType::HandshakeError => TransportFault::Tls,
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => TransportFault::ConnectTimeout,
+        _ => TransportFault::Connect,
     }
 }
 
