@@ -8,7 +8,7 @@
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     outgoing    the request as the provider sees it
-//!     attempt     one try: connect, send, judge, hold, stream
+//!     attempt     one try: connect, send; behind it judge (held), stream (sent on)
 //!       incoming    the body of an answer, unpacked where it is packed
 //!       patience    how long to wait, and for whom
 //!     reply       answers of our own, and the head of every answer

@@ -1,0 +1,158 @@
+//! What came back, held until it is judged.
+//!
+//! A refusal's body is read within bounds and judged; an answer that is not streamed is held until
+//! it is whole, because an error may stand inside a 200.
+
+use super::{Answer, Attempt, End, Fault, Held};
+use crate::base::outcome::Outcome;
+use crate::classify;
+use crate::proxy::echo;
+use crate::proxy::incoming::{Incoming, Packing};
+use crate::proxy::patience::{Cut, Limit};
+use crate::proxy::reply::{self, Framing};
+use crate::wire::answer;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use pingora::http::ResponseHeader;
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Longest answer that is held until it is whole (failure table, *Commit point*).
+const HELD_ANSWER: usize = 1024 * 1024;
+/// Most of a refusing answer's body that is read and judged.
+const REFUSAL_BODY: usize = 64 * 1024;
+/// How long a refusing answer's body may take; its status is known and a client waits.
+const REFUSAL_TIME: Duration = Duration::from_millis(1500);
+
+impl Attempt<'_> {
+    /// Takes from the provider's head what is needed of it, in one pass.
+    pub(super) fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
+        let key = echo::key_of(self.live, &self.slots[self.at]);
+        let packing = Packing::of(&head.headers);
+        let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
+        if packing.is_some() {
+            own.remove_header(&header::CONTENT_ENCODING);
+            own.remove_header(&header::ETAG);
+        }
+        Some(Answer {
+            status: head.status.as_u16(),
+            is_event_stream: is_event_stream(&head.headers),
+            is_encoded: packing.is_none() && is_encoded(&head.headers),
+            length: content_length(&head.headers).filter(|_| packing.is_none()),
+            packing,
+            head: own,
+        })
+    }
+
+    /// Reads a refusing answer's body within bounds and judges it.
+    pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
+        let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
+        let mut body = BytesMut::new();
+        while body.len() < REFUSAL_BODY {
+            match self.read(incoming, limit).await {
+                Ok(Ok(Some(piece))) => {
+                    let room = REFUSAL_BODY - body.len();
+                    body.extend_from_slice(&piece[..piece.len().min(room)]);
+                }
+                Err(Cut::Gone) => return End::Gone,
+                // The status says enough; what there is of the body is judged.
+                Ok(Ok(None) | Err(_)) | Err(Cut::Late(_)) => break,
+            }
+        }
+        let body = body.freeze();
+        let slot = &self.slots[self.at];
+        let none = HeaderMap::new();
+        let headers = incoming.headers().unwrap_or(&none);
+        let verdict = classify::response(slot.kind, answer.status, headers, &body, self.house.clock.wall());
+        let held = Held { head: answer.head, body };
+        End::Failed(Fault::judged(&verdict, answer.status, false, Some(held)))
+    }
+
+    /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
+    pub(super) async fn whole(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
+        let limit = self.first_limit();
+        let Answer { status, length: announced, .. } = answer;
+        let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
+        let mut length = 0;
+        loop {
+            let read = match self.read(incoming, limit).await {
+                Ok(read) => read,
+                Err(Cut::Gone) => return End::Gone,
+                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+            };
+            match read {
+                Ok(Some(piece)) => {
+                    length += piece.len();
+                    pieces.push(piece);
+                    if length > HELD_ANSWER {
+                        return self.pour(incoming, answer, pieces).await;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
+            }
+        }
+        if announced.is_some_and(|announced| announced != length as u64) {
+            return End::Failed(Fault::after_head(Outcome::Truncated, status));
+        }
+        let body = join(pieces);
+        if !answer.is_encoded
+            && let Err(fault) = self.judge(&body)
+        {
+            return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
+        }
+        let length = Framing::Length(body.len() as u64);
+        match self.commit(answer, length, SmallVec::from_iter([body]), true).await {
+            Ok(()) => End::Delivered,
+            Err(end) => end,
+        }
+    }
+
+    fn judge(&mut self, body: &Bytes) -> Result<(), Box<Fault>> {
+        let slot = &self.slots[self.at];
+        match answer::read(self.dialect, body) {
+            Ok(answer) => {
+                self.story.usage = answer.usage;
+                Ok(())
+            }
+            Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
+                Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
+            }
+            Err(answer::AnswerFault::Error(error)) => {
+                let error = body.get(error).unwrap_or_default();
+                let verdict = classify::inband(slot.kind, self.dialect, error, self.house.clock.wall());
+                Err(Box::new(Fault::judged(&verdict, 200, true, None)))
+            }
+        }
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+    })
+}
+
+/// Packed in a way that [`Incoming`] does not undo: it cannot be judged and is passed on.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value: &HeaderValue| value.to_str().ok()?.trim().parse().ok())
+}
+
+fn join(mut pieces: SmallVec<[Bytes; 4]>) -> Bytes {
+    if pieces.len() <= 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in pieces {
+        whole.extend_from_slice(&piece);
+    }
+    whole.freeze()
+}
