@@ -16,7 +16,7 @@
 //!    out dead before a byte came back (rows 19 and 20). At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
-//!    one runs out. The deadline always fires.
+//!    one runs out. The deadline always fires; how it is shared out says [`turn`].
 //! 5. *Commit.* Once content went downstream nothing starts over visibly. What may still happen is
 //!    *rescue*: the usable targets that are left, in the order of choice and the failed one last,
 //!    are asked to go on (`continues: prefill`) or to begin anew and be held against what was told.
@@ -34,6 +34,7 @@ pub mod rules;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
@@ -45,6 +46,8 @@ use budget::RetryBudget;
 use ending::Refusal;
 use rules::{Class, Onward, Rule};
 use smallvec::SmallVec;
+use std::time::Duration;
+pub use turn::wish;
 
 /// The rules that a request is played by.
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +190,8 @@ struct Tally {
     rescues: u32,
     was_resent: bool,
     is_excluded: bool,
+    /// When its turn began: at the first attempt there.
+    asked_at: Tick,
 }
 
 /// Who held the stream when it first broke: asked last, and never again where it fell silent.
@@ -204,6 +209,8 @@ pub struct Exchange {
     tallies: SmallVec<[Tally; 4]>,
     records: SmallVec<[Record; 4]>,
     failovers: u32,
+    /// The least time that an attempt behind the first needs.
+    least: Duration,
     is_committed: bool,
     /// How the stream first broke.
     first_break: Option<Break>,
@@ -222,6 +229,7 @@ impl Exchange {
             tallies,
             records: SmallVec::new(),
             failovers: 0,
+            least: Duration::ZERO,
             is_committed: false,
             first_break: None,
             is_rescuable: false,
@@ -231,6 +239,7 @@ impl Exchange {
 
     /// Returns the first step.
     pub fn start(&mut self, now: Tick) -> Step {
+        self.least = turn::least(self.rules.deadline.left(now));
         match self.claim_next(None, now) {
             Some((candidate, permit)) => self.attempt(candidate, permit, Cause::First, now),
             None => Step::End(Ending::Refuse(self.refusal(now))),
@@ -287,6 +296,9 @@ impl Exchange {
         if self.is_committed {
             return self.rescue(failure, current, now, budget);
         }
+        if failure.outcome == Outcome::TimeoutTotal {
+            return self.out_of_time(now);
+        }
         let rule = rules::rule(failure.outcome, failure.status, failure.is_inband);
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
@@ -314,7 +326,7 @@ impl Exchange {
     pub fn resume(&mut self, now: Tick) -> Step {
         let Some(last) = self.records.last().copied() else { return self.start(now) };
         let units = &self.candidates[last.candidate].health;
-        if now < self.rules.deadline && units.may_repeat(now, &self.rules.health) {
+        if self.has_room(now) && units.may_repeat(now, &self.rules.health) {
             return self.attempt(last.candidate, Permit::default(), Cause::Repeat, now);
         }
         self.move_on(rules::rule(last.outcome, last.status, false), last.candidate, now)
@@ -324,7 +336,7 @@ impl Exchange {
     /// that runs out counts only then.
     #[must_use]
     pub fn has_alternative(&self, now: Tick) -> bool {
-        if !self.rules.may_replay {
+        if !self.rules.may_replay || !self.has_room(now) {
             return false;
         }
         if self.is_committed {
@@ -385,8 +397,16 @@ impl Exchange {
         Step::End(if is_the_providers_word { Ending::Relay } else { Ending::Refuse(self.refusal(now)) })
     }
 
+    /// The deadline has passed, or is too near for anybody else.
+    fn out_of_time(&self, now: Tick) -> Step {
+        Step::End(Ending::Refuse(ending::out_of_time(&self.standing(now), now)))
+    }
+
     fn attempt(&mut self, candidate: usize, permit: Permit, cause: Cause, now: Tick) -> Step {
         let tally = &mut self.tallies[candidate];
+        if tally.attempts == 0 {
+            tally.asked_at = now;
+        }
         tally.attempts += 1;
         match cause {
             Cause::First => {}
@@ -421,13 +441,19 @@ impl Exchange {
     }
 
     fn move_on(&mut self, rule: Rule, current: usize, now: Tick) -> Step {
-        if now < self.rules.deadline
-            && self.failovers < self.rules.retry.failovers
-            && let Some((candidate, permit)) = self.claim_next(Some((current, rule)), now)
-        {
-            return self.attempt(candidate, permit, Cause::Failover, now);
+        if self.failovers >= self.rules.retry.failovers {
+            return self.give_up(rule, now);
         }
-        self.give_up(rule, now)
+        if !self.has_room(now) {
+            // A provider's own word says more than our clock.
+            let is_cut_off =
+                rule.onward == Onward::Next && self.peek_next(Some((current, rule)), now).is_some();
+            return if is_cut_off { self.out_of_time(now) } else { self.give_up(rule, now) };
+        }
+        match self.claim_next(Some((current, rule)), now) {
+            Some((candidate, permit)) => self.attempt(candidate, permit, Cause::Failover, now),
+            None => self.give_up(rule, now),
+        }
     }
 
     fn peek_next(&self, after: Option<(usize, Rule)>, now: Tick) -> Option<usize> {

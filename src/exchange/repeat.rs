@@ -19,7 +19,7 @@ const WAIT_SPREAD_MS: u64 = 50;
 impl Exchange {
     /// Rows 19 and 20: once per target, at once, free.
     pub(super) fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
-        if !failure.is_stale || self.tallies[current].was_resent {
+        if !failure.is_stale || self.tallies[current].was_resent || !self.has_room(now) {
             return None;
         }
         let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
@@ -50,7 +50,7 @@ impl Exchange {
                 .then(|| backoff(&retry.backoff, repeats, dice).max(LEAST_BACKOFF))?,
         };
         let until = now.after(wait);
-        if until >= self.rules.deadline
+        if until.after(self.least) > self.turn_end(current, now)
             || !self.candidates[current].health.may_repeat(now, &self.rules.health)
         {
             return None;

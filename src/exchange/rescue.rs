@@ -22,7 +22,7 @@ impl Exchange {
     ) -> Step {
         let end = Step::End(Ending::BreakOff(failure.outcome));
         let may_rescue = self.rules.may_rescue && self.is_rescuable && self.rules.may_replay;
-        if !may_rescue || now >= self.rules.deadline {
+        if !may_rescue || !self.has_room(now) {
             return end;
         }
         let was_silent = matches!(failure.outcome, Outcome::TimeoutStall | Outcome::TimeoutFirstContent);

@@ -1,5 +1,7 @@
 //! The rows of the failure table that decide where a request goes, one by one.
 
+mod turns;
+
 use super::repeat::backoff;
 use super::*;
 use crate::base::outcome::ErrorCode;

@@ -192,13 +192,9 @@ impl Attempt<'_> {
     /// The limit until the first content of a stream, or the whole of another answer. The client of
     /// a rescue is in the middle of a stream: it is left silent no longer than in any other.
     fn first_limit(&self) -> Limit {
-        let span = match (self.wants_stream, self.wants_reasoning) {
-            (false, _) => self.timeouts.response,
-            (true, false) => self.timeouts.first_content,
-            (true, true) => self.timeouts.first_content_reasoning,
-        };
+        let span = first_span(&self.timeouts, self.wants_stream, self.wants_reasoning);
         Limit {
-            soft: self.began.after(span),
+            soft: self.exchange.curb(self.began.after(span), self.house.clock.tick()),
             outcome: Outcome::TimeoutFirstContent,
             is_hard: false,
             last: self.splice.is_some().then(|| self.began.after(self.timeouts.stall_last)),
@@ -256,6 +252,15 @@ impl Attempt<'_> {
         } else {
             self.whole(&mut incoming, answer).await
         }
+    }
+}
+
+/// Until the first content of a stream, or the whole of another answer.
+pub(super) fn first_span(timeouts: &Timeouts, wants_stream: bool, wants_reasoning: bool) -> Duration {
+    match (wants_stream, wants_reasoning) {
+        (false, _) => timeouts.response,
+        (true, false) => timeouts.first_content,
+        (true, true) => timeouts.first_content_reasoning,
     }
 }
 

@@ -4,7 +4,7 @@
 //! what came of it, and hands the failure back. At the end it delivers, relays, refuses or breaks
 //! off, as the machine says.
 
-use super::attempt::{Attempt, End, Fault, Held};
+use super::attempt::{self, Attempt, End, Fault, Held};
 use super::echo;
 use super::outgoing;
 use super::patience::{Patience, client_leaves};
@@ -33,6 +33,7 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a client asked for.
 pub(super) struct Asked<'a> {
@@ -45,6 +46,8 @@ pub(super) struct Asked<'a> {
     pub(super) route: Option<&'a Route>,
     /// The client sent `x-pointsman-no-rescue`.
     pub(super) refuses_rescue: bool,
+    /// How long the client wants to wait (`x-request-timeout-ms`), where that is less than `total`.
+    pub(super) within: Option<Duration>,
 }
 
 /// Plays the request through.
@@ -53,19 +56,21 @@ pub(super) async fn conduct(
     live: &Live,
     slots: Vec<Arc<Slot>>,
     groups: &[u32],
-    asked: Asked<'_>,
+    mut asked: Asked<'_>,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
     let now = house.clock.tick();
     house.budget.deposit(&live.plan.retry);
     let total = slots.first().map(|slot| live.plan.timeouts(asked.route, slot.target.provider).total);
+    let total = total.unwrap_or_default();
+    asked.within = asked.within.filter(|within| *within < total);
     let rules = Rules {
         retry: live.plan.retry,
         health: live.policy,
         may_replay: asked.parsed.replay == Replay::Safe,
         may_rescue: may_rescue(live, &asked),
-        deadline: now.after(total.unwrap_or_default()),
+        deadline: now.after(asked.within.unwrap_or(total)),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
     let mut patience = Patience::default();
@@ -174,6 +179,7 @@ async fn attempt(
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
     let began = house.clock.tick();
+    let reasons = wants_reasoning(live, slot, asked);
     let mut permit = order.permit;
     let _in_flight = slot.meter.in_flight();
     let mut counted = Counted::new(house, slot, began);
@@ -196,7 +202,7 @@ async fn attempt(
                 dialect: asked.api.dialect(),
                 timeouts,
                 wants_stream: asked.parsed.stream,
-                wants_reasoning: wants_reasoning(live, slot, asked),
+                wants_reasoning: reasons,
                 drops_rate_limits: slots.len() > 1,
                 began,
                 session,
@@ -223,8 +229,12 @@ async fn attempt(
     };
     counted.ended = (outcome, exchange_status(&end));
     drop(counted);
-    if is_stale {
-        // A dead kept connection says nothing about the target.
+    // A dead kept connection says nothing about the target, nor does a turn that was short because
+    // the client's patience is: else a client in a hurry could open breakers for everybody.
+    let is_hurried = asked.within.is_some()
+        && outcome == Outcome::TimeoutFirstContent
+        && house.clock.tick() < began.after(attempt::first_span(&timeouts, asked.parsed.stream, reasons));
+    if is_stale || is_hurried {
         return (end, SmallVec::new());
     }
     let report = Report { outcome, hint, account_wide, began };

@@ -12,6 +12,7 @@ use crate::authenticate::{self, AuthFault};
 use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan};
+use crate::exchange;
 use crate::live::{House, Live, Slot};
 use crate::parse;
 use crate::rewrite;
@@ -303,7 +304,10 @@ impl Proxy {
         drop(keys);
         drop(presented);
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
-        let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue };
+        let within = session.req_header().headers.get("x-request-timeout-ms");
+        let within = within.and_then(|value| exchange::wish(value.as_bytes()));
+        let body = body.bytes.clone();
+        let asked = Asked { api, body, parsed, query, headers, route, refuses_rescue, within };
         conduct::conduct(house, live, slots, &groups, asked, session, story).await
     }
 

@@ -12,6 +12,7 @@
 mod client_side;
 mod corpus;
 mod corpus_live;
+mod deadline;
 mod demo;
 mod exits;
 mod failover;
