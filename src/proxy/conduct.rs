@@ -4,7 +4,7 @@
 //! what came of it, and hands the failure back. At the end it delivers, relays, refuses or breaks
 //! off, as the machine says.
 
-use super::attempt::{self, Attempt, End, Fault, Held};
+use super::attempt::{self, Aim, End, Fault, Held, Stage};
 use super::echo;
 use super::outgoing;
 use super::patience::{Patience, client_leaves};
@@ -81,19 +81,14 @@ pub(super) async fn conduct(
         step = match step {
             Step::Try(order) => {
                 let at = order.candidate;
-                let (end, report) = attempt(
-                    house,
-                    live,
-                    &slots,
-                    &asked,
-                    order,
+                let mut stage = Stage {
                     session,
-                    &mut exchange,
-                    &mut patience,
-                    &mut told,
+                    exchange: &mut exchange,
+                    patience: &mut patience,
                     story,
-                )
-                .await;
+                    told: &mut told,
+                };
+                let (end, report) = attempt(house, live, &slots, &asked, order, &mut stage).await;
                 note(house, &slots, at, &report);
                 let now = house.clock.tick();
                 match end {
@@ -163,18 +158,13 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
         .collect()
 }
 
-#[allow(clippy::too_many_arguments, reason = "one step of `conduct`, with its parts borrowed apart")]
 async fn attempt(
     house: &House,
     live: &Live,
     slots: &[Arc<Slot>],
     asked: &Asked<'_>,
     order: Try,
-    session: &mut Session,
-    exchange: &mut Exchange,
-    patience: &mut Patience,
-    told: &mut Option<Transcript>,
-    story: &mut Story,
+    stage: &mut Stage<'_>,
 ) -> (End, SmallVec<[Change; 2]>) {
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
@@ -186,15 +176,15 @@ async fn attempt(
     let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
     let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
     if order.cause == Cause::Continue {
-        body = continued(body, told, continues(live, slot));
+        body = continued(body, stage.told, continues(live, slot));
     }
-    let splice = told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
+    let mut splice = stage.told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
         let way = if order.cause == Cause::Continue { Way::Continue } else { Way::Verify };
         Splice::new(told, way)
     });
     let end = match outgoing::head(slot, asked, body.len) {
         Ok(head) => {
-            let attempt = Attempt {
+            let aim = Aim {
                 house,
                 live,
                 slots,
@@ -205,16 +195,10 @@ async fn attempt(
                 wants_reasoning: reasons,
                 drops_rate_limits: slots.len() > 1,
                 began,
-                session,
-                exchange,
-                patience,
-                story,
-                permit: &mut permit,
-                told,
-                splice,
+                is_rescue: order.cause.is_rescue(),
                 choices: asked.parsed.n,
             };
-            attempt.run(head, body, order.cause).await
+            attempt::run(&aim, stage, &mut permit, &mut splice, head, body, order.cause).await
         }
         Err(_) => End::Failed(Fault {
             failure: Failure::plain(Outcome::ClientError),

@@ -3,18 +3,19 @@
 //! A refusal's body is read within bounds and judged; an answer that is not streamed is held until
 //! it is whole, because an error may stand inside a 200.
 
-use super::{Answer, Attempt, End, Fault, Held};
+use super::{Aim, Answer, End, Fault, Held, Mark, Opening};
 use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::proxy::echo;
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
-use crate::proxy::reply::{self, Framing};
-use crate::wire::answer;
+use crate::proxy::reply;
+use crate::wire::{Usage, answer};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
+use std::pin::pin;
 use std::time::Duration;
 
 /// Longest answer that is held until it is whole (failure table, *Commit point*).
@@ -24,10 +25,10 @@ const REFUSAL_BODY: usize = 64 * 1024;
 /// How long a refusing answer's body may take; its status is known and a client waits.
 const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 
-impl Attempt<'_> {
+impl Aim<'_> {
     /// Takes from the provider's head what is needed of it, in one pass.
     pub(super) fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
-        let key = echo::key_of(self.live, &self.slots[self.at]);
+        let key = echo::key_of(self.live, self.slot());
         let packing = Packing::of(&head.headers);
         let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
         if packing.is_some() {
@@ -40,13 +41,41 @@ impl Attempt<'_> {
             is_encoded: packing.is_none() && is_encoded(&head.headers),
             length: content_length(&head.headers).filter(|_| packing.is_none()),
             packing,
-            head: own,
+            head: Some(own),
+            held: SmallVec::new(),
+            is_whole: false,
+            usage: Usage::default(),
+            mark: Mark::default(),
         })
     }
 
+    fn judge(&self, body: &Bytes) -> Result<Usage, Box<Fault>> {
+        match answer::read(self.dialect, body) {
+            Ok(answer) => Ok(answer.usage),
+            Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
+                Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
+            }
+            Err(answer::AnswerFault::Error(error)) => {
+                Err(Box::new(self.judge_inband(body.get(error).unwrap_or_default(), 200)))
+            }
+        }
+    }
+}
+
+impl Opening<'_, '_> {
+    /// Reads the next piece of the answer's body.
+    pub(super) async fn read(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        let reading = pin!(incoming.next());
+        self.wait(limit, reading).await
+    }
+
     /// Reads a refusing answer's body within bounds and judges it.
-    pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
-        let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
+    pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: &mut Answer) -> End {
+        let limit = Limit::hard(self.aim.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
         let mut body = BytesMut::new();
         while body.len() < REFUSAL_BODY {
             match self.read(incoming, limit).await {
@@ -60,70 +89,60 @@ impl Attempt<'_> {
             }
         }
         let body = body.freeze();
-        let slot = &self.slots[self.at];
+        let slot = self.aim.slot();
         let none = HeaderMap::new();
         let headers = incoming.headers().unwrap_or(&none);
-        let verdict = classify::response(slot.kind, answer.status, headers, &body, self.house.clock.wall());
-        let held = Held { head: answer.head, body };
-        End::Failed(Fault::judged(&verdict, answer.status, false, Some(held)))
+        let verdict =
+            classify::response(slot.kind, answer.status, headers, &body, self.aim.house.clock.wall());
+        End::Failed(Fault::judged(&verdict, answer.status, false, Held::of(answer, body)))
     }
 
-    /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
-    pub(super) async fn whole(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
+    /// Holds an answer that is not streamed until it is whole, and judges it.
+    pub(super) async fn whole(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), End> {
         let limit = self.first_limit();
-        let Answer { status, length: announced, .. } = answer;
-        let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
+        let status = answer.status;
         let mut length = 0;
         loop {
             let read = match self.read(incoming, limit).await {
                 Ok(read) => read,
-                Err(Cut::Gone) => return End::Gone,
-                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+                Err(Cut::Gone) => return Err(End::Gone),
+                Err(Cut::Late(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
             };
             match read {
                 Ok(Some(piece)) => {
                     length += piece.len();
-                    pieces.push(piece);
+                    answer.held.push(piece);
                     if length > HELD_ANSWER {
-                        return self.pour(incoming, answer, pieces).await;
+                        return Ok(());
                     }
                 }
                 Ok(None) => break,
-                Err(_) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
+                Err(_) => return Err(End::Failed(Fault::after_head(Outcome::Truncated, status))),
             }
         }
-        if announced.is_some_and(|announced| announced != length as u64) {
-            return End::Failed(Fault::after_head(Outcome::Truncated, status));
+        if answer.length.is_some_and(|announced| announced != length as u64) {
+            return Err(End::Failed(Fault::after_head(Outcome::Truncated, status)));
         }
-        let body = join(pieces);
-        if !answer.is_encoded
-            && let Err(fault) = self.judge(&body)
-        {
-            return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
+        let body = join(std::mem::take(&mut answer.held));
+        if !answer.is_encoded {
+            match self.aim.judge(&body) {
+                Ok(usage) => answer.usage = usage,
+                Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
+            }
         }
-        let length = Framing::Length(body.len() as u64);
-        match self.commit(answer, length, SmallVec::from_iter([body]), true).await {
-            Ok(()) => End::Delivered,
-            Err(end) => end,
-        }
+        answer.held.push(body);
+        answer.is_whole = true;
+        Ok(())
     }
+}
 
-    fn judge(&mut self, body: &Bytes) -> Result<(), Box<Fault>> {
-        let slot = &self.slots[self.at];
-        match answer::read(self.dialect, body) {
-            Ok(answer) => {
-                self.story.usage = answer.usage;
-                Ok(())
-            }
-            Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
-                Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
-            }
-            Err(answer::AnswerFault::Error(error)) => {
-                let error = body.get(error).unwrap_or_default();
-                let verdict = classify::inband(slot.kind, self.dialect, error, self.house.clock.wall());
-                Err(Box::new(Fault::judged(&verdict, 200, true, None)))
-            }
-        }
+impl Held {
+    fn of(answer: &mut Answer, body: Bytes) -> Option<Held> {
+        answer.head.take().map(|head| Held { head, body })
     }
 }
 

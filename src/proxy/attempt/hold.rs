@@ -1,0 +1,93 @@
+//! A stream, held until its first content.
+//!
+//! What comes before it (comments, `ping`, `message_start`, a chunk with nothing but a role) says
+//! only that a provider has begun; a fault behind it is still somebody else's answer. At most 64 KiB
+//! are held.
+
+use super::{Aim, Answer, End, Fault, Mark, Opening};
+use crate::base::outcome::Outcome;
+use crate::proxy::incoming::Incoming;
+use crate::proxy::patience::Cut;
+use crate::wire::StreamReader;
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// Longest opening of a stream that is held for its first content.
+const HELD_STREAM: usize = 64 * 1024;
+
+impl Opening<'_, '_> {
+    /// Holds a stream until its first content.
+    pub(super) async fn stream(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        answer: &mut Answer,
+        reader: &mut StreamReader,
+    ) -> Result<(), End> {
+        let mut held_length = 0;
+        loop {
+            let limit = self.first_limit();
+            let read = match self.read(incoming, limit).await {
+                Ok(read) => read,
+                Err(Cut::Gone) => return Err(End::Gone),
+                Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
+                Err(Cut::Late(outcome)) => {
+                    return Err(End::Failed(Fault::after_head(outcome, answer.status)));
+                }
+            };
+            let (pieces, mark) = taken(reader, read, answer.is_encoded);
+            held_length += pieces.iter().map(Bytes::len).sum::<usize>();
+            answer.held.extend(pieces);
+            let is_whole = mark.has_ended && mark.fault.is_none() && reader.is_complete();
+            if mark.content_began || held_length > HELD_STREAM || is_whole {
+                answer.mark = mark;
+                return Ok(());
+            }
+            // Nothing at all is no answer, packed or not.
+            if let Some(end) = self.aim.broken_off(&mark, reader, answer.status, false) {
+                return Err(end);
+            }
+        }
+    }
+}
+
+/// Puts what was read through the reader; what cannot be read (packed) passes as it is.
+pub(super) fn taken(
+    reader: &mut StreamReader,
+    read: pingora::Result<Option<Bytes>>,
+    is_opaque: bool,
+) -> (SmallVec<[Bytes; 2]>, Mark) {
+    let is_clean_end = matches!(read, Ok(None));
+    let has_ended = !matches!(read, Ok(Some(_)));
+    let pushed = match read {
+        Ok(Some(chunk)) if is_opaque => {
+            let mark = Mark { content_began: true, ..Mark::default() };
+            return (SmallVec::from_iter([chunk]), mark);
+        }
+        Ok(Some(chunk)) => reader.push(chunk),
+        Ok(None) | Err(_) => reader.finish(),
+    };
+    let mark = Mark { content_began: pushed.content_began, fault: pushed.fault, has_ended, is_clean_end };
+    (pushed.release, mark)
+}
+
+impl Aim<'_> {
+    /// Tells how a stream broke off; nothing while it goes on, or where it has ended well.
+    pub(super) fn broken_off(
+        &self,
+        mark: &Mark,
+        reader: &StreamReader,
+        status: u16,
+        is_opaque: bool,
+    ) -> Option<End> {
+        if let Some(fault) = &mark.fault {
+            return Some(End::Failed(self.judge_inband(&fault.body, status)));
+        }
+        let is_complete = reader.is_complete() || (is_opaque && mark.is_clean_end);
+        if !mark.has_ended || is_complete {
+            return None;
+        }
+        let is_empty = mark.is_clean_end && !reader.has_event();
+        let outcome = if is_empty { Outcome::BadBody } else { Outcome::Truncated };
+        Some(End::Failed(Fault::after_head(outcome, status)))
+    }
+}
