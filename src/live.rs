@@ -344,8 +344,14 @@ impl Tally {
         self.0.lock().in_flight += 1;
     }
 
-    /// Counts an attempt out.
-    pub fn ended(&self, outcome: Outcome, status: Option<u16>, took: Duration, at: WallTime) {
+    /// Counts an attempt out; `at` tells the time, which only a fault's page shows.
+    pub fn ended(
+        &self,
+        outcome: Outcome,
+        status: Option<u16>,
+        took: Duration,
+        at: impl FnOnce() -> WallTime,
+    ) {
         let mut counts = self.0.lock();
         counts.in_flight = counts.in_flight.saturating_sub(1);
         match outcome {
@@ -356,7 +362,7 @@ impl Tally {
             }
             fault => {
                 counts.failed += 1;
-                counts.last_fault = Some((at, fault, status));
+                counts.last_fault = Some((at(), fault, status));
             }
         }
     }

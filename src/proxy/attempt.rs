@@ -13,7 +13,7 @@ use super::echo;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
-use super::reply::{self, Framing};
+use super::reply::{self, Framing, Head};
 use super::story::Story;
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
@@ -74,14 +74,14 @@ pub(super) struct Fault {
 
 /// A provider's own answer, kept in case it is to be relayed.
 pub(super) struct Held {
-    pub(super) head: Box<ResponseHeader>,
+    pub(super) head: Head,
     pub(super) body: Bytes,
 }
 
 /// The head of a provider's answer: as the client may see it, and what we need to know of it.
 struct Answer {
     status: u16,
-    head: Box<ResponseHeader>,
+    head: Head,
     is_event_stream: bool,
     is_encoded: bool,
     /// How the body is packed, where we unpack it.
@@ -342,8 +342,8 @@ impl Attempt<'_> {
         let packing = Packing::of(&head.headers);
         let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
         if packing.is_some() {
-            own.remove_header(&header::CONTENT_ENCODING);
-            own.remove_header(&header::ETAG);
+            own.headers.remove(header::CONTENT_ENCODING);
+            own.headers.remove(header::ETAG);
         }
         Some(Answer {
             status: head.status.as_u16(),

@@ -53,7 +53,7 @@ pub(super) async fn conduct(
     live: &Live,
     slots: Vec<Arc<Slot>>,
     groups: &[u32],
-    asked: Asked<'_>,
+    asked: &Asked<'_>,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
@@ -64,7 +64,7 @@ pub(super) async fn conduct(
         retry: live.plan.retry,
         health: live.policy,
         may_replay: asked.parsed.replay == Replay::Safe,
-        may_rescue: may_rescue(live, &asked),
+        may_rescue: may_rescue(live, asked),
         deadline: now.after(total.unwrap_or_default()),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
@@ -76,11 +76,11 @@ pub(super) async fn conduct(
         step = match step {
             Step::Try(order) => {
                 let at = order.candidate;
-                let (end, report) = attempt(
+                let (end, changes, now) = attempt(
                     house,
                     live,
                     &slots,
-                    &asked,
+                    asked,
                     order,
                     session,
                     &mut exchange,
@@ -89,8 +89,7 @@ pub(super) async fn conduct(
                     story,
                 )
                 .await;
-                note(house, &slots, at, &report);
-                let now = house.clock.tick();
+                note(house, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
                     End::Gone => exchange.client_gone(now),
@@ -117,7 +116,14 @@ pub(super) async fn conduct(
     if exchange.budget_ran_dry() {
         house.metrics.retry_budget_exhausted();
     }
-    let result = conclude(house, live, &slots, &exchange, ending, held, &asked, session, story).await;
+    let result = match ending {
+        Ending::Answered => Ok(true),
+        // On the heap: what is said when nobody answered is larger than the rest, and rare.
+        ending => {
+            let said = conclude(house, live, &slots, &exchange, ending, held, asked, session, story);
+            Box::pin(said).await
+        }
+    };
     story.conclude(slots, exchange.records());
     result
 }
@@ -141,18 +147,17 @@ pub(super) fn line_up(
 fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
     (0u32..)
         .zip(slots.iter().zip(groups))
-        .map(|(at, (slot, group))| Candidate {
+        .map(|(at, (slot, group))| {
+            let models = &live.plan.provider(slot.target.provider).models;
+            (at, slot, group, models.get(&slot.target.model))
+        })
+        .map(|(at, slot, group, model)| Candidate {
             slot: at,
             group: *group,
             provider: slot.target.provider.0,
             model: Arc::clone(&slot.target.model),
-            context: live
-                .plan
-                .provider(slot.target.provider)
-                .models
-                .get(&slot.target.model)
-                .and_then(|model| model.context),
-            continues: continues(live, slot) != Continues::None,
+            context: model.and_then(|model| model.context),
+            continues: model.is_some_and(|model| model.continues != Continues::None),
             health: Arc::clone(&slot.health),
         })
         .collect()
@@ -170,7 +175,7 @@ async fn attempt(
     patience: &mut Patience,
     told: &mut Option<Transcript>,
     story: &mut Story,
-) -> (End, SmallVec<[Change; 2]>) {
+) -> (End, SmallVec<[Change; 2]>, Tick) {
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
     let began = house.clock.tick();
@@ -221,15 +226,16 @@ async fn attempt(
         End::Gone => (Outcome::ClientGone, RetryHint::None, false, false),
         End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide, f.failure.is_stale),
     };
-    counted.ended = (outcome, exchange_status(&end));
+    let now = house.clock.tick();
+    counted.ended = (outcome, exchange_status(&end), Some(now));
     drop(counted);
     if is_stale {
         // A dead kept connection says nothing about the target.
-        return (end, SmallVec::new());
+        return (end, SmallVec::new(), now);
     }
     let report = Report { outcome, hint, account_wide, began };
-    let changes = slot.health.report(permit, &report, house.clock.tick(), &live.policy, rand::random());
-    (end, changes)
+    let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+    (end, changes, now)
 }
 
 /// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
@@ -265,21 +271,21 @@ struct Counted<'a> {
     house: &'a House,
     slot: &'a Slot,
     began: Tick,
-    ended: (Outcome, Option<u16>),
+    ended: (Outcome, Option<u16>, Option<Tick>),
 }
 
 impl<'a> Counted<'a> {
     fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
         slot.tally.began();
-        Counted { house, slot, began, ended: (Outcome::ClientGone, None) }
+        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let took = self.house.clock.tick().since(self.began);
-        let (outcome, status) = self.ended;
-        self.slot.tally.ended(outcome, status, took, self.house.clock.wall());
+        let (outcome, status, at) = self.ended;
+        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
+        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
     }
 }
 

@@ -304,7 +304,7 @@ impl Proxy {
         drop(presented);
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
         let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue };
-        conduct::conduct(house, live, slots, &groups, asked, session, story).await
+        conduct::conduct(house, live, slots, &groups, &asked, session, story).await
     }
 
     async fn unknown_model(
