@@ -387,7 +387,7 @@ impl Drop for UnderWay {
 pub struct Standing {
     /// Whether it may be used.
     pub is_usable: bool,
-    /// The worse of its own and its endpoint's breaker.
+    /// The worst of its own, its credential's and its endpoint's breaker.
     pub breaker: BreakerState,
     /// Time until the last of its rests ends.
     pub cooling: Duration,
@@ -407,12 +407,17 @@ impl Slot {
         }
     }
 
-    /// Reads the worse of the target's own and its endpoint's breaker.
+    /// Reads the worst of the breakers of the target, its credential and its endpoint.
     #[must_use]
     pub fn breaker(&self, now: Tick) -> BreakerState {
         let own = self.health.target.breaker(now);
-        let endpoint = self.health.endpoint.breaker(now);
-        if own.as_gauge() >= endpoint.as_gauge() { own } else { endpoint }
+        let wider = [&self.health.credential, &self.health.endpoint].map(|unit| unit.breaker(now));
+        wider.into_iter().fold(
+            own,
+            |worst, other| {
+                if worst.as_gauge() >= other.as_gauge() { worst } else { other }
+            },
+        )
     }
 
     /// Sets what the operator wants of the target.

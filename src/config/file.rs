@@ -9,12 +9,12 @@
 use super::fault::Faults;
 use super::path::KeyPath;
 use super::plan::{
-    BreakerPolicy, Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy,
-    TimeoutOverrides, Timeouts,
+    Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides,
+    Timeouts,
 };
 use super::policies::{
-    hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_rescue, read_retry,
-    read_timeouts, secs,
+    BreakerFile, hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_rescue,
+    read_retry, read_timeouts, secs,
 };
 use super::reference::{SecretRef, read_reference};
 use super::walk::Map;
@@ -38,7 +38,7 @@ pub struct File {
     pub implicit_routes: bool,
     pub timeouts: Timeouts,
     pub retry: RetryPolicy,
-    pub breaker: BreakerPolicy,
+    pub breaker: BreakerFile,
     pub cooldown: CooldownPolicy,
     pub rescue: RescuePolicy,
     pub limits: Limits,

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Shape {
     /// `250ms`, `30s`.
     Duration(Duration, Duration),
+    /// A list of at most so many `250ms`.
+    Durations(Duration, Duration, usize),
     /// `64KiB`.
     Size(u64, u64),
     /// A whole number.
@@ -66,6 +68,7 @@ impl Shape {
             Shape::List
             | Shape::Table
             | Shape::Section
+            | Shape::Durations(..)
             | Shape::Texts
             | Shape::TextTable
             | Shape::JsonTable => true,

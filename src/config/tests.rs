@@ -173,6 +173,50 @@ type Bad = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Everything that is wrong inside otherwise empty files; `OPENAI` is put in front.
 const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
+    (
+        "breaker: {enabled: false, permanent: {enabled: true}}",
+        &[("breaker.permanent", "has nothing to open while breaker.enabled is false")],
+    ),
+    (
+        "breaker: {permanent: {patterns: [fine, \"(a\"]}}",
+        &[("breaker.permanent.patterns[1]", "is not a regular expression of the regex crate")],
+    ),
+    (
+        "breaker: {permanent: {patterns: [\"((a{100}){100}){100}\"]}}",
+        &[("breaker.permanent.patterns[0]", "is too large when compiled")],
+    ),
+    (
+        "breaker: {permanent: {base: 10m, max: 5m, factor: 0.5}, last_requests: 65}",
+        &[
+            ("breaker.permanent.base", "must not be longer than max"),
+            ("breaker.permanent.factor", "between 1 and 100"),
+            ("breaker.last_requests", "between 0 and 64"),
+        ],
+    ),
+    (
+        "cooldown: {ladder: [5m, 1m], hold: 200h}",
+        &[
+            ("cooldown.ladder[1]", "must not be shorter than the step before it"),
+            ("cooldown.hold", "must be between 0s and 168h"),
+        ],
+    ),
+    (
+        "cooldown: {ladder: [0s, soon, 1s]}",
+        &[("cooldown.ladder[0]", "must be between 1ms and 168h"), ("cooldown.ladder[1]", "as in 30s")],
+    ),
+    (
+        "cooldown: {ladder: [1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s]}",
+        &[("cooldown.ladder", "has more than 8 entries")],
+    ),
+    ("cooldown: {ladder: 5m}", &[("cooldown.ladder", "must be a list")]),
+    (
+        "retry: {on_auth_failure: relay, on_client_error: stop, least_time: 1h}",
+        &[
+            ("retry.on_auth_failure", "is not one of failover, stop"),
+            ("retry.on_client_error", "is not one of relay, failover"),
+            ("retry.least_time", "between 0s and 5m"),
+        ],
+    ),
     ("thread: 2", &[("thread", "is not a known key (did you mean \"threads\"?)")]),
     ("zzz: 2", &[("zzz", "is not a known key; known here: version, threads")]),
     ("1: 2", &[("", "has a key that is a number")]),
@@ -797,7 +841,12 @@ mod shipped {
         into.entry(at.to_owned()).or_default().push(value.clone());
         let shape = docs.iter().find(|doc| doc.path == at).map(|doc| &doc.shape);
         match (value, shape) {
-            (_, Some(Shape::TextTable | Shape::JsonTable | Shape::Secret | Shape::Texts)) => {}
+            (
+                _,
+                Some(
+                    Shape::TextTable | Shape::JsonTable | Shape::Secret | Shape::Texts | Shape::Durations(..),
+                ),
+            ) => {}
             (Value::Mapping(entries), shape) => {
                 for (key, value) in entries {
                     let key = if shape == Some(&Shape::Table) { "*" } else { key.as_str().unwrap() };

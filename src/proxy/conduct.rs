@@ -112,6 +112,9 @@ pub(super) async fn conduct(
             }
             Step::End(ending) => break ending,
         };
+        for (at, change) in exchange.take_changes() {
+            note(house, &slots, at, &[change]);
+        }
     };
     if exchange.budget_ran_dry() {
         house.metrics.retry_budget_exhausted();
@@ -233,7 +236,13 @@ async fn attempt(
         // A dead kept connection says nothing about the target.
         return (end, SmallVec::new(), now);
     }
-    let report = Report { outcome, hint, account_wide, began };
+    let is_permanent = match &end {
+        End::Failed(Fault { held: Some(held), .. }) => {
+            live.plan.permanent.cover(held.head.status, &held.body)
+        }
+        End::Failed(_) | End::Delivered | End::Gone => false,
+    };
+    let report = Report { outcome, hint, account_wide, is_permanent, began };
     let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
     (end, changes, now)
 }

@@ -173,8 +173,13 @@ impl Forward {
         let now = house.clock.tick();
         self.record = Record { outcome, ended: now, ..self.record };
         if let Some(slot) = self.slots.get(self.at) {
-            let report =
-                Report { outcome, hint: RetryHint::None, account_wide: false, began: self.record.began };
+            let report = Report {
+                outcome,
+                hint: RetryHint::None,
+                account_wide: false,
+                is_permanent: false,
+                began: self.record.began,
+            };
             let permit = std::mem::take(&mut self.permit);
             let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
             conduct::note(house, &self.slots, self.at, &changes);

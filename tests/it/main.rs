@@ -22,6 +22,7 @@ mod life;
 mod matrix;
 mod ops;
 mod pass_through;
+mod presets;
 mod priorities;
 mod process;
 mod readme;
