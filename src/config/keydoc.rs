@@ -26,6 +26,8 @@ pub enum Shape {
     Secret,
     /// A list of texts.
     Texts,
+    /// A list of whole numbers.
+    Integers(u64, u64),
     /// Text by text.
     TextTable,
     /// Any JSON by text.
@@ -67,6 +69,7 @@ impl Shape {
             | Shape::Table
             | Shape::Section
             | Shape::Texts
+            | Shape::Integers(..)
             | Shape::TextTable
             | Shape::JsonTable => true,
             Shape::Duration(..)

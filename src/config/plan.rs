@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::classifier::Pattern;
+
 /// A whole configuration, checked and resolved.
 #[derive(Debug)]
 pub struct Plan {
@@ -128,6 +130,9 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// What the file says about models, by the provider's name for them.
     pub models: HashMap<Arc<str>, Model>,
+    /// The operator's words for its errors, in the order in which they are asked: its own, then the
+    /// file's.
+    pub patterns: Vec<Pattern>,
 }
 
 /// What is known of a model.

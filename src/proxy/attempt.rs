@@ -19,7 +19,8 @@ use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::classify::{self, TransportFault, Verdict};
-use crate::config::plan::Timeouts;
+use crate::config::plan::{Pattern, Timeouts};
+use crate::exchange::rules::{self, Onward};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::{House, Live, Slot};
@@ -46,6 +47,8 @@ const HELD_ANSWER: usize = 1024 * 1024;
 const HELD_STREAM: usize = 64 * 1024;
 /// Most of a refusing answer's body that is read and judged.
 const REFUSAL_BODY: usize = 64 * 1024;
+/// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
+const WORDS_MAX: usize = 2048;
 /// How long a refusing answer's body may take; its status is known and a client waits.
 const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 /// How long a provider may keep the connection open behind the end of its stream.
@@ -168,6 +171,11 @@ impl Attempt<'_> {
             upstream.shutdown().await;
         }
         end
+    }
+
+    /// The operator's words for this provider's errors.
+    fn patterns(&self) -> &[Pattern] {
+        &self.live.plan.provider(self.slots[self.at].target.provider).patterns
     }
 
     fn slot(&self) -> Arc<Slot> {
@@ -374,7 +382,8 @@ impl Attempt<'_> {
         let slot = &self.slots[self.at];
         let none = HeaderMap::new();
         let headers = incoming.headers().unwrap_or(&none);
-        let verdict = classify::response(slot.kind, answer.status, headers, &body, self.house.clock.wall());
+        let wall = self.house.clock.wall();
+        let verdict = classify::response(slot.kind, self.patterns(), answer.status, headers, &body, wall);
         let held = Held { head: answer.head, body };
         End::Failed(Fault::judged(&verdict, answer.status, false, Some(held)))
     }
@@ -421,17 +430,31 @@ impl Attempt<'_> {
 
     fn judge(&mut self, body: &Bytes) -> Result<(), Box<Fault>> {
         let slot = &self.slots[self.at];
+        let wall = self.house.clock.wall();
         match answer::read(self.dialect, body) {
             Ok(answer) => {
                 self.story.usage = answer.usage;
                 Ok(())
+            }
+            Err(answer::AnswerFault::NotJson) if is_in_words(body) => {
+                let none = HeaderMap::new();
+                let verdict = classify::response(slot.kind, self.patterns(), 200, &none, body, wall);
+                // Words that would be the client's own fault are no answer to pass on as a 200.
+                let onward = rules::rule(verdict.outcome, Some(200), true).onward;
+                let fault = match onward {
+                    Onward::Next => Fault::judged(&verdict, 200, true, None),
+                    Onward::NextLarger | Onward::Relay | Onward::Stop => {
+                        Fault::after_head(Outcome::BadBody, 200)
+                    }
+                };
+                Err(Box::new(fault))
             }
             Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
                 Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
             }
             Err(answer::AnswerFault::Error(error)) => {
                 let error = body.get(error).unwrap_or_default();
-                let verdict = classify::inband(slot.kind, self.dialect, error, self.house.clock.wall());
+                let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), error, wall);
                 Err(Box::new(Fault::judged(&verdict, 200, true, None)))
             }
         }
@@ -519,7 +542,8 @@ impl Attempt<'_> {
             }
             if let Some(fault) = fault {
                 let slot = &self.slots[self.at];
-                let verdict = classify::inband(slot.kind, self.dialect, &fault.body, self.house.clock.wall());
+                let wall = self.house.clock.wall();
+                let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), &fault.body, wall);
                 return End::Failed(Fault::judged(&verdict, status, true, None));
             }
             if has_ended {
@@ -705,6 +729,17 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_ENCODING)
         .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Tells whether a body that is not JSON may be an error in words: a page, or a short text. Broken
+/// JSON is none, as what stands in it may be the model's.
+fn is_in_words(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    match text.first() {
+        None | Some(b'{' | b'[') => false,
+        Some(b'<') => true,
+        Some(_) => text.len() <= WORDS_MAX,
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -382,7 +382,8 @@ fn quota_type(
     let last = exchange.records().last().filter(|record| record.outcome == Outcome::Quota)?;
     let (slot, held) = (slots.get(last.candidate)?, held?);
     let (status, headers) = (held.head.status.as_u16(), &held.head.headers);
-    let verdict = classify::response(slot.kind, status, headers, &held.body, house.clock.wall());
+    let patterns = &live.plan.provider(slot.target.provider).patterns;
+    let verdict = classify::response(slot.kind, patterns, status, headers, &held.body, house.clock.wall());
     let mut keys = live.plan.credentials.iter().filter_map(|credential| credential.key.as_ref());
     verdict.provider_type.filter(|word| !keys.any(|key| echo::holds(word.as_str().as_bytes(), key.expose())))
 }

@@ -69,6 +69,7 @@ fn provider(name: &str, at: u32) -> Provider {
         spread_credentials: false,
         timeouts: timeouts(),
         models: HashMap::new(),
+        patterns: Vec::new(),
     }
 }
 
