@@ -12,6 +12,7 @@
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::secret::Secret;
+use crate::config::SecretRef;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -203,6 +204,8 @@ pub struct Credential {
     pub provider: ProviderIdx,
     /// The key; none for a provider that wants no authentication.
     pub key: Option<Secret>,
+    /// Where the key stands, if that is a file and can be read again while requests are served.
+    pub file: Option<SecretRef>,
 }
 
 /// Provider × credential × model: the unit of choice and of health.

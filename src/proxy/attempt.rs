@@ -9,7 +9,6 @@
 //! A refusing answer is read to its end within bounds and its connection kept: the next failover
 //! then costs no handshake.
 
-use super::echo;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
@@ -23,6 +22,7 @@ use crate::config::plan::{Pattern, Timeouts};
 use crate::exchange::rules::{self, Onward};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
+use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
 use crate::rewrite::Rewritten;
 use crate::wire::splice::Splice;
@@ -104,6 +104,8 @@ pub(super) struct Attempt<'a> {
     pub(super) wants_reasoning: bool,
     pub(super) drops_rate_limits: bool,
     pub(super) began: Tick,
+    /// What proves us to the provider.
+    pub(super) signature: &'a Signature,
     pub(super) session: &'a mut Session,
     pub(super) exchange: &'a mut Exchange,
     pub(super) patience: &'a mut Patience,
@@ -346,9 +348,9 @@ impl Attempt<'_> {
 
     /// Takes from the provider's head what is needed of it, in one pass.
     fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
-        let key = echo::key_of(self.live, &self.slots[self.at]);
         let packing = Packing::of(&head.headers);
-        let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
+        let mut own =
+            reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()).ok()?;
         if packing.is_some() {
             own.remove_header(&header::CONTENT_ENCODING);
             own.remove_header(&header::ETAG);

@@ -7,13 +7,19 @@
 use super::conduct::Asked;
 use crate::base::api::Kind;
 use crate::live::Slot;
+use crate::live::keyring::Signature;
 use crate::rewrite;
 use crate::sign;
 use http::{HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 
 /// Makes the head of a replayable call for one target.
-pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Result<Box<RequestHeader>> {
+pub(super) fn head(
+    slot: &Slot,
+    signature: &Signature,
+    asked: &Asked<'_>,
+    length: usize,
+) -> pingora::Result<Box<RequestHeader>> {
     let path = rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, asked.query.as_deref());
     let mut head = RequestHeader::build_no_case("POST", path.as_bytes(), Some(16))?;
     head.insert_header(header::HOST, slot.authority.clone())?;
@@ -31,7 +37,7 @@ pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Re
         head.insert_header(name.clone(), value.clone())?;
     }
     // Added, not set: a client's list of betas and the one that a login needs go side by side.
-    for (name, value) in &slot.auth {
+    for (name, value) in signature.headers() {
         head.append_header(name.clone(), value.clone())?;
     }
     Ok(Box::new(head))

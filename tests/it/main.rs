@@ -19,6 +19,7 @@ mod failover;
 mod first_light;
 mod house;
 mod http2;
+mod keys;
 mod life;
 mod matrix;
 mod ops;

@@ -14,6 +14,7 @@ use super::url::BaseUrl;
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
 use crate::catalog::{self, Built, Entry, KnownModel};
+use crate::config::SecretRef;
 use crate::config::file::{CredentialFile, ModelFile, ProviderFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
 use crate::config::plan::{Continues, Credential, Endpoint, Model, Pattern, Provider, Timeouts};
@@ -136,7 +137,8 @@ impl Inventory {
                 );
             }
             // A server that wants no key still needs a name in target ids.
-            let only = self.push_credential(Credential { name: "default".into(), provider, key: None });
+            let only =
+                self.push_credential(Credential { name: "default".into(), provider, key: None, file: None });
             return vec![only];
         }
         let mut seen: HashMap<String, KeyPath> = HashMap::new();
@@ -155,6 +157,7 @@ impl Inventory {
                     name: name.into(),
                     provider,
                     key: secret,
+                    file: file.key.filter(SecretRef::is_file),
                 }));
             }
         }
