@@ -32,6 +32,8 @@ impl Stage {
             ("ANTHROPIC_API_KEY", "sk-ant-canary-0123456789"),
             ("HOST", "127.0.0.1:9"),
             ("EMPTY", ""),
+            ("SHORT", "1234567"),
+            ("JUST_LONG_ENOUGH", "12345678"),
             ("TWO_LINES", "a\r\nb"),
         ])
     }
@@ -577,6 +579,11 @@ fn what_is_odd_and_not_wrong_is_a_warning() {
             "providers: {b: {kind: openai, base_url: \"https://box\"}}\nclients: [{name: a, key: {env: POINTSMAN_KEY_LAPTOP}, routes: [nope, b/x, gpt-4o]}]",
             "clients[0].routes[0]",
             "route \"nope\" is not defined",
+        ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box\", models: {m: {}}}}\nclients: [{name: a, key: {env: SHORT}}, {name: b, key: {env: JUST_LONG_ENOUGH}}]",
+            "clients[0].key",
+            "is shorter than 8 characters: it can be guessed",
         ),
     ] {
         let reading = reading(text);

@@ -337,6 +337,9 @@ impl Attempt<'_> {
         if !(200..300).contains(&answer.status) {
             return self.refused(&mut incoming, answer).await;
         }
+        if answer.is_encoded {
+            return End::Failed(Fault::after_head(Outcome::BadBody, answer.status));
+        }
         if answer.is_event_stream {
             self.stream(&mut incoming, answer).await
         } else if self.splice.is_some() {
@@ -386,8 +389,9 @@ impl Attempt<'_> {
         let headers = incoming.headers().unwrap_or(&none);
         let wall = self.house.clock.wall();
         let verdict = classify::response(slot.kind, self.patterns(), answer.status, headers, &body, wall);
-        let held = Held { head: answer.head, body };
-        End::Failed(Fault::judged(&verdict, answer.status, false, Some(held)))
+        // What cannot be read may hold our key: it is not passed on.
+        let held = (!answer.is_encoded).then_some(Held { head: answer.head, body });
+        End::Failed(Fault::judged(&verdict, answer.status, false, held))
     }
 
     /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
@@ -418,9 +422,7 @@ impl Attempt<'_> {
             return End::Failed(Fault::after_head(Outcome::Truncated, status));
         }
         let body = join(pieces);
-        if !answer.is_encoded
-            && let Err(fault) = self.judge(&body)
-        {
+        if let Err(fault) = self.judge(&body) {
             return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
         }
         let length = Framing::Length(body.len() as u64);
@@ -488,7 +490,7 @@ impl Attempt<'_> {
     /// Holds a stream until its first content, then forwards it as it comes.
     async fn stream(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
         self.story.is_stream = true;
-        let Answer { status, is_encoded: is_opaque, .. } = answer;
+        let status = answer.status;
         let mut answer = Some(answer);
         let mut reader = StreamReader::new(self.dialect).with_choices(self.choices);
         let mut held: SmallVec<[Bytes; 4]> = SmallVec::new();
@@ -514,7 +516,6 @@ impl Attempt<'_> {
             let is_clean_end = matches!(read, Ok(None));
             let has_ended = !matches!(read, Ok(Some(_)));
             let (pieces, content_began, fault) = match read {
-                Ok(Some(chunk)) if is_opaque => (SmallVec::from_iter([chunk]), true, None),
                 Ok(Some(chunk)) => {
                     let pushed = reader.push(chunk);
                     (pushed.release, pushed.content_began, pushed.fault)
@@ -549,7 +550,7 @@ impl Attempt<'_> {
                 return End::Failed(Fault::judged(&verdict, status, true, None));
             }
             if has_ended {
-                if reader.is_complete() || (is_opaque && is_clean_end) {
+                if reader.is_complete() {
                     return self.finish().await;
                 }
                 let is_empty = is_clean_end && !reader.has_event();
@@ -726,11 +727,10 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Packed in a way that [`Incoming`] does not undo: it cannot be judged and is passed on.
+/// Packed in a way that [`Incoming`] does not undo: it cannot be judged, and so is no answer.
 fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let is_plain = |value: &[u8]| value.is_empty() || value.eq_ignore_ascii_case(b"identity");
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !is_plain(value.as_bytes().trim_ascii()))
 }
 
 /// Tells whether a body that is not JSON may be an error in words: a page, or a short text. Broken
