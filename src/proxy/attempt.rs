@@ -515,16 +515,8 @@ impl Attempt<'_> {
             };
             let is_clean_end = matches!(read, Ok(None));
             let has_ended = !matches!(read, Ok(Some(_)));
-            let (pieces, content_began, fault) = match read {
-                Ok(Some(chunk)) => {
-                    let pushed = reader.push(chunk);
-                    (pushed.release, pushed.content_began, pushed.fault)
-                }
-                Ok(None) | Err(_) => {
-                    let pushed = reader.finish();
-                    (pushed.release, pushed.content_began, pushed.fault)
-                }
-            };
+            let pushed = if let Ok(Some(chunk)) = read { reader.push(chunk) } else { reader.finish() };
+            let (pieces, content_began, fault) = (pushed.release, pushed.content_began, pushed.fault);
             self.story.usage = reader.usage();
             if is_committed {
                 if let Err(end) = self.forward(pieces).await {
