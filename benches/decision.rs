@@ -217,6 +217,7 @@ fn refusals(c: &mut Criterion) {
             b.iter(|| {
                 classify::response(
                     kind,
+                    &[],
                     status,
                     &headers,
                     black_box(body.as_bytes()),

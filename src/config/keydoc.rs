@@ -28,6 +28,8 @@ pub enum Shape {
     Secret,
     /// A list of texts.
     Texts,
+    /// A list of whole numbers.
+    Integers(u64, u64),
     /// Text by text.
     TextTable,
     /// Any JSON by text.
@@ -70,6 +72,7 @@ impl Shape {
             | Shape::Section
             | Shape::Durations(..)
             | Shape::Texts
+            | Shape::Integers(..)
             | Shape::TextTable
             | Shape::JsonTable => true,
             Shape::Duration(..)

@@ -13,6 +13,7 @@
 //! ever holds a secret, nor any text that stands where one is expected.
 
 mod check;
+mod classifier;
 pub mod discover;
 mod fault;
 mod file;

@@ -12,6 +12,7 @@
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::secret::Secret;
+use crate::config::SecretRef;
 pub use crate::config::ladder::Ladder;
 pub use crate::config::permanent::{Permanent, PermanentPatterns};
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use super::classifier::Pattern;
 
 /// A whole configuration, checked and resolved.
 #[derive(Debug)]
@@ -132,6 +135,9 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// What the file says about models, by the provider's name for them.
     pub models: HashMap<Arc<str>, Model>,
+    /// The operator's words for its errors, in the order in which they are asked: its own, then the
+    /// file's.
+    pub patterns: Vec<Pattern>,
 }
 
 /// What is known of a model.
@@ -202,6 +208,8 @@ pub struct Credential {
     pub provider: ProviderIdx,
     /// The key; none for a provider that wants no authentication.
     pub key: Option<Secret>,
+    /// Where the key stands, if that is a file and can be read again while requests are served.
+    pub file: Option<SecretRef>,
 }
 
 /// Provider × credential × model: the unit of choice and of health.

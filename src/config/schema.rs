@@ -74,6 +74,7 @@ fn property(docs: &[KeyDoc], doc: &KeyDoc) -> Value {
         | Shape::Text
         | Shape::Secret
         | Shape::Texts
+        | Shape::Integers(..)
         | Shape::TextTable
         | Shape::JsonTable
         | Shape::List
@@ -117,6 +118,9 @@ fn shape(docs: &[KeyDoc], doc: &KeyDoc) -> Value {
         Shape::Text => json!({"type": "string", "minLength": 1}),
         Shape::Secret => secret(),
         Shape::Texts => json!({"type": "array", "items": {"type": "string"}}),
+        Shape::Integers(least, most) => {
+            json!({"type": "array", "items": {"type": "integer", "minimum": least, "maximum": most}})
+        }
         Shape::TextTable => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         Shape::JsonTable => json!({"type": "object"}),
         Shape::List => json!({"type": "array", "items": object(docs, &format!("{}[]", doc.path))}),

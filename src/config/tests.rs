@@ -3,6 +3,7 @@
 use super::plan::{HttpVersions, Jitter, Level, LogFormat, Plan, Prefer};
 use super::*;
 use crate::base::api::{Api, Kind};
+use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,6 +32,8 @@ impl Stage {
             ("ANTHROPIC_API_KEY", "sk-ant-canary-0123456789"),
             ("HOST", "127.0.0.1:9"),
             ("EMPTY", ""),
+            ("SHORT", "1234567"),
+            ("JUST_LONG_ENOUGH", "12345678"),
             ("TWO_LINES", "a\r\nb"),
         ])
     }
@@ -249,6 +252,36 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ("limits: {max_body: 32MB}", &[("limits.max_body", "unknown unit; use B, KiB, MiB or GiB")]),
     ("limits: {max_body: 2GiB}", &[("limits.max_body", "must be between 1KiB and 1GiB")]),
     ("limits: {max_body: 2MiB, replay_memory: 1MiB}", &[("limits.max_body", "larger than replay_memory")]),
+    (
+        "classifier: {patterns: [{match: \"(pool\", outcome: quota}]}",
+        &[("classifier.patterns[0].match", "is not a regular expression: unclosed group; put \\ before")],
+    ),
+    (
+        "classifier: {patterns: [{match: \".*\", outcome: quota}, {match: \".*\", status: [418], outcome: quota}]}",
+        &[("classifier.patterns[0].match", "fits every text; name words that must be there")],
+    ),
+    (
+        "classifier: {patterns: [{match: a, outcome: broke}, {match: a}, {outcome: quota}]}",
+        &[
+            ("classifier.patterns[0].outcome", "is not one of rate_limited, quota, auth"),
+            ("classifier.patterns[1]", "outcome is missing: what it means"),
+            ("classifier.patterns[2]", "match is missing: regular expression"),
+        ],
+    ),
+    (
+        "classifier: {patterns: [{match: a, outcome: timeout_stall}]}",
+        &[("classifier.patterns[0].outcome", "is not one of rate_limited")],
+    ),
+    (
+        "classifier: {patterns: [{match: a, status: 403, outcome: quota}, {match: a, status: [403, 600], outcome: quota}, {match: a, status: [\"403\"], outcome: quota}, {match: a, status: [302], outcome: quota}]}",
+        &[
+            ("classifier.patterns[0].status", "must be a list, not a number"),
+            ("classifier.patterns[1].status[1]", "must be a whole number between 200 and 599"),
+            ("classifier.patterns[2].status[0]", "must be a whole number between 200 and 599"),
+            ("classifier.patterns[3].status", "holds a redirect, which is never believed"),
+        ],
+    ),
+    ("classifier: {quota_patterns: [a]}", &[("classifier.quota_patterns", "is not a known key")]),
     ("rescue: {hold: 1s}", &[("rescue.hold", "not built yet")]),
     (
         "state: {path: /var/lib/x}",
@@ -591,6 +624,11 @@ fn what_is_odd_and_not_wrong_is_a_warning() {
             "clients[0].routes[0]",
             "route \"nope\" is not defined",
         ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box\", models: {m: {}}}}\nclients: [{name: a, key: {env: SHORT}}, {name: b, key: {env: JUST_LONG_ENOUGH}}]",
+            "clients[0].key",
+            "is shorter than 8 characters: it can be guessed",
+        ),
     ] {
         let reading = reading(text);
         assert!(reading.plan.is_some(), "{:#?}", reading.problems);
@@ -693,6 +731,23 @@ routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: 
     let timeouts = plan.timeouts(Some(route), plan.target(route.groups[0].entries[0].targets[0]).provider);
     assert_eq!((timeouts.stall, timeouts.total), (Duration::from_secs(1), Duration::from_secs(5)));
     assert!(route.no_rescue);
+}
+
+#[test]
+fn a_providers_own_patterns_come_before_those_of_the_file_and_both_are_bounded() {
+    let text = |count: usize| {
+        let many = "{match: a, outcome: overloaded}, ".repeat(count);
+        format!(
+            "providers:\n  a: {{kind: openai, credentials: [{{key: {{env: OPENAI_API_KEY}}}}], classifier: {{patterns: [{{match: b, outcome: quota}}]}}}}\n  b: {{kind: openai, credentials: [{{key: {{env: OPENAI_API_KEY}}}}]}}\nclassifier: {{patterns: [{many}]}}\n"
+        )
+    };
+    let plan = plan(&text(2));
+    let outcomes = |at: usize| plan.providers[at].patterns.iter().map(|p| p.outcome).collect::<Vec<_>>();
+    assert_eq!(outcomes(0), [Outcome::Quota, Outcome::Overloaded, Outcome::Overloaded]);
+    assert_eq!(outcomes(1), [Outcome::Overloaded, Outcome::Overloaded]);
+    assert!(reading(&text(64)).plan.is_some());
+    assert_eq!(told(&text(65)).len(), 1);
+    assert!(told(&text(65))[0].contains("classifier.patterns: has more than 64 entries"));
 }
 
 #[test]

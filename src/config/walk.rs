@@ -279,6 +279,18 @@ impl<'w, 'v> Map<'w, 'v> {
         self.maybe_choice(name, default_word, words, help).unwrap_or(default)
     }
 
+    /// Reads one word of a closed list that must be there.
+    pub fn word<T: Copy>(
+        &mut self,
+        name: &'static str,
+        words: &[(&'static str, T)],
+        help: &'static str,
+    ) -> Option<T> {
+        let shape = Shape::Choice(words.iter().map(|(word, _)| *word).collect());
+        let value = self.declare(name, shape, String::new(), help, Need::Required)?;
+        self.read_word(name, value, words)
+    }
+
     /// Reads one word of a closed list that has no default of its own (`default` is then `null`).
     pub fn maybe_choice<T: Copy>(
         &mut self,
@@ -296,6 +308,15 @@ impl<'w, 'v> Map<'w, 'v> {
             default.to_owned()
         };
         let value = self.declare(name, shape, default, help, need)?;
+        self.read_word(name, value, words)
+    }
+
+    fn read_word<T: Copy>(
+        &self,
+        name: &'static str,
+        value: &Value,
+        words: &[(&'static str, T)],
+    ) -> Option<T> {
         let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
         let Some(text) = scalar_text(value) else {
             self.fault(name, format!("must be one of {list}, not {}", type_of(value)));
@@ -342,6 +363,26 @@ impl<'w, 'v> Map<'w, 'v> {
             read_text(&self.walk.faults, &at, item).map(|text| (at, text))
         };
         Some(items.iter().enumerate().filter_map(read).collect())
+    }
+
+    /// Reads a list of whole numbers; nothing where the key is absent.
+    pub fn integers(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        help: &'static str,
+    ) -> Option<Vec<u64>> {
+        let shape = Shape::Integers(*range.start(), *range.end());
+        let value = self.declare(name, shape, "[]".to_owned(), help, Need::Default)?;
+        let items = self.items(name, value)?;
+        let wrong = |item: &&Value| !item.as_u64().is_some_and(|number| range.contains(&number));
+        if let Some(at) = items.iter().position(|item| wrong(&item)) {
+            let (least, most) = (range.start(), range.end());
+            let at = self.at.key(name).index(at);
+            self.walk.faults.error(&at, format!("must be a whole number between {least} and {most}"));
+            return None;
+        }
+        Some(items.iter().filter_map(Value::as_u64).collect())
     }
 
     /// Reads a mapping of texts, each with its path.

@@ -13,7 +13,8 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20). At most `retry.failovers` changes.
+//!    out dead before a byte came back (rows 19 and 20), and one where the key that was refused has
+//!    been changed since (row 13). At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires.
@@ -74,6 +75,8 @@ pub enum Cause {
     Repeat,
     /// The same target at once, because a kept connection was dead. Free.
     Resend,
+    /// The same target at once, because the key that it refused was changed meanwhile. Free.
+    NewKey,
     /// Another target.
     Failover,
     /// A broken stream is taken up: the target goes on from the text so far.
@@ -163,6 +166,8 @@ pub struct Failure {
     /// Whether a kept connection was dead before a byte came back, or the peer said that it did
     /// not touch the request.
     pub is_stale: bool,
+    /// Whether the key was refused, and another one is in force now.
+    pub has_new_key: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
@@ -178,6 +183,7 @@ impl Failure {
             status: None,
             hint: RetryHint::None,
             is_stale: false,
+            has_new_key: false,
             is_inband: false,
             timed_out: false,
         }
@@ -190,6 +196,7 @@ struct Tally {
     repeats: u32,
     rescues: u32,
     was_resent: bool,
+    had_new_key: bool,
     is_excluded: bool,
 }
 
@@ -416,6 +423,7 @@ impl Exchange {
             Cause::First => {}
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
+            Cause::NewKey => tally.had_new_key = true,
             Cause::Failover => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
@@ -501,13 +509,18 @@ impl Exchange {
         Some(self.attempt(at, permit, Cause::Restart, now))
     }
 
-    /// Rows 19 and 20: once per target, at once, free.
+    /// Rows 13, 19 and 20: once per target, at once, free.
     fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
-        if !failure.is_stale || self.tallies[current].was_resent {
+        let tally = &self.tallies[current];
+        let cause = if failure.is_stale && !tally.was_resent {
+            Cause::Resend
+        } else if failure.has_new_key && !tally.had_new_key {
+            Cause::NewKey
+        } else {
             return None;
-        }
+        };
         let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
-        Some(self.attempt(current, permit, Cause::Resend, now))
+        Some(self.attempt(current, permit, cause, now))
     }
 
     /// Returns until when to wait before the same target is tried again, if it is to be.

@@ -109,7 +109,7 @@ impl Scene {
             is_permanent: false,
             began: self.now,
         };
-        if !failure.is_stale {
+        if !failure.is_stale && !failure.has_new_key {
             units.report(Permit::default(), &report, self.now, &self.policy, 20);
         }
         self.exchange.failed(failure, self.now, &self.budget, 0)
@@ -251,6 +251,19 @@ fn a_dead_kept_connection_is_resent_once_and_free() {
     assert_eq!(went(&step, scene.now), Went::To(0, Cause::Resend));
     let step = scene.fail(&stale);
     assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "then as row 21");
+}
+
+#[test]
+fn a_key_that_was_changed_is_tried_once_at_the_same_target_and_free() {
+    let mut scene = scene(equals(), |rules| rules.may_replay = false);
+    scene.start();
+    let refused = Failure { has_new_key: true, ..status(Outcome::Auth, 401) };
+    let step = scene.fail(&refused);
+    assert_eq!(went(&step, scene.now), Went::To(0, Cause::NewKey), "a refused key is nothing processed");
+    let step = scene.fail(&refused);
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "then as ever");
+    let step = scene.fail(&status(Outcome::Auth, 401));
+    assert!(matches!(step, Step::End(Ending::Refuse(refusal)) if refusal.status == 502), "{step:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::story::Story;
 use crate::base::api::Api;
 use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
+use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Route};
@@ -28,7 +29,7 @@ use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use crate::wire::transcript::Transcript;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
@@ -194,7 +195,8 @@ async fn attempt(
         let way = if order.cause == Cause::Continue { Way::Continue } else { Way::Verify };
         Splice::new(told, way)
     });
-    let end = match outgoing::head(slot, asked, body.len) {
+    let signature = slot.keyring.current();
+    let mut end = match outgoing::head(slot, &signature, asked, body.len) {
         Ok(head) => {
             let attempt = Attempt {
                 house,
@@ -207,6 +209,7 @@ async fn attempt(
                 wants_reasoning: wants_reasoning(live, slot, asked),
                 drops_rate_limits: slots.len() > 1,
                 began,
+                signature: &signature,
                 session,
                 exchange,
                 patience,
@@ -224,17 +227,22 @@ async fn attempt(
             held: None,
         }),
     };
-    let (outcome, hint, account_wide, is_stale) = match &end {
-        End::Delivered => (Outcome::Ok, RetryHint::None, false, false),
-        End::Gone => (Outcome::ClientGone, RetryHint::None, false, false),
-        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide, f.failure.is_stale),
+    let (outcome, hint, account_wide) = match &end {
+        End::Delivered => (Outcome::Ok, RetryHint::None, false),
+        End::Gone => (Outcome::ClientGone, RetryHint::None, false),
+        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
     };
     let now = house.clock.tick();
     counted.ended = (outcome, exchange_status(&end), Some(now));
     drop(counted);
-    if is_stale {
-        // A dead kept connection says nothing about the target.
-        return (end, SmallVec::new(), now);
+    if let End::Failed(fault) = &mut end {
+        // On the heap: it is rare, and would make every attempt's future larger.
+        let is_refused = outcome == Outcome::Auth;
+        fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
+        if fault.failure.is_stale || fault.failure.has_new_key {
+            // A dead kept connection says nothing about the target, nor does a key that is changed.
+            return (end, SmallVec::new(), now);
+        }
     }
     let is_permanent = match &end {
         End::Failed(Fault { held: Some(held), .. }) => {
@@ -352,9 +360,18 @@ async fn conclude(
             let at = exchange.records().last().map(|record| record.candidate);
             story.tell(house, slots, exchange.records(), at);
             match held {
+                // Whatever its words, a provider's 401 would have the client rotate its own key.
+                Some(held) if held.head.status == StatusCode::UNAUTHORIZED => {
+                    let shape = dialect.error_shape();
+                    let extra = Extra { should_retry: Some(false), ..Extra::default() };
+                    let code = ErrorCode::UpstreamAuth;
+                    reply::refuse(session, story, shape, 502, code, reply::KEY_REFUSED, &extra).await?;
+                    Ok(true)
+                }
                 Some(held) => {
-                    let key = at.and_then(|at| echo::key_of(live, slots.get(at)?));
-                    relay(session, story, held, key).await.map(|()| true)
+                    let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
+                    let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
+                    relay(session, story, held, keys).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
@@ -397,20 +414,19 @@ fn quota_type(
     let last = exchange.records().last().filter(|record| record.outcome == Outcome::Quota)?;
     let (slot, held) = (slots.get(last.candidate)?, held?);
     let (status, headers) = (held.head.status.as_u16(), &held.head.headers);
-    let verdict = classify::response(slot.kind, status, headers, &held.body, house.clock.wall());
-    let mut keys = live.plan.credentials.iter().filter_map(|credential| credential.key.as_ref());
-    verdict.provider_type.filter(|word| !keys.any(|key| echo::holds(word.as_str().as_bytes(), key.expose())))
+    let patterns = &live.plan.provider(slot.target.provider).patterns;
+    let verdict = classify::response(slot.kind, patterns, status, headers, &held.body, house.clock.wall());
+    let is_told = |word: &ProviderType| {
+        let holds = |key: &Secret| echo::holds(word.as_str().as_bytes(), key);
+        !live.keyrings.iter().any(|ring| ring.current().keys().iter().any(holds))
+    };
+    verdict.provider_type.filter(is_told)
 }
 
-/// Passes a provider's own error on, less our key should it echo it.
-async fn relay(
-    session: &mut Session,
-    story: &mut Story,
-    held: Held,
-    key: Option<&str>,
-) -> pingora::Result<()> {
+/// Passes a provider's own error on, less our keys should it echo them.
+async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Secret]) -> pingora::Result<()> {
     let Held { mut head, body } = held;
-    let body = echo::redacted(body, key);
+    let body = echo::redacted(body, keys);
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())

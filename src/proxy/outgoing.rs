@@ -7,6 +7,7 @@
 use super::conduct::Asked;
 use crate::base::api::Kind;
 use crate::live::Slot;
+use crate::live::keyring::Signature;
 use crate::rewrite;
 use crate::sign;
 use bytes::Bytes;
@@ -19,19 +20,30 @@ use pingora::{ErrorType, OrErr};
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// Makes the head of a replayable call for one target.
-pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Result<Box<RequestHeader>> {
+pub(super) fn head(
+    slot: &Slot,
+    signature: &Signature,
+    asked: &Asked<'_>,
+    length: usize,
+) -> pingora::Result<Box<RequestHeader>> {
     let path = rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, asked.query.as_deref());
     let path = PathAndQuery::from_maybe_shared(Bytes::from(path));
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = Method::POST;
     head.uri = Uri::from(path.or_err(ErrorType::InvalidHTTPHeader, "the path cannot be sent")?);
-    head.headers = headers(slot, asked, length).or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
+    head.headers =
+        headers(slot, signature, asked, length).or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
     Ok(Box::new(RequestHeader::from(head)))
 }
 
 /// The headers of a replayable call. Built as a plain map: Pingora's own type spells a name out,
 /// title case and all, and reads it again, each time one is set.
-fn headers(slot: &Slot, asked: &Asked<'_>, length: usize) -> Result<HeaderMap, MaxSizeReached> {
+fn headers(
+    slot: &Slot,
+    signature: &Signature,
+    asked: &Asked<'_>,
+    length: usize,
+) -> Result<HeaderMap, MaxSizeReached> {
     let mut headers = HeaderMap::with_capacity(16);
     headers.try_insert(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
@@ -49,7 +61,7 @@ fn headers(slot: &Slot, asked: &Asked<'_>, length: usize) -> Result<HeaderMap, M
         headers.try_insert(name.clone(), value.clone())?;
     }
     // Added, not set: a client's list of betas and the one that a login needs go side by side.
-    for (name, value) in &slot.auth {
+    for (name, value) in signature.headers() {
         headers.try_append(name.clone(), value.clone())?;
     }
     Ok(headers)

@@ -9,6 +9,7 @@ use super::patience::client_leaves;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
 use crate::base::outcome::ErrorCode;
+use crate::base::secret::Secret;
 use crate::classify::ProviderType;
 use crate::exchange::ending::Refusal;
 use crate::observe::fault_text;
@@ -39,6 +40,10 @@ const HEADERS_EXPECTED: usize = 24;
 /// this pause the client sees a reset and no event. What is written has the client's window
 /// already, so only the socket is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// What a client is told where a provider refused the key that we sent.
+pub(super) const KEY_REFUSED: &str =
+    "the provider did not accept the proxy's key for it; your own key is not concerned";
 
 /// The client can no longer be written to.
 pub(super) struct Unwritable;
@@ -100,16 +105,16 @@ impl Head {
 }
 
 /// Begins the head of a provider's answer: what of the provider's own the client may see. What
-/// repeats `key` is left out.
+/// repeats one of `keys` is left out.
 pub(super) fn draft(
     status: StatusCode,
     upstream: &HeaderMap,
     drops_rate_limits: bool,
-    key: Option<&str>,
+    keys: &[Secret],
 ) -> pingora::Result<Head> {
     let mut head = Head::new(status);
     for (name, value) in upstream {
-        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, key) {
+        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, keys) {
             let added = head.headers.try_append(name.clone(), value.clone());
             added.or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
         }

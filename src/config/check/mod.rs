@@ -33,7 +33,7 @@ pub(super) struct Bench<'a> {
 /// Builds the plan; what it returns is only good when no error was noted.
 pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
     let (listen, admin, clients) = serve::check(bench, file.listen, &file.admin, file.clients);
-    let inventory = providers::check(bench, file.providers, file.timeouts);
+    let inventory = providers::check(bench, file.providers, file.timeouts, &file.patterns);
     let mut directory = routes::Directory::new(&inventory);
     directory.add_written(bench, &file.routes);
     if file.implicit_routes {
