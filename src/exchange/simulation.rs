@@ -10,11 +10,12 @@
 //! ending a request, no cooldown shortened by a failure, no probe that nobody makes.
 
 use super::*;
-use crate::config::plan::{BreakerPolicy, CooldownPolicy};
+use crate::config::plan::{Backoff, BreakerPolicy, CooldownPolicy, Jitter};
 use crate::health::{Operation, Report, Unit, Units};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Small, seeded and good enough: xorshift64*.
 struct Dice(u64);

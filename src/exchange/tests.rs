@@ -1,10 +1,12 @@
 //! The rows of the failure table that decide where a request goes, one by one.
 
+use super::repeat::backoff;
 use super::*;
 use crate::base::outcome::ErrorCode;
-use crate::config::plan::{BreakerPolicy, CooldownPolicy};
+use crate::config::plan::{Backoff, BreakerPolicy, CooldownPolicy, Jitter};
 use crate::health::{Report, Units};
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Scene {
     exchange: Exchange,
