@@ -205,7 +205,7 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ("limits: {max_body: 32MB}", &[("limits.max_body", "unknown unit; use B, KiB, MiB or GiB")]),
     ("limits: {max_body: 2GiB}", &[("limits.max_body", "must be between 1KiB and 1GiB")]),
     ("limits: {max_body: 2MiB, replay_memory: 1MiB}", &[("limits.max_body", "larger than replay_memory")]),
-    ("rescue: {hold: 1s}", &[("rescue.hold", "not built yet")]),
+    ("rescue: {hold: 11s}", &[("rescue.hold", "10s")]),
     (
         "state: {path: /var/lib/x}",
         &[("state.path", "not built yet; leave it out or set it to its default (null)")],

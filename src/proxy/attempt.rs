@@ -20,6 +20,7 @@ use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
 use super::story::Story;
+use super::telling::Telling;
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
@@ -30,7 +31,6 @@ use crate::health::Permit;
 use crate::live::{House, Live, Slot};
 use crate::rewrite::Rewritten;
 use crate::wire::splice::Splice;
-use crate::wire::transcript::Transcript;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::client::HttpSession as Upstream;
@@ -99,7 +99,7 @@ pub(super) struct Attempt<'a> {
     pub(super) story: &'a mut Story,
     pub(super) permit: &'a mut Permit,
     /// What the client was told, where a break could be taken up.
-    pub(super) told: &'a mut Option<Transcript>,
+    pub(super) told: &'a mut Option<Telling>,
     /// Set where this attempt takes up a broken stream.
     pub(super) splice: Option<Splice>,
     /// How many choices were asked for.

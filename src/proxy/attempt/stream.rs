@@ -7,11 +7,13 @@ use super::{Answer, Attempt, End, Fault};
 use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::proxy::incoming::Incoming;
-use crate::proxy::patience::{Cut, Limit};
+use crate::proxy::patience::{Cut, Limit, Patience};
 use crate::proxy::reply::{self, Framing};
+use crate::proxy::telling::Telling;
 use crate::wire::StreamReader;
 use bytes::Bytes;
 use smallvec::SmallVec;
+use std::pin::pin;
 use std::time::Duration;
 
 /// Longest opening of a stream that is held for its first content.
@@ -68,7 +70,7 @@ impl Attempt<'_> {
             let is_awaited = !reader.has_content() && self.splice.is_some();
             let limit =
                 if is_committed && !is_awaited { self.stream_limit(&reader) } else { self.first_limit() };
-            let read = match self.read(incoming, limit).await {
+            let read = match self.read_on(incoming, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
@@ -121,36 +123,77 @@ impl Attempt<'_> {
         }
     }
 
+    /// Reads the next piece of the stream; what waits to be told goes out meanwhile.
+    async fn read_on(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        if self.told.as_ref().and_then(Telling::next_due).is_some() {
+            // On the heap: streams that hold nothing back should not carry its timers.
+            return Box::pin(self.read_holding(incoming, limit)).await;
+        }
+        self.read(incoming, limit).await
+    }
+
+    async fn read_holding(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        let clock = &self.house.clock;
+        let mut reading = pin!(incoming.next());
+        while let Some(due) = self.told.as_ref().and_then(Telling::next_due) {
+            let mut timer = Patience::default();
+            let either = pin!(async {
+                tokio::select! {
+                    biased;
+                    read = &mut reading => Some(read),
+                    () = timer.pass(clock, due) => None,
+                }
+            });
+            if let Some(read) = self.wait(limit, either).await? {
+                return Ok(read);
+            }
+            let due = self.told.as_mut().and_then(|telling| telling.due(clock.tick()));
+            if let Some(events) = due
+                && self.session.write_response_body(Some(events), false).await.is_err()
+            {
+                return Err(Cut::Gone);
+            }
+        }
+        self.wait(limit, reading).await
+    }
+
     async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
         for piece in pieces {
-            if let Some(mut splice) = self.splice.take() {
-                let spliced = splice.push(&piece);
-                self.splice = Some(splice);
-                self.send(spliced.release).await?;
-                if spliced.diverged {
-                    return Err(End::Failed(Fault::plain(Outcome::Ok)));
-                }
+            let Some(splice) = &mut self.splice else {
+                self.pass(piece).await?;
                 continue;
+            };
+            let spliced = splice.push(&piece);
+            let has_spoken = !spliced.release.is_empty() || spliced.diverged;
+            if has_spoken && let Some(telling) = self.told.as_mut() {
+                telling.forget();
             }
-            if let Some(told) = self.told.as_mut() {
-                told.keep(&piece);
+            for event in spliced.release {
+                self.pass(event).await?;
             }
-            if self.session.write_response_body(Some(piece), false).await.is_err() {
-                return Err(End::Gone);
+            if spliced.diverged {
+                return Err(End::Failed(Fault::plain(Outcome::Ok)));
             }
         }
         Ok(())
     }
 
-    /// Sends spliced events, and keeps them as told.
-    async fn send(&mut self, pieces: SmallVec<[Bytes; 4]>) -> Result<(), End> {
-        for piece in pieces {
-            if let Some(told) = self.told.as_mut() {
-                told.keep(&piece);
-            }
-            if self.session.write_response_body(Some(piece), false).await.is_err() {
-                return Err(End::Gone);
-            }
+    /// Sends on what need not wait.
+    async fn pass(&mut self, events: Bytes) -> Result<(), End> {
+        let events = match self.told.as_mut() {
+            Some(telling) => telling.pass(events, &self.house.clock),
+            None => Some(events),
+        };
+        if events.is_some() && self.session.write_response_body(events, false).await.is_err() {
+            return Err(End::Gone);
         }
         Ok(())
     }
@@ -164,6 +207,11 @@ impl Attempt<'_> {
     }
 
     async fn finish(&mut self) -> End {
+        if let Some(rest) = self.told.as_mut().and_then(Telling::release)
+            && self.session.write_response_body(Some(rest), false).await.is_err()
+        {
+            return End::Gone;
+        }
         match self.session.write_response_body(None, true).await {
             Ok(()) => End::Delivered,
             Err(_) => End::Gone,
@@ -175,7 +223,7 @@ impl Attempt<'_> {
         &mut self,
         mut answer: Answer,
         framing: Framing,
-        held: SmallVec<[Bytes; 4]>,
+        mut held: SmallVec<[Bytes; 4]>,
         is_whole: bool,
     ) -> Result<(), End> {
         let now = self.house.clock.tick();
@@ -188,7 +236,7 @@ impl Attempt<'_> {
         }
         self.story.answered(answer.status);
         if let Some(told) = self.told.as_mut() {
-            held.iter().for_each(|piece| told.keep(piece));
+            held = told.pass_all(held, &self.house.clock);
         }
         let opened = reply::open(self.session, answer.head, held, is_whole).await;
         opened.map_err(|reply::Unwritable| End::Gone)
