@@ -195,7 +195,7 @@ async fn every_break_is_rescued(api: Api) {
                 (Reply::error_after(after, 529), false),
             ] {
                 let is_overtaken = is_reset && wire.is_http2_provider;
-                let what = format!("{api:?} {wire:?} hold {hold} {model}: {:?}", broken);
+                let what = format!("{api:?} {wire:?} hold {hold} {model}: {broken:?}");
                 let more = format!("{TIMERS}rescue: {{hold: {hold}}}\n");
                 let pair = pair(api, wire, broken.text(WORDS), Reply::says(WORDS), model, &more).await;
                 let answer = stream(&pair, api, wire).await;

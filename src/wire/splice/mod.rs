@@ -16,12 +16,16 @@
 mod responses;
 
 use super::json::Scan;
-use super::sse::{self, Block, Splitter};
+use super::sse::{self, Block, Piece, Splitter};
 use super::transcript::{Place, Transcript};
 use crate::base::api::Dialect;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use smallvec::SmallVec;
+
+/// Longest event of a second stream: the end of a response repeats its instructions, its tools and
+/// the whole text. No model writes as much.
+const GIANT_MAX: usize = 4 * 1024 * 1024;
 
 /// How a second stream is joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,10 @@ pub struct Spliced {
 #[derive(Debug)]
 pub struct Splice {
     dialect: Dialect,
+    splitter: Splitter,
+    /// What there is of an event that came in pieces.
+    giant: BytesMut,
+    is_in_giant: bool,
     /// Where the client stands.
     place: Place,
     /// The client has nothing of the answer yet, not even its opening.
@@ -81,6 +89,9 @@ impl Splice {
         };
         Splice {
             dialect: told.dialect(),
+            splitter: Splitter::default(),
+            giant: BytesMut::new(),
+            is_in_giant: false,
             place,
             needs_opening,
             owed,
@@ -93,20 +104,32 @@ impl Splice {
         }
     }
 
-    /// Takes whole events of the second stream.
+    /// Takes whole events of the second stream, or pieces of one that is too long to be kept whole.
     pub fn push(&mut self, events: &Bytes) -> Spliced {
         let mut spliced = Spliced::default();
-        let mut splitter = Splitter::default();
-        while let Some(block) = splitter.next(events) {
-            let event = match block {
-                Block::Here(range) => events.slice(range),
-                Block::Joined { bytes, .. } | Block::Long { bytes, .. } => bytes,
-            };
-            self.take(&event, &mut spliced);
+        while let Some(block) = self.splitter.next(events) {
+            match block {
+                Block::Here(range) => self.take(&events.slice(range), &mut spliced),
+                Block::Joined { bytes, .. } => self.take(&bytes, &mut spliced),
+                Block::Long { bytes, piece, .. } => {
+                    self.is_in_giant = piece != Piece::Last;
+                    self.has_diverged |= self.giant.len() + bytes.len() > GIANT_MAX;
+                    if !self.has_diverged {
+                        self.giant.extend_from_slice(&bytes);
+                    }
+                    if piece == Piece::Last {
+                        let whole = self.giant.split().freeze();
+                        self.take(&whole, &mut spliced);
+                    }
+                }
+            }
         }
-        let rest = splitter.take_rest();
-        if !rest.is_empty() {
-            self.take(&rest, &mut spliced);
+        if !self.is_in_giant {
+            // The last event of a stream may lack its empty line.
+            let rest = self.splitter.take_rest();
+            if !rest.is_empty() {
+                self.take(&rest, &mut spliced);
+            }
         }
         spliced.diverged = self.has_diverged;
         spliced
@@ -281,9 +304,9 @@ impl Splice {
     fn shift_index(&mut self, value: &mut Value) {
         let Some(index) = value.get("index").and_then(Value::as_i64) else { return };
         let block = self.place.block.and_then(|block| i64::try_from(block).ok());
-        let shift = *self.shift.get_or_insert(block.map_or(0, |block| block - index));
+        let shift = *self.shift.get_or_insert(block.map_or(0, |block| block.saturating_sub(index)));
         if let Some(slot) = value.get_mut("index") {
-            *slot = Value::from(index + shift);
+            *slot = Value::from(index.saturating_add(shift));
         }
     }
 }

@@ -9,7 +9,7 @@
 //! The first thing that the second target opens must be a message with text, since nothing else
 //! can go on in what is open.
 
-use super::Splice;
+use super::{GIANT_MAX, Splice};
 use serde_json::Value;
 
 /// The message of the second stream that takes the place of the open one.
@@ -85,6 +85,7 @@ impl Splice {
             return false;
         }
         self.whole.push_str(&rest);
+        self.has_diverged |= self.whole.len() > GIANT_MAX;
         if let Some(slot) = value.get_mut("delta") {
             *slot = Value::String(rest);
         }
@@ -193,8 +194,8 @@ impl Splice {
         let open = self.place.item.as_ref();
         let index = number(value, "output_index");
         if let (Some(open), true) = (open, value.get("output_index").is_some()) {
-            let shift = i64::try_from(open.index).unwrap_or(0) - joined.index;
-            set(value, "output_index", Value::from(index + shift));
+            let shift = i64::try_from(open.index).unwrap_or(0).saturating_sub(joined.index);
+            set(value, "output_index", Value::from(index.saturating_add(shift)));
         }
         let is_of_joined = value.get("item_id").is_some() && index == joined.index;
         if is_of_joined && let Some(id) = open.and_then(|open| open.id.clone()) {
@@ -204,8 +205,8 @@ impl Splice {
             && let (Some(block), Some(part)) = (self.place.block, joined.part)
             && value.get("content_index").is_some()
         {
-            let shift = i64::try_from(block).unwrap_or(0) - part;
-            let moved = number(value, "content_index") + shift;
+            let shift = i64::try_from(block).unwrap_or(0).saturating_sub(part);
+            let moved = number(value, "content_index").saturating_add(shift);
             set(value, "content_index", Value::from(moved));
         }
         self.rename_response(value);
@@ -246,6 +247,7 @@ fn number(value: &Value, key: &str) -> i64 {
 #[cfg(test)]
 mod tests {
     use crate::base::api::Dialect;
+    use crate::wire::StreamReader;
     use crate::wire::splice::{Splice, Way};
     use crate::wire::transcript::Transcript;
     use bytes::Bytes;
@@ -261,7 +263,7 @@ mod tests {
         Bytes::from(framed.collect::<String>())
     }
 
-    fn response(id: &str, created_at: u64, output: Value) -> Value {
+    fn response(id: &str, created_at: u64, output: &Value) -> Value {
         json!({"id": id, "object": "response", "created_at": created_at, "output": output})
     }
 
@@ -272,8 +274,8 @@ mod tests {
     fn opening(which: &str, created_at: u64) -> Vec<Value> {
         let (response_id, item_id) = (format!("resp_{which}"), format!("msg_{which}"));
         vec![
-            json!({"type": "response.created", "response": response(&response_id, created_at, json!([]))}),
-            json!({"type": "response.in_progress", "response": response(&response_id, created_at, json!([]))}),
+            json!({"type": "response.created", "response": response(&response_id, created_at, &json!([]))}),
+            json!({"type": "response.in_progress", "response": response(&response_id, created_at, &json!([]))}),
             json!({"type": "response.output_item.added", "output_index": 0, "item": {"id": item_id, "type": "message", "content": []}}),
             json!({"type": "response.content_part.added", "item_id": item_id, "output_index": 0, "content_index": 0, "part": {"type": "output_text", "text": ""}}),
         ]
@@ -291,7 +293,7 @@ mod tests {
             json!({"type": "response.output_text.done", "item_id": item_id, "output_index": 0, "content_index": 0, "text": text}),
             json!({"type": "response.content_part.done", "item_id": item_id, "output_index": 0, "content_index": 0, "part": {"type": "output_text", "text": text}}),
             json!({"type": "response.output_item.done", "output_index": 0, "item": message(&item_id, text)}),
-            json!({"type": "response.completed", "response": response(&format!("resp_{which}"), 99, json!([message(&item_id, text)]))}),
+            json!({"type": "response.completed", "response": response(&format!("resp_{which}"), 99, &json!([message(&item_id, text)]))}),
         ]
     }
 
@@ -369,7 +371,7 @@ mod tests {
             [open()[..2].to_vec(), vec![item("reasoning")]].concat(),
             [open()[..2].to_vec(), vec![item("function_call")]].concat(),
             [open()[..3].to_vec(), vec![part]].concat(),
-            vec![json!({"type": "response.incomplete", "response": response("resp_two", 22, json!([]))})],
+            vec![json!({"type": "response.incomplete", "response": response("resp_two", 22, &json!([]))})],
         ] {
             let (events, diverged) = joined(&mut told(&["one two"]), Way::Verify, &second);
             assert!(diverged, "{second:?}");
@@ -392,6 +394,34 @@ mod tests {
         );
         assert_eq!((&events[2]["item"], &events[2]["output_index"]), (&call["item"], &json!(1)));
         assert_eq!((&events[3]["item_id"], &events[3]["sequence_number"]), (&json!("fc_1"), &json!(9)));
+    }
+
+    #[test]
+    fn an_end_too_long_to_be_kept_whole_is_put_together() {
+        let mut second =
+            [opening("two", 22), deltas("two", &["one two"]), closing("two", "one two")].concat();
+        let tools = "t".repeat(200_000);
+        second.last_mut().unwrap()["response"]["instructions"] = tools.into();
+        let whole = stream(&second);
+        for size in [1_000, 16_384, 1 << 20] {
+            let mut told = told(&["one"]);
+            let mut splice = Splice::new(&mut told, Way::Verify);
+            let mut reader = StreamReader::new(Dialect::OpenAiResponses);
+            let mut all = Vec::new();
+            for chunk in whole.chunks(size) {
+                for piece in reader.push(Bytes::copy_from_slice(chunk)).release {
+                    all.extend(splice.push(&piece).release);
+                }
+            }
+            let end = all.last().unwrap();
+            assert!(end.len() > 200_000 && end.ends_with(b"\n\n"), "chunks of {size}: {}", end.len());
+            let text = std::str::from_utf8(end).unwrap();
+            assert!(text.contains("resp_one") && text.contains("msg_one"), "chunks of {size}");
+            assert_eq!(all.len(), 5, "chunks of {size}");
+        }
+        let mut splice = Splice::new(&mut told(&["one"]), Way::Verify);
+        let endless = Bytes::from(vec![b'x'; 1 << 20]);
+        assert!((0..5).any(|_| splice.push(&endless).diverged), "there is a limit");
     }
 
     #[test]
