@@ -7,9 +7,9 @@
 //! rescue, no rescue where one must not be (route, client, tool arguments, replay), each target once
 //! (and once more, from the beginning, where it refused to go on), the one that broke last and never
 //! where it fell silent, nobody after a content filter. Always: nothing past the deadline, one
-//! ending a request, no cooldown shortened by a failure, no probe that nobody makes. What clients of
-//! broken streams hear, with text kept back and without, is [`listener`]'s part.
+//! ending a request, no cooldown shortened by a failure, no probe that nobody makes.
 
+// What clients of broken streams hear, with text kept back and without.
 mod listener;
 
 use super::*;
