@@ -282,7 +282,6 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
         ],
     ),
     ("classifier: {quota_patterns: [a]}", &[("classifier.quota_patterns", "is not a known key")]),
-    ("rescue: {hold: 1s}", &[("rescue.hold", "not built yet")]),
     ("rescue: {hold: 11s}", &[("rescue.hold", "10s")]),
     (
         "state: {path: /var/lib/x}",
