@@ -57,9 +57,13 @@ impl Transcript {
     pub fn new(dialect: Dialect) -> Self {
         let bar = match dialect {
             Dialect::OpenAiChat | Dialect::OpenAiCompletions | Dialect::AnthropicMessages => None,
-            Dialect::OpenAiResponses | Dialect::OpenAiEmbeddings | Dialect::GeminiGenerate => {
-                Some(Bar::Dialect)
-            }
+            Dialect::OpenAiResponses
+            | Dialect::OpenAiEmbeddings
+            | Dialect::GeminiGenerate
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => Some(Bar::Dialect),
         };
         Transcript { dialect, raw: Vec::new(), raw_length: 0, id: None, text: String::new(), block: 0, bar }
     }
@@ -135,7 +139,11 @@ impl Transcript {
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiResponses
             | Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate => self.read_chat(&mut scan),
+            | Dialect::GeminiGenerate
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => self.read_chat(&mut scan),
         };
     }
 
