@@ -13,11 +13,12 @@ pub(super) fn level(asked: &Thinking, rule: ThinkingRule) -> Option<ThinkingLeve
         .level
         .or_else(|| asked.effort.map(|effort| ThinkingLevel::Enabled { budget: Some(effort.budget()) }));
     match (rule, wish) {
-        (ThinkingRule::Off, _) => Some(ThinkingLevel::Off),
+        (ThinkingRule::Off, _) | (ThinkingRule::Adaptive, Some(ThinkingLevel::Off)) => {
+            Some(ThinkingLevel::Off)
+        }
         (ThinkingRule::AsAsked, wish) => wish,
         (ThinkingRule::Enabled { budget }, None) => Some(ThinkingLevel::Enabled { budget: Some(budget) }),
         (ThinkingRule::Enabled { .. }, Some(wish)) => Some(wish),
-        (ThinkingRule::Adaptive, Some(ThinkingLevel::Off)) => Some(ThinkingLevel::Off),
         (ThinkingRule::Adaptive, None | Some(ThinkingLevel::Enabled { .. } | ThinkingLevel::Adaptive)) => {
             Some(ThinkingLevel::Adaptive)
         }

@@ -159,16 +159,20 @@ fn write_call(o: &mut write::Object<'_>, id: &str, call: &ToolUse) {
 /// Reads one of `tool_calls`, or a `function_call` of old. Custom tools take text, not JSON.
 fn tool_use(mut call: Object<'_>) -> Option<ToolUse> {
     let id = call.text("id").unwrap_or_default();
-    if let Some(custom) = call.take("custom") {
-        let mut custom = custom.object();
+    // Snowflake sends every sort of call at once, those that are none without a name.
+    let named =
+        |raw: Option<Raw<'_>>| raw.and_then(|raw| raw.object().text("name").filter(|name| !name.is_empty()));
+    let custom = call.take("custom");
+    if let Some(name) = named(custom) {
+        let input = custom.and_then(|raw| raw.object().text("input")).unwrap_or_default();
         let mut arguments = Vec::new();
-        write::object(&mut arguments, |o| o.text("input", &custom.text("input").unwrap_or_default()));
+        write::object(&mut arguments, |o| o.text("input", &input));
         let arguments = String::from_utf8(arguments).unwrap_or_default();
-        return Some(ToolUse { id, name: custom.text("name")?, arguments, seal: None });
+        return Some(ToolUse { id, name, arguments, seal: None });
     }
     let seal = google_seal(&mut call);
     let mut function = call.take("function").map_or(call, Raw::object);
-    let name = function.text("name")?;
+    let name = function.text("name").filter(|name| !name.is_empty())?;
     Some(ToolUse { id, name, arguments: arguments(&mut function), seal })
 }
 

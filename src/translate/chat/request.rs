@@ -281,7 +281,7 @@ fn wants_completion_tokens(model: &str) -> bool {
 fn write_turn(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses) {
     match turn.role {
         Role::System | Role::Developer => {
-            write_message(array, "system", turn, &turn.parts.iter().collect::<Vec<_>>(), lost)
+            write_message(array, "system", turn, &turn.parts.iter().collect::<Vec<_>>(), lost);
         }
         Role::Assistant => write_assistant(array, turn, lost),
         Role::User | Role::Tool => write_user(array, turn, lost),

@@ -12,7 +12,7 @@ pub(super) use answer::{read as read_answer, write as write_answer};
 pub(super) use request::{read as read_request, write as write_request};
 pub(super) use stream::{Reader, Writer};
 
-use super::form::{CacheMark, Content, Extra, Finish, Issuer, Part, Seal, Source, ToolResult, ToolUse};
+use super::form::{CacheMark, Content, Finish, Issuer, Part, Seal, Source, ToolResult, ToolUse};
 use super::read::{Object, Raw};
 use super::{form, seal, write};
 use crate::base::api::Dialect;
@@ -81,13 +81,10 @@ fn block(raw: Raw<'_>) -> Part {
         })),
         _ => None,
     };
-    match content {
-        Some(content) => Part { content, cache, extra: block.rest(OWN) },
-        None => {
-            let content = Content::Foreign { owner: OWN, json: raw.json() };
-            Part { content, cache: None, extra: Extra::default() }
-        }
+    if let Some(content) = content {
+        return Part { content, cache, extra: block.rest(OWN) };
     }
+    Part::of(Content::Foreign { owner: OWN, json: raw.json() })
 }
 
 fn cache_mark(object: &mut Object<'_>) -> Option<CacheMark> {

@@ -218,8 +218,9 @@ fn messages<'a>(request: &'a Request, lost: &mut Losses) -> Vec<Message<'a>> {
 fn is_said(part: &Part, lost: &mut Losses) -> bool {
     let loss = match &part.content {
         Content::Text(text) | Content::Refusal(text) => return !text.trim().is_empty(),
-        Content::ToolUse(_) | Content::ToolResult(_) => return true,
-        Content::Thinking { seal: Some(Seal { issuer: Issuer::Anthropic, .. }), .. }
+        Content::ToolUse(_)
+        | Content::ToolResult(_)
+        | Content::Thinking { seal: Some(Seal { issuer: Issuer::Anthropic, .. }), .. }
         | Content::RedactedThinking(Seal { issuer: Issuer::Anthropic, .. }) => return true,
         Content::Thinking { .. } | Content::RedactedThinking(_) => Loss::ThinkingHistory,
         Content::Image { source, .. } => match image_loss(source) {
@@ -340,7 +341,9 @@ fn write_result(o: &mut write::Object<'_>, result: &ToolResult, lost: &mut Losse
         [] => {}
         [Part { content: Content::Text(text), cache: None, .. }] => o.text("content", text),
         parts => o.array("content", |array| {
-            parts.iter().for_each(|part| write_block(array, part, false, lost));
+            for part in parts {
+                write_block(array, part, false, lost);
+            }
         }),
     }
     if result.is_error {

@@ -33,9 +33,8 @@ impl Reader {
             Some("content_block_start") => self.block(event.object("content_block"), seen),
             Some("content_block_delta") if !self.skips => delta(event.object("delta"), seen),
             Some("content_block_stop") => {
-                if !std::mem::replace(&mut self.skips, false) {
-                    seen.push(Event::PartEnd);
-                }
+                let was_read = !std::mem::replace(&mut self.skips, false);
+                seen.extend(was_read.then_some(Event::PartEnd));
             }
             Some("message_delta") => {
                 tell_usage(&mut event, seen);
@@ -48,10 +47,9 @@ impl Reader {
             Some("message_stop") => seen.push(Event::End),
             Some("ping") => seen.push(Event::Ping),
             Some("error") => seen.push(Event::Error(fault::class(raw))),
-            Some(_) => {}
             // The edge's form of an error lacks the type.
             None if event.take("error").is_some() => seen.push(Event::Error(fault::class(raw))),
-            None => {}
+            Some(_) | None => {}
         }
     }
 
