@@ -21,16 +21,22 @@
 //! Refuses to do: asking for several answers (`n`), translating calls other than conversations.
 //! Source: the wire guide, the providers' API references, and recorded traffic.
 
+mod bedrock;
+mod bridge;
 mod chat;
+mod cohere;
 mod fault;
 pub mod form;
 mod frames;
+mod gemini;
 mod ids;
 mod loss;
 mod media;
 mod messages;
+mod ollama;
 mod order;
 mod read;
+mod responses;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -176,6 +182,8 @@ pub fn read_request(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Req
     match from {
         Dialect::OpenAiChat => chat::read_request(parsed.object()),
         Dialect::AnthropicMessages => messages::read_request(parsed.object()),
+        Dialect::OpenAiResponses if responses::IS_DONE => responses::read_request(parsed.object()),
+        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::read_request(parsed.object()),
         Dialect::OpenAiResponses
         | Dialect::GeminiGenerate
         | Dialect::OpenAiCompletions
@@ -200,6 +208,12 @@ pub fn write_request(
     let (body, mut lost) = match to {
         Dialect::OpenAiChat => chat::write_request(request, context),
         Dialect::AnthropicMessages => messages::write_request(request, context),
+        Dialect::OpenAiResponses if responses::IS_DONE => responses::write_request(request, context),
+        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::write_request(request, context),
+        Dialect::BedrockConverse if bedrock::IS_DONE => bedrock::write_request(request, context),
+        Dialect::CohereChat if cohere::IS_DONE => cohere::write_request(request, context),
+        Dialect::OllamaChat if ollama::IS_DONE => ollama::write_request(request, context),
+        Dialect::GenerateBridge if bridge::IS_DONE => bridge::write_request(request, context),
         Dialect::OpenAiResponses
         | Dialect::GeminiGenerate
         | Dialect::OpenAiCompletions
@@ -238,9 +252,9 @@ pub fn would_lose(
 pub fn is_pair(client: Dialect, target: Dialect) -> bool {
     let is_client = match client {
         Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
-        Dialect::OpenAiResponses
-        | Dialect::GeminiGenerate
-        | Dialect::OpenAiCompletions
+        Dialect::OpenAiResponses => responses::IS_DONE,
+        Dialect::GeminiGenerate => gemini::IS_DONE,
+        Dialect::OpenAiCompletions
         | Dialect::OpenAiEmbeddings
         | Dialect::BedrockConverse
         | Dialect::CohereChat
@@ -249,14 +263,13 @@ pub fn is_pair(client: Dialect, target: Dialect) -> bool {
     };
     let is_target = match target {
         Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
-        Dialect::OpenAiResponses
-        | Dialect::GeminiGenerate
-        | Dialect::OpenAiCompletions
-        | Dialect::OpenAiEmbeddings
-        | Dialect::BedrockConverse
-        | Dialect::CohereChat
-        | Dialect::OllamaChat
-        | Dialect::GenerateBridge => false,
+        Dialect::OpenAiResponses => responses::IS_DONE,
+        Dialect::GeminiGenerate => gemini::IS_DONE,
+        Dialect::BedrockConverse => bedrock::IS_DONE,
+        Dialect::CohereChat => cohere::IS_DONE,
+        Dialect::OllamaChat => ollama::IS_DONE,
+        Dialect::GenerateBridge => bridge::IS_DONE,
+        Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings => false,
     };
     is_client && is_target && client != target
 }
@@ -281,6 +294,8 @@ pub fn answer(
     match to {
         Dialect::OpenAiChat => Ok(chat::write_answer(&answer, context)),
         Dialect::AnthropicMessages => Ok(messages::write_answer(&answer, context)),
+        Dialect::OpenAiResponses if responses::IS_DONE => Ok(responses::write_answer(&answer, context)),
+        Dialect::GeminiGenerate if gemini::IS_DONE => Ok(gemini::write_answer(&answer, context)),
         Dialect::OpenAiResponses
         | Dialect::GeminiGenerate
         | Dialect::OpenAiCompletions
@@ -298,6 +313,12 @@ fn read_answer(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Answer, 
     match from {
         Dialect::OpenAiChat => chat::read_answer(parsed.object()),
         Dialect::AnthropicMessages => messages::read_answer(parsed.object()),
+        Dialect::OpenAiResponses if responses::IS_DONE => responses::read_answer(parsed.object()),
+        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::read_answer(parsed.object()),
+        Dialect::BedrockConverse if bedrock::IS_DONE => bedrock::read_answer(parsed.object()),
+        Dialect::CohereChat if cohere::IS_DONE => cohere::read_answer(parsed.object()),
+        Dialect::OllamaChat if ollama::IS_DONE => ollama::read_answer(parsed.object()),
+        Dialect::GenerateBridge if bridge::IS_DONE => bridge::read_answer(parsed.object()),
         Dialect::OpenAiResponses
         | Dialect::GeminiGenerate
         | Dialect::OpenAiCompletions
@@ -328,6 +349,12 @@ pub struct Stream {
 enum Reader {
     Chat(chat::Reader),
     Messages(messages::Reader),
+    Responses(responses::Reader),
+    Gemini(gemini::Reader),
+    Bedrock(bedrock::Reader),
+    Cohere(cohere::Reader),
+    Ollama(ollama::Reader),
+    Bridge(bridge::Reader),
 }
 
 /// Writes events of the client's dialect.
@@ -335,6 +362,8 @@ enum Reader {
 enum Writer {
     Chat(chat::Writer),
     Messages(messages::Writer),
+    Responses(responses::Writer),
+    Gemini(gemini::Writer),
 }
 
 impl Stream {
@@ -347,6 +376,12 @@ impl Stream {
         let reader = match from {
             Dialect::OpenAiChat => Reader::Chat(chat::Reader::default()),
             Dialect::AnthropicMessages => Reader::Messages(messages::Reader::default()),
+            Dialect::OpenAiResponses if responses::IS_DONE => Reader::Responses(responses::Reader::default()),
+            Dialect::GeminiGenerate if gemini::IS_DONE => Reader::Gemini(gemini::Reader::default()),
+            Dialect::BedrockConverse if bedrock::IS_DONE => Reader::Bedrock(bedrock::Reader::default()),
+            Dialect::CohereChat if cohere::IS_DONE => Reader::Cohere(cohere::Reader::default()),
+            Dialect::OllamaChat if ollama::IS_DONE => Reader::Ollama(ollama::Reader::default()),
+            Dialect::GenerateBridge if bridge::IS_DONE => Reader::Bridge(bridge::Reader::default()),
             Dialect::OpenAiResponses
             | Dialect::GeminiGenerate
             | Dialect::OpenAiCompletions
@@ -359,6 +394,10 @@ impl Stream {
         let writer = match to {
             Dialect::OpenAiChat => Writer::Chat(chat::Writer::new(context)),
             Dialect::AnthropicMessages => Writer::Messages(messages::Writer::new(context)),
+            Dialect::OpenAiResponses if responses::IS_DONE => {
+                Writer::Responses(responses::Writer::new(context))
+            }
+            Dialect::GeminiGenerate if gemini::IS_DONE => Writer::Gemini(gemini::Writer::new(context)),
             Dialect::OpenAiResponses
             | Dialect::GeminiGenerate
             | Dialect::OpenAiCompletions
@@ -415,7 +454,8 @@ impl Stream {
     #[must_use]
     pub fn next_sequence(&self) -> u64 {
         match &self.writer {
-            Writer::Chat(_) | Writer::Messages(_) => 0,
+            Writer::Chat(_) | Writer::Messages(_) | Writer::Gemini(_) => 0,
+            Writer::Responses(writer) => writer.next_sequence(),
         }
     }
 
@@ -433,6 +473,8 @@ impl Stream {
             match &mut self.writer {
                 Writer::Chat(writer) => writer.event(&event, out),
                 Writer::Messages(writer) => writer.event(&event, out),
+                Writer::Responses(writer) => writer.event(&event, out),
+                Writer::Gemini(writer) => writer.event(&event, out),
             }
         }
     }
@@ -443,6 +485,12 @@ impl Reader {
         match self {
             Reader::Chat(reader) => reader.event(name, data, seen),
             Reader::Messages(reader) => reader.event(name, data, seen),
+            Reader::Responses(reader) => reader.event(name, data, seen),
+            Reader::Gemini(reader) => reader.event(name, data, seen),
+            Reader::Bedrock(reader) => reader.event(name, data, seen),
+            Reader::Cohere(reader) => reader.event(name, data, seen),
+            Reader::Ollama(reader) => reader.event(name, data, seen),
+            Reader::Bridge(reader) => reader.event(name, data, seen),
         }
     }
 
@@ -450,7 +498,13 @@ impl Reader {
     fn finish(&mut self, seen: &mut Vec<form::Event>) {
         match self {
             Reader::Chat(reader) => reader.finish(seen),
-            Reader::Messages(_) => {}
+            Reader::Messages(reader) => reader.finish(seen),
+            Reader::Responses(reader) => reader.finish(seen),
+            Reader::Gemini(reader) => reader.finish(seen),
+            Reader::Bedrock(reader) => reader.finish(seen),
+            Reader::Cohere(reader) => reader.finish(seen),
+            Reader::Ollama(reader) => reader.finish(seen),
+            Reader::Bridge(reader) => reader.finish(seen),
         }
     }
 }

@@ -29,7 +29,7 @@ fn dialect(word: &str) -> Dialect {
 }
 
 fn asked() -> Asked {
-    Asked { model: "target/model".to_owned(), stream: true, include_usage: true, ..Asked::default() }
+    Asked { model: "target/model".to_owned(), stream: true, include_usage: true }
 }
 
 fn context(asked: &Asked) -> AnswerContext<'_> {
@@ -240,7 +240,7 @@ fn hear_answer(dialect: Dialect, body: &Value) -> Said {
             hear_chat(message, &mut said);
             let old = message.get("function_call").filter(|call| call.is_object());
             let calls = message["tool_calls"].as_array().into_iter().flatten().map(|call| &call["function"]);
-            for call in calls.chain(old).filter(|call| words(&call["name"]) != "") {
+            for call in calls.chain(old).filter(|call| !words(&call["name"]).is_empty()) {
                 let text = call["arguments"].as_str().map_or(call["arguments"].to_string(), str::to_owned);
                 said.calls.push((words(&call["name"]).to_owned(), arguments(&text)));
             }
@@ -301,7 +301,8 @@ fn hear_stream(dialect: Dialect, body: &str) -> Said {
         said.text.push_str(words(&block["text"]));
         said.text.push_str(words(&delta["text"]));
         said.thoughts.push_str(words(&delta["thinking"]));
-        if let Some(call) = calls.last_mut().filter(|call| call.0 == event["index"].to_string()) {
+        let index = event["index"].to_string();
+        if let Some(call) = calls.last_mut().filter(|call| call.0 == index) {
             call.2.push_str(words(&delta["partial_json"]));
         }
         said.is_cut_short |= delta["stop_reason"] == "max_tokens";

@@ -53,6 +53,10 @@ impl Reader {
         }
     }
 
+    /// Takes the end of the stream; nothing is held.
+    #[allow(clippy::unused_self, reason = "every reader has it")]
+    pub(in super::super) fn finish(&mut self, _seen: &mut Vec<Event>) {}
+
     fn block(&mut self, mut block: Object<'_>, seen: &mut Vec<Event>) {
         self.skips = false;
         match block.text("type").as_deref() {
