@@ -6,6 +6,7 @@ use super::form::{
     ThinkingLevel, Tool, ToolChoice, ToolResult, ToolUse, Turn,
 };
 use super::*;
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Number;
 

@@ -7,16 +7,22 @@
 //! choices (Copilot), thoughts under three names.
 
 mod answer;
-mod request;
+mod reading;
 mod stream;
+mod writing;
 
 pub(super) use answer::{call_id, read as read_answer, write as write_answer};
-pub(super) use request::{any_object, read as read_request, write as write_request};
+pub(super) use reading::read as read_request;
 pub(super) use stream::{Reader, Writer};
+pub(super) use writing::{any_object, write as write_request};
 
 use super::form::{Content, Finish, Issuer, Part, Seal, ToolUse};
 use super::read::{Object, Raw};
 use super::write;
+use crate::base::api::Dialect;
+
+/// The dialect of this folder.
+const OWN: Dialect = Dialect::OpenAiChat;
 
 /// Reads why an answer ends; an empty word says nothing.
 fn finish_of(word: &str) -> Option<Finish> {

@@ -5,12 +5,14 @@
 //! a block of a kind that we do not know is kept as it came.
 
 mod answer;
-mod request;
+mod reading;
 mod stream;
+mod writing;
 
 pub(super) use answer::{read as read_answer, write as write_answer};
-pub(super) use request::{read as read_request, write as write_request};
+pub(super) use reading::read as read_request;
 pub(super) use stream::{Reader, Writer};
+pub(super) use writing::write as write_request;
 
 use super::form::{CacheMark, Content, Finish, Issuer, Part, Seal, Source, ToolResult, ToolUse};
 use super::read::{Object, Raw};
