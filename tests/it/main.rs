@@ -36,4 +36,5 @@ mod sdk;
 mod sdks;
 mod secrets;
 mod stage;
+mod translate;
 mod unit;

@@ -168,7 +168,11 @@ impl Splice {
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate => self.take_chat(&mut value),
+            | Dialect::GeminiGenerate
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => self.take_chat(&mut value),
         };
         if passes && !self.has_diverged {
             let named = if name.is_empty() { String::new() } else { format!("event: {name}\n") };

@@ -77,7 +77,12 @@ impl Reading {
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiResponses
             | Dialect::AnthropicMessages => None,
-            Dialect::OpenAiEmbeddings | Dialect::GeminiGenerate => Some(Bar::Dialect),
+            Dialect::OpenAiEmbeddings
+            | Dialect::GeminiGenerate
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => Some(Bar::Dialect),
         };
         Reading { dialect, text: String::new(), place: Place::default(), bar }
     }
@@ -120,7 +125,11 @@ impl Reading {
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate => self.read_chat(&mut scan),
+            | Dialect::GeminiGenerate
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => self.read_chat(&mut scan),
         };
     }
 
