@@ -13,7 +13,8 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20). At most `retry.failovers` changes.
+//!    out dead before a byte came back (rows 19 and 20), and one where the key that was refused has
+//!    been changed since (row 13). At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires; how it is shared out says [`turn`].
@@ -39,7 +40,7 @@ mod turn;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::{Prefer, RetryPolicy};
-use crate::health::{Permit, Policy, Resting};
+use crate::health::{Change, Permit, Policy, Resting};
 use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use budget::RetryBudget;
@@ -73,6 +74,8 @@ pub enum Cause {
     Repeat,
     /// The same target at once, because a kept connection was dead. Free.
     Resend,
+    /// The same target at once, because the key that it refused was changed meanwhile. Free.
+    NewKey,
     /// Another target.
     Failover,
     /// A broken stream is taken up: the target goes on from the text so far.
@@ -162,6 +165,8 @@ pub struct Failure {
     /// Whether a kept connection was dead before a byte came back, or the peer said that it did
     /// not touch the request.
     pub is_stale: bool,
+    /// Whether the key was refused, and another one is in force now.
+    pub has_new_key: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
@@ -177,6 +182,7 @@ impl Failure {
             status: None,
             hint: RetryHint::None,
             is_stale: false,
+            has_new_key: false,
             is_inband: false,
             timed_out: false,
         }
@@ -189,6 +195,7 @@ struct Tally {
     repeats: u32,
     rescues: u32,
     was_resent: bool,
+    had_new_key: bool,
     is_excluded: bool,
     /// When its turn began: at the first attempt there.
     asked_at: Tick,
@@ -216,6 +223,7 @@ pub struct Exchange {
     first_break: Option<Break>,
     is_rescuable: bool,
     budget_ran_dry: bool,
+    changes: SmallVec<[(usize, Change); 1]>,
 }
 
 impl Exchange {
@@ -234,12 +242,13 @@ impl Exchange {
             first_break: None,
             is_rescuable: false,
             budget_ran_dry: false,
+            changes: SmallVec::new(),
         }
     }
 
     /// Returns the first step.
     pub fn start(&mut self, now: Tick) -> Step {
-        self.least = turn::least(self.rules.deadline.left(now));
+        self.least = turn::least(self.rules.deadline.left(now)).max(self.rules.retry.least_time);
         match self.claim_next(None, now) {
             Some((candidate, permit)) => self.attempt(candidate, permit, Cause::First, now),
             None => Step::End(Ending::Refuse(self.refusal(now))),
@@ -297,20 +306,28 @@ impl Exchange {
             return self.rescue(failure, current, now, budget);
         }
         if failure.outcome == Outcome::TimeoutTotal {
+            self.leave(current, failure.outcome, now);
             return self.out_of_time(now);
         }
-        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband);
+        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband).bent(
+            failure.outcome,
+            failure.timed_out,
+            failure.is_inband,
+            &self.rules.retry,
+        );
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
         }
         let may_go_on = self.rules.may_replay || rule.class == Class::Unprocessed || failure.is_stale;
-        if !may_go_on || rule.onward == Onward::Stop || now >= self.rules.deadline {
+        if !may_go_on || rule.onward == Onward::Stop {
+            self.leave(current, failure.outcome, now);
             return self.give_up(rule, now);
         }
         if let Some(step) = self.resend(failure, current, now) {
             return step;
         }
-        if failure.outcome == Outcome::Overloaded {
+        // Under `cooldown.hold` each key stands for itself, as accounts with limits of their own do.
+        if failure.outcome == Outcome::Overloaded && self.rules.health.cooldown.hold.is_zero() {
             self.exclude_same_model_at_same_provider(current);
         }
         let next = self.peek_next(Some((current, rule)), now);
@@ -319,6 +336,7 @@ impl Exchange {
         if repeats_first && let Some(until) = self.repeat_at(rule, failure, current, now, budget, dice) {
             return Step::Pause { until };
         }
+        self.leave(current, failure.outcome, now);
         self.move_on(rule, current, now)
     }
 
@@ -326,17 +344,23 @@ impl Exchange {
     pub fn resume(&mut self, now: Tick) -> Step {
         let Some(last) = self.records.last().copied() else { return self.start(now) };
         let units = &self.candidates[last.candidate].health;
-        if self.has_room(now) && units.may_repeat(now, &self.rules.health) {
+        if self.has_time(now) && units.may_repeat(now, &self.rules.health) {
             return self.attempt(last.candidate, Permit::default(), Cause::Repeat, now);
         }
+        self.leave(last.candidate, last.outcome, now);
         self.move_on(rules::rule(last.outcome, last.status, false), last.candidate, now)
+    }
+
+    /// Returns the changes of health that came of leaving targets, each with its candidate, once.
+    pub fn take_changes(&mut self) -> SmallVec<[(usize, Change); 1]> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Tells whether the request could go elsewhere now: a first-content, response or stall timer
     /// that runs out counts only then.
     #[must_use]
     pub fn has_alternative(&self, now: Tick) -> bool {
-        if !self.rules.may_replay || !self.has_room(now) {
+        if !self.rules.may_replay || !self.has_time(now) {
             return false;
         }
         if self.is_committed {
@@ -393,7 +417,10 @@ impl Exchange {
     }
 
     fn give_up(&self, rule: Rule, now: Tick) -> Step {
-        let is_the_providers_word = rule.onward == Onward::NextLarger;
+        let is_the_providers_word = match rule.onward {
+            Onward::NextLarger | Onward::NextOrRelay | Onward::Relay => true,
+            Onward::Next | Onward::Stop => false,
+        };
         Step::End(if is_the_providers_word { Ending::Relay } else { Ending::Refuse(self.refusal(now)) })
     }
 
@@ -412,6 +439,7 @@ impl Exchange {
             Cause::First => {}
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
+            Cause::NewKey => tally.had_new_key = true,
             Cause::Failover => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
@@ -444,7 +472,7 @@ impl Exchange {
         if self.failovers >= self.rules.retry.failovers {
             return self.give_up(rule, now);
         }
-        if !self.has_room(now) {
+        if !self.has_time(now) {
             // A provider's own word says more than our clock.
             let is_cut_off =
                 rule.onward == Onward::Next && self.peek_next(Some((current, rule)), now).is_some();
@@ -471,7 +499,7 @@ impl Exchange {
 
     fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
         let tally = &self.tallies[at];
-        if tally.attempts > 0 || tally.is_excluded {
+        if tally.attempts > 0 || tally.is_excluded || self.is_spent(&self.candidates[at]) {
             return false;
         }
         match after {
@@ -485,6 +513,27 @@ impl Exchange {
             }
             Some(_) | None => true,
         }
+    }
+
+    /// Tells whether the candidate's provider had all the attempts that one request may make there.
+    fn is_spent(&self, candidate: &Candidate) -> bool {
+        let most = self.rules.retry.provider_attempts;
+        if most == 0 {
+            return false;
+        }
+        let made = self.candidates.iter().zip(&self.tallies);
+        let made = made.filter(|(other, _)| other.provider == candidate.provider);
+        made.map(|(_, tally)| tally.attempts).sum::<u32>() >= most
+    }
+
+    /// Leaves a target for good: it climbs the ladder of `cooldown`, if there is one.
+    fn leave(&mut self, current: usize, outcome: Outcome, now: Tick) {
+        let Some(began) = self.records.iter().find(|r| r.candidate == current).map(|r| r.began) else {
+            return;
+        };
+        let units = &self.candidates[current].health;
+        let change = units.exhausted(outcome, began, now, &self.rules.health);
+        self.changes.extend(change.map(|change| (current, change)));
     }
 
     /// Row 12: other keys of the same provider do not help against an overloaded model.

@@ -1,6 +1,7 @@
 //! When is the same target asked again?
 //!
-//! At once and free, where a kept connection was dead before a byte came back. Else after a
+//! At once and free, where a kept connection was dead before a byte came back, or where the key that
+//! was refused has been changed since. Else after a
 //! Retry-After that is short enough to be waited out, or after a back-off; both are paid for.
 
 use super::budget::RetryBudget;
@@ -17,13 +18,21 @@ const LEAST_BACKOFF: Duration = Duration::from_millis(100);
 const WAIT_SPREAD_MS: u64 = 50;
 
 impl Exchange {
-    /// Rows 19 and 20: once per target, at once, free.
+    /// Rows 13, 19 and 20: once per target, at once, free.
     pub(super) fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
-        if !failure.is_stale || self.tallies[current].was_resent || !self.has_room(now) {
+        if !self.has_time(now) {
             return None;
         }
+        let tally = &self.tallies[current];
+        let cause = if failure.is_stale && !tally.was_resent {
+            Cause::Resend
+        } else if failure.has_new_key && !tally.had_new_key {
+            Cause::NewKey
+        } else {
+            return None;
+        };
         let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
-        Some(self.attempt(current, permit, Cause::Resend, now))
+        Some(self.attempt(current, permit, cause, now))
     }
 
     /// Returns until when to wait before the same target is tried again, if it is to be.
@@ -51,6 +60,7 @@ impl Exchange {
         };
         let until = now.after(wait);
         if until.after(self.least) > self.turn_end(current, now)
+            || self.is_spent(&self.candidates[current])
             || !self.candidates[current].health.may_repeat(now, &self.rules.health)
         {
             return None;
@@ -77,6 +87,7 @@ pub(super) fn backoff(policy: &Backoff, repeats: u32, dice: u64) -> Duration {
     let spread = match policy.jitter {
         Jitter::Full => whole * share,
         Jitter::Equal => whole * (0.5 + share / 2.0),
+        Jitter::Quarter => whole * (0.75 + share / 2.0),
         Jitter::None => whole,
     };
     Duration::try_from_secs_f64(spread).unwrap_or(policy.max)

@@ -22,7 +22,8 @@ impl Exchange {
     ) -> Step {
         let end = Step::End(Ending::BreakOff(failure.outcome));
         let may_rescue = self.rules.may_rescue && self.is_rescuable && self.rules.may_replay;
-        if !may_rescue || !self.has_room(now) {
+        self.leave(current, failure.outcome, now);
+        if !may_rescue || !self.has_time(now) {
             return end;
         }
         let was_silent = matches!(failure.outcome, Outcome::TimeoutStall | Outcome::TimeoutFirstContent);
@@ -54,7 +55,8 @@ impl Exchange {
         let broke_at = self.first_break.map(|first| first.at);
         let others = (0..self.candidates.len()).filter(move |at| {
             let tally = self.tallies[*at];
-            let may_change = self.failovers < self.rules.retry.failovers;
+            let may_change =
+                self.failovers < self.rules.retry.failovers && !self.is_spent(&self.candidates[*at]);
             broke_at != Some(*at) && tally.attempts == 0 && !tally.is_excluded && may_change
         });
         let itself = self.first_break.filter(|first| {

@@ -11,7 +11,7 @@
 //!    the attempt behind it, end within the turn.
 //! 3. *First-content and response timers* run out with the turn, where they are longer than it.
 //! 4. *A new attempt* needs a least time: 1 s, or a tenth of the whole where that is under 10 s.
-//!    With less left the request ends at once with `deadline_exceeded`, and no timer moves it on.
+//!    `retry.least_time` asks for more. With less left the request ends at once with `deadline_exceeded`, and no timer moves it on.
 //!
 //! Evenly, and not a larger share for the first, because nothing is known of who will answer. With
 //! the default deadline of 600 s and five targets a turn is 120 s and changes nothing; it is felt
@@ -69,7 +69,7 @@ impl Exchange {
     }
 
     /// Tells whether a new attempt still has its least time.
-    pub(super) fn has_room(&self, now: Tick) -> bool {
+    pub(super) fn has_time(&self, now: Tick) -> bool {
         now.after(self.least) <= self.rules.deadline
     }
 

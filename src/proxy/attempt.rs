@@ -23,23 +23,25 @@ use stream::Delivery;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
+use super::reply::Head;
 use super::story::Story;
+use super::telling::Telling;
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::classify::{self, TransportFault, Verdict};
 use crate::clock::Clock;
-use crate::config::plan::Timeouts;
+use crate::config::plan::{Pattern, Timeouts};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
+use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
 use crate::rewrite::Rewritten;
 use crate::wire::StreamFault;
 use crate::wire::splice::Splice;
-use crate::wire::transcript::Transcript;
 use crate::wire::{StreamReader, Usage};
 use bytes::Bytes;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession as Upstream;
 use pingora::upstreams::peer::Peer;
 use pingora::{ErrorType, RetryType};
@@ -69,12 +71,12 @@ pub(super) enum End {
 pub(super) struct Fault {
     pub(super) failure: Failure,
     pub(super) account_wide: bool,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
 }
 
 /// A provider's own answer, kept in case it is to be relayed.
 pub(super) struct Held {
-    pub(super) head: Box<ResponseHeader>,
+    pub(super) head: Head,
     pub(super) body: Bytes,
 }
 
@@ -83,7 +85,7 @@ pub(super) struct Held {
 struct Answer {
     status: u16,
     /// As the client may see it; gone once it went downstream.
-    head: Option<Box<ResponseHeader>>,
+    head: Option<Head>,
     is_event_stream: bool,
     is_encoded: bool,
     /// How the body is packed, where we unpack it.
@@ -111,6 +113,8 @@ pub(super) struct Aim<'a> {
     pub(super) wants_reasoning: bool,
     pub(super) drops_rate_limits: bool,
     pub(super) began: Tick,
+    /// What proves us to the provider.
+    pub(super) signature: &'a Signature,
     /// Whether this attempt takes up a broken stream.
     pub(super) is_rescue: bool,
     /// How many choices were asked for.
@@ -124,7 +128,7 @@ pub(super) struct Stage<'a> {
     pub(super) patience: &'a mut Patience,
     pub(super) story: &'a mut Story,
     /// What the client was told, where a break could be taken up.
-    pub(super) told: &'a mut Option<Transcript>,
+    pub(super) told: &'a mut Option<Telling>,
 }
 
 /// The first half of an attempt.
@@ -152,7 +156,7 @@ impl Fault {
         Fault { failure, account_wide: false, held: None }
     }
 
-    fn judged(verdict: &Verdict, status: u16, is_inband: bool, held: Option<Held>) -> Self {
+    fn judged(verdict: &Verdict, status: u16, is_inband: bool, held: Option<Box<Held>>) -> Self {
         let failure = Failure {
             status: Some(status),
             hint: verdict.retry,
@@ -232,9 +236,15 @@ impl Aim<'_> {
         }
     }
 
+    /// The operator's words for this provider's errors.
+    fn patterns(&self) -> &[Pattern] {
+        &self.live.plan.provider(self.slot().target.provider).patterns
+    }
+
     /// What an error inside a 200 means.
     fn judge_inband(&self, error: &[u8], status: u16) -> Fault {
-        let verdict = classify::inband(self.slot().kind, self.dialect, error, self.house.clock.wall());
+        let wall = self.house.clock.wall();
+        let verdict = classify::inband(self.slot().kind, self.dialect, self.patterns(), error, wall);
         Fault::judged(&verdict, status, true, None)
     }
 }
@@ -318,6 +328,9 @@ impl Opening<'_, '_> {
     ) -> Result<(), End> {
         if !(200..300).contains(&answer.status) {
             return Err(self.refused(incoming, answer).await);
+        }
+        if answer.is_encoded {
+            return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
         }
         if answer.is_event_stream {
             let reader = reader.insert(StreamReader::new(self.aim.dialect).with_choices(self.aim.choices));

@@ -34,7 +34,7 @@ impl Opening<'_, '_> {
                     return Err(End::Failed(Fault::after_head(outcome, answer.status)));
                 }
             };
-            let (pieces, mark) = taken(reader, read, answer.is_encoded);
+            let (pieces, mark) = taken(reader, read);
             held_length += pieces.iter().map(Bytes::len).sum::<usize>();
             answer.held.extend(pieces);
             let is_whole = mark.has_ended && mark.fault.is_none() && reader.is_complete();
@@ -42,48 +42,32 @@ impl Opening<'_, '_> {
                 answer.mark = mark;
                 return Ok(());
             }
-            // Nothing at all is no answer, packed or not.
-            if let Some(end) = self.aim.broken_off(&mark, reader, answer.status, false) {
+            if let Some(end) = self.aim.broken_off(&mark, reader, answer.status) {
                 return Err(end);
             }
         }
     }
 }
 
-/// Puts what was read through the reader; what cannot be read (packed) passes as it is.
+/// Puts what was read through the reader.
 pub(super) fn taken(
     reader: &mut StreamReader,
     read: pingora::Result<Option<Bytes>>,
-    is_opaque: bool,
 ) -> (SmallVec<[Bytes; 2]>, Mark) {
     let is_clean_end = matches!(read, Ok(None));
     let has_ended = !matches!(read, Ok(Some(_)));
-    let pushed = match read {
-        Ok(Some(chunk)) if is_opaque => {
-            let mark = Mark { content_began: true, ..Mark::default() };
-            return (SmallVec::from_iter([chunk]), mark);
-        }
-        Ok(Some(chunk)) => reader.push(chunk),
-        Ok(None) | Err(_) => reader.finish(),
-    };
+    let pushed = if let Ok(Some(chunk)) = read { reader.push(chunk) } else { reader.finish() };
     let mark = Mark { content_began: pushed.content_began, fault: pushed.fault, has_ended, is_clean_end };
     (pushed.release, mark)
 }
 
 impl Aim<'_> {
     /// Tells how a stream broke off; nothing while it goes on, or where it has ended well.
-    pub(super) fn broken_off(
-        &self,
-        mark: &Mark,
-        reader: &StreamReader,
-        status: u16,
-        is_opaque: bool,
-    ) -> Option<End> {
+    pub(super) fn broken_off(&self, mark: &Mark, reader: &StreamReader, status: u16) -> Option<End> {
         if let Some(fault) = &mark.fault {
             return Some(End::Failed(self.judge_inband(&fault.body, status)));
         }
-        let is_complete = reader.is_complete() || (is_opaque && mark.is_clean_end);
-        if !mark.has_ended || is_complete {
+        if !mark.has_ended || reader.is_complete() {
             return None;
         }
         let is_empty = mark.is_clean_end && !reader.has_event();

@@ -6,7 +6,7 @@
 use super::{Aim, Answer, End, Fault, Held, Mark, Opening};
 use crate::base::outcome::Outcome;
 use crate::classify;
-use crate::proxy::echo;
+use crate::exchange::rules::{self, Onward};
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
 use crate::proxy::reply;
@@ -22,18 +22,20 @@ use std::time::Duration;
 const HELD_ANSWER: usize = 1024 * 1024;
 /// Most of a refusing answer's body that is read and judged.
 const REFUSAL_BODY: usize = 64 * 1024;
+/// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
+const WORDS_MAX: usize = 2048;
 /// How long a refusing answer's body may take; its status is known and a client waits.
 const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 
 impl Aim<'_> {
     /// Takes from the provider's head what is needed of it, in one pass.
     pub(super) fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
-        let key = echo::key_of(self.live, self.slot());
         let packing = Packing::of(&head.headers);
-        let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
+        let mut own =
+            reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()).ok()?;
         if packing.is_some() {
-            own.remove_header(&header::CONTENT_ENCODING);
-            own.remove_header(&header::ETAG);
+            own.headers.remove(header::CONTENT_ENCODING);
+            own.headers.remove(header::ETAG);
         }
         Some(Answer {
             status: head.status.as_u16(),
@@ -52,6 +54,20 @@ impl Aim<'_> {
     fn judge(&self, body: &Bytes) -> Result<Usage, Box<Fault>> {
         match answer::read(self.dialect, body) {
             Ok(answer) => Ok(answer.usage),
+            Err(answer::AnswerFault::NotJson) if is_in_words(body) => {
+                let none = HeaderMap::new();
+                let wall = self.house.clock.wall();
+                let verdict = classify::response(self.slot().kind, self.patterns(), 200, &none, body, wall);
+                // Words that would be the client's own fault are no answer to pass on as a 200.
+                let onward = rules::rule(verdict.outcome, Some(200), true).onward;
+                let fault = match onward {
+                    Onward::Next => Fault::judged(&verdict, 200, true, None),
+                    Onward::NextLarger | Onward::NextOrRelay | Onward::Relay | Onward::Stop => {
+                        Fault::after_head(Outcome::BadBody, 200)
+                    }
+                };
+                Err(Box::new(fault))
+            }
             Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
                 Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
             }
@@ -89,12 +105,15 @@ impl Opening<'_, '_> {
             }
         }
         let body = body.freeze();
-        let slot = self.aim.slot();
+        let aim = self.aim;
         let none = HeaderMap::new();
         let headers = incoming.headers().unwrap_or(&none);
+        let wall = aim.house.clock.wall();
         let verdict =
-            classify::response(slot.kind, answer.status, headers, &body, self.aim.house.clock.wall());
-        End::Failed(Fault::judged(&verdict, answer.status, false, Held::of(answer, body)))
+            classify::response(aim.slot().kind, aim.patterns(), answer.status, headers, &body, wall);
+        // What cannot be read may hold our key: it is not passed on.
+        let held = if answer.is_encoded { None } else { Held::of(answer, body) };
+        End::Failed(Fault::judged(&verdict, answer.status, false, held))
     }
 
     /// Holds an answer that is not streamed until it is whole, and judges it.
@@ -128,11 +147,9 @@ impl Opening<'_, '_> {
             return Err(End::Failed(Fault::after_head(Outcome::Truncated, status)));
         }
         let body = join(std::mem::take(&mut answer.held));
-        if !answer.is_encoded {
-            match self.aim.judge(&body) {
-                Ok(usage) => answer.usage = usage,
-                Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
-            }
+        match self.aim.judge(&body) {
+            Ok(usage) => answer.usage = usage,
+            Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
         }
         answer.held.push(body);
         answer.is_whole = true;
@@ -141,8 +158,8 @@ impl Opening<'_, '_> {
 }
 
 impl Held {
-    fn of(answer: &mut Answer, body: Bytes) -> Option<Held> {
-        answer.head.take().map(|head| Held { head, body })
+    fn of(answer: &mut Answer, body: Bytes) -> Option<Box<Held>> {
+        answer.head.take().map(|head| Box::new(Held { head, body }))
     }
 }
 
@@ -152,11 +169,21 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Packed in a way that [`Incoming`] does not undo: it cannot be judged and is passed on.
+/// Packed in a way that [`Incoming`] does not undo: it cannot be judged, and so is no answer.
 fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let is_plain = |value: &[u8]| value.is_empty() || value.eq_ignore_ascii_case(b"identity");
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !is_plain(value.as_bytes().trim_ascii()))
+}
+
+/// Tells whether a body that is not JSON may be an error in words: a page, or a short text. Broken
+/// JSON is none, as what stands in it may be the model's.
+fn is_in_words(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    match text.first() {
+        None | Some(b'{' | b'[') => false,
+        Some(b'<') => true,
+        Some(_) => text.len() <= WORDS_MAX,
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

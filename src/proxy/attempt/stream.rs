@@ -8,8 +8,9 @@ use super::{Aim, Answer, End, Fault, Stage};
 use crate::base::outcome::Outcome;
 use crate::health::Permit;
 use crate::proxy::incoming::Incoming;
-use crate::proxy::patience::{Cut, Limit};
+use crate::proxy::patience::{Cut, Limit, Patience};
 use crate::proxy::reply::{self, Framing};
+use crate::proxy::telling::Telling;
 use crate::wire::StreamReader;
 use crate::wire::splice::Splice;
 use bytes::Bytes;
@@ -100,11 +101,11 @@ impl Delivery<'_, '_> {
         if let Err(end) = begun {
             return end;
         }
-        let Answer { status, is_encoded: is_opaque, .. } = *answer;
+        let status = answer.status;
         let mut mark = std::mem::take(&mut answer.mark);
         loop {
             self.stage.story.usage = reader.usage();
-            if let Some(end) = self.aim.broken_off(&mark, reader, status, is_opaque) {
+            if let Some(end) = self.aim.broken_off(&mark, reader, status) {
                 return end;
             }
             if mark.has_ended {
@@ -116,13 +117,13 @@ impl Delivery<'_, '_> {
             } else {
                 self.stream_limit(reader)
             };
-            let read = match self.read(incoming, limit).await {
+            let read = match self.read_on(incoming, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             };
-            let (pieces, next) = taken(reader, read, is_opaque);
+            let (pieces, next) = taken(reader, read);
             if let Err(end) = self.forward(pieces).await {
                 return end;
             }
@@ -130,36 +131,77 @@ impl Delivery<'_, '_> {
         }
     }
 
+    /// Reads the next piece of the stream; what waits to be told goes out meanwhile.
+    async fn read_on(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        if self.stage.told.as_ref().and_then(Telling::next_due).is_some() {
+            // On the heap: streams that hold nothing back should not carry its timers.
+            return Box::pin(self.read_holding(incoming, limit)).await;
+        }
+        self.read(incoming, limit).await
+    }
+
+    async fn read_holding(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        let clock = &self.aim.house.clock;
+        let mut reading = pin!(incoming.next());
+        while let Some(due) = self.stage.told.as_ref().and_then(Telling::next_due) {
+            let mut timer = Patience::default();
+            let either = pin!(async {
+                tokio::select! {
+                    biased;
+                    read = &mut reading => Some(read),
+                    () = timer.pass(clock, due) => None,
+                }
+            });
+            if let Some(read) = self.stage.wait(clock, limit, either).await? {
+                return Ok(read);
+            }
+            let due = self.stage.told.as_mut().and_then(|telling| telling.due(clock.tick()));
+            if let Some(events) = due
+                && self.stage.session.write_response_body(Some(events), false).await.is_err()
+            {
+                return Err(Cut::Gone);
+            }
+        }
+        self.stage.wait(clock, limit, reading).await
+    }
+
     async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
         for piece in pieces {
-            if let Some(mut splice) = self.splice.take() {
-                let spliced = splice.push(&piece);
-                *self.splice = Some(splice);
-                self.send(spliced.release).await?;
-                if spliced.diverged {
-                    return Err(End::Failed(Fault::plain(Outcome::Ok)));
-                }
+            let Some(splice) = self.splice.as_mut() else {
+                self.pass(piece).await?;
                 continue;
+            };
+            let spliced = splice.push(&piece);
+            let has_spoken = !spliced.release.is_empty() || spliced.diverged;
+            if has_spoken && let Some(telling) = self.stage.told.as_mut() {
+                telling.forget();
             }
-            if let Some(told) = self.stage.told.as_mut() {
-                told.keep(&piece);
+            for event in spliced.release {
+                self.pass(event).await?;
             }
-            if self.stage.session.write_response_body(Some(piece), false).await.is_err() {
-                return Err(End::Gone);
+            if spliced.diverged {
+                return Err(End::Failed(Fault::plain(Outcome::Ok)));
             }
         }
         Ok(())
     }
 
-    /// Sends spliced events, and keeps them as told.
-    async fn send(&mut self, pieces: SmallVec<[Bytes; 4]>) -> Result<(), End> {
-        for piece in pieces {
-            if let Some(told) = self.stage.told.as_mut() {
-                told.keep(&piece);
-            }
-            if self.stage.session.write_response_body(Some(piece), false).await.is_err() {
-                return Err(End::Gone);
-            }
+    /// Sends on what need not wait.
+    async fn pass(&mut self, events: Bytes) -> Result<(), End> {
+        let events = match self.stage.told.as_mut() {
+            Some(telling) => telling.pass(events, &self.aim.house.clock),
+            None => Some(events),
+        };
+        if events.is_some() && self.stage.session.write_response_body(events, false).await.is_err() {
+            return Err(End::Gone);
         }
         Ok(())
     }
@@ -173,6 +215,11 @@ impl Delivery<'_, '_> {
     }
 
     async fn finish(&mut self) -> End {
+        if let Some(rest) = self.stage.told.as_mut().and_then(Telling::release)
+            && self.stage.session.write_response_body(Some(rest), false).await.is_err()
+        {
+            return End::Gone;
+        }
         match self.stage.session.write_response_body(None, true).await {
             Ok(()) => End::Delivered,
             Err(_) => End::Gone,
@@ -193,10 +240,10 @@ impl Delivery<'_, '_> {
         let Some(head) = head else {
             return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
         };
-        let held = std::mem::take(&mut answer.held);
+        let mut held = std::mem::take(&mut answer.held);
         self.stage.story.answered(answer.status);
         if let Some(told) = self.stage.told.as_mut() {
-            held.iter().for_each(|piece| told.keep(piece));
+            held = told.pass_all(held, &self.aim.house.clock);
         }
         let opened = reply::open(self.stage.session, head, held, answer.is_whole).await;
         opened.map_err(|reply::Unwritable| End::Gone)
