@@ -19,6 +19,7 @@ use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
 use crate::config::plan::{Credential, Endpoint, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
+use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
@@ -171,6 +172,8 @@ pub struct House {
     pub log: Log,
     /// The retry budget.
     pub budget: RetryBudget,
+    /// Hedges that may be made.
+    pub hedges: Hedges,
     /// Connections to providers that are kept.
     pub pools: Pools,
     /// Bytes of request bodies that may still be kept, in grains of [`REPLAY_GRAIN`].
@@ -224,6 +227,7 @@ impl House {
             metrics,
             log,
             budget: RetryBudget::default(),
+            hedges: Hedges::default(),
             pools: Pools::default(),
             replay_memory: Arc::new(Semaphore::new(replay.min(Semaphore::MAX_PERMITS))),
             current: ArcSwap::from_pointee(first),

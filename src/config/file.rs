@@ -8,6 +8,7 @@
 
 use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
+use super::hedge::{HedgePolicy, read_hedge};
 use super::path::KeyPath;
 use super::plan::{
     Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides,
@@ -43,6 +44,7 @@ pub struct File {
     pub cooldown: CooldownPolicy,
     pub patterns: Vec<Pattern>,
     pub rescue: RescuePolicy,
+    pub hedge: Option<HedgePolicy>,
     pub limits: Limits,
     pub log: LogPolicy,
 }
@@ -136,6 +138,7 @@ pub struct RouteFile {
     pub defaults: Vec<(String, String)>,
     pub timeouts: TimeoutOverrides,
     pub no_rescue: bool,
+    pub hedge: Option<HedgePolicy>,
 }
 
 /// One entry of `routes.*.targets`.
@@ -202,6 +205,7 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             read_classifier,
         ),
         rescue: m.section("rescue", "going on with another target in the middle of a stream", read_rescue),
+        hedge: read_hedge(m, "asking another target beside one that keeps a client waiting; null is off"),
         limits: m.section("limits", "bounds on what clients may use", read_limits),
         log: m.section("log", "what is logged, and how", read_log),
     }
@@ -405,6 +409,7 @@ fn read_route(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> RouteFile {
         defaults: read_defaults(m, faults),
         timeouts: m.section("timeouts", "timers for this route", read_overrides),
         no_rescue: m.boolean("no_rescue", false, "whether a broken stream ends with an error event instead"),
+        hedge: read_hedge(m, "as the file's hedge, for this route; null is the file's"),
     }
 }
 

@@ -17,6 +17,7 @@ mod classifier;
 pub mod discover;
 mod fault;
 mod file;
+pub mod hedge;
 mod keydoc;
 pub mod ladder;
 mod lines;

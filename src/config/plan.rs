@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::classifier::Pattern;
+use super::hedge::HedgePolicy;
 
 /// A whole configuration, checked and resolved.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ pub struct Plan {
     pub cooldown: CooldownPolicy,
     /// Going on after content went downstream.
     pub rescue: RescuePolicy,
+    /// When a second target is asked beside the first; absent is never.
+    pub hedge: Option<HedgePolicy>,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// What is logged, and how.
@@ -242,6 +245,8 @@ pub struct Route {
     pub timeouts: TimeoutOverrides,
     /// Whether rescue is switched off for it (`no_rescue`).
     pub no_rescue: bool,
+    /// When a second target is asked beside the first; absent where the file's word stands.
+    pub hedge: Option<HedgePolicy>,
 }
 
 /// Entries of equal priority. Their targets are equals: "the same model".
@@ -549,6 +554,12 @@ impl Plan {
     #[must_use]
     pub fn speaks(&self, at: TargetIdx, api: Api) -> bool {
         self.provider_of(at).kind.speaks(api)
+    }
+
+    /// Returns when a second target is asked beside the first on a route, where that is wanted.
+    #[must_use]
+    pub fn hedge(&self, route: Option<&Route>) -> Option<HedgePolicy> {
+        route.and_then(|route| route.hedge).or(self.hedge).filter(|hedge| hedge.max_ratio > 0.0)
     }
 
     /// Returns the timers of an attempt at one of a provider's targets for a route: the route's

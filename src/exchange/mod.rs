@@ -28,6 +28,7 @@
 
 pub mod budget;
 pub mod ending;
+pub mod hedge;
 mod repeat;
 mod rescue;
 pub mod rules;
@@ -78,6 +79,8 @@ pub enum Cause {
     NewKey,
     /// Another target.
     Failover,
+    /// Another target, beside one that keeps the client waiting.
+    Hedge,
     /// A broken stream is taken up: the target goes on from the text so far.
     Continue,
     /// A broken stream is taken up: the target begins anew and is held against the text so far.
@@ -111,6 +114,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// Whether a connect fault was a time-out.
     pub timed_out: bool,
+    /// Whether we called it off because another attempt had the answer; it has no outcome then.
+    pub is_called_off: bool,
 }
 
 /// What to do now.
@@ -285,9 +290,8 @@ impl Exchange {
 
     /// Notes that the client left.
     pub fn client_gone(&mut self, now: Tick) -> Step {
-        let is_running = self.records.last().is_some_and(|r| r.ended == Tick::default());
-        if is_running {
-            self.close(Outcome::ClientGone, None, false, now);
+        for record in self.records.iter_mut().filter(|record| record.ended == Tick::default()) {
+            (record.outcome, record.ended) = (Outcome::ClientGone, now);
         }
         Step::End(Ending::Abandoned)
     }
@@ -309,12 +313,7 @@ impl Exchange {
             self.leave(current, failure.outcome, now);
             return self.out_of_time(now);
         }
-        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband).bent(
-            failure.outcome,
-            failure.timed_out,
-            failure.is_inband,
-            &self.rules.retry,
-        );
+        let rule = self.rule_of(failure);
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
         }
@@ -429,7 +428,16 @@ impl Exchange {
         Step::End(Ending::Refuse(ending::out_of_time(&self.standing(now), now)))
     }
 
+    fn rule_of(&self, failure: &Failure) -> Rule {
+        let Failure { outcome, status, is_inband, timed_out, .. } = *failure;
+        rules::rule(outcome, status, is_inband).bent(outcome, timed_out, is_inband, &self.rules.retry)
+    }
+
     fn attempt(&mut self, candidate: usize, permit: Permit, cause: Cause, now: Tick) -> Step {
+        Step::Try(self.begin(candidate, permit, cause, now))
+    }
+
+    fn begin(&mut self, candidate: usize, permit: Permit, cause: Cause, now: Tick) -> Try {
         let tally = &mut self.tallies[candidate];
         if tally.attempts == 0 {
             tally.asked_at = now;
@@ -440,7 +448,7 @@ impl Exchange {
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
             Cause::NewKey => tally.had_new_key = true,
-            Cause::Failover => self.failovers += 1,
+            Cause::Failover | Cause::Hedge => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
                 self.failovers += u32::from(self.first_break.map(|first| first.at) != Some(candidate));
@@ -455,8 +463,9 @@ impl Exchange {
             outcome: Outcome::Ok,
             status: None,
             timed_out: false,
+            is_called_off: false,
         });
-        Step::Try(Try { candidate, permit, cause })
+        Try { candidate, permit, cause }
     }
 
     fn close(&mut self, outcome: Outcome, status: Option<u16>, timed_out: bool, now: Tick) {

@@ -340,7 +340,8 @@ impl World {
                 let mood = self.moods[order.candidate];
                 let number = u32::try_from(running.exchange.records().len()).unwrap();
                 running.attempt = Some((order.candidate, order.permit, self.now, mood));
-                let limit = running.exchange.curb(self.now.after(Duration::from_secs(12)), self.now);
+                let limit =
+                    running.exchange.curb(order.candidate, self.now.after(Duration::from_secs(12)), self.now);
                 let deadline = running.exchange.deadline();
                 self.running.insert(id, running);
                 let deadline = deadline.left(self.now);

@@ -50,11 +50,10 @@ pub(super) fn least(whole: Duration) -> Duration {
 }
 
 impl Exchange {
-    /// Returns when a timer of the running attempt that is set to `until` runs out: with the turn
-    /// of its target, where that ends before.
+    /// Returns when a timer of a running attempt that is set to `until` runs out: with the turn of
+    /// its target, where that ends before.
     #[must_use]
-    pub fn curb(&self, until: Tick, now: Tick) -> Tick {
-        let Some(current) = self.records.last().map(|record| record.candidate) else { return until };
+    pub fn curb(&self, current: usize, until: Tick, now: Tick) -> Tick {
         let most = self.candidates.len().saturating_sub(1).min(self.changes_left());
         if self.turn_over(current, most) >= until {
             // However many are usable: nobody need be asked.

@@ -13,11 +13,13 @@
 //! [`connect`] is the way to the provider, [`judge`] and [`hold`] what came back. It ends in a fault
 //! or in an answer that is fit to be sent. Its [`Delivery`] has the client's side to itself.
 
+mod apart;
 mod connect;
 mod hold;
 mod judge;
 mod stream;
 
+pub(super) use apart::{Ready, deliver, open};
 use stream::Delivery;
 
 use super::incoming::{Incoming, Packing};
@@ -134,7 +136,15 @@ pub(super) struct Stage<'a> {
 /// The first half of an attempt.
 struct Opening<'a, 's> {
     aim: &'a Aim<'a>,
-    stage: &'a mut Stage<'s>,
+    watch: Watch<'a, 's>,
+}
+
+/// Who watches the client, the deadline and the soft limits while the provider is waited for.
+enum Watch<'a, 's> {
+    /// The attempt itself.
+    Stage(&'a mut Stage<'s>),
+    /// Whoever lets it run beside another.
+    Elsewhere(Patience),
 }
 
 /// What a piece of a stream came to, beside the bytes in it.
@@ -147,7 +157,7 @@ struct Mark {
 }
 
 impl Fault {
-    fn plain(outcome: Outcome) -> Self {
+    pub(super) fn plain(outcome: Outcome) -> Self {
         Fault { failure: Failure::plain(outcome), account_wide: false, held: None }
     }
 
@@ -186,7 +196,7 @@ pub(super) async fn run(
     body: Rewritten,
     cause: Cause,
 ) -> End {
-    let mut opening = Opening { aim, stage };
+    let mut opening = Opening { aim, watch: Watch::Stage(stage) };
     let (peer, mut upstream, is_reused) = match opening.connect(cause).await {
         Ok(connected) => connected,
         Err(end) => return end,
@@ -220,7 +230,7 @@ pub(super) async fn run(
 }
 
 impl Aim<'_> {
-    fn slot(&self) -> &Arc<Slot> {
+    pub(super) fn slot(&self) -> &Arc<Slot> {
         &self.slots[self.at]
     }
 
@@ -229,7 +239,7 @@ impl Aim<'_> {
     fn first_limit(&self, exchange: &Exchange) -> Limit {
         let span = first_span(&self.timeouts, self.wants_stream, self.wants_reasoning);
         Limit {
-            soft: exchange.curb(self.began.after(span), self.house.clock.tick()),
+            soft: exchange.curb(self.at, self.began.after(span), self.house.clock.tick()),
             outcome: Outcome::TimeoutFirstContent,
             is_hard: false,
             last: self.is_rescue.then(|| self.began.after(self.timeouts.stall_last)),
@@ -270,11 +280,18 @@ impl Stage<'_> {
 
 impl Opening<'_, '_> {
     async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
-        self.stage.wait(&self.aim.house.clock, limit, future).await
+        let clock = &self.aim.house.clock;
+        match &mut self.watch {
+            Watch::Stage(stage) => stage.wait(clock, limit, future).await,
+            Watch::Elsewhere(patience) => patience.alone(clock, limit, future).await,
+        }
     }
 
     fn first_limit(&self) -> Limit {
-        self.aim.first_limit(self.stage.exchange)
+        match &self.watch {
+            Watch::Stage(stage) => self.aim.first_limit(stage.exchange),
+            Watch::Elsewhere(_) => Limit::UNWATCHED,
+        }
     }
 
     /// Sends the request and reads the head of the answer.
@@ -315,7 +332,9 @@ impl Opening<'_, '_> {
     fn draft(&mut self, upstream: &Upstream) -> Result<Answer, End> {
         let answer = upstream.response_header().and_then(|head| self.aim.draft(head));
         let answer = answer.ok_or_else(|| End::Failed(Fault::plain(Outcome::Reset)))?;
-        self.stage.exchange.answered(answer.status);
+        if let Watch::Stage(stage) = &mut self.watch {
+            stage.exchange.answered(answer.status);
+        }
         Ok(answer)
     }
 

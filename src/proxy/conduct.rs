@@ -4,13 +4,14 @@
 //! what came of it, and hands the failure back. At the end it delivers, relays, refuses or breaks
 //! off, as the machine says.
 
-use super::attempt::{self, Aim, End, Fault, Held, Stage};
+use super::attempt::{End, Held, Stage};
 use super::echo;
-use super::outgoing;
 use super::patience::{Patience, client_leaves};
+use super::race;
 use super::reply::{self, Extra, Framing};
 use super::story::Story;
 use super::telling::Telling;
+use super::trial::{self, Over, Round};
 use crate::base::api::Api;
 use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
@@ -19,15 +20,12 @@ use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Route};
 use crate::exchange::ending::Refusal;
-use crate::exchange::{Cause, Ending, Exchange, Failure, Record, Rules, Step, Try};
-use crate::health::{Change, Report, Resting};
+use crate::exchange::{Ending, Exchange, Record, Rules, Step};
+use crate::health::{Change, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
-use crate::rewrite::{self, Rewritten};
 use crate::select::{self, Candidate, Candidates};
-use crate::wire::retry_hint::RetryHint;
-use crate::wire::splice::{Splice, Way};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
@@ -78,11 +76,16 @@ pub(super) async fn conduct(
     let mut held = None;
     let can_be_taken_up = rules.may_rescue && rules.may_replay;
     let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
+    let round = Round { house, live, slots: &slots, asked };
+    let hedge = live.plan.hedge(asked.route).filter(|_| exchange.could_hedge());
+    if let Some(hedge) = hedge {
+        house.hedges.deposit(hedge.max_ratio);
+    }
     let mut step = exchange.start(now);
     let ending = loop {
         step = match step {
             Step::Try(order) => {
-                let at = order.candidate;
+                let hedge = hedge.filter(|_| exchange.may_hedge());
                 let mut stage = Stage {
                     session,
                     exchange: &mut exchange,
@@ -90,7 +93,12 @@ pub(super) async fn conduct(
                     story,
                     told: &mut told,
                 };
-                let (end, changes, now) = attempt(house, live, &slots, asked, order, &mut stage).await;
+                let over = match hedge {
+                    // On the heap: a request that is not hedged should not carry a second attempt.
+                    Some(hedge) => Box::pin(race::run(&round, order, hedge.after, &mut stage)).await,
+                    None => trial::alone(&round, order, &mut stage).await,
+                };
+                let Over { at, end, changes, now } = over;
                 note(house, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
@@ -169,102 +177,6 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
         .collect()
 }
 
-async fn attempt(
-    house: &House,
-    live: &Live,
-    slots: &[Arc<Slot>],
-    asked: &Asked<'_>,
-    order: Try,
-    stage: &mut Stage<'_>,
-) -> (End, SmallVec<[Change; 2]>, Tick) {
-    let slot = &slots[order.candidate];
-    let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
-    let began = house.clock.tick();
-    let reasons = wants_reasoning(live, slot, asked);
-    let mut permit = order.permit;
-    let _in_flight = slot.meter.in_flight();
-    let mut counted = Counted::new(house, slot, began);
-    let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
-    let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
-    let mut splice = stage.told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
-        let more = match order.cause {
-            Cause::Continue => continued(&body, told, continues(live, slot)),
-            Cause::First
-            | Cause::Repeat
-            | Cause::Resend
-            | Cause::NewKey
-            | Cause::Failover
-            | Cause::Restart => None,
-        };
-        let way = match more {
-            Some(more) => {
-                body = more;
-                Way::Continue
-            }
-            // Where the text cannot be put into the request, the target begins anew all the same.
-            None => Way::Verify,
-        };
-        Splice::new(told.told(), way)
-    });
-    let signature = slot.keyring.current();
-    let mut end = match outgoing::head(slot, &signature, asked, body.len) {
-        Ok(head) => {
-            let aim = Aim {
-                house,
-                live,
-                slots,
-                at: order.candidate,
-                dialect: asked.api.dialect(),
-                timeouts,
-                wants_stream: asked.parsed.stream,
-                wants_reasoning: reasons,
-                drops_rate_limits: slots.len() > 1,
-                began,
-                signature: &signature,
-                is_rescue: order.cause.is_rescue(),
-                choices: asked.parsed.n,
-            };
-            attempt::run(&aim, stage, &mut permit, &mut splice, head, body, order.cause).await
-        }
-        Err(_) => End::Failed(Fault {
-            failure: Failure::plain(Outcome::ClientError),
-            account_wide: false,
-            held: None,
-        }),
-    };
-    let (outcome, hint, account_wide) = match &end {
-        End::Delivered => (Outcome::Ok, RetryHint::None, false),
-        End::Gone => (Outcome::ClientGone, RetryHint::None, false),
-        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
-    };
-    let now = house.clock.tick();
-    counted.ended = (outcome, exchange_status(&end), Some(now));
-    drop(counted);
-    if let End::Failed(fault) = &mut end {
-        // On the heap: it is rare, and would make every attempt's future larger.
-        let is_refused = outcome == Outcome::Auth;
-        fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
-        // A turn that is short because the client's patience is says nothing about the target: else
-        // a client in a hurry could open breakers for everybody.
-        let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)
-            && outcome == Outcome::TimeoutFirstContent
-            && now < began.after(attempt::first_span(&timeouts, asked.parsed.stream, reasons));
-        if fault.failure.is_stale || fault.failure.has_new_key || is_hurried {
-            // Nor does a dead kept connection, nor a key that is changed.
-            return (end, SmallVec::new(), now);
-        }
-    }
-    let is_permanent = match &end {
-        End::Failed(Fault { held: Some(held), .. }) => {
-            live.plan.permanent.cover(held.head.status, &held.body)
-        }
-        End::Failed(_) | End::Delivered | End::Gone => false,
-    };
-    let report = Report { outcome, hint, account_wide, is_permanent, began };
-    let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
-    (end, changes, now)
-}
-
 /// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
 fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
     live.plan.rescue.enabled
@@ -273,54 +185,6 @@ fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
         && !asked.parsed.wants_json
         && !asked.refuses_rescue
         && !asked.route.is_some_and(|route| route.no_rescue)
-}
-
-fn continues(live: &Live, slot: &Slot) -> Continues {
-    let models = &live.plan.provider(slot.target.provider).models;
-    models.get(&slot.target.model).map_or(Continues::None, |model| model.continues)
-}
-
-/// Puts the text told so far into a request as its last message.
-fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
-    let whole = body.pieces.concat();
-    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
-    Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
-}
-
-/// Counts an attempt in and, however it ends, out again.
-struct Counted<'a> {
-    house: &'a House,
-    slot: &'a Slot,
-    began: Tick,
-    ended: (Outcome, Option<u16>, Option<Tick>),
-}
-
-impl<'a> Counted<'a> {
-    fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
-        slot.tally.began();
-        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let (outcome, status, at) = self.ended;
-        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
-        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
-    }
-}
-
-fn exchange_status(end: &End) -> Option<u16> {
-    match end {
-        End::Failed(fault) => fault.failure.status,
-        End::Delivered | End::Gone => None,
-    }
-}
-
-fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
-    let provider = live.plan.provider(slot.target.provider);
-    asked.parsed.wants_reasoning
-        || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
 }
 
 /// Writes one line for each change of state.

@@ -40,6 +40,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             defaults: Vec::new(),
             timeouts: TimeoutOverrides::default(),
             no_rescue: false,
+            hedge: None,
         });
     }
     plan
@@ -117,6 +118,7 @@ fn empty() -> Plan {
         route_names: HashMap::new(),
         default_route: None,
         implicit_routes: true,
+        hedge: None,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
             same_target: 1,

@@ -18,6 +18,7 @@ mod demo;
 mod exits;
 mod failover;
 mod first_light;
+mod hedge;
 mod house;
 mod http2;
 mod keys;

@@ -72,6 +72,7 @@ impl<'i> Directory<'i> {
                 defaults: file.defaults.clone(),
                 timeouts: file.timeouts,
                 no_rescue: file.no_rescue,
+                hedge: file.hedge,
             });
         }
     }
@@ -101,6 +102,7 @@ impl<'i> Directory<'i> {
                 defaults: Vec::new(),
                 timeouts: TimeoutOverrides::default(),
                 no_rescue: false,
+                hedge: None,
             });
         }
     }

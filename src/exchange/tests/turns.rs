@@ -56,7 +56,7 @@ fn repeats_at_one_target_share_its_turn() {
 fn a_timer_ends_with_the_turn_and_only_where_somebody_else_is_left() {
     let three = || vec![candidate(0, 0, "a"), candidate(1, 1, "b"), candidate(2, 2, "c")];
     let span = Duration::from_secs(12);
-    let curbed = |scene: &Scene| scene.exchange.curb(scene.now.after(span), scene.now).since(scene.now);
+    let curbed = |scene: &Scene| scene.exchange.curb(0, scene.now.after(span), scene.now).since(scene.now);
     for (whole, failovers, resting, want, why) in [
         (600, 4, 0, 12, "the default changes nothing"),
         (24, 4, 0, 8, "a third each"),
@@ -125,7 +125,7 @@ proptest! {
             let due = share * (count - asked + 1);
             // A division may lose a microsecond a turn.
             prop_assert!(left + Duration::from_micros(10) >= due, "target {} has {:?}", asked, left);
-            let limit = scene.exchange.curb(scene.now.after(Duration::from_millis(span_ms)), scene.now);
+            let limit = scene.exchange.curb(asked as usize - 1, scene.now.after(Duration::from_millis(span_ms)), scene.now);
             scene.now = limit.min(deadline);
             if asked < count {
                 prop_assert!(scene.exchange.has_alternative(scene.now));

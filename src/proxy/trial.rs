@@ -1,0 +1,244 @@
+//! One attempt, from the order to make it to what health is told of it.
+//!
+//! Counts it in and, however it ends, out again; dresses the request for its target; tells health
+//! what came of it, where that says something of the target at all. [`alone`] makes one by itself;
+//! [`super::race`] lets two run side by side.
+
+use super::attempt::{self, Aim, End, Fault, Stage};
+use super::conduct::Asked;
+use super::outgoing;
+use super::telling::Telling;
+use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
+use crate::config::plan::{Continues, Timeouts};
+use crate::exchange::{Cause, Try};
+use crate::health::{Change, Permit, Report};
+use crate::live::keyring::Signature;
+use crate::live::{House, Live, Slot};
+use crate::observe::meter::InFlight;
+use crate::rewrite::{self, Rewritten};
+use crate::wire::retry_hint::RetryHint;
+use crate::wire::splice::{Splice, Way};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the attempts of one request share.
+pub(super) struct Round<'a> {
+    pub(super) house: &'a House,
+    pub(super) live: &'a Live,
+    pub(super) slots: &'a [Arc<Slot>],
+    pub(super) asked: &'a Asked<'a>,
+}
+
+/// What came of an order.
+pub(super) struct Over {
+    /// Which candidate had the last word.
+    pub(super) at: usize,
+    pub(super) end: End,
+    /// What that did to its health.
+    pub(super) changes: SmallVec<[Change; 2]>,
+    pub(super) now: Tick,
+}
+
+/// What sets one attempt apart.
+#[derive(Clone)]
+pub(super) struct Setting {
+    pub(super) at: usize,
+    pub(super) cause: Cause,
+    pub(super) began: Tick,
+    timeouts: Timeouts,
+    reasons: bool,
+    signature: Arc<Signature>,
+}
+
+/// An attempt on the books.
+pub(super) struct Trial<'a> {
+    pub(super) setting: Setting,
+    pub(super) permit: Permit,
+    round: &'a Round<'a>,
+    counted: Counted<'a>,
+    _in_flight: InFlight,
+}
+
+/// Makes an attempt by itself.
+pub(super) async fn alone(round: &Round<'_>, order: Try, stage: &mut Stage<'_>) -> Over {
+    let mut trial = Trial::begin(round, order);
+    let mut body = round.body(&trial.setting);
+    let mut splice = None;
+    if trial.setting.cause.is_rescue() {
+        splice = stage.told.as_mut().map(|told| take_up(round, &trial.setting, told, &mut body));
+    }
+    let aim = round.aim(&trial.setting);
+    let cause = trial.setting.cause;
+    let mut end = match outgoing::head(aim.slot(), aim.signature, round.asked, body.len) {
+        Ok(head) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, head, body, cause).await,
+        Err(_) => End::Failed(Fault::plain(Outcome::ClientError)),
+    };
+    let (changes, now) = trial.conclude(&mut end).await;
+    Over { at: trial.setting.at, end, changes, now }
+}
+
+/// Asks a target to take up a broken stream.
+fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, body: &mut Rewritten) -> Splice {
+    let more = match setting.cause {
+        Cause::Continue => continued(body, told, continues(round.live, &round.slots[setting.at])),
+        Cause::First
+        | Cause::Repeat
+        | Cause::Resend
+        | Cause::NewKey
+        | Cause::Failover
+        | Cause::Hedge
+        | Cause::Restart => None,
+    };
+    let way = match more {
+        Some(more) => {
+            *body = more;
+            Way::Continue
+        }
+        // Where the text cannot be put into the request, the target begins anew all the same.
+        None => Way::Verify,
+    };
+    Splice::new(told.told(), way)
+}
+
+impl<'a> Round<'a> {
+    /// Returns the request's body as the target is to get it.
+    pub(super) fn body(&self, setting: &Setting) -> Rewritten {
+        let asked = self.asked;
+        let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
+        rewrite::body(&asked.body, &asked.parsed, &self.slots[setting.at].target.model, defaults)
+    }
+
+    /// Aims an attempt.
+    pub(super) fn aim<'b>(&self, setting: &'b Setting) -> Aim<'b>
+    where
+        'a: 'b,
+    {
+        let parsed = &self.asked.parsed;
+        Aim {
+            house: self.house,
+            live: self.live,
+            slots: self.slots,
+            at: setting.at,
+            dialect: self.asked.api.dialect(),
+            timeouts: setting.timeouts,
+            wants_stream: parsed.stream,
+            wants_reasoning: setting.reasons,
+            drops_rate_limits: self.slots.len() > 1,
+            began: setting.began,
+            signature: &setting.signature,
+            is_rescue: setting.cause.is_rescue(),
+            choices: parsed.n,
+        }
+    }
+
+    /// How long an attempt may take until its first content, or its whole answer.
+    pub(super) fn first_span(&self, setting: &Setting) -> Duration {
+        attempt::first_span(&setting.timeouts, self.asked.parsed.stream, setting.reasons)
+    }
+}
+
+impl<'a> Trial<'a> {
+    /// Counts an attempt in.
+    pub(super) fn begin(round: &'a Round<'a>, order: Try) -> Self {
+        let slot = &round.slots[order.candidate];
+        let began = round.house.clock.tick();
+        let setting = Setting {
+            at: order.candidate,
+            cause: order.cause,
+            began,
+            timeouts: round.live.plan.timeouts(round.asked.route, slot.target.provider),
+            reasons: wants_reasoning(round.live, slot, round.asked),
+            signature: slot.keyring.current(),
+        };
+        let counted = Counted::new(round.house, slot, began);
+        Trial { setting, permit: order.permit, round, counted, _in_flight: slot.meter.in_flight() }
+    }
+
+    /// Counts it out and tells health what came of it; returns what that did there, and when.
+    pub(super) async fn conclude(&mut self, end: &mut End) -> (SmallVec<[Change; 2]>, Tick) {
+        let Round { house, live, asked, .. } = *self.round;
+        let slot = self.counted.slot;
+        let Setting { began, timeouts, signature, .. } = &self.setting;
+        let (outcome, hint, account_wide) = match &*end {
+            End::Delivered => (Outcome::Ok, RetryHint::None, false),
+            End::Gone => (Outcome::ClientGone, RetryHint::None, false),
+            End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
+        };
+        let now = house.clock.tick();
+        self.counted.ended = (outcome, status_of(end), Some(now));
+        if let End::Failed(fault) = end {
+            // On the heap: it is rare, and would make every attempt's future larger.
+            let is_refused = outcome == Outcome::Auth;
+            fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(signature)).await;
+            // A turn that is short because the client's patience is says nothing about the target:
+            // else a client in a hurry could open breakers for everybody.
+            let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)
+                && outcome == Outcome::TimeoutFirstContent
+                && now < began.after(self.round.first_span(&self.setting));
+            if fault.failure.is_stale || fault.failure.has_new_key || is_hurried {
+                // Nor does a dead kept connection, nor a key that is changed.
+                return (SmallVec::new(), now);
+            }
+        }
+        let is_permanent = match &*end {
+            End::Failed(Fault { held: Some(held), .. }) => {
+                live.plan.permanent.cover(held.head.status, &held.body)
+            }
+            End::Failed(_) | End::Delivered | End::Gone => false,
+        };
+        let report = Report { outcome, hint, account_wide, is_permanent, began: *began };
+        let permit = std::mem::take(&mut self.permit);
+        let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+        (changes, now)
+    }
+}
+
+fn continues(live: &Live, slot: &Slot) -> Continues {
+    let models = &live.plan.provider(slot.target.provider).models;
+    models.get(&slot.target.model).map_or(Continues::None, |model| model.continues)
+}
+
+/// Puts the text told so far into a request as its last message.
+fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
+    let whole = body.pieces.concat();
+    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
+    Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
+}
+
+fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
+    let provider = live.plan.provider(slot.target.provider);
+    asked.parsed.wants_reasoning
+        || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
+}
+
+fn status_of(end: &End) -> Option<u16> {
+    match end {
+        End::Failed(fault) => fault.failure.status,
+        End::Delivered | End::Gone => None,
+    }
+}
+
+/// Counts an attempt in and, however it ends, out again.
+struct Counted<'a> {
+    house: &'a House,
+    slot: &'a Slot,
+    began: Tick,
+    ended: (Outcome, Option<u16>, Option<Tick>),
+}
+
+impl<'a> Counted<'a> {
+    fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
+        slot.tally.began();
+        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let (outcome, status, at) = self.ended;
+        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
+        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
+    }
+}
