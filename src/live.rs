@@ -9,14 +9,23 @@
 //! and endpoint, resolved addresses by endpoint. A changed key ends the rests that blamed the key;
 //! a changed base URL is another endpoint and starts fresh; nothing else is forgotten.
 //!
+//! A target whose credential is a login has a [`Purse`] instead of headers; [`Slot::prove`] (in
+//! `proof`) makes of it a slot with the token in force.
+//!
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
+
+mod proof;
+
+pub use proof::Signing;
 
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::Outcome;
+use crate::base::secret::Secret;
 use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
+use crate::config::credential::Login;
 use crate::config::plan::{Endpoint, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
 use crate::health::breaker::BreakerState;
@@ -28,7 +37,8 @@ use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
 use crate::sign;
-use arc_swap::ArcSwap;
+use crate::tokens::{KeyFault, Purse};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use pingora::protocols::ALPN;
@@ -89,8 +99,14 @@ pub struct Slot {
     pub authority: HeaderValue,
     /// Whether TLS is spoken.
     pub is_tls: bool,
-    /// Headers that prove us, marked sensitive.
+    /// Headers that prove us, marked sensitive; none yet where there is a purse.
     pub auth: Vec<(HeaderName, HeaderValue)>,
+    /// What proves us, as an answer might echo it.
+    pub key: Option<Secret>,
+    /// Where tokens come from, if they are fetched.
+    pub purse: Option<Arc<Purse>>,
+    /// What a request is signed with as a whole, once proved.
+    pub signing: Option<Signing>,
     /// Extra headers of the provider.
     pub extra: Vec<(HeaderName, HeaderValue)>,
     /// Its health.
@@ -103,8 +119,13 @@ pub struct Slot {
     pub addresses: Arc<Addresses>,
     peer: Option<Arc<HttpPeer>>,
     template: PeerTemplate,
+    /// Serial of the token that this slot was proved with.
+    serial: u64,
+    /// This slot with the token in force.
+    proved: ArcSwapOption<Slot>,
 }
 
+#[derive(Clone)]
 struct PeerTemplate {
     host: Arc<str>,
     is_tls: bool,
@@ -155,6 +176,20 @@ struct Book {
     direct: HashMap<Arc<str>, (Arc<Unit>, Arc<Tally>)>,
     credentials: HashMap<String, Arc<Unit>>,
     endpoints: HashMap<Arc<str>, (Arc<Unit>, Arc<Addresses>)>,
+    purses: HashMap<String, Arc<Purse>>,
+}
+
+impl Book {
+    /// Returns the purse of a login: the one that there is, unless the login was changed.
+    fn purse(&mut self, name: String, login: &Login, clock: Clock) -> Result<Arc<Purse>, KeyFault> {
+        if let Some(kept) = self.purses.get(&name).filter(|purse| purse.login() == login) {
+            return Ok(Arc::clone(kept));
+        }
+        let unit = Arc::clone(self.credentials.entry(name.clone()).or_default());
+        let purse = Purse::new(name.clone(), login, clock, unit)?;
+        self.purses.insert(name, Arc::clone(&purse));
+        Ok(purse)
+    }
 }
 
 /// Everything that the process shares.
@@ -198,6 +233,16 @@ pub enum LiveProblem {
         /// Which.
         credential: Arc<str>,
     },
+    /// The private key of a service account cannot sign.
+    #[error("providers.{provider}.credentials.{credential}: {fault}")]
+    Login {
+        /// Whose.
+        provider: Arc<str>,
+        /// Which.
+        credential: Arc<str>,
+        /// Why.
+        fault: KeyFault,
+    },
 }
 
 impl House {
@@ -213,7 +258,7 @@ impl House {
     ) -> Result<Arc<House>, LiveProblem> {
         let mut book = Book::default();
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
-        let first = build(plan, 1, None, &mut book, &metrics)?;
+        let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
         Ok(Arc::new(House {
             clock,
@@ -243,7 +288,7 @@ impl House {
         let mut book = self.book.lock();
         let old = self.live();
         let generation = old.generation + 1;
-        let next = build(plan, generation, Some(&old), &mut book, &self.metrics)?;
+        let next = build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
         self.current.store(Arc::new(next));
@@ -264,7 +309,7 @@ impl House {
             });
             let slot = known.cloned().or_else(|| {
                 let mut book = self.book.lock();
-                make_direct(live, provider, *credential, model, &mut book).ok().map(Arc::new)
+                make_direct(live, provider, *credential, model, &mut book, self.clock).ok().map(Arc::new)
             });
             slots.extend(slot);
         }
@@ -279,6 +324,16 @@ impl House {
             if !done.iter().any(|known| Arc::ptr_eq(known, &slot.addresses)) {
                 slot.addresses.refresh(self.clock.tick()).await;
                 done.push(Arc::clone(&slot.addresses));
+            }
+        }
+    }
+
+    /// Has every fetched token of the generation in force kept fresh from now on, so that requests
+    /// find one. Must be called inside a runtime that lasts.
+    pub fn tend_tokens(&self) {
+        for slot in &self.live().slots {
+            if let Some(purse) = &slot.purse {
+                purse.tend();
             }
         }
     }
@@ -447,6 +502,7 @@ impl Book {
             .map(|c| credential_name(&plan.provider(c.provider).name, &c.name))
             .collect();
         self.credentials.retain(|name, _| names.contains(name));
+        self.purses.retain(|name, _| names.contains(name));
     }
 }
 
@@ -460,12 +516,13 @@ fn build(
     old: Option<&Live>,
     book: &mut Book,
     metrics: &Arc<Metrics>,
+    clock: Clock,
 ) -> Result<Live, LiveProblem> {
     let meters = Meters::new(metrics, &plan);
     let mut slots = Vec::with_capacity(plan.targets.len());
     for (at, target) in (0u32..).map(TargetIdx).zip(&plan.targets) {
         let kept = book.targets.entry(Arc::clone(&target.id.0)).or_default().clone();
-        slots.push(make(&plan, target.clone(), kept, meters.target(at), book)?);
+        slots.push(make(&plan, target.clone(), kept, meters.target(at), book, clock)?);
     }
     let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, &slots)).collect();
     let slots = slots
@@ -502,7 +559,7 @@ fn end_rests_of_changed_keys(plan: &Plan, old: &Plan, book: &Book) {
             .credentials
             .iter()
             .find(|c| c.name == credential.name && old.provider(c.provider).name == *provider);
-        if before.is_some_and(|before| before.key != credential.key)
+        if before.is_some_and(|before| before.key != credential.key || before.login != credential.login)
             && let Some(unit) = book.credentials.get(&credential_name(provider, &credential.name))
         {
             unit.key_changed();
@@ -516,6 +573,7 @@ fn make_direct(
     credential: CredentialIdx,
     model: &str,
     book: &mut Book,
+    clock: Clock,
 ) -> Result<Slot, LiveProblem> {
     let plan = &live.plan;
     let key = &plan.credentials[credential.at()];
@@ -527,7 +585,7 @@ fn make_direct(
     let kept = book.direct.entry(Arc::clone(&id.0)).or_default().clone();
     let target =
         Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
-    make(plan, target, kept, live.meters.unlisted(credential), book)
+    make(plan, target, kept, live.meters.unlisted(credential), book, clock)
 }
 
 fn make(
@@ -536,6 +594,7 @@ fn make(
     (unit, tally): (Arc<Unit>, Arc<Tally>),
     meter: &Arc<TargetMeter>,
     book: &mut Book,
+    clock: Clock,
 ) -> Result<Slot, LiveProblem> {
     let provider = plan.provider(target.provider);
     let credential = &plan.credentials[target.credential.at()];
@@ -548,6 +607,17 @@ fn make(
         Some(key) => sign::headers(provider.kind, key).map_err(|_| unusable_key())?.into_iter().collect(),
         None => Vec::new(),
     };
+    let purse = match &credential.login {
+        None => None,
+        Some(login) => {
+            let name = credential_name(&provider.name, &credential.name);
+            Some(book.purse(name, login, clock).map_err(|fault| LiveProblem::Login {
+                provider: Arc::clone(&provider.name),
+                credential: Arc::clone(&credential.name),
+                fault,
+            })?)
+        }
+    };
     let (endpoint_unit, addresses) = book
         .endpoints
         .entry(Arc::clone(&endpoint.name))
@@ -558,7 +628,13 @@ fn make(
     let template = PeerTemplate {
         host: Arc::clone(&endpoint.host),
         is_tls: endpoint.tls,
-        versions: provider.http,
+        // Copilot's servers do not take HTTP/2 from editors (requirements B14).
+        versions: match &credential.login {
+            Some(Login::Copilot(_)) => HttpVersions::One,
+            Some(Login::Aws(_) | Login::Entra(_) | Login::Google(_) | Login::OAuth(_)) | None => {
+                provider.http
+            }
+        },
         connect: provider.timeouts.connect,
         verify: !endpoint.insecure_skip_verify,
         ca: read_ca(endpoint)?,
@@ -573,6 +649,9 @@ fn make(
         authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
         is_tls: endpoint.tls,
         auth,
+        key: credential.key.clone(),
+        purse,
+        signing: None,
         extra: provider.headers.clone(),
         health: Arc::new(Units {
             target: unit,
@@ -585,6 +664,8 @@ fn make(
         peer: addresses.literal().map(|address| Arc::new(template.at(address))),
         addresses,
         template,
+        serial: 0,
+        proved: ArcSwapOption::empty(),
         target,
     })
 }

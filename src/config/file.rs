@@ -7,6 +7,7 @@
 //! A value that was refused is absent here, so that `check` does not stumble over it again.
 
 use super::fault::Faults;
+use super::login::{LoginFile, read_login};
 use super::path::KeyPath;
 use super::plan::{
     BreakerPolicy, Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy,
@@ -109,6 +110,9 @@ pub struct CredentialFile {
     pub at: KeyPath,
     pub name: Option<String>,
     pub key: Option<SecretRef>,
+    /// Whether a key is written, also where it was refused.
+    pub has_key: bool,
+    pub login: LoginFile,
 }
 
 /// One entry of `providers.*.models`.
@@ -294,7 +298,9 @@ fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> ProviderFi
             CredentialFile {
                 at: m.at().clone(),
                 name: check_name(faults, &m.at().key("name"), "credential", &name).then_some(name),
-                key: m.secret("key", true, "place of the key", read_reference),
+                has_key: m.has("key"),
+                key: m.secret("key", false, "place of the key; or one of the logins below", read_reference),
+                login: read_login(m, faults),
             }
         }),
         models: m.table(

@@ -13,11 +13,13 @@
 //! ever holds a secret, nor any text that stands where one is expected.
 
 mod check;
+pub mod credential;
 pub mod discover;
 mod fault;
 mod file;
 mod keydoc;
 mod lines;
+mod login;
 mod path;
 pub mod plan;
 mod policies;
@@ -27,6 +29,7 @@ mod value;
 mod walk;
 mod yaml;
 
+pub use check::url::BaseUrl;
 pub use fault::Severity;
 pub use keydoc::{KeyDoc, Shape};
 pub use reference::{Outside, SecretFault, SecretRef, is_variable_name, secret_of};

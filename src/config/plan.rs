@@ -12,6 +12,7 @@
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::secret::Secret;
+use crate::config::credential::Login;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -196,8 +197,10 @@ pub struct Credential {
     pub name: Arc<str>,
     /// Its provider.
     pub provider: ProviderIdx,
-    /// The key; none for a provider that wants no authentication.
+    /// The key; none for a provider that wants no authentication, and where there is a login.
     pub key: Option<Secret>,
+    /// What a token is fetched or a request is signed with, instead of a key.
+    pub login: Option<Login>,
 }
 
 /// Provider × credential × model: the unit of choice and of health.

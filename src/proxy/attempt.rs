@@ -338,7 +338,7 @@ impl Attempt<'_> {
 
     /// Takes from the provider's head what is needed of it, in one pass.
     fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
-        let key = echo::key_of(self.live, &self.slots[self.at]);
+        let key = echo::key_of(&self.slots[self.at]);
         let packing = Packing::of(&head.headers);
         let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
         if packing.is_some() {

@@ -51,7 +51,7 @@ pub(super) struct Asked<'a> {
 pub(super) async fn conduct(
     house: &House,
     live: &Live,
-    slots: Vec<Arc<Slot>>,
+    mut slots: Vec<Arc<Slot>>,
     groups: &[u32],
     asked: Asked<'_>,
     session: &mut Session,
@@ -79,7 +79,7 @@ pub(super) async fn conduct(
                 let (end, report) = attempt(
                     house,
                     live,
-                    &slots,
+                    &mut slots,
                     &asked,
                     order,
                     session,
@@ -162,7 +162,7 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
 async fn attempt(
     house: &House,
     live: &Live,
-    slots: &[Arc<Slot>],
+    slots: &mut [Arc<Slot>],
     asked: &Asked<'_>,
     order: Try,
     session: &mut Session,
@@ -171,6 +171,12 @@ async fn attempt(
     told: &mut Option<Transcript>,
     story: &mut Story,
 ) -> (End, SmallVec<[Change; 2]>) {
+    let proving = match slots[order.candidate].purse {
+        // On the heap: few requests wait for a token, and none should carry the wait along.
+        Some(_) => Box::pin(prove(&mut slots[order.candidate])).await,
+        None => Ok(()),
+    };
+    let slots = &*slots;
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
     let began = house.clock.tick();
@@ -186,8 +192,13 @@ async fn attempt(
         let way = if order.cause == Cause::Continue { Way::Continue } else { Way::Verify };
         Splice::new(told, way)
     });
-    let end = match outgoing::head(slot, asked, body.len) {
-        Ok(head) => {
+    let head = outgoing::head(slot, asked, body.len)
+        .and_then(|head| outgoing::signed(head, slot, &body, house.clock.wall()));
+    let mut end = match (proving, head) {
+        (Err(NoToken), _) => {
+            End::Failed(Fault { failure: Failure::plain(Outcome::Auth), account_wide: false, held: None })
+        }
+        (Ok(()), Ok(head)) => {
             let attempt = Attempt {
                 house,
                 live,
@@ -210,12 +221,15 @@ async fn attempt(
             };
             attempt.run(head, body, order.cause).await
         }
-        Err(_) => End::Failed(Fault {
+        (Ok(()), Err(_)) => End::Failed(Fault {
             failure: Failure::plain(Outcome::ClientError),
             account_wide: false,
             held: None,
         }),
     };
+    if let End::Failed(fault) = &mut end {
+        note_stale_token(slot, order.cause, fault);
+    }
     let (outcome, hint, account_wide, is_stale) = match &end {
         End::Delivered => (Outcome::Ok, RetryHint::None, false, false),
         End::Gone => (Outcome::ClientGone, RetryHint::None, false, false),
@@ -230,6 +244,32 @@ async fn attempt(
     let report = Report { outcome, hint, account_wide, began };
     let changes = slot.health.report(permit, &report, house.clock.tick(), &live.policy, rand::random());
     (end, changes)
+}
+
+/// No token could be had; the purse has said why.
+struct NoToken;
+
+/// Puts a slot with the token in force in the place of one without, or with an older one.
+async fn prove(slot: &mut Arc<Slot>) -> Result<(), NoToken> {
+    match slot.prove().await {
+        Ok(proved) => {
+            *slot = proved;
+            Ok(())
+        }
+        Err(fault) => {
+            tracing::debug!(target = %slot.target.id, %fault, "no token");
+            Err(NoToken)
+        }
+    }
+}
+
+/// A rejected token that was fetched may have been withdrawn early: it is thrown away, and the
+/// request sent again once with another, as after a connection that was dead already.
+fn note_stale_token(slot: &Slot, cause: Cause, fault: &mut Fault) {
+    let was_rejected = fault.failure.outcome == Outcome::Auth && fault.failure.status.is_some();
+    if was_rejected && cause != Cause::Resend && slot.reject() {
+        fault.failure.is_stale = true;
+    }
 }
 
 /// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
@@ -338,7 +378,7 @@ async fn conclude(
             story.tell(house, slots, exchange.records(), at);
             match held {
                 Some(held) => {
-                    let key = at.and_then(|at| echo::key_of(live, slots.get(at)?));
+                    let key = at.and_then(|at| echo::key_of(slots.get(at)?));
                     relay(session, story, held, key).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),

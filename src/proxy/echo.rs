@@ -9,7 +9,7 @@
 //! gone ahead: the key is overwritten, and of a piece only the end that may be the beginning of a
 //! key waits for the next one.
 
-use crate::live::{Live, Slot};
+use crate::live::Slot;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 
@@ -20,10 +20,9 @@ const REDACTED_FROM: usize = 8;
 /// Stands for each byte of a key whose place must keep its length.
 const COVER: u8 = b'*';
 
-/// Returns the key that a slot's provider is sent.
-pub(super) fn key_of<'a>(live: &'a Live, slot: &Slot) -> Option<&'a str> {
-    let credential = live.plan.credentials.get(slot.target.credential.at())?;
-    credential.key.as_ref().map(crate::base::secret::Secret::expose)
+/// Returns the key or token that a slot's provider is sent.
+pub(super) fn key_of(slot: &Slot) -> Option<&str> {
+    slot.key.as_ref().map(crate::base::secret::Secret::expose)
 }
 
 /// Tells whether a header's value holds the key.

@@ -45,7 +45,8 @@ pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
         let Some(slot) = live.slot(*target) else { continue };
         let is_first = found.first().is_none_or(|first| first.target.provider == slot.target.provider);
         let is_new = !found.iter().any(|known| known.target.credential == slot.target.credential);
-        if slot.kind == Kind::OpenAi && is_first && is_new {
+        // What is signed with its body cannot be passed through piece by piece.
+        if slot.kind == Kind::OpenAi && is_first && is_new && !slot.signs_requests() {
             found.push(Arc::clone(slot));
         }
     }
@@ -83,6 +84,13 @@ impl Forward {
             if let Ok(permit) = slot.health.admit(now, &live.policy) {
                 self.permit = permit;
                 self.record = Record { candidate: self.at, began: now, ..self.record };
+                let Ok(slot) = slot.prove().await else {
+                    self.refused(house, live, Outcome::Auth);
+                    continue;
+                };
+                if let Some(place) = self.slots.get_mut(self.at) {
+                    *place = Arc::clone(&slot);
+                }
                 if let Some(peer) = slot.ready_peer() {
                     return Ok(Box::new((**peer).clone()));
                 }
@@ -130,8 +138,8 @@ impl Forward {
     }
 
     /// Takes the provider's headers that are not for the client off the answer.
-    pub(super) fn answered(&mut self, live: &Live, response: &mut ResponseHeader) {
-        let key = self.key(live);
+    pub(super) fn answered(&mut self, response: &mut ResponseHeader) {
+        let key = self.slots.get(self.at).and_then(|slot| echo::key_of(slot));
         self.record.status = Some(response.status.as_u16());
         let dropped: Vec<_> = response
             .headers
@@ -146,20 +154,17 @@ impl Forward {
     }
 
     /// Takes our key out of the body of an error.
-    pub(super) fn body(&mut self, live: &Live, piece: &mut Option<Bytes>, is_last: bool) {
+    pub(super) fn body(&mut self, piece: &mut Option<Bytes>, is_last: bool) {
         if self.record.status.is_some_and(|status| status >= 400) {
-            let key = self.key(live);
+            let key = self.slots.get(self.at).and_then(|slot| echo::key_of(slot));
             self.overwriter.pass(piece, is_last, key);
         }
     }
 
-    fn key<'a>(&self, live: &'a Live) -> Option<&'a str> {
-        echo::key_of(live, self.slots.get(self.at)?)
-    }
-
-    /// Notes that no connection could be made; tells whether another credential is left to try.
-    pub(super) fn refused(&mut self, house: &House, live: &Live) -> bool {
-        self.settle(house, live, Outcome::Connect);
+    /// Notes that nothing could be sent, for want of a connection or a token; tells whether another
+    /// credential is left to try.
+    pub(super) fn refused(&mut self, house: &House, live: &Live, outcome: Outcome) -> bool {
+        self.settle(house, live, outcome);
         self.at += 1;
         self.is_settled = false;
         self.at < self.slots.len()
@@ -173,6 +178,10 @@ impl Forward {
         let now = house.clock.tick();
         self.record = Record { outcome, ended: now, ..self.record };
         if let Some(slot) = self.slots.get(self.at) {
+            if outcome == Outcome::Auth {
+                // The next request takes another token, if there is one to be had.
+                let _ = slot.reject();
+            }
             let report =
                 Report { outcome, hint: RetryHint::None, account_wide: false, began: self.record.began };
             let permit = std::mem::take(&mut self.permit);

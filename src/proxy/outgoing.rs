@@ -6,11 +6,13 @@
 
 use super::conduct::Asked;
 use crate::base::api::Kind;
+use crate::base::time::WallTime;
 use crate::live::Slot;
-use crate::rewrite;
+use crate::rewrite::{self, Rewritten};
 use crate::sign;
 use http::{HeaderValue, Version, header};
 use pingora::http::RequestHeader;
+use sha2::{Digest, Sha256};
 
 /// Makes the head of a replayable call for one target.
 pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Result<Box<RequestHeader>> {
@@ -35,6 +37,33 @@ pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Re
         head.append_header(name.clone(), value.clone())?;
     }
     Ok(Box::new(head))
+}
+
+/// Signs a head for its body where the credential signs whole requests; nothing of either may change
+/// afterwards, but for the authority's place in HTTP/2.
+pub(super) fn signed(
+    mut head: Box<RequestHeader>,
+    slot: &Slot,
+    body: &Rewritten,
+    now: WallTime,
+) -> pingora::Result<Box<RequestHeader>> {
+    let Some(signing) = &slot.signing else { return Ok(head) };
+    let unsignable =
+        |_| pingora::Error::explain(pingora::ErrorType::InternalError, "the request cannot be signed");
+    let mut digest = Sha256::new();
+    body.pieces.iter().for_each(|piece| digest.update(piece));
+    let request = sign::Signable {
+        method: head.method.as_str(),
+        authority: slot.authority.to_str().unwrap_or_default(),
+        path_and_query: head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+        headers: &head.headers,
+        body_sha256: digest.finalize().into(),
+    };
+    let scope = sign::Scope { region: &signing.region, service: &signing.service, at: now };
+    for (name, value) in sign::sigv4(&request, &signing.keys, &scope).map_err(unsignable)? {
+        head.insert_header(name, value)?;
+    }
+    Ok(head)
 }
 
 /// HTTP/2 names the authority in the request line and has no Host header.

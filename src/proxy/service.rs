@@ -510,7 +510,7 @@ impl ProxyHttp for Proxy {
         if let (Some(forward), Some(live)) = (forward.as_mut(), story.live.clone()) {
             let status = response.status.as_u16();
             if status >= 200 {
-                forward.answered(&live, response);
+                forward.answered(response);
                 forward.settle(&self.house, &live, forward::outcome_of(status));
                 forward.tell_head(&self.house, story);
                 story.answered(status);
@@ -527,8 +527,8 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         context: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
-        if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
-            forward.body(live, body, end_of_stream);
+        if let Some(forward) = context.forward.as_mut() {
+            forward.body(body, end_of_stream);
         }
         Ok(None)
     }
@@ -541,7 +541,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
-            let may_go_on = forward.refused(&self.house, live);
+            let may_go_on = forward.refused(&self.house, live, Outcome::Connect);
             error.set_retry(may_go_on);
         }
         error

@@ -22,7 +22,12 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
     let mut plan = empty();
     for (at, name) in (0u32..).zip(providers) {
         plan.providers.push(provider(name, at));
-        plan.credentials.push(Credential { name: "main".into(), provider: ProviderIdx(at), key: None });
+        plan.credentials.push(Credential {
+            name: "main".into(),
+            provider: ProviderIdx(at),
+            key: None,
+            login: None,
+        });
         plan.endpoints.push(endpoint(name));
     }
     for (name, is_implicit, targets) in routes {

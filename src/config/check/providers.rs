@@ -9,8 +9,8 @@
 //! the catalogue's, except where the base URL is the operator's own *and* the file has `models`:
 //! then it is a server of its own and serves what is listed, even if that is nothing.
 
-use super::Bench;
 use super::url::BaseUrl;
+use super::{Bench, credentials};
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
 use crate::catalog::{self, Built, Entry, KnownModel};
@@ -88,7 +88,8 @@ impl Inventory {
         let is_elsewhere = file.base_url.is_some() && url != own_url;
         let provider = ProviderIdx(index(self.providers.len()));
         let wanted = found.filter(|(entry, _)| entry.needs_key && !is_elsewhere).map(|(entry, _)| entry);
-        let credentials = self.add_credentials(bench, &file.at, file.credentials, provider, wanted);
+        let credentials =
+            self.add_credentials(bench, &file.at, file.credentials, provider, wanted, url.as_ref());
         let (Some((entry, kind)), Some(url)) = (found, url) else { return };
         let endpoint = self.endpoint(bench, &file.at, &url, trust);
         let known = if is_elsewhere && file.models.is_some() { &[] } else { entry.models };
@@ -119,6 +120,7 @@ impl Inventory {
         files: Option<Vec<CredentialFile>>,
         provider: ProviderIdx,
         wanted: Option<&Entry>,
+        url: Option<&BaseUrl>,
     ) -> Vec<CredentialIdx> {
         let files = files.unwrap_or_default();
         if files.is_empty() {
@@ -130,13 +132,20 @@ impl Inventory {
                 );
             }
             // A server that wants no key still needs a name in target ids.
-            let only = self.push_credential(Credential { name: "default".into(), provider, key: None });
+            let only = Credential { name: "default".into(), provider, key: None, login: None };
+            let only = self.push_credential(only);
             return vec![only];
         }
         let mut seen: HashMap<String, KeyPath> = HashMap::new();
-        let mut credentials = Vec::new();
+        let mut found = Vec::new();
         for file in files {
-            let secret = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
+            let logins = file.login.written();
+            if usize::from(file.has_key) + logins.len() != 1 {
+                bench.faults.error(&file.at, one_proof(file.has_key, &logins));
+                continue;
+            }
+            let key = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
+            let login = credentials::check(bench, file.login, url);
             let Some(name) = file.name else { continue };
             if let Some(first) = seen.get(&name) {
                 let what = format!("credential {} is named already at {first}", shown(&name));
@@ -144,15 +153,12 @@ impl Inventory {
                 continue;
             }
             seen.insert(name.clone(), file.at);
-            if secret.is_some() {
-                credentials.push(self.push_credential(Credential {
-                    name: name.into(),
-                    provider,
-                    key: secret,
-                }));
+            if key.is_some() || login.is_some() {
+                let credential = Credential { name: name.into(), provider, key, login };
+                found.push(self.push_credential(credential));
             }
         }
-        credentials
+        found
     }
 
     fn push_credential(&mut self, credential: Credential) -> CredentialIdx {
@@ -188,6 +194,16 @@ impl Inventory {
         });
         EndpointIdx(index(self.endpoints.len() - 1))
     }
+}
+
+/// What is wrong with an entry that proves us in no way, or in several.
+fn one_proof(has_key: bool, logins: &[&str]) -> String {
+    if !has_key && logins.is_empty() {
+        return "key is missing: place of the key (or one of aws, azure_entra, google, copilot, oauth)"
+            .to_owned();
+    }
+    let key = if has_key { &["key"][..] } else { &[] };
+    format!("proves us in several ways ({}); write one of them", [key, logins].concat().join(", "))
 }
 
 /// How a certificate is judged.
