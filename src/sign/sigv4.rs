@@ -114,7 +114,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[cfg(all(test, feature = "bedrock"))]
+#[cfg(feature = "bedrock")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::secret::Secret;

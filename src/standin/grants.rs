@@ -26,6 +26,7 @@ fn refuse(status: u16, why: &str) -> Reply {
     Reply::body(status, "application/json", json!({ "error": why }).to_string())
 }
 
+#[allow(clippy::disallowed_methods, reason = "a service tells the time by its own clock")]
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -41,7 +42,8 @@ pub fn copilot(github_token: &str, life: Option<Duration>, api: String) -> Scrip
         if seen.method != "GET" || seen.path != "/copilot_internal/v2/token" {
             return refuse(404, "not_found");
         }
-        if seen.header("authorization") != Some(&expected) || editor.iter().any(|n| seen.header(n).is_none()) {
+        if seen.header("authorization") != Some(&expected) || editor.iter().any(|n| seen.header(n).is_none())
+        {
             return refuse(401, "bad_credentials");
         }
         let number = given.fetch_add(1, Ordering::Relaxed) + 1;
@@ -133,7 +135,8 @@ fn verified(jwt: &str, public_key: &[u8]) -> Option<Value> {
     let (signed, signature) = jwt.rsplit_once('.')?;
     let (header, claims) = signed.split_once('.')?;
     let header: Value = serde_json::from_slice(&base64url(header)?).ok()?;
-    let key = ring::signature::UnparsedPublicKey::new(&ring::signature::RSA_PKCS1_2048_8192_SHA256, public_key);
+    let key =
+        ring::signature::UnparsedPublicKey::new(&ring::signature::RSA_PKCS1_2048_8192_SHA256, public_key);
     key.verify(signed.as_bytes(), &base64url(signature)?).ok()?;
     (header["alg"] == "RS256").then_some(serde_json::from_slice(&base64url(claims)?).ok()?)
 }
@@ -153,14 +156,14 @@ fn base64url(text: &str) -> Option<Vec<u8>> {
         bits += 6;
         if bits >= 8 {
             bits -= 8;
-            bytes.push((word >> bits & 0xff) as u8);
+            bytes.extend((word >> bits & 0xff).to_be_bytes().last());
         }
     }
     Some(bytes)
 }
 
 /// Keys of AWS and what they are for, as a provider or a metadata service knows them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct AwsAccount {
     /// Access key id.
     pub access_key_id: &'static str,
@@ -182,9 +185,7 @@ pub fn imds(account: AwsAccount, life: Duration) -> Script {
         let roles = "/latest/meta-data/iam/security-credentials/";
         let has_session = seen.header("x-aws-ec2-metadata-token") == Some("session-1");
         match (seen.method.as_str(), seen.path.as_str()) {
-            ("PUT", "/latest/api/token")
-                if seen.header("x-aws-ec2-metadata-token-ttl-seconds").is_some() =>
-            {
+            ("PUT", "/latest/api/token") if seen.header("x-aws-ec2-metadata-token-ttl-seconds").is_some() => {
                 Reply::body(200, "text/plain", "session-1")
             }
             ("GET", path) if path.starts_with(roles) && !has_session => refuse(401, "unauthorized"),
@@ -242,10 +243,8 @@ pub fn signature_fault(seen: &Seen, account: &AwsAccount) -> Option<&'static str
     let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
     let mut parameters: Vec<&str> = query.split('&').filter(|parameter| !parameter.is_empty()).collect();
     parameters.sort_unstable();
-    let parameters: Vec<String> = parameters
-        .iter()
-        .map(|p| if p.contains('=') { (*p).to_owned() } else { format!("{p}=") })
-        .collect();
+    let parameters: Vec<String> =
+        parameters.iter().map(|p| if p.contains('=') { (*p).to_owned() } else { format!("{p}=") }).collect();
     let mut canonical = format!("{}\n{}\n{}\n", seen.method, encoded_again(path), parameters.join("&"));
     for name in &names {
         let values: Vec<String> = seen
@@ -318,7 +317,12 @@ mod tests {
                 header("Content-Length", "13"),
                 header("X-Amz-Content-Sha256", hash),
                 header("X-Amz-Date", "20150830T123600Z"),
-                header("Authorization", &format!("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=content-length;content-type;host;x-amz-content-sha256;x-amz-date, Signature={signature}")),
+                header(
+                    "Authorization",
+                    &format!(
+                        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=content-length;content-type;host;x-amz-content-sha256;x-amz-date, Signature={signature}"
+                    ),
+                ),
             ],
             body: body.into(),
             ..Seen::default()
@@ -327,7 +331,7 @@ mod tests {
         assert_eq!(signature_fault(&seen(right, "Param1=value1"), &account), None);
         assert!(signature_fault(&seen(right, "Param1=value2"), &account).is_some());
         assert!(signature_fault(&seen("00", "Param1=value1"), &account).is_some());
-        let other = AwsAccount { region: "eu-west-1", ..account.clone() };
+        let other = AwsAccount { region: "eu-west-1", ..account };
         assert!(signature_fault(&seen(right, "Param1=value1"), &other).is_some());
     }
 

@@ -98,7 +98,7 @@ pub fn copilot(body: &[u8], now: WallTime, exchange: &BaseUrl) -> Result<Grant, 
         }
     };
     let refresh_in = seconds_in(&json, "refresh_in");
-    Ok(Grant { api, refresh_in, ..Grant::of(Proof::Bearer(token), life)? })
+    Ok(Grant { refresh_in, api, ..Grant::of(Proof::Bearer(token), life)? })
 }
 
 fn is_copilots(api: &BaseUrl, exchange: &BaseUrl) -> bool {

@@ -45,12 +45,13 @@ impl Ask {
     }
 
     fn form(url: ServiceUrl, fields: &[(&str, &str)]) -> Ask {
-        let form = Zeroizing::new(form(fields));
+        let form = Zeroizing::new(form(fields).into_bytes());
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         Ask {
             method: "POST",
             headers: vec![(header::CONTENT_TYPE, kind)],
-            body: Bytes::copy_from_slice(form.as_bytes()),
+            // Wiped when the last holder lets go.
+            body: Bytes::from_owner(form),
             ..Ask::get(url)
         }
     }

@@ -102,7 +102,7 @@ impl Client {
             match self.connector.get_http_session(&peer).await {
                 Ok((session, _)) => return Ok(session),
                 Err(fault) => {
-                    tracing::debug!(host = base.host, fault = fault.etype().as_str(), "no connection")
+                    tracing::debug!(host = base.host, fault = fault.etype().as_str(), "no connection");
                 }
             }
         }

@@ -33,4 +33,5 @@ mod sdk;
 mod sdks;
 mod secrets;
 mod stage;
+mod tokens;
 mod unit;
