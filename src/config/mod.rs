@@ -13,14 +13,17 @@
 //! ever holds a secret, nor any text that stands where one is expected.
 
 mod check;
+mod classifier;
 pub mod credential;
 pub mod discover;
 mod fault;
 mod file;
 mod keydoc;
+pub mod ladder;
 mod lines;
 mod login;
 mod path;
+pub mod permanent;
 pub mod plan;
 mod policies;
 mod reference;

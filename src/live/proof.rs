@@ -7,11 +7,12 @@
 //! Where the token service names the host to call (Copilot), the proved slot stands for that host.
 
 use super::Slot;
+use super::keyring::{Keyring, Signature};
 use crate::config::BaseUrl;
 use crate::config::credential::{AwsKeys, Login};
 use crate::resolve::Addresses;
-use crate::sign::{self, SignFault};
-use crate::tokens::{Held, Proof, TokenFault};
+use crate::sign::SignFault;
+use crate::tokens::{Held, Proof, Purse, TokenFault};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use std::sync::Arc;
@@ -40,13 +41,13 @@ impl Slot {
     pub async fn prove(self: &Arc<Self>) -> Result<Arc<Slot>, TokenFault> {
         let Some(purse) = &self.purse else { return Ok(Arc::clone(self)) };
         let held = purse.take(self.template.connect.saturating_add(TOKEN_PATIENCE)).await?;
-        if held.serial == self.serial && self.is_proved() {
+        if self.serial == Some(held.serial) {
             return Ok(Arc::clone(self));
         }
-        if let Some(proved) = self.proved.load_full().filter(|proved| proved.serial == held.serial) {
+        if let Some(proved) = self.proved.load_full().filter(|proved| proved.serial == Some(held.serial)) {
             return Ok(proved);
         }
-        let proved = Arc::new(self.proved_by(&held, purse.login())?);
+        let proved = Arc::new(self.proved_by(&held, purse)?);
         self.proved.store(Some(Arc::clone(&proved)));
         Ok(proved)
     }
@@ -57,43 +58,27 @@ impl Slot {
         self.purse.as_ref().is_some_and(|purse| matches!(purse.login(), Login::Aws(_)))
     }
 
-    fn is_proved(&self) -> bool {
-        self.signing.is_some() || !self.auth.is_empty()
-    }
-
-    /// Throws the token away that this slot was proved with, because the provider rejected it; tells
-    /// whether another can be had.
-    #[must_use]
-    pub fn reject(&self) -> bool {
-        self.purse.as_ref().is_some_and(|purse| self.is_proved() && purse.reject(self.serial))
-    }
-
-    fn proved_by(&self, held: &Held, login: &Login) -> Result<Slot, TokenFault> {
-        let mut slot = self.bare();
-        slot.serial = held.serial;
-        match (&held.proof, login) {
-            (Proof::Bearer(token), _) => {
-                let is_copilot = matches!(login, Login::Copilot(_));
-                slot.auth = sign::token_headers(token, is_copilot)?.into_vec();
-                slot.key = Some(token.clone());
-            }
+    fn proved_by(&self, held: &Held, purse: &Arc<Purse>) -> Result<Slot, TokenFault> {
+        let signature = match (&held.proof, purse.login()) {
+            (Proof::Bearer(token), login) => Signature::of_token(token, matches!(login, Login::Copilot(_)))?,
             (Proof::Aws(keys), Login::Aws(aws)) => {
-                slot.key.clone_from(&keys.session_token);
                 let (region, service) = (Arc::clone(&aws.region), Arc::clone(&aws.service));
-                slot.signing = Some(Signing { keys: keys.clone(), region, service });
+                Signature::of_signing(Signing { keys: keys.clone(), region, service })
             }
             (Proof::Aws(_), Login::Entra(_) | Login::Google(_) | Login::Copilot(_) | Login::OAuth(_)) => {
                 return Err(TokenFault::Unsendable(SignFault::NotSignable));
             }
-        }
+        };
+        let keyring = self.keyring.with_token(signature, Arc::clone(purse), held.serial);
+        let mut slot = self.with_keyring(keyring, held.serial);
         if let Some(api) = &held.api {
             slot.move_to(api)?;
         }
         Ok(slot)
     }
 
-    /// The same target without proof.
-    fn bare(&self) -> Slot {
+    /// The same target with another proof.
+    fn with_keyring(&self, keyring: Arc<Keyring>, serial: u64) -> Slot {
         Slot {
             target: self.target.clone(),
             provider: Arc::clone(&self.provider),
@@ -104,10 +89,8 @@ impl Slot {
             base_path: Arc::clone(&self.base_path),
             authority: self.authority.clone(),
             is_tls: self.is_tls,
-            auth: Vec::new(),
-            key: None,
+            keyring,
             purse: self.purse.clone(),
-            signing: None,
             extra: self.extra.clone(),
             health: Arc::clone(&self.health),
             meter: Arc::clone(&self.meter),
@@ -115,7 +98,7 @@ impl Slot {
             addresses: Arc::clone(&self.addresses),
             peer: self.peer.clone(),
             template: self.template.clone(),
-            serial: 0,
+            serial: Some(serial),
             proved: ArcSwapOption::empty(),
         }
     }

@@ -4,8 +4,8 @@ use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::config::plan::{
     Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
-    Level, Limits, LogFormat, LogPolicy, Plan, Prefer, Provider, RescuePolicy, RetryPolicy, Route, Target,
-    TimeoutOverrides, Timeouts,
+    Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Provider, RescuePolicy,
+    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts,
 };
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +26,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             name: "main".into(),
             provider: ProviderIdx(at),
             key: None,
+            file: None,
             login: None,
         });
         plan.endpoints.push(endpoint(name));
@@ -74,6 +75,7 @@ fn provider(name: &str, at: u32) -> Provider {
         spread_credentials: false,
         timeouts: timeouts(),
         models: HashMap::new(),
+        patterns: Vec::new(),
     }
 }
 
@@ -124,6 +126,7 @@ fn empty() -> Plan {
             failovers: 4,
             budget_ratio: 0.2,
             budget_min_per_second: 3,
+            ..RetryPolicy::default()
         },
         breaker: BreakerPolicy {
             enabled: true,
@@ -135,7 +138,9 @@ fn empty() -> Plan {
             open_max: SECOND,
             half_open_probes: 1,
             close_after: 2,
+            ..BreakerPolicy::default()
         },
+        permanent: PermanentPatterns::default(),
         cooldown: CooldownPolicy {
             default: SECOND,
             max: SECOND,
@@ -143,6 +148,7 @@ fn empty() -> Plan {
             quota_max: SECOND,
             auth: SECOND,
             auth_max: SECOND,
+            ..CooldownPolicy::default()
         },
         rescue: RescuePolicy { enabled: true, hold: Duration::ZERO },
         limits: Limits { max_body: 1, replay_memory: 1, max_header: 1, connections: 1, in_flight: 1 },

@@ -48,6 +48,8 @@ use tokio::sync::watch;
 const COPILOT_LEAD: Duration = Duration::from_secs(120);
 /// How long before its end any other token is renewed, as AWS's and Google's own tools do.
 const LEAD: Duration = Duration::from_secs(300);
+/// Within this time of one rejected token a second one says that tokens are not what is wrong.
+const REJECTION_GAP: Duration = Duration::from_secs(60);
 /// How often AWS's shared files are read again: they are rewritten by hand and by tools.
 const SHARED_LIFE: Duration = Duration::from_secs(300);
 
@@ -88,6 +90,8 @@ struct State {
     is_tended: bool,
     /// A request went without a token, so that the credential rests.
     was_missed: bool,
+    /// When a token was rejected last.
+    rejected: Option<Tick>,
 }
 
 impl Purse {
@@ -168,7 +172,8 @@ impl Purse {
         Err(state.fault.as_ref().map_or(TokenFault::Pending, |(fault, _)| fault.clone()))
     }
 
-    /// Throws away a token that the provider rejected; tells whether another can be had.
+    /// Throws away a token that the provider rejected; tells whether another is worth trying: not
+    /// where the last one was rejected a moment ago.
     #[must_use]
     pub fn reject(&self, serial: u64) -> bool {
         let held = self.held.load();
@@ -177,7 +182,9 @@ impl Purse {
             return false;
         }
         self.held.store(None);
-        true
+        let now = self.clock.tick();
+        let before = self.state.lock().rejected.replace(now);
+        before.is_none_or(|before| now.since(before) >= REJECTION_GAP)
     }
 
     /// Sees to it that a token is there and stays fresh, from now on and without being asked. Must
