@@ -451,7 +451,7 @@ pub struct CooldownPolicy {
 pub struct RescuePolicy {
     /// Whether a broken stream is taken up by another target.
     pub enabled: bool,
-    /// How much of the stream is kept back to make that easier.
+    /// How long text is kept back to make that easier; zero is not at all.
     pub hold: Duration,
 }
 

@@ -340,12 +340,13 @@ pub(super) fn in_order(
 /// Reads `rescue`.
 pub(super) fn read_rescue(m: &mut Map<'_, '_>) -> RescuePolicy {
     let enabled = m.boolean("enabled", true, "whether a broken stream is taken up by another target");
-    let most = Duration::from_secs(10);
-    let hold = m.duration("hold", Duration::ZERO, Duration::ZERO..=most, "how much of a stream is kept back");
-    if !hold.is_zero() {
-        m.fault("hold", "holding back is not built yet; leave it out or set it to its default (0ms)");
-    }
-    RescuePolicy { enabled, hold: Duration::ZERO }
+    let hold = m.duration(
+        "hold",
+        Duration::ZERO,
+        Duration::ZERO..=secs(10),
+        "how long text is kept back, so that a break loses less",
+    );
+    RescuePolicy { enabled, hold }
 }
 
 /// Reads `limits`.

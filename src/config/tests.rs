@@ -282,7 +282,7 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
         ],
     ),
     ("classifier: {quota_patterns: [a]}", &[("classifier.quota_patterns", "is not a known key")]),
-    ("rescue: {hold: 1s}", &[("rescue.hold", "not built yet")]),
+    ("rescue: {hold: 11s}", &[("rescue.hold", "10s")]),
     (
         "state: {path: /var/lib/x}",
         &[("state.path", "not built yet; leave it out or set it to its default (null)")],
@@ -714,6 +714,7 @@ fn several_words_of_the_file_reach_the_plan() {
   far: {kind: openai, base_url: \"http://box:81/v1\", allow_plaintext: true}
 listen: [{address: \"127.0.0.1:0\", tls: {cert: \"/x/${HOST}.pem\", key: k, min_version: \"1.3\"}}, {address: \"[::1]:0\", h2c: true}]
 admin: {address: \"127.0.0.1:0\"}
+rescue: {hold: 10s}
 routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: {stall: 1s}, defaults: {stop: [a, 1, null], o: {p: -1.5}}}}
 ";
     let plan = plan(text);
@@ -731,6 +732,7 @@ routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: 
     let timeouts = plan.timeouts(Some(route), plan.target(route.groups[0].entries[0].targets[0]).provider);
     assert_eq!((timeouts.stall, timeouts.total), (Duration::from_secs(1), Duration::from_secs(5)));
     assert!(route.no_rescue);
+    assert_eq!((plan.rescue.enabled, plan.rescue.hold), (true, Duration::from_secs(10)));
 }
 
 #[test]

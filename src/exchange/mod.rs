@@ -28,6 +28,8 @@
 
 pub mod budget;
 pub mod ending;
+mod repeat;
+mod rescue;
 pub mod rules;
 #[cfg(test)]
 mod simulation;
@@ -36,20 +38,14 @@ mod tests;
 
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::config::plan::{Backoff, Jitter, Prefer, RetryPolicy};
+use crate::config::plan::{Prefer, RetryPolicy};
 use crate::health::{Change, Permit, Policy, Resting};
 use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use budget::RetryBudget;
 use ending::Refusal;
-use rules::{Again, Class, Onward, Rule};
+use rules::{Class, Onward, Rule};
 use smallvec::SmallVec;
-use std::time::Duration;
-
-/// Least back-off before the same target is tried again (failure table, *Attempts*).
-const LEAST_BACKOFF: Duration = Duration::from_millis(100);
-/// A wait in place is stretched by up to this, so that a crowd does not come back in one instant.
-const WAIT_SPREAD_MS: u64 = 50;
 
 /// The rules that a request is played by.
 #[derive(Clone, Copy, Debug)]
@@ -452,114 +448,6 @@ impl Exchange {
         }
     }
 
-    /// Finds who takes up a broken stream, and how.
-    fn rescue(&mut self, failure: &Failure, current: usize, now: Tick, budget: &RetryBudget) -> Step {
-        let end = Step::End(Ending::BreakOff(failure.outcome));
-        let may_rescue = self.rules.may_rescue && self.is_rescuable && self.rules.may_replay;
-        self.leave(current, failure.outcome, now);
-        if !may_rescue || !self.has_time(now) {
-            return end;
-        }
-        let was_silent = matches!(failure.outcome, Outcome::TimeoutStall | Outcome::TimeoutFirstContent);
-        self.first_break.get_or_insert(Break { at: current, was_silent });
-        // Row 16: what one provider's filter stopped, no other is asked to say.
-        if failure.outcome == Outcome::ContentFiltered {
-            return end;
-        }
-        let last = self.records.last().map(|record| record.cause);
-        let refused_to_continue = last == Some(Cause::Continue)
-            && matches!(failure.outcome, Outcome::ClientError | Outcome::ModelUnavailable);
-        if refused_to_continue {
-            return self.restart_at(current, Permit::default(), now, budget).unwrap_or(end);
-        }
-        let policy = self.rules.health;
-        let next = self
-            .rescuers()
-            .find_map(|at| self.candidates[at].health.admit(now, &policy).ok().map(|permit| (at, permit)));
-        let Some((at, permit)) = next else { return end };
-        if self.candidates[at].continues {
-            return self.attempt(at, permit, Cause::Continue, now);
-        }
-        self.restart_at(at, permit, now, budget).unwrap_or(end)
-    }
-
-    /// Who may still take up the broken stream, in the order in which they are asked; health has
-    /// its own say. Before a stream first breaks that is everybody who was not tried.
-    fn rescuers(&self) -> impl Iterator<Item = usize> + '_ {
-        let broke_at = self.first_break.map(|first| first.at);
-        let others = (0..self.candidates.len()).filter(move |at| {
-            let tally = self.tallies[*at];
-            let may_change =
-                self.failovers < self.rules.retry.failovers && !self.is_spent(&self.candidates[*at]);
-            broke_at != Some(*at) && tally.attempts == 0 && !tally.is_excluded && may_change
-        });
-        let itself = self.first_break.filter(|first| {
-            let tally = self.tallies[first.at];
-            !first.was_silent && tally.rescues == 0 && !tally.is_excluded
-        });
-        others.chain(itself.map(|first| first.at))
-    }
-
-    /// Starts anew at a target, if the budget allows.
-    fn restart_at(&mut self, at: usize, permit: Permit, now: Tick, budget: &RetryBudget) -> Option<Step> {
-        if !budget.withdraw(now, &self.rules.retry) {
-            self.budget_ran_dry = true;
-            return None;
-        }
-        Some(self.attempt(at, permit, Cause::Restart, now))
-    }
-
-    /// Rows 13, 19 and 20: once per target, at once, free.
-    fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
-        let tally = &self.tallies[current];
-        let cause = if failure.is_stale && !tally.was_resent {
-            Cause::Resend
-        } else if failure.has_new_key && !tally.had_new_key {
-            Cause::NewKey
-        } else {
-            return None;
-        };
-        let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
-        Some(self.attempt(current, permit, cause, now))
-    }
-
-    /// Returns until when to wait before the same target is tried again, if it is to be.
-    fn repeat_at(
-        &mut self,
-        rule: Rule,
-        failure: &Failure,
-        current: usize,
-        now: Tick,
-        budget: &RetryBudget,
-        dice: u64,
-    ) -> Option<Tick> {
-        if rule.again == Again::No {
-            return None;
-        }
-        let retry = &self.rules.retry;
-        let repeats = self.tallies[current].repeats;
-        let wait = match failure.hint {
-            RetryHint::After(span) if span <= retry.wait_in_place => {
-                (repeats < retry.same_target.max(1)).then(|| span + spread_ms(dice))?
-            }
-            RetryHint::After(_) => return None,
-            RetryHint::None | RetryHint::Absurd => (repeats < retry.same_target)
-                .then(|| backoff(&retry.backoff, repeats, dice).max(LEAST_BACKOFF))?,
-        };
-        let until = now.after(wait);
-        if !self.has_time(until)
-            || self.is_spent(&self.candidates[current])
-            || !self.candidates[current].health.may_repeat(now, &self.rules.health)
-        {
-            return None;
-        }
-        if !budget.withdraw(now, retry) {
-            self.budget_ran_dry = true;
-            return None;
-        }
-        Some(until)
-    }
-
     fn move_on(&mut self, rule: Rule, current: usize, now: Tick) -> Step {
         if self.has_time(now)
             && self.failovers < self.rules.retry.failovers
@@ -636,24 +524,4 @@ impl Exchange {
             }
         }
     }
-}
-
-fn spread_ms(dice: u64) -> Duration {
-    Duration::from_millis(dice % WAIT_SPREAD_MS)
-}
-
-/// Returns the wait before repeat number `repeats` (0 is the first).
-fn backoff(policy: &Backoff, repeats: u32, dice: u64) -> Duration {
-    let exponent = i32::try_from(repeats.min(64)).unwrap_or(64);
-    let grown = policy.base.as_secs_f64() * policy.multiplier.powi(exponent);
-    let whole = grown.min(policy.max.as_secs_f64()).max(0.0);
-    #[allow(clippy::cast_precision_loss, reason = "dice need no more than 52 bits")]
-    let share = (dice >> 12) as f64 / (1u64 << 52) as f64;
-    let spread = match policy.jitter {
-        Jitter::Full => whole * share,
-        Jitter::Equal => whole * (0.5 + share / 2.0),
-        Jitter::Quarter => whole * (0.75 + share / 2.0),
-        Jitter::None => whole,
-    };
-    Duration::try_from_secs_f64(spread).unwrap_or(policy.max)
 }

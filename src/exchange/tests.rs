@@ -1,10 +1,13 @@
 //! The rows of the failure table that decide where a request goes, one by one.
 
+use super::repeat::backoff;
 use super::*;
 use crate::base::outcome::ErrorCode;
+use crate::config::plan::{Backoff, Jitter};
 use crate::config::plan::{BreakerPolicy, CooldownPolicy, Ladder};
 use crate::health::{Report, Units};
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Scene {
     exchange: Exchange,

@@ -10,6 +10,7 @@ use super::outgoing;
 use super::patience::{Patience, client_leaves};
 use super::reply::{self, Extra, Framing};
 use super::story::Story;
+use super::telling::Telling;
 use crate::base::api::Api;
 use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
@@ -27,7 +28,6 @@ use crate::rewrite::{self, Rewritten};
 use crate::select::{self, Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
-use crate::wire::transcript::Transcript;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
@@ -71,7 +71,8 @@ pub(super) async fn conduct(
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
     let mut patience = Patience::default();
     let mut held = None;
-    let mut told = rules.may_rescue.then(|| Transcript::new(asked.api.dialect()));
+    let can_be_taken_up = rules.may_rescue && rules.may_replay;
+    let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
     let mut step = exchange.start(now);
     let ending = loop {
         step = match step {
@@ -97,6 +98,7 @@ pub(super) async fn conduct(
                     End::Failed(fault) => {
                         held = fault.held;
                         exchange.rescuable(told.as_mut().is_some_and(|told| told.bar().is_none()));
+                        told.as_mut().into_iter().for_each(Telling::broke);
                         exchange.failed(&fault.failure, now, &house.budget, rand::random())
                     }
                 }
@@ -124,7 +126,7 @@ pub(super) async fn conduct(
         Ending::Answered => Ok(true),
         // On the heap: what is said when nobody answered is larger than the rest, and rare.
         ending => {
-            let said = conclude(house, live, &slots, &exchange, ending, held, asked, session, story);
+            let said = conclude(house, live, &slots, &exchange, ending, held, told, asked, session, story);
             Box::pin(said).await
         }
     };
@@ -177,7 +179,7 @@ async fn attempt(
     session: &mut Session,
     exchange: &mut Exchange,
     patience: &mut Patience,
-    told: &mut Option<Transcript>,
+    told: &mut Option<Telling>,
     story: &mut Story,
 ) -> (End, SmallVec<[Change; 2]>, Tick) {
     let proving = match slots[order.candidate].purse {
@@ -194,12 +196,25 @@ async fn attempt(
     let mut counted = Counted::new(house, slot, began);
     let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
     let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
-    if order.cause == Cause::Continue {
-        body = continued(body, told, continues(live, slot));
-    }
     let splice = told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
-        let way = if order.cause == Cause::Continue { Way::Continue } else { Way::Verify };
-        Splice::new(told, way)
+        let more = match order.cause {
+            Cause::Continue => continued(&body, told, continues(live, slot)),
+            Cause::First
+            | Cause::Repeat
+            | Cause::Resend
+            | Cause::NewKey
+            | Cause::Failover
+            | Cause::Restart => None,
+        };
+        let way = match more {
+            Some(more) => {
+                body = more;
+                Way::Continue
+            }
+            // Where the text cannot be put into the request, the target begins anew all the same.
+            None => Way::Verify,
+        };
+        Splice::new(told.told(), way)
     });
     let signature = slot.keyring.current();
     let head = outgoing::head(slot, &signature, asked, body.len)
@@ -299,16 +314,10 @@ fn continues(live: &Live, slot: &Slot) -> Continues {
 }
 
 /// Puts the text told so far into a request as its last message.
-fn continued(body: Rewritten, told: &mut Option<Transcript>, continues: Continues) -> Rewritten {
-    let Some(told) = told else { return body };
-    let mut whole = Vec::with_capacity(body.len);
-    for piece in &body.pieces {
-        whole.extend_from_slice(piece);
-    }
-    match rewrite::with_continuation(&whole, told.text(), continues == Continues::Prefix) {
-        Some(bytes) => Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) },
-        None => body,
-    }
+fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
+    let whole = body.pieces.concat();
+    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
+    Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
 }
 
 /// Counts an attempt in and, however it ends, out again.
@@ -373,6 +382,7 @@ async fn conclude(
     exchange: &Exchange,
     ending: Ending,
     held: Option<Held>,
+    told: Option<Telling>,
     asked: &Asked<'_>,
     session: &mut Session,
     story: &mut Story,
@@ -418,7 +428,8 @@ async fn conclude(
             story.was_interrupted();
             let message = format!("the provider's stream broke off; request id {}", story.id());
             if story.is_stream {
-                reply::break_off(session, dialect, &message, story).await;
+                let (tail, number) = told.map(|mut told| told.last_words()).unwrap_or_default();
+                reply::break_off(session, dialect, tail, number, &message, story).await;
             }
             // An error, so that Pingora drops the connection instead of ending the body cleanly.
             Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "upstream stream lost"))

@@ -233,11 +233,22 @@ async fn send_whole(session: &mut Session, mut head: Head, body: Bytes) -> pingo
     session.write_response_tasks(tasks).await.map(|_| ())
 }
 
-/// Ends a started stream that cannot go on: a blank line (so that a broken event cannot swallow
-/// it), the dialect's error event, and no end of the body. The caller then drops the connection.
-pub(super) async fn break_off(session: &mut Session, dialect: Dialect, message: &str, story: &Story) {
-    let event = fault_text::error_event(dialect, ErrorCode::UpstreamStreamLost, message, story.id(), 0);
-    let mut bytes = Vec::with_capacity(event.len() + 2);
+/// Ends a started stream that cannot go on: what was kept back of it, a blank line (so that a broken
+/// event cannot swallow what follows), the dialect's error event with this number, and no end of the
+/// body. The caller then drops the connection.
+pub(super) async fn break_off(
+    session: &mut Session,
+    dialect: Dialect,
+    tail: Option<Bytes>,
+    number: u64,
+    message: &str,
+    story: &Story,
+) {
+    let code = ErrorCode::UpstreamStreamLost;
+    let event = fault_text::error_event(dialect, code, message, story.id(), number);
+    let tail = tail.unwrap_or_default();
+    let mut bytes = Vec::with_capacity(tail.len() + event.len() + 2);
+    bytes.extend_from_slice(&tail);
     bytes.extend_from_slice(b"\n\n");
     bytes.extend_from_slice(&event);
     // The client may be gone as well; there is nobody left to tell then.

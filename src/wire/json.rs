@@ -61,6 +61,17 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Returns the text, unescaped, where it is whole: nothing for half of a surrogate pair (some
+    /// providers cut an emoji in two) or bytes that are not UTF-8.
+    #[must_use]
+    pub fn whole(&self) -> Option<Cow<'a, str>> {
+        if self.escaped {
+            return serde_json::from_slice::<String>(self.quoted).ok().map(Cow::Owned);
+        }
+        let inner = self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default();
+        std::str::from_utf8(inner).ok().map(Cow::Borrowed)
+    }
+
     /// Returns where the token lies in the text scanned, quotes included.
     #[must_use]
     pub fn range(&self) -> Range<usize> {

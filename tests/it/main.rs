@@ -37,4 +37,5 @@ mod sdks;
 mod secrets;
 mod stage;
 mod tokens;
+mod translate;
 mod unit;
