@@ -12,12 +12,12 @@
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
 
-use crate::base::api::Kind;
+use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::Outcome;
 use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
-use crate::config::plan::{Endpoint, HttpVersions, Plan, Target};
+use crate::config::plan::{Endpoint, HttpVersions, Model, Plan, Target};
 use crate::exchange::budget::RetryBudget;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
@@ -85,6 +85,8 @@ pub struct Slot {
     pub kind: Kind,
     /// Path below which its API lies.
     pub base_path: Arc<str>,
+    /// Paths that the file gives for calls.
+    paths: Vec<(Api, Arc<str>)>,
     /// For the Host header.
     pub authority: HeaderValue,
     /// Whether TLS is spoken.
@@ -135,6 +137,12 @@ impl PeerTemplate {
 }
 
 impl Slot {
+    /// Returns the path that the file gives for a call.
+    #[must_use]
+    pub fn path(&self, api: Api) -> Option<&str> {
+        self.paths.iter().find(|(other, _)| *other == api).map(|(_, path)| &**path)
+    }
+
     /// Returns the peer for an address.
     #[must_use]
     pub fn peer_at(&self, address: SocketAddr) -> Arc<HttpPeer> {
@@ -525,8 +533,9 @@ fn make_direct(
         book.direct.retain(|_, (unit, _)| Arc::strong_count(unit) > 1);
     }
     let kept = book.direct.entry(Arc::clone(&id.0)).or_default().clone();
-    let target =
-        Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
+    let of = plan.provider(provider);
+    let traits = of.models.get(model).map(Model::traits).unwrap_or_default();
+    let target = Target { id, provider, credential, endpoint: of.endpoint, model: model.into(), traits };
     make(plan, target, kept, live.meters.unlisted(credential), book)
 }
 
@@ -545,7 +554,10 @@ fn make(
         credential: Arc::clone(&credential.name),
     };
     let auth = match &credential.key {
-        Some(key) => sign::headers(provider.kind, key).map_err(|_| unusable_key())?.into_iter().collect(),
+        Some(key) => sign::as_told(&provider.proof, provider.kind, key)
+            .map_err(|_| unusable_key())?
+            .into_iter()
+            .collect(),
         None => Vec::new(),
     };
     let (endpoint_unit, addresses) = book
@@ -570,6 +582,7 @@ fn make(
         model_header: HeaderValue::from_str(&target.model).ok(),
         kind: provider.kind,
         base_path: Arc::clone(&provider.base_path),
+        paths: provider.paths.clone(),
         authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
         is_tls: endpoint.tls,
         auth,

@@ -5,7 +5,7 @@
 //! client's credential can slip through by being spelt in a way that nobody thought of.
 
 use super::conduct::Asked;
-use crate::base::api::Kind;
+use crate::base::api::Dialect;
 use crate::live::Slot;
 use crate::rewrite;
 use crate::sign;
@@ -14,7 +14,11 @@ use pingora::http::RequestHeader;
 
 /// Makes the head of a replayable call for one target.
 pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Result<Box<RequestHeader>> {
-    let path = rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, asked.query.as_deref());
+    let query = asked.query.as_deref();
+    let path = match slot.path(asked.api) {
+        Some(template) => rewrite::templated_path(template, &slot.target.model, query),
+        None => rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, query),
+    };
     let mut head = RequestHeader::build_no_case("POST", path.as_bytes(), Some(16))?;
     head.insert_header(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
@@ -24,7 +28,8 @@ pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Re
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length))?;
     head.insert_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    if slot.kind == Kind::Anthropic && !head.headers.contains_key("anthropic-version") {
+    let is_anthropic = asked.api.dialect() == Dialect::AnthropicMessages;
+    if is_anthropic && !head.headers.contains_key("anthropic-version") {
         head.insert_header("anthropic-version", HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION))?;
     }
     for (name, value) in &slot.extra {

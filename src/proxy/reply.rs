@@ -27,6 +27,7 @@ const X_USED_FALLBACK: HeaderName = HeaderName::from_static("x-used-fallback");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-attempts");
 const X_BREAKER: HeaderName = HeaderName::from_static("x-circuit-breaker-state");
 const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-provider-response-time");
+const X_DEGRADED: HeaderName = HeaderName::from_static("x-model-degraded");
 const X_TRAIL: HeaderName = HeaderName::from_static("x-pointsman-trail");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -109,6 +110,9 @@ pub(super) fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<
         }
         let fallback = if target.is_fallback { "true" } else { "false" };
         head.insert_header(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;
+        if target.is_degraded {
+            head.insert_header(X_DEGRADED, HeaderValue::from_static("true"))?;
+        }
         head.insert_header(X_BREAKER, HeaderValue::from_static(target.breaker))?;
         head.insert_header(X_RESPONSE_TIME, HeaderValue::from(target.response_ms))?;
     }

@@ -24,6 +24,8 @@ mod ops;
 mod pass_through;
 mod priorities;
 mod process;
+mod provider_page;
+mod providers;
 mod readme;
 mod reload;
 mod rescue;
