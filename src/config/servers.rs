@@ -3,6 +3,7 @@
 //! The part of the list of keys under `providers`. As in `file`, single values are judged here and
 //! whether they fit together is `check`'s question; what was refused is absent.
 
+use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
 use super::file::{TIERS, check_model, check_name, is_member, read_json_table, read_rates};
 use super::path::KeyPath;
@@ -38,6 +39,7 @@ pub struct ProviderFile {
     pub paths: Vec<(KeyPath, String, String)>,
     pub params: Vec<(String, String)>,
     pub stream_params: Vec<(String, String)>,
+    pub patterns: Vec<Pattern>,
 }
 
 /// One entry of `providers.*.credentials`.
@@ -128,6 +130,7 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
         ),
         params: read_json_table(m, faults, "params", "values set in every request where nobody set one"),
         stream_params: read_json_table(m, faults, "stream_params", "the same for requests that ask for a stream"),
+        patterns: m.section("classifier", "your own words for this provider's errors", read_classifier),
     };
     read_rates(m, "limits of providers");
     provider

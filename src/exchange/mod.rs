@@ -13,7 +13,8 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20). At most `retry.failovers` changes.
+//!    out dead before a byte came back (rows 19 and 20), and one where the key that was refused has
+//!    been changed since (row 13). At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires.
@@ -36,7 +37,7 @@ mod tests;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::{Backoff, Jitter, Prefer, RetryPolicy};
-use crate::health::{Permit, Policy, Resting};
+use crate::health::{Change, Permit, Policy, Resting};
 use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use budget::RetryBudget;
@@ -74,6 +75,8 @@ pub enum Cause {
     Repeat,
     /// The same target at once, because a kept connection was dead. Free.
     Resend,
+    /// The same target at once, because the key that it refused was changed meanwhile. Free.
+    NewKey,
     /// Another target.
     Failover,
     /// A broken stream is taken up: the target goes on from the text so far.
@@ -163,6 +166,8 @@ pub struct Failure {
     /// Whether a kept connection was dead before a byte came back, or the peer said that it did
     /// not touch the request.
     pub is_stale: bool,
+    /// Whether the key was refused, and another one is in force now.
+    pub has_new_key: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
@@ -178,6 +183,7 @@ impl Failure {
             status: None,
             hint: RetryHint::None,
             is_stale: false,
+            has_new_key: false,
             is_inband: false,
             timed_out: false,
         }
@@ -190,6 +196,7 @@ struct Tally {
     repeats: u32,
     rescues: u32,
     was_resent: bool,
+    had_new_key: bool,
     is_excluded: bool,
 }
 
@@ -213,6 +220,7 @@ pub struct Exchange {
     first_break: Option<Break>,
     is_rescuable: bool,
     budget_ran_dry: bool,
+    changes: SmallVec<[(usize, Change); 1]>,
 }
 
 impl Exchange {
@@ -230,6 +238,7 @@ impl Exchange {
             first_break: None,
             is_rescuable: false,
             budget_ran_dry: false,
+            changes: SmallVec::new(),
         }
     }
 
@@ -291,18 +300,25 @@ impl Exchange {
         if self.is_committed {
             return self.rescue(failure, current, now, budget);
         }
-        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband);
+        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband).bent(
+            failure.outcome,
+            failure.timed_out,
+            failure.is_inband,
+            &self.rules.retry,
+        );
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
         }
         let may_go_on = self.rules.may_replay || rule.class == Class::Unprocessed || failure.is_stale;
-        if !may_go_on || rule.onward == Onward::Stop || now >= self.rules.deadline {
+        if !may_go_on || rule.onward == Onward::Stop || !self.has_time(now) {
+            self.leave(current, failure.outcome, now);
             return self.give_up(rule, now);
         }
         if let Some(step) = self.resend(failure, current, now) {
             return step;
         }
-        if failure.outcome == Outcome::Overloaded {
+        // Under `cooldown.hold` each key stands for itself, as accounts with limits of their own do.
+        if failure.outcome == Outcome::Overloaded && self.rules.health.cooldown.hold.is_zero() {
             self.exclude_same_model_at_same_provider(current);
         }
         let next = self.peek_next(Some((current, rule)), now);
@@ -311,6 +327,7 @@ impl Exchange {
         if repeats_first && let Some(until) = self.repeat_at(rule, failure, current, now, budget, dice) {
             return Step::Pause { until };
         }
+        self.leave(current, failure.outcome, now);
         self.move_on(rule, current, now)
     }
 
@@ -318,10 +335,16 @@ impl Exchange {
     pub fn resume(&mut self, now: Tick) -> Step {
         let Some(last) = self.records.last().copied() else { return self.start(now) };
         let units = &self.candidates[last.candidate].health;
-        if now < self.rules.deadline && units.may_repeat(now, &self.rules.health) {
+        if self.has_time(now) && units.may_repeat(now, &self.rules.health) {
             return self.attempt(last.candidate, Permit::default(), Cause::Repeat, now);
         }
+        self.leave(last.candidate, last.outcome, now);
         self.move_on(rules::rule(last.outcome, last.status, false), last.candidate, now)
+    }
+
+    /// Returns the changes of health that came of leaving targets, each with its candidate, once.
+    pub fn take_changes(&mut self) -> SmallVec<[(usize, Change); 1]> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Tells whether the request could go elsewhere now: a first-content, response or stall timer
@@ -341,7 +364,8 @@ impl Exchange {
                     .rescuers()
                     .any(|at| current != Some(at) && self.candidates[at].health.look(now, &policy).is_ok());
         }
-        self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
+        let has_time = self.rules.retry.least_time.is_zero() || self.has_time(now);
+        has_time && self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
     }
 
     /// Returns what was tried so far.
@@ -385,7 +409,10 @@ impl Exchange {
     }
 
     fn give_up(&self, rule: Rule, now: Tick) -> Step {
-        let is_the_providers_word = rule.onward == Onward::NextLarger;
+        let is_the_providers_word = match rule.onward {
+            Onward::NextLarger | Onward::NextOrRelay | Onward::Relay => true,
+            Onward::Next | Onward::Stop => false,
+        };
         Step::End(if is_the_providers_word { Ending::Relay } else { Ending::Refuse(self.refusal(now)) })
     }
 
@@ -396,6 +423,7 @@ impl Exchange {
             Cause::First => {}
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
+            Cause::NewKey => tally.had_new_key = true,
             Cause::Failover => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
@@ -428,7 +456,8 @@ impl Exchange {
     fn rescue(&mut self, failure: &Failure, current: usize, now: Tick, budget: &RetryBudget) -> Step {
         let end = Step::End(Ending::BreakOff(failure.outcome));
         let may_rescue = self.rules.may_rescue && self.is_rescuable && self.rules.may_replay;
-        if !may_rescue || now >= self.rules.deadline {
+        self.leave(current, failure.outcome, now);
+        if !may_rescue || !self.has_time(now) {
             return end;
         }
         let was_silent = matches!(failure.outcome, Outcome::TimeoutStall | Outcome::TimeoutFirstContent);
@@ -460,7 +489,8 @@ impl Exchange {
         let broke_at = self.first_break.map(|first| first.at);
         let others = (0..self.candidates.len()).filter(move |at| {
             let tally = self.tallies[*at];
-            let may_change = self.failovers < self.rules.retry.failovers;
+            let may_change =
+                self.failovers < self.rules.retry.failovers && !self.is_spent(&self.candidates[*at]);
             broke_at != Some(*at) && tally.attempts == 0 && !tally.is_excluded && may_change
         });
         let itself = self.first_break.filter(|first| {
@@ -479,13 +509,18 @@ impl Exchange {
         Some(self.attempt(at, permit, Cause::Restart, now))
     }
 
-    /// Rows 19 and 20: once per target, at once, free.
+    /// Rows 13, 19 and 20: once per target, at once, free.
     fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
-        if !failure.is_stale || self.tallies[current].was_resent {
+        let tally = &self.tallies[current];
+        let cause = if failure.is_stale && !tally.was_resent {
+            Cause::Resend
+        } else if failure.has_new_key && !tally.had_new_key {
+            Cause::NewKey
+        } else {
             return None;
-        }
+        };
         let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
-        Some(self.attempt(current, permit, Cause::Resend, now))
+        Some(self.attempt(current, permit, cause, now))
     }
 
     /// Returns until when to wait before the same target is tried again, if it is to be.
@@ -512,7 +547,8 @@ impl Exchange {
                 .then(|| backoff(&retry.backoff, repeats, dice).max(LEAST_BACKOFF))?,
         };
         let until = now.after(wait);
-        if until >= self.rules.deadline
+        if !self.has_time(until)
+            || self.is_spent(&self.candidates[current])
             || !self.candidates[current].health.may_repeat(now, &self.rules.health)
         {
             return None;
@@ -525,7 +561,7 @@ impl Exchange {
     }
 
     fn move_on(&mut self, rule: Rule, current: usize, now: Tick) -> Step {
-        if now < self.rules.deadline
+        if self.has_time(now)
             && self.failovers < self.rules.retry.failovers
             && let Some((candidate, permit)) = self.claim_next(Some((current, rule)), now)
         {
@@ -549,7 +585,7 @@ impl Exchange {
 
     fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
         let tally = &self.tallies[at];
-        if tally.attempts > 0 || tally.is_excluded {
+        if tally.attempts > 0 || tally.is_excluded || self.is_spent(&self.candidates[at]) {
             return false;
         }
         match after {
@@ -563,6 +599,32 @@ impl Exchange {
             }
             Some(_) | None => true,
         }
+    }
+
+    /// Tells whether the deadline leaves time for another attempt.
+    fn has_time(&self, now: Tick) -> bool {
+        now < self.rules.deadline && now.after(self.rules.retry.least_time) <= self.rules.deadline
+    }
+
+    /// Tells whether the candidate's provider had all the attempts that one request may make there.
+    fn is_spent(&self, candidate: &Candidate) -> bool {
+        let most = self.rules.retry.provider_attempts;
+        if most == 0 {
+            return false;
+        }
+        let made = self.candidates.iter().zip(&self.tallies);
+        let made = made.filter(|(other, _)| other.provider == candidate.provider);
+        made.map(|(_, tally)| tally.attempts).sum::<u32>() >= most
+    }
+
+    /// Leaves a target for good: it climbs the ladder of `cooldown`, if there is one.
+    fn leave(&mut self, current: usize, outcome: Outcome, now: Tick) {
+        let Some(began) = self.records.iter().find(|r| r.candidate == current).map(|r| r.began) else {
+            return;
+        };
+        let units = &self.candidates[current].health;
+        let change = units.exhausted(outcome, began, now, &self.rules.health);
+        self.changes.extend(change.map(|change| (current, change)));
     }
 
     /// Row 12: other keys of the same provider do not help against an overloaded model.
@@ -590,6 +652,7 @@ fn backoff(policy: &Backoff, repeats: u32, dice: u64) -> Duration {
     let spread = match policy.jitter {
         Jitter::Full => whole * share,
         Jitter::Equal => whole * (0.5 + share / 2.0),
+        Jitter::Quarter => whole * (0.75 + share / 2.0),
         Jitter::None => whole,
     };
     Duration::try_from_secs_f64(spread).unwrap_or(policy.max)

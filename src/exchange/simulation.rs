@@ -92,6 +92,7 @@ fn policy() -> Policy {
             open_max: Duration::from_secs(10),
             half_open_probes: 1,
             close_after: 2,
+            ..BreakerPolicy::default()
         },
         cooldown: CooldownPolicy {
             default: Duration::from_secs(5),
@@ -100,6 +101,7 @@ fn policy() -> Policy {
             quota_max: Duration::from_secs(21_600),
             auth: Duration::from_secs(300),
             auth_max: Duration::from_secs(4_800),
+            ..CooldownPolicy::default()
         },
     }
 }
@@ -118,6 +120,7 @@ fn retry(dice: &mut Dice) -> RetryPolicy {
         failovers: u32::try_from(dice.below(5)).unwrap(),
         budget_ratio: 0.2,
         budget_min_per_second: 3,
+        ..RetryPolicy::default()
     }
 }
 
@@ -383,7 +386,7 @@ impl World {
         if is_stale {
             drop(permit);
         } else {
-            let report = Report { outcome, hint, account_wide: false, began };
+            let report = Report { outcome, hint, account_wide: false, is_permanent: false, began };
             units.report(permit, &report, self.now, &policy(), dice);
         }
         let rest_after = units.target.read(self.now, &policy()).cooling_until;

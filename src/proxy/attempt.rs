@@ -9,19 +9,20 @@
 //! A refusing answer is read to its end within bounds and its connection kept: the next failover
 //! then costs no handshake.
 
-use super::echo;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
-use super::reply::{self, Framing};
+use super::reply::{self, Framing, Head};
 use super::story::Story;
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::classify::{self, TransportFault, Verdict};
-use crate::config::plan::Timeouts;
+use crate::config::plan::{Pattern, Timeouts};
+use crate::exchange::rules::{self, Onward};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
+use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
 use crate::rewrite::Rewritten;
 use crate::wire::splice::Splice;
@@ -46,6 +47,8 @@ const HELD_ANSWER: usize = 1024 * 1024;
 const HELD_STREAM: usize = 64 * 1024;
 /// Most of a refusing answer's body that is read and judged.
 const REFUSAL_BODY: usize = 64 * 1024;
+/// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
+const WORDS_MAX: usize = 2048;
 /// How long a refusing answer's body may take; its status is known and a client waits.
 const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 /// How long a provider may keep the connection open behind the end of its stream.
@@ -74,14 +77,14 @@ pub(super) struct Fault {
 
 /// A provider's own answer, kept in case it is to be relayed.
 pub(super) struct Held {
-    pub(super) head: Box<ResponseHeader>,
+    pub(super) head: Head,
     pub(super) body: Bytes,
 }
 
 /// The head of a provider's answer: as the client may see it, and what we need to know of it.
 struct Answer {
     status: u16,
-    head: Box<ResponseHeader>,
+    head: Head,
     is_event_stream: bool,
     is_encoded: bool,
     /// How the body is packed, where we unpack it.
@@ -101,6 +104,8 @@ pub(super) struct Attempt<'a> {
     pub(super) wants_reasoning: bool,
     pub(super) drops_rate_limits: bool,
     pub(super) began: Tick,
+    /// What proves us to the provider.
+    pub(super) signature: &'a Signature,
     pub(super) session: &'a mut Session,
     pub(super) exchange: &'a mut Exchange,
     pub(super) patience: &'a mut Patience,
@@ -168,6 +173,11 @@ impl Attempt<'_> {
             upstream.shutdown().await;
         }
         end
+    }
+
+    /// The operator's words for this provider's errors.
+    fn patterns(&self) -> &[Pattern] {
+        &self.live.plan.provider(self.slots[self.at].target.provider).patterns
     }
 
     fn slot(&self) -> Arc<Slot> {
@@ -327,6 +337,9 @@ impl Attempt<'_> {
         if !(200..300).contains(&answer.status) {
             return self.refused(&mut incoming, answer).await;
         }
+        if answer.is_encoded {
+            return End::Failed(Fault::after_head(Outcome::BadBody, answer.status));
+        }
         if answer.is_event_stream {
             self.stream(&mut incoming, answer).await
         } else if self.splice.is_some() {
@@ -338,12 +351,12 @@ impl Attempt<'_> {
 
     /// Takes from the provider's head what is needed of it, in one pass.
     fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
-        let key = echo::key_of(self.live, &self.slots[self.at]);
         let packing = Packing::of(&head.headers);
-        let mut own = reply::draft(head.status, &head.headers, self.drops_rate_limits, key).ok()?;
+        let mut own =
+            reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()).ok()?;
         if packing.is_some() {
-            own.remove_header(&header::CONTENT_ENCODING);
-            own.remove_header(&header::ETAG);
+            own.headers.remove(header::CONTENT_ENCODING);
+            own.headers.remove(header::ETAG);
         }
         Some(Answer {
             status: head.status.as_u16(),
@@ -374,9 +387,11 @@ impl Attempt<'_> {
         let slot = &self.slots[self.at];
         let none = HeaderMap::new();
         let headers = incoming.headers().unwrap_or(&none);
-        let verdict = classify::response(slot.kind, answer.status, headers, &body, self.house.clock.wall());
-        let held = Held { head: answer.head, body };
-        End::Failed(Fault::judged(&verdict, answer.status, false, Some(held)))
+        let wall = self.house.clock.wall();
+        let verdict = classify::response(slot.kind, self.patterns(), answer.status, headers, &body, wall);
+        // What cannot be read may hold our key: it is not passed on.
+        let held = (!answer.is_encoded).then_some(Held { head: answer.head, body });
+        End::Failed(Fault::judged(&verdict, answer.status, false, held))
     }
 
     /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
@@ -407,9 +422,7 @@ impl Attempt<'_> {
             return End::Failed(Fault::after_head(Outcome::Truncated, status));
         }
         let body = join(pieces);
-        if !answer.is_encoded
-            && let Err(fault) = self.judge(&body)
-        {
+        if let Err(fault) = self.judge(&body) {
             return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
         }
         let length = Framing::Length(body.len() as u64);
@@ -421,17 +434,31 @@ impl Attempt<'_> {
 
     fn judge(&mut self, body: &Bytes) -> Result<(), Box<Fault>> {
         let slot = &self.slots[self.at];
+        let wall = self.house.clock.wall();
         match answer::read(self.dialect, body) {
             Ok(answer) => {
                 self.story.usage = answer.usage;
                 Ok(())
+            }
+            Err(answer::AnswerFault::NotJson) if is_in_words(body) => {
+                let none = HeaderMap::new();
+                let verdict = classify::response(slot.kind, self.patterns(), 200, &none, body, wall);
+                // Words that would be the client's own fault are no answer to pass on as a 200.
+                let onward = rules::rule(verdict.outcome, Some(200), true).onward;
+                let fault = match onward {
+                    Onward::Next => Fault::judged(&verdict, 200, true, None),
+                    Onward::NextLarger | Onward::NextOrRelay | Onward::Relay | Onward::Stop => {
+                        Fault::after_head(Outcome::BadBody, 200)
+                    }
+                };
+                Err(Box::new(fault))
             }
             Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
                 Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
             }
             Err(answer::AnswerFault::Error(error)) => {
                 let error = body.get(error).unwrap_or_default();
-                let verdict = classify::inband(slot.kind, self.dialect, error, self.house.clock.wall());
+                let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), error, wall);
                 Err(Box::new(Fault::judged(&verdict, 200, true, None)))
             }
         }
@@ -463,7 +490,7 @@ impl Attempt<'_> {
     /// Holds a stream until its first content, then forwards it as it comes.
     async fn stream(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
         self.story.is_stream = true;
-        let Answer { status, is_encoded: is_opaque, .. } = answer;
+        let status = answer.status;
         let mut answer = Some(answer);
         let mut reader = StreamReader::new(self.dialect).with_choices(self.choices);
         let mut held: SmallVec<[Bytes; 4]> = SmallVec::new();
@@ -488,17 +515,8 @@ impl Attempt<'_> {
             };
             let is_clean_end = matches!(read, Ok(None));
             let has_ended = !matches!(read, Ok(Some(_)));
-            let (pieces, content_began, fault) = match read {
-                Ok(Some(chunk)) if is_opaque => (SmallVec::from_iter([chunk]), true, None),
-                Ok(Some(chunk)) => {
-                    let pushed = reader.push(chunk);
-                    (pushed.release, pushed.content_began, pushed.fault)
-                }
-                Ok(None) | Err(_) => {
-                    let pushed = reader.finish();
-                    (pushed.release, pushed.content_began, pushed.fault)
-                }
-            };
+            let pushed = if let Ok(Some(chunk)) = read { reader.push(chunk) } else { reader.finish() };
+            let (pieces, content_began, fault) = (pushed.release, pushed.content_began, pushed.fault);
             self.story.usage = reader.usage();
             if is_committed {
                 if let Err(end) = self.forward(pieces).await {
@@ -519,11 +537,12 @@ impl Attempt<'_> {
             }
             if let Some(fault) = fault {
                 let slot = &self.slots[self.at];
-                let verdict = classify::inband(slot.kind, self.dialect, &fault.body, self.house.clock.wall());
+                let wall = self.house.clock.wall();
+                let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), &fault.body, wall);
                 return End::Failed(Fault::judged(&verdict, status, true, None));
             }
             if has_ended {
-                if reader.is_complete() || (is_opaque && is_clean_end) {
+                if reader.is_complete() {
                     return self.finish().await;
                 }
                 let is_empty = is_clean_end && !reader.has_event();
@@ -700,11 +719,21 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Packed in a way that [`Incoming`] does not undo: it cannot be judged and is passed on.
+/// Packed in a way that [`Incoming`] does not undo: it cannot be judged, and so is no answer.
 fn is_encoded(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let is_plain = |value: &[u8]| value.is_empty() || value.eq_ignore_ascii_case(b"identity");
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !is_plain(value.as_bytes().trim_ascii()))
+}
+
+/// Tells whether a body that is not JSON may be an error in words: a page, or a short text. Broken
+/// JSON is none, as what stands in it may be the model's.
+fn is_in_words(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    match text.first() {
+        None | Some(b'{' | b'[') => false,
+        Some(b'<') => true,
+        Some(_) => text.len() <= WORDS_MAX,
+    }
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -13,6 +13,7 @@ use super::reply::{self, Extra, Framing};
 use super::story::Story;
 use crate::base::api::Api;
 use crate::base::outcome::{ErrorCode, Outcome};
+use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Model, Provider, Route};
@@ -28,7 +29,7 @@ use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use crate::wire::transcript::Transcript;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -59,7 +60,7 @@ pub(super) async fn conduct(
     live: &Live,
     slots: Vec<Arc<Slot>>,
     groups: &[u32],
-    asked: Asked<'_>,
+    asked: &Asked<'_>,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
@@ -70,7 +71,7 @@ pub(super) async fn conduct(
         retry: live.plan.retry,
         health: live.policy,
         may_replay: asked.parsed.replay == Replay::Safe,
-        may_rescue: may_rescue(live, &asked),
+        may_rescue: may_rescue(live, asked),
         deadline: now.after(total.unwrap_or_default()),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
@@ -82,11 +83,11 @@ pub(super) async fn conduct(
         step = match step {
             Step::Try(order) => {
                 let at = order.candidate;
-                let (end, report) = attempt(
+                let (end, changes, now) = attempt(
                     house,
                     live,
                     &slots,
-                    &asked,
+                    asked,
                     order,
                     session,
                     &mut exchange,
@@ -95,8 +96,7 @@ pub(super) async fn conduct(
                     story,
                 )
                 .await;
-                note(house, &slots, at, &report);
-                let now = house.clock.tick();
+                note(house, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
                     End::Gone => exchange.client_gone(now),
@@ -119,11 +119,21 @@ pub(super) async fn conduct(
             }
             Step::End(ending) => break ending,
         };
+        for (at, change) in exchange.take_changes() {
+            note(house, &slots, at, &[change]);
+        }
     };
     if exchange.budget_ran_dry() {
         house.metrics.retry_budget_exhausted();
     }
-    let result = conclude(house, live, &slots, &exchange, ending, held, &asked, session, story).await;
+    let result = match ending {
+        Ending::Answered => Ok(true),
+        // On the heap: what is said when nobody answered is larger than the rest, and rare.
+        ending => {
+            let said = conclude(house, live, &slots, &exchange, ending, held, asked, session, story);
+            Box::pin(said).await
+        }
+    };
     story.conclude(slots, exchange.records());
     result
 }
@@ -131,18 +141,17 @@ pub(super) async fn conduct(
 fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
     (0u32..)
         .zip(slots.iter().zip(groups))
-        .map(|(at, (slot, group))| Candidate {
+        .map(|(at, (slot, group))| {
+            let models = &live.plan.provider(slot.target.provider).models;
+            (at, slot, group, models.get(&slot.target.model))
+        })
+        .map(|(at, slot, group, model)| Candidate {
             slot: at,
             group: *group,
             provider: slot.target.provider.0,
             model: Arc::clone(&slot.target.model),
-            context: live
-                .plan
-                .provider(slot.target.provider)
-                .models
-                .get(&slot.target.model)
-                .and_then(|model| model.context),
-            continues: continues(live, slot) != Continues::None,
+            context: model.and_then(|model| model.context),
+            continues: model.is_some_and(|model| model.continues != Continues::None),
             health: Arc::clone(&slot.health),
         })
         .collect()
@@ -160,7 +169,7 @@ async fn attempt(
     patience: &mut Patience,
     told: &mut Option<Transcript>,
     story: &mut Story,
-) -> (End, SmallVec<[Change; 2]>) {
+) -> (End, SmallVec<[Change; 2]>, Tick) {
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
     let began = house.clock.tick();
@@ -180,7 +189,8 @@ async fn attempt(
         let way = if order.cause == Cause::Continue { Way::Continue } else { Way::Verify };
         Splice::new(told, way)
     });
-    let end = match outgoing::head(slot, asked, body.len) {
+    let signature = slot.keyring.current();
+    let mut end = match outgoing::head(slot, &signature, asked, body.len) {
         Ok(head) => {
             let attempt = Attempt {
                 house,
@@ -193,6 +203,7 @@ async fn attempt(
                 wants_reasoning: wants_reasoning(live, slot, asked),
                 drops_rate_limits: slots.len() > 1,
                 began,
+                signature: &signature,
                 session,
                 exchange,
                 patience,
@@ -210,20 +221,32 @@ async fn attempt(
             held: None,
         }),
     };
-    let (outcome, hint, account_wide, is_stale) = match &end {
-        End::Delivered => (Outcome::Ok, RetryHint::None, false, false),
-        End::Gone => (Outcome::ClientGone, RetryHint::None, false, false),
-        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide, f.failure.is_stale),
+    let (outcome, hint, account_wide) = match &end {
+        End::Delivered => (Outcome::Ok, RetryHint::None, false),
+        End::Gone => (Outcome::ClientGone, RetryHint::None, false),
+        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
     };
-    counted.ended = (outcome, exchange_status(&end));
+    let now = house.clock.tick();
+    counted.ended = (outcome, exchange_status(&end), Some(now));
     drop(counted);
-    if is_stale {
-        // A dead kept connection says nothing about the target.
-        return (end, SmallVec::new());
+    if let End::Failed(fault) = &mut end {
+        // On the heap: it is rare, and would make every attempt's future larger.
+        let is_refused = outcome == Outcome::Auth;
+        fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
+        if fault.failure.is_stale || fault.failure.has_new_key {
+            // A dead kept connection says nothing about the target, nor does a key that is changed.
+            return (end, SmallVec::new(), now);
+        }
     }
-    let report = Report { outcome, hint, account_wide, began };
-    let changes = slot.health.report(permit, &report, house.clock.tick(), &live.policy, rand::random());
-    (end, changes)
+    let is_permanent = match &end {
+        End::Failed(Fault { held: Some(held), .. }) => {
+            live.plan.permanent.cover(held.head.status, &held.body)
+        }
+        End::Failed(_) | End::Delivered | End::Gone => false,
+    };
+    let report = Report { outcome, hint, account_wide, is_permanent, began };
+    let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+    (end, changes, now)
 }
 
 /// Returns what is set where the client set nothing: the route's values come before the provider's.
@@ -275,21 +298,21 @@ struct Counted<'a> {
     house: &'a House,
     slot: &'a Slot,
     began: Tick,
-    ended: (Outcome, Option<u16>),
+    ended: (Outcome, Option<u16>, Option<Tick>),
 }
 
 impl<'a> Counted<'a> {
     fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
         slot.tally.began();
-        Counted { house, slot, began, ended: (Outcome::ClientGone, None) }
+        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let took = self.house.clock.tick().since(self.began);
-        let (outcome, status) = self.ended;
-        self.slot.tally.ended(outcome, status, took, self.house.clock.wall());
+        let (outcome, status, at) = self.ended;
+        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
+        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
     }
 }
 
@@ -347,9 +370,18 @@ async fn conclude(
             let at = exchange.records().last().map(|record| record.candidate);
             story.tell(house, slots, exchange.records(), at);
             match held {
+                // Whatever its words, a provider's 401 would have the client rotate its own key.
+                Some(held) if held.head.status == StatusCode::UNAUTHORIZED => {
+                    let shape = dialect.error_shape();
+                    let extra = Extra { should_retry: Some(false), ..Extra::default() };
+                    let code = ErrorCode::UpstreamAuth;
+                    reply::refuse(session, story, shape, 502, code, reply::KEY_REFUSED, &extra).await?;
+                    Ok(true)
+                }
                 Some(held) => {
-                    let key = at.and_then(|at| echo::key_of(live, slots.get(at)?));
-                    relay(session, story, held, key).await.map(|()| true)
+                    let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
+                    let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
+                    relay(session, story, held, keys).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
@@ -392,20 +424,19 @@ fn quota_type(
     let last = exchange.records().last().filter(|record| record.outcome == Outcome::Quota)?;
     let (slot, held) = (slots.get(last.candidate)?, held?);
     let (status, headers) = (held.head.status.as_u16(), &held.head.headers);
-    let verdict = classify::response(slot.kind, status, headers, &held.body, house.clock.wall());
-    let mut keys = live.plan.credentials.iter().filter_map(|credential| credential.key.as_ref());
-    verdict.provider_type.filter(|word| !keys.any(|key| echo::holds(word.as_str().as_bytes(), key.expose())))
+    let patterns = &live.plan.provider(slot.target.provider).patterns;
+    let verdict = classify::response(slot.kind, patterns, status, headers, &held.body, house.clock.wall());
+    let is_told = |word: &ProviderType| {
+        let holds = |key: &Secret| echo::holds(word.as_str().as_bytes(), key);
+        !live.keyrings.iter().any(|ring| ring.current().keys().iter().any(holds))
+    };
+    verdict.provider_type.filter(is_told)
 }
 
-/// Passes a provider's own error on, less our key should it echo it.
-async fn relay(
-    session: &mut Session,
-    story: &mut Story,
-    held: Held,
-    key: Option<&str>,
-) -> pingora::Result<()> {
+/// Passes a provider's own error on, less our keys should it echo them.
+async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Secret]) -> pingora::Result<()> {
     let Held { mut head, body } = held;
-    let body = echo::redacted(body, key);
+    let body = echo::redacted(body, keys);
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())

@@ -18,7 +18,7 @@ use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
 use crate::catalog::{self, Built, Entry};
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Credential, Endpoint, HttpVersions, LeftOut, Provider, Timeouts};
+use crate::config::plan::{Credential, Endpoint, HttpVersions, LeftOut, Pattern, Provider, Timeouts};
 use crate::config::reference::SecretRef;
 use crate::config::servers::{CredentialFile, ProviderFile};
 use std::collections::{HashMap, HashSet};
@@ -44,7 +44,12 @@ pub(super) struct Inventory {
 }
 
 /// Checks every provider.
-pub(super) fn check(bench: &Bench<'_>, files: Vec<ProviderFile>, timeouts: Timeouts) -> Inventory {
+pub(super) fn check(
+    bench: &Bench<'_>,
+    files: Vec<ProviderFile>,
+    timeouts: Timeouts,
+    patterns: &[Pattern],
+) -> Inventory {
     let mut inventory = Inventory::default();
     if files.is_empty() {
         bench.faults.error(
@@ -54,7 +59,7 @@ pub(super) fn check(bench: &Bench<'_>, files: Vec<ProviderFile>, timeouts: Timeo
     }
     for file in files {
         inventory.names.insert(file.name.clone());
-        inventory.add(bench, file, timeouts);
+        inventory.add(bench, file, timeouts, patterns);
     }
     inventory
 }
@@ -70,7 +75,7 @@ impl Inventory {
         self.left_out.iter().any(|left| left.name == name)
     }
 
-    fn add(&mut self, bench: &Bench<'_>, mut file: ProviderFile, timeouts: Timeouts) {
+    fn add(&mut self, bench: &Bench<'_>, mut file: ProviderFile, timeouts: Timeouts, patterns: &[Pattern]) {
         let found = file.kind.as_deref().and_then(|kind| find_kind(bench, &file.at, kind));
         if file.optional
             && let Some((entry, _)) = found
@@ -125,6 +130,7 @@ impl Inventory {
             proof,
             params: file.params,
             stream_params: file.stream_params,
+            patterns: file.patterns.into_iter().chain(patterns.iter().cloned()).collect(),
         });
     }
 
@@ -147,7 +153,8 @@ impl Inventory {
                 );
             }
             // A server that wants no key still needs a name in target ids.
-            let only = self.push_credential(Credential { name: "default".into(), provider, key: None });
+            let only =
+                self.push_credential(Credential { name: "default".into(), provider, key: None, file: None });
             return vec![only];
         }
         let mut seen: HashMap<String, KeyPath> = HashMap::new();
@@ -166,6 +173,7 @@ impl Inventory {
                     name: name.into(),
                     provider,
                     key: secret,
+                    file: file.key.filter(SecretRef::is_file),
                 }));
             }
         }
