@@ -87,6 +87,7 @@ impl Slot {
             model_header: self.model_header.clone(),
             kind: self.kind,
             base_path: Arc::clone(&self.base_path),
+            paths: self.paths.clone(),
             authority: self.authority.clone(),
             is_tls: self.is_tls,
             keyring,

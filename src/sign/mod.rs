@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
+use crate::config::plan::Proof;
 
 /// The `anthropic-version` to send when the client sent none: the only one there is since 2023.
 pub const DEFAULT_ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -90,6 +91,20 @@ pub fn token_headers(token: &Secret, is_copilot: bool) -> Result<Signed, SignFau
     Ok(signed)
 }
 
+/// Returns the headers that prove us to a provider in the way that it wants, which may be another
+/// than its kind's.
+///
+/// # Errors
+/// When the key cannot stand in a header.
+pub fn as_told(proof: &Proof, kind: Kind, key: &Secret) -> Result<Signed, SignFault> {
+    Ok(match proof {
+        Proof::AsKind => return headers(kind, key),
+        Proof::Bearer => SmallVec::from_iter([(AUTHORIZATION, bearer(key.expose())?)]),
+        Proof::Header(name) => SmallVec::from_iter([(name.clone(), sensitive(key.expose())?)]),
+        Proof::None => SmallVec::new(),
+    })
+}
+
 fn bearer(key: &str) -> Result<HeaderValue, SignFault> {
     sensitive(&zeroize::Zeroizing::new(format!("Bearer {key}")))
 }
@@ -137,6 +152,22 @@ mod tests {
         assert_eq!(told("sk-ant-oat01", false)[1], "anthropic-beta: oauth-2025-04-20");
         assert_eq!(told("t", true).len(), 5);
         assert!(token_headers(&Secret::new("a\nb".to_owned()), true).is_err());
+    }
+
+    #[test]
+    fn a_provider_is_proved_to_in_the_way_it_wants() {
+        let secret = Secret::new("sk-1".to_owned());
+        let told = |proof: &Proof| {
+            let headers = as_told(proof, Kind::Anthropic, &secret).unwrap();
+            assert!(headers.iter().all(|(_, value)| value.is_sensitive()), "{proof:?}");
+            headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&Proof::AsKind), ["x-api-key: sk-1"]);
+        assert_eq!(told(&Proof::Bearer), ["authorization: Bearer sk-1"]);
+        assert_eq!(told(&Proof::Header(HeaderName::from_static("api-key"))), ["api-key: sk-1"]);
+        assert!(told(&Proof::None).is_empty());
+        let broken = Secret::new("a\nb".to_owned());
+        assert!(as_told(&Proof::Header(HeaderName::from_static("api-key")), Kind::OpenAi, &broken).is_err());
     }
 
     #[test]
