@@ -109,6 +109,8 @@ pub(super) struct Aim<'a> {
     pub(super) live: &'a Live,
     pub(super) slots: &'a [Arc<Slot>],
     pub(super) at: usize,
+    /// The slot there, proved.
+    pub(super) slot: &'a Arc<Slot>,
     pub(super) dialect: Dialect,
     pub(super) timeouts: Timeouts,
     pub(super) wants_stream: bool,
@@ -230,10 +232,6 @@ pub(super) async fn run(
 }
 
 impl Aim<'_> {
-    pub(super) fn slot(&self) -> &Arc<Slot> {
-        &self.slots[self.at]
-    }
-
     /// The limit until the first content of a stream, or the whole of another answer. The client of
     /// a rescue is in the middle of a stream: it is left silent no longer than in any other.
     fn first_limit(&self, exchange: &Exchange) -> Limit {
@@ -248,13 +246,13 @@ impl Aim<'_> {
 
     /// The operator's words for this provider's errors.
     fn patterns(&self) -> &[Pattern] {
-        &self.live.plan.provider(self.slot().target.provider).patterns
+        &self.live.plan.provider(self.slot.target.provider).patterns
     }
 
     /// What an error inside a 200 means.
     fn judge_inband(&self, error: &[u8], status: u16) -> Fault {
         let wall = self.house.clock.wall();
-        let verdict = classify::inband(self.slot().kind, self.dialect, self.patterns(), error, wall);
+        let verdict = classify::inband(self.slot.kind, self.dialect, self.patterns(), error, wall);
         Fault::judged(&verdict, status, true, None)
     }
 }
@@ -302,7 +300,7 @@ impl Opening<'_, '_> {
         body: Rewritten,
         is_reused: bool,
     ) -> Result<(), End> {
-        if matches!(upstream, Upstream::H2(_)) && outgoing::for_http2(&mut head, self.aim.slot()).is_none() {
+        if matches!(upstream, Upstream::H2(_)) && outgoing::for_http2(&mut head, self.aim.slot).is_none() {
             return Err(End::Failed(Fault::plain(Outcome::Connect)));
         }
         let limit = self.first_limit();

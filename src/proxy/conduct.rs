@@ -6,6 +6,7 @@
 
 use super::attempt::{End, Held, Stage};
 use super::echo;
+use super::line::{self, LeftOut};
 use super::patience::{Patience, client_leaves};
 use super::race;
 use super::reply::{self, Extra, Framing};
@@ -13,7 +14,6 @@ use super::story::Story;
 use super::telling::Telling;
 use super::trial::{self, Over, Round};
 use crate::base::api::Api;
-use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::secret::Secret;
 use crate::base::time::Tick;
@@ -25,11 +25,10 @@ use crate::health::{Change, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
-use crate::select::{self, Candidate, Candidates};
+use crate::select::{Candidate, Candidates};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
-use smallvec::SmallVec;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,13 +46,18 @@ pub(super) struct Asked<'a> {
     pub(super) refuses_rescue: bool,
     /// How long the client wants to wait, where it said so (`x-request-timeout-ms`).
     pub(super) within: Option<Duration>,
+    /// Targets that cannot serve this request.
+    pub(super) left_out: LeftOut,
 }
+
+/// Longest list of targets in an explanation to a client, in bytes.
+pub(super) const EXPLANATION: usize = 1500;
 
 /// Plays the request through.
 pub(super) async fn conduct(
     house: &House,
     live: &Live,
-    slots: Vec<Arc<Slot>>,
+    mut slots: Vec<Arc<Slot>>,
     groups: &[u32],
     asked: &Asked<'_>,
     session: &mut Session,
@@ -76,7 +80,6 @@ pub(super) async fn conduct(
     let mut held = None;
     let can_be_taken_up = rules.may_rescue && rules.may_replay;
     let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
-    let round = Round { house, live, slots: &slots, asked };
     let hedge = live.plan.hedge(asked.route).filter(|_| exchange.could_hedge());
     if let Some(hedge) = hedge {
         house.hedges.deposit(hedge.max_ratio);
@@ -86,6 +89,12 @@ pub(super) async fn conduct(
         step = match step {
             Step::Try(order) => {
                 let hedge = hedge.filter(|_| exchange.may_hedge());
+                let proving = match slots[order.candidate].purse {
+                    // On the heap: few requests wait for a token, and none should carry the wait along.
+                    Some(_) => Box::pin(trial::prove(&mut slots[order.candidate])).await,
+                    None => Ok(()),
+                };
+                let round = Round { house, live, slots: &slots, asked };
                 let mut stage = Stage {
                     session,
                     exchange: &mut exchange,
@@ -93,12 +102,15 @@ pub(super) async fn conduct(
                     story,
                     told: &mut told,
                 };
-                let over = match hedge {
+                let over = match hedge.filter(|_| proving.is_ok()) {
                     // On the heap: a request that is not hedged should not carry a second attempt.
                     Some(hedge) => Box::pin(race::run(&round, order, hedge.after, &mut stage)).await,
-                    None => trial::alone(&round, order, &mut stage).await,
+                    None => trial::alone(&round, order, proving, &mut stage).await,
                 };
-                let Over { at, end, changes, now } = over;
+                let Over { at, end, changes, now, proved } = over;
+                if let Some(proved) = proved {
+                    slots[at] = proved;
+                }
                 note(house, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
@@ -140,22 +152,6 @@ pub(super) async fn conduct(
     };
     story.conclude(slots, exchange.records());
     result
-}
-
-/// Puts the slots of a route in order.
-pub(super) fn line_up(
-    house: &House,
-    live: &Live,
-    api: Api,
-    route_at: RouteIdx,
-) -> (Vec<Arc<Slot>>, SmallVec<[u32; 4]>) {
-    let route = live.plan.route(route_at);
-    let now = house.clock.tick();
-    let usable =
-        |at: TargetIdx| live.slot(at).is_some_and(|slot| slot.health.look(now, &live.policy).is_ok());
-    let Some(turns) = live.turns(route_at) else { return (Vec::new(), SmallVec::new()) };
-    let order = select::order(&live.plan, route, turns, api, usable);
-    order.iter().filter_map(|(group, at)| Some((Arc::clone(live.slot(*at)?), *group))).unzip()
 }
 
 fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
@@ -331,10 +327,14 @@ fn explain(
         let tried = exchange.records().iter().rev().find(|record| record.candidate == at);
         let reason = reason(tried, resting, now);
         let _ = write!(text, "{separator}{} {reason}", slot.target.id);
-        if text.len() > 1500 {
+        if text.len() > EXPLANATION {
             text.push_str(", and more");
             break;
         }
+    }
+    if !asked.left_out.is_empty() {
+        text.push_str("; left out: ");
+        line::tell(&mut text, &asked.left_out);
     }
     let _ = write!(text, "; request id {id}, generation {}", live.generation);
     text

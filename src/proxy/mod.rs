@@ -29,6 +29,7 @@ mod conduct;
 mod echo;
 mod forward;
 mod incoming;
+mod line;
 mod outgoing;
 mod patience;
 mod race;

@@ -7,19 +7,28 @@
 
 use super::attempt::{self, End, Fault, Ready, Stage};
 use super::conduct;
-use super::outgoing;
 use super::patience::{ASK_AGAIN, client_leaves};
-use super::trial::{Over, Round, Trial};
+use super::trial::{self, Over, Round, Setting, Trial};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::exchange::{Exchange, Try};
+use crate::health::Change;
+use crate::live::Slot;
 use smallvec::SmallVec;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-type Opening<'a> = Pin<Box<dyn Future<Output = Result<Ready, Fault>> + Send + 'a>>;
+type Opening<'a> = Pin<Box<dyn Future<Output = Opened> + Send + 'a>>;
+
+/// What came of the first half of an attempt.
+struct Opened {
+    answer: Result<Ready, Fault>,
+    /// The slot, where it had to be proved for it.
+    proved: Option<Arc<Slot>>,
+}
 
 /// One of the two.
 struct Lane<'a> {
@@ -40,7 +49,7 @@ struct Race<'a> {
 }
 
 enum Event {
-    Opened(usize, Result<Box<Ready>, Fault>),
+    Opened(usize, Box<Opened>),
     Gone,
     Time,
 }
@@ -55,14 +64,23 @@ pub(super) async fn run(round: &Round<'_>, order: Try, after: Duration, stage: &
         let until = race.next_due().min(stage.exchange.deadline());
         let event = tokio::select! {
             biased;
-            (at, opened) = next(&mut race.lanes) => Event::Opened(at, opened.map(Box::new)),
+            (at, opened) = next(&mut race.lanes) => Event::Opened(at, Box::new(opened)),
             () = client_leaves(stage.session) => Event::Gone,
             () = stage.patience.pass(clock, until) => Event::Time,
         };
         let now = clock.tick();
         let over = match event {
-            Event::Opened(at, Ok(ready)) => return race.deliver(at, *ready, stage, now).await,
-            Event::Opened(at, Err(fault)) => race.fell_out(at, fault, stage.exchange, now).await,
+            Event::Opened(at, opened) => {
+                let Opened { answer, proved } = *opened;
+                let trial = race.lanes.get_mut(at).map(|lane| &mut lane.trial);
+                if let (Some(trial), Some(slot)) = (trial, proved) {
+                    trial.proved(slot);
+                }
+                match answer {
+                    Ok(ready) => return race.deliver(at, ready, stage, now).await,
+                    Err(fault) => race.fell_out(at, fault, stage.exchange, now).await,
+                }
+            }
             Event::Gone => return race.abandon(now),
             Event::Time if now >= stage.exchange.deadline() => race.run_out(stage.exchange).await,
             Event::Time => race.look_at_the_clock(stage.exchange, now).await,
@@ -74,7 +92,7 @@ pub(super) async fn run(round: &Round<'_>, order: Try, after: Duration, stage: &
 }
 
 /// Waits for the first of the lanes to have an answer or a fault.
-async fn next(lanes: &mut [Lane<'_>]) -> (usize, Result<Ready, Fault>) {
+async fn next(lanes: &mut [Lane<'_>]) -> (usize, Opened) {
     poll_fn(|context| {
         for (at, lane) in lanes.iter_mut().enumerate() {
             if let Poll::Ready(opened) = lane.opening.as_mut().poll(context) {
@@ -86,21 +104,35 @@ async fn next(lanes: &mut [Lane<'_>]) -> (usize, Result<Ready, Fault>) {
     .await
 }
 
+/// Makes the first half of an attempt, after a wait for a token where its target wants one.
+async fn open(round: &Round<'_>, setting: Setting) -> Opened {
+    let mut slot = Arc::clone(&round.slots[setting.at]);
+    if slot.purse.is_some()
+        && let Err(no_token) = trial::prove(&mut slot).await
+    {
+        return Opened { answer: Err(no_token.into()), proved: None };
+    }
+    let signature = slot.keyring.current();
+    let body = round.body(&setting);
+    let answer = {
+        let aim = round.aim(&setting, &slot, &signature);
+        match round.head(&aim, &body) {
+            Ok(head) => attempt::open(&aim, head, body, setting.cause).await,
+            Err(_) => Err(Fault::plain(Outcome::ClientError)),
+        }
+    };
+    let proved = slot.purse.is_some().then_some(slot);
+    Opened { answer, proved }
+}
+
 impl Race<'_> {
     fn enter(&mut self, order: Try, exchange: &Exchange) {
         let round = self.round;
         let trial = Trial::begin(round, order);
-        let setting = trial.setting.clone();
+        let setting = trial.setting;
         let due = setting.began.after(round.first_span(&setting));
         let limit = exchange.curb(setting.at, due, setting.began);
-        let opening = Box::pin(async move {
-            let aim = round.aim(&setting);
-            let body = round.body(&setting);
-            match outgoing::head(aim.slot(), aim.signature, round.asked, body.len) {
-                Ok(head) => attempt::open(&aim, head, body, setting.cause).await,
-                Err(_) => Err(Fault::plain(Outcome::ClientError)),
-            }
-        });
+        let opening = Box::pin(open(round, setting));
         self.lanes.push(Lane { trial, opening, due, limit });
     }
 
@@ -120,8 +152,9 @@ impl Race<'_> {
         drop(opening);
         self.call_off_the_rest(stage.exchange, now);
         stage.exchange.answered(ready.status());
-        let aim = self.round.aim(&trial.setting);
-        let mut end = attempt::deliver(&aim, stage, &mut trial.permit, ready).await;
+        let mut permit = std::mem::take(&mut trial.permit);
+        let mut end = attempt::deliver(&trial.aim(), stage, &mut permit, ready).await;
+        trial.permit = permit;
         conclude(trial, &mut end).await.with(end)
     }
 
@@ -193,24 +226,25 @@ impl Race<'_> {
     fn abandon(&mut self, now: Tick) -> Over {
         let at = self.lanes.first().map_or(0, |lane| lane.trial.setting.at);
         self.lanes.clear();
-        Over { at, end: End::Gone, changes: SmallVec::new(), now }
+        Over { at, end: End::Gone, changes: SmallVec::new(), now, proved: None }
     }
 }
 
 /// An [`Over`] but for its end.
 struct Concluded {
     at: usize,
-    changes: SmallVec<[crate::health::Change; 2]>,
+    changes: SmallVec<[Change; 2]>,
     now: Tick,
+    proved: Option<Arc<Slot>>,
 }
 
 impl Concluded {
     fn with(self, end: End) -> Over {
-        Over { at: self.at, end, changes: self.changes, now: self.now }
+        Over { at: self.at, end, changes: self.changes, now: self.now, proved: self.proved }
     }
 }
 
 async fn conclude(mut trial: Trial<'_>, end: &mut End) -> Concluded {
     let (changes, now) = trial.conclude(end).await;
-    Concluded { at: trial.setting.at, changes, now }
+    Concluded { at: trial.setting.at, changes, now, proved: trial.proved.take() }
 }

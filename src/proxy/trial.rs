@@ -10,7 +10,7 @@ use super::outgoing;
 use super::telling::Telling;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::config::plan::{Continues, Timeouts};
+use crate::config::plan::{Continues, Model, Provider, Timeouts};
 use crate::exchange::{Cause, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
@@ -19,7 +19,9 @@ use crate::observe::meter::InFlight;
 use crate::rewrite::{self, Rewritten};
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
+use pingora::http::RequestHeader;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,44 +41,79 @@ pub(super) struct Over {
     /// What that did to its health.
     pub(super) changes: SmallVec<[Change; 2]>,
     pub(super) now: Tick,
+    /// The candidate's slot, where it got another proof meanwhile.
+    pub(super) proved: Option<Arc<Slot>>,
+}
+
+/// No token could be had; the purse has said why.
+pub(super) struct NoToken;
+
+/// Puts a slot with the token in force in the place of one without, or with an older one.
+pub(super) async fn prove(slot: &mut Arc<Slot>) -> Result<(), NoToken> {
+    match slot.prove().await {
+        Ok(proved) => {
+            *slot = proved;
+            Ok(())
+        }
+        Err(fault) => {
+            tracing::debug!(target = %slot.target.id, %fault, "no token");
+            Err(NoToken)
+        }
+    }
+}
+
+impl From<NoToken> for Fault {
+    fn from(_: NoToken) -> Self {
+        Fault::plain(Outcome::Auth)
+    }
 }
 
 /// What sets one attempt apart.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Setting {
     pub(super) at: usize,
     pub(super) cause: Cause,
     pub(super) began: Tick,
     timeouts: Timeouts,
     reasons: bool,
-    signature: Arc<Signature>,
 }
 
 /// An attempt on the books.
 pub(super) struct Trial<'a> {
     pub(super) setting: Setting,
     pub(super) permit: Permit,
+    /// Its slot, where that got another proof after it was begun.
+    pub(super) proved: Option<Arc<Slot>>,
+    signature: Arc<Signature>,
     round: &'a Round<'a>,
     counted: Counted<'a>,
     _in_flight: InFlight,
 }
 
 /// Makes an attempt by itself.
-pub(super) async fn alone(round: &Round<'_>, order: Try, stage: &mut Stage<'_>) -> Over {
+pub(super) async fn alone(
+    round: &Round<'_>,
+    order: Try,
+    proving: Result<(), NoToken>,
+    stage: &mut Stage<'_>,
+) -> Over {
     let mut trial = Trial::begin(round, order);
     let mut body = round.body(&trial.setting);
     let mut splice = None;
     if trial.setting.cause.is_rescue() {
         splice = stage.told.as_mut().map(|told| take_up(round, &trial.setting, told, &mut body));
     }
-    let aim = round.aim(&trial.setting);
+    let aim = round.aim(&trial.setting, &round.slots[trial.setting.at], &trial.signature);
     let cause = trial.setting.cause;
-    let mut end = match outgoing::head(aim.slot(), aim.signature, round.asked, body.len) {
-        Ok(head) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, head, body, cause).await,
-        Err(_) => End::Failed(Fault::plain(Outcome::ClientError)),
+    let mut end = match (proving, round.head(&aim, &body)) {
+        (Err(no_token), _) => End::Failed(no_token.into()),
+        (Ok(()), Ok(head)) => {
+            attempt::run(&aim, stage, &mut trial.permit, &mut splice, head, body, cause).await
+        }
+        (Ok(()), Err(_)) => End::Failed(Fault::plain(Outcome::ClientError)),
     };
     let (changes, now) = trial.conclude(&mut end).await;
-    Over { at: trial.setting.at, end, changes, now }
+    Over { at: trial.setting.at, end, changes, now, proved: None }
 }
 
 /// Asks a target to take up a broken stream.
@@ -106,12 +143,28 @@ impl<'a> Round<'a> {
     /// Returns the request's body as the target is to get it.
     pub(super) fn body(&self, setting: &Setting) -> Rewritten {
         let asked = self.asked;
-        let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
-        rewrite::body(&asked.body, &asked.parsed, &self.slots[setting.at].target.model, defaults)
+        let target = &self.slots[setting.at].target;
+        let provider = self.live.plan.provider(target.provider);
+        let body = rewrite::body(&asked.body, &asked.parsed, &target.model, &defaults(asked, provider));
+        match provider.models.get(&target.model) {
+            Some(Model { limits, .. }) => rewrite::limited(body, limits),
+            None => body,
+        }
+    }
+
+    /// Returns the head for it, signed where the credential signs whole requests.
+    pub(super) fn head(&self, aim: &Aim<'_>, body: &Rewritten) -> pingora::Result<Box<RequestHeader>> {
+        let head = outgoing::head(aim.slot, aim.signature, self.asked, body.len)?;
+        outgoing::signed(head, aim.slot, aim.signature, body, || self.house.clock.wall())
     }
 
     /// Aims an attempt.
-    pub(super) fn aim<'b>(&self, setting: &'b Setting) -> Aim<'b>
+    pub(super) fn aim<'b>(
+        &self,
+        setting: &Setting,
+        slot: &'b Arc<Slot>,
+        signature: &'b Arc<Signature>,
+    ) -> Aim<'b>
     where
         'a: 'b,
     {
@@ -120,6 +173,7 @@ impl<'a> Round<'a> {
             house: self.house,
             live: self.live,
             slots: self.slots,
+            slot,
             at: setting.at,
             dialect: self.asked.api.dialect(),
             timeouts: setting.timeouts,
@@ -127,7 +181,7 @@ impl<'a> Round<'a> {
             wants_reasoning: setting.reasons,
             drops_rate_limits: self.slots.len() > 1,
             began: setting.began,
-            signature: &setting.signature,
+            signature,
             is_rescue: setting.cause.is_rescue(),
             choices: parsed.n,
         }
@@ -150,17 +204,38 @@ impl<'a> Trial<'a> {
             began,
             timeouts: round.live.plan.timeouts(round.asked.route, slot.target.provider),
             reasons: wants_reasoning(round.live, slot, round.asked),
-            signature: slot.keyring.current(),
         };
-        let counted = Counted::new(round.house, slot, began);
-        Trial { setting, permit: order.permit, round, counted, _in_flight: slot.meter.in_flight() }
+        Trial {
+            setting,
+            permit: order.permit,
+            proved: None,
+            signature: slot.keyring.current(),
+            round,
+            counted: Counted::new(round.house, slot, began),
+            _in_flight: slot.meter.in_flight(),
+        }
+    }
+
+    /// Notes that its slot got another proof.
+    pub(super) fn proved(&mut self, slot: Arc<Slot>) {
+        self.signature = slot.keyring.current();
+        self.proved = Some(slot);
+    }
+
+    /// Aims it.
+    pub(super) fn aim(&self) -> Aim<'_> {
+        self.round.aim(&self.setting, self.slot(), &self.signature)
+    }
+
+    fn slot(&self) -> &Arc<Slot> {
+        self.proved.as_ref().unwrap_or(&self.round.slots[self.setting.at])
     }
 
     /// Counts it out and tells health what came of it; returns what that did there, and when.
     pub(super) async fn conclude(&mut self, end: &mut End) -> (SmallVec<[Change; 2]>, Tick) {
         let Round { house, live, asked, .. } = *self.round;
-        let slot = self.counted.slot;
-        let Setting { began, timeouts, signature, .. } = &self.setting;
+        let slot = self.proved.as_ref().unwrap_or(&self.round.slots[self.setting.at]);
+        let Setting { began, timeouts, .. } = &self.setting;
         let (outcome, hint, account_wide) = match &*end {
             End::Delivered => (Outcome::Ok, RetryHint::None, false),
             End::Gone => (Outcome::ClientGone, RetryHint::None, false),
@@ -170,8 +245,8 @@ impl<'a> Trial<'a> {
         self.counted.ended = (outcome, status_of(end), Some(now));
         if let End::Failed(fault) = end {
             // On the heap: it is rare, and would make every attempt's future larger.
-            let is_refused = outcome == Outcome::Auth;
-            fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(signature)).await;
+            let is_refused = outcome == Outcome::Auth && fault.failure.status.is_some();
+            fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&self.signature)).await;
             // A turn that is short because the client's patience is says nothing about the target:
             // else a client in a hurry could open breakers for everybody.
             let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)
@@ -193,6 +268,22 @@ impl<'a> Trial<'a> {
         let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
         (changes, now)
     }
+}
+
+/// Returns what is set where the client set nothing: the route's values come before the provider's.
+fn defaults<'a>(asked: &Asked<'a>, provider: &'a Provider) -> Cow<'a, [(String, String)]> {
+    let own = asked.route.map_or(&[][..], |route| &route.defaults);
+    let streamed = if asked.parsed.stream { &*provider.stream_params } else { &[] };
+    if provider.params.is_empty() && streamed.is_empty() {
+        return Cow::Borrowed(own);
+    }
+    let mut all = own.to_vec();
+    for (name, json) in streamed.iter().chain(&provider.params) {
+        if !all.iter().any(|(known, _)| known == name) {
+            all.push((name.clone(), json.clone()));
+        }
+    }
+    Cow::Owned(all)
 }
 
 fn continues(live: &Live, slot: &Slot) -> Continues {

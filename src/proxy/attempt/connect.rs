@@ -19,7 +19,7 @@ use std::time::Duration;
 impl Opening<'_, '_> {
     pub(super) async fn connect(&mut self, cause: Cause) -> Result<(Arc<HttpPeer>, Upstream, bool), End> {
         let Aim { house, timeouts, began, .. } = self.aim;
-        let slot = self.aim.slot();
+        let slot = self.aim.slot;
         let longest = timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
         let hard = Limit::hard(began.after(longest), Outcome::Connect);
         let mut peer = if let Some(peer) = slot.ready_peer() {

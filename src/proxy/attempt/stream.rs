@@ -208,7 +208,7 @@ impl Delivery<'_, '_> {
 
     /// A comment line that tells whoever reads the raw stream where another target took over.
     async fn name_the_seam(&mut self) -> Result<(), End> {
-        let slot = self.aim.slot();
+        let slot = self.aim.slot;
         let comment = format!(": pointsman: {} goes on\n\n", slot.provider);
         let written = self.stage.session.write_response_body(Some(Bytes::from(comment)), false).await;
         written.map_err(|_| End::Gone)
@@ -231,7 +231,7 @@ impl Delivery<'_, '_> {
         let now = self.aim.house.clock.tick();
         self.stage.exchange.commit(now);
         self.stage.exchange.rescuable(self.stage.told.is_some());
-        self.aim.slot().health.content_began(self.permit, now, &self.aim.live.policy);
+        self.aim.slot.health.content_began(self.permit, now, &self.aim.live.policy);
         self.tell();
         let head = answer
             .head
