@@ -12,12 +12,12 @@
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
 
-use crate::base::api::Kind;
+use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::Outcome;
 use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
-use crate::config::plan::{Credential, Endpoint, HttpVersions, Plan, Target};
+use crate::config::plan::{Credential, Endpoint, HttpVersions, Model, Plan, Target};
 use crate::exchange::budget::RetryBudget;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
@@ -89,6 +89,8 @@ pub struct Slot {
     pub kind: Kind,
     /// Path below which its API lies.
     pub base_path: Arc<str>,
+    /// Paths that the file gives for calls.
+    paths: Vec<(Api, Arc<str>)>,
     /// For the Host header.
     pub authority: HeaderValue,
     /// Whether TLS is spoken.
@@ -139,6 +141,12 @@ impl PeerTemplate {
 }
 
 impl Slot {
+    /// Returns the path that the file gives for a call.
+    #[must_use]
+    pub fn path(&self, api: Api) -> Option<&str> {
+        self.paths.iter().find(|(other, _)| *other == api).map(|(_, path)| &**path)
+    }
+
     /// Returns the peer for an address.
     #[must_use]
     pub fn peer_at(&self, address: SocketAddr) -> Arc<HttpPeer> {
@@ -509,7 +517,13 @@ fn keyrings(plan: &Plan, book: &mut Book) -> Result<Vec<Arc<Keyring>>, LiveProbl
         let provider = plan.provider(credential.provider);
         let unit = book.credential(&provider.name, &credential.name);
         let names = (&provider.name, &credential.name);
-        Keyring::new(names, provider.kind, credential.key.as_ref(), credential.file.as_ref(), unit)
+        Keyring::new(
+            names,
+            (provider.kind, &provider.proof),
+            credential.key.as_ref(),
+            credential.file.as_ref(),
+            unit,
+        )
     };
     plan.credentials.iter().map(make).collect()
 }
@@ -553,8 +567,9 @@ fn make_direct(
         book.direct.retain(|_, (unit, _)| Arc::strong_count(unit) > 1);
     }
     let kept = book.direct.entry(Arc::clone(&id.0)).or_default().clone();
-    let target =
-        Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
+    let of = plan.provider(provider);
+    let traits = of.models.get(model).map(Model::traits).unwrap_or_default();
+    let target = Target { id, provider, credential, endpoint: of.endpoint, model: model.into(), traits };
     make(plan, &live.keyrings, target, kept, live.meters.unlisted(credential), book)
 }
 
@@ -594,6 +609,7 @@ fn make(
         model_header: HeaderValue::from_str(&target.model).ok(),
         kind: provider.kind,
         base_path: Arc::clone(&provider.base_path),
+        paths: provider.paths.clone(),
         authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
         is_tls: endpoint.tls,
         keyring: Arc::clone(&keyrings[target.credential.at()]),

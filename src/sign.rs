@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
+use crate::config::plan::Proof;
 
 /// The `anthropic-version` to send when the client sent none: the only one there is since 2023.
 pub const DEFAULT_ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -45,6 +46,20 @@ pub fn headers(kind: Kind, key: &Secret) -> Result<Signed, SignFault> {
         ]),
         Kind::Anthropic => SmallVec::from_iter([(HeaderName::from_static("x-api-key"), sensitive(key)?)]),
         Kind::OpenAi => SmallVec::from_iter([(AUTHORIZATION, bearer(key)?)]),
+    })
+}
+
+/// Returns the headers that prove us to a provider in the way that it wants, which may be another
+/// than its kind's.
+///
+/// # Errors
+/// When the key cannot stand in a header.
+pub fn as_told(proof: &Proof, kind: Kind, key: &Secret) -> Result<Signed, SignFault> {
+    Ok(match proof {
+        Proof::AsKind => return headers(kind, key),
+        Proof::Bearer => SmallVec::from_iter([(AUTHORIZATION, bearer(key.expose())?)]),
+        Proof::Header(name) => SmallVec::from_iter([(name.clone(), sensitive(key.expose())?)]),
+        Proof::None => SmallVec::new(),
     })
 }
 
@@ -82,6 +97,22 @@ mod tests {
         let oauth = signed(Kind::Anthropic, "sk-ant-oat01-1").unwrap();
         assert_eq!(oauth[0], ("authorization".to_owned(), "Bearer sk-ant-oat01-1".to_owned()));
         assert_eq!(oauth[1], ("anthropic-beta".to_owned(), "oauth-2025-04-20".to_owned()));
+    }
+
+    #[test]
+    fn a_provider_is_proved_to_in_the_way_it_wants() {
+        let secret = Secret::new("sk-1".to_owned());
+        let told = |proof: &Proof| {
+            let headers = as_told(proof, Kind::Anthropic, &secret).unwrap();
+            assert!(headers.iter().all(|(_, value)| value.is_sensitive()), "{proof:?}");
+            headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&Proof::AsKind), ["x-api-key: sk-1"]);
+        assert_eq!(told(&Proof::Bearer), ["authorization: Bearer sk-1"]);
+        assert_eq!(told(&Proof::Header(HeaderName::from_static("api-key"))), ["api-key: sk-1"]);
+        assert!(told(&Proof::None).is_empty());
+        let broken = Secret::new("a\nb".to_owned());
+        assert!(as_told(&Proof::Header(HeaderName::from_static("api-key")), Kind::OpenAi, &broken).is_err());
     }
 
     #[test]

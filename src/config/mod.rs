@@ -26,6 +26,7 @@ pub mod plan;
 mod policies;
 mod reference;
 mod schema;
+mod servers;
 mod value;
 mod walk;
 mod yaml;

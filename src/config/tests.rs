@@ -425,11 +425,63 @@ const BAD_ALONE: &[Bad] = &[
     ),
     ("providers: {a: {kind: zzzzzz}}", &[("providers.a.kind", "is kind: openai with its base_url")]),
     (
-        "providers: {a: {kind: ollama}}",
+        "providers: {a: {kind: gemini}}",
         &[(
             "providers.a.kind",
-            "ollama is not built yet; until then use kind: openai with base_url http://HOST:11434/v1",
+            "gemini is not built yet; until then use kind: openai with base_url https://generativelanguage",
         )],
+    ),
+    (
+        "providers: {a: {kind: cloudflare, credentials: [{key: {env: OPENAI_API_KEY}}]}}",
+        &[(
+            "providers.a.base_url",
+            "is missing, and cloudflare has none of its own, or set CLOUDFLARE_ACCOUNT_ID",
+        )],
+    ),
+    (
+        "providers: {a: {kind: codex}}",
+        &[("providers.a.base_url", "or set CODEX_BRIDGE_URL or OPENAI_CODEX_BRIDGE_URL")],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, auth: authorization}, b: {kind: lmstudio, auth: host}, c: {kind: lmstudio, auth: \"a b\"}}",
+        &[
+            ("providers.a.auth", "write bearer"),
+            ("providers.b.auth", "cannot carry a key"),
+            ("providers.c.auth", "must be bearer, none, or the name of an HTTP header"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, paths: {chat: /x, completions: x, embeddings: /a/../b, messages: \"/a b\", responses: \"/a?b?c\"}}}",
+        &[
+            ("providers.a.paths.chat", "is not one of chat_completions, completions"),
+            ("providers.a.paths.completions", "must be a path such as"),
+            ("providers.a.paths.embeddings", "must be a path such as"),
+            ("providers.a.paths.messages", "must be a path such as"),
+            ("providers.a.paths.responses", "must be a path such as"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, params: {model: x}, stream_params: {\"a-b\": 1}}}",
+        &[
+            ("providers.a.params.model", "the client's to say"),
+            ("providers.a.stream_params.a-b", "must be the name of a request parameter"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, models: {m: {limits: {max_tokens: 0, drop_params: [messages, a-b]}}}}}",
+        &[
+            ("providers.a.models.m.limits.max_tokens", "between 1 and 100000000"),
+            ("providers.a.models.m.limits.drop_params[0]", "cannot be taken out"),
+            ("providers.a.models.m.limits.drop_params[1]", "must be the name of a request parameter"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: groq, optional: true}, b: {kind: lmstudio}}\nroutes: {r: {targets: [{provider: a}]}}",
+        &[("routes.r.targets", "names only providers that are left out")],
+    ),
+    (
+        "providers: {a: {kind: lmstudio}}\nroutes: {r: {tier: fast, targets: [{provider: a}]}}",
+        &[("routes.r.targets[0]", "model is missing, and no model of this provider is known")],
     ),
     ("providers: {a: {kind: bedrock}}", &[("providers.a.kind", "bedrock is not built yet")]),
     (

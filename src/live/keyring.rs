@@ -18,6 +18,7 @@ use super::LiveProblem;
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
 use crate::config::SecretRef;
+use crate::config::plan::Proof;
 use crate::health::Unit;
 use crate::secrets::{self, Stamp};
 use crate::sign::{self, SignFault};
@@ -45,8 +46,8 @@ pub struct Signature {
 }
 
 impl Signature {
-    fn of(kind: Kind, key: &Secret) -> Result<Self, SignFault> {
-        Ok(Signature { keys: SmallVec::from_iter([key.clone()]), headers: sign::headers(kind, key)? })
+    fn of(kind: Kind, proof: &Proof, key: &Secret) -> Result<Self, SignFault> {
+        Ok(Signature { keys: SmallVec::from_iter([key.clone()]), headers: sign::as_told(proof, kind, key)? })
     }
 
     /// Returns the headers to send.
@@ -67,6 +68,8 @@ pub struct Keyring {
     /// `provider/credential`, for the log.
     name: Arc<str>,
     kind: Kind,
+    /// How the provider wants to be proved to.
+    proof: Proof,
     place: Option<SecretRef>,
     current: ArcSwap<Signature>,
     /// Ends the credential's rests where its key changes.
@@ -83,17 +86,18 @@ impl Keyring {
     /// Where the key cannot be sent.
     pub(super) fn new(
         (provider, credential): (&Arc<str>, &Arc<str>),
-        kind: Kind,
+        (kind, proof): (Kind, &Proof),
         key: Option<&Secret>,
         place: Option<&SecretRef>,
         unit: Arc<Unit>,
     ) -> Result<Arc<Self>, LiveProblem> {
-        let signature = key.map(|key| Signature::of(kind, key)).transpose().map_err(|_| {
+        let signature = key.map(|key| Signature::of(kind, proof, key)).transpose().map_err(|_| {
             LiveProblem::Key { provider: Arc::clone(provider), credential: Arc::clone(credential) }
         })?;
         Ok(Arc::new(Keyring {
             name: format!("{provider}/{credential}").into(),
             kind,
+            proof: proof.clone(),
             place: place.cloned(),
             current: ArcSwap::from_pointee(signature.unwrap_or_default()),
             unit,
@@ -166,7 +170,7 @@ impl Keyring {
         if before.keys.first() == Some(key) {
             return;
         }
-        let Ok(mut signature) = Signature::of(self.kind, key) else { return };
+        let Ok(mut signature) = Signature::of(self.kind, &self.proof, key) else { return };
         signature.keys.extend(before.keys.iter().take(REMEMBERED - 1).cloned());
         self.current.store(Arc::new(signature));
         self.key_changed();
@@ -185,7 +189,8 @@ mod tests {
     fn ring(key: &str, place: Option<&SecretRef>) -> Arc<Keyring> {
         let name = Arc::from("one");
         let key = Secret::new(key.to_owned());
-        Keyring::new((&name, &name), Kind::OpenAi, Some(&key), place, Arc::default()).unwrap()
+        Keyring::new((&name, &name), (Kind::OpenAi, &Proof::AsKind), Some(&key), place, Arc::default())
+            .unwrap()
     }
 
     fn sent(ring: &Keyring) -> String {

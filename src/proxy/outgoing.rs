@@ -5,7 +5,7 @@
 //! client's credential can slip through by being spelt in a way that nobody thought of.
 
 use super::conduct::Asked;
-use crate::base::api::Kind;
+use crate::base::api::Dialect;
 use crate::live::Slot;
 use crate::live::keyring::Signature;
 use crate::rewrite;
@@ -26,7 +26,11 @@ pub(super) fn head(
     asked: &Asked<'_>,
     length: usize,
 ) -> pingora::Result<Box<RequestHeader>> {
-    let path = rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, asked.query.as_deref());
+    let query = asked.query.as_deref();
+    let path = match slot.path(asked.api) {
+        Some(template) => rewrite::templated_path(template, &slot.target.model, query),
+        None => rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, query),
+    };
     let path = PathAndQuery::from_maybe_shared(Bytes::from(path));
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = Method::POST;
@@ -53,7 +57,8 @@ fn headers(
     headers.try_insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     headers.try_insert(header::CONTENT_LENGTH, HeaderValue::from(length))?;
     headers.try_insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    if slot.kind == Kind::Anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
+    let is_anthropic = asked.api.dialect() == Dialect::AnthropicMessages;
+    if is_anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
         let version = HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION);
         headers.try_insert(ANTHROPIC_VERSION, version)?;
     }

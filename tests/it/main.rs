@@ -27,6 +27,8 @@ mod pass_through;
 mod presets;
 mod priorities;
 mod process;
+mod provider_page;
+mod providers;
 mod readme;
 mod reload;
 mod rescue;
