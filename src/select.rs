@@ -13,6 +13,7 @@
 //! the highest and subtracts the sum, so that 5:1:1 becomes a a b a c a a and not a a a a a b c.
 
 pub mod fit;
+mod reach;
 
 use crate::base::api::Api;
 use crate::base::ids::TargetIdx;
@@ -22,6 +23,8 @@ use crate::health::Units;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+pub use reach::reach;
 
 /// A target that a request may use.
 #[derive(Clone, Debug)]
@@ -79,7 +82,7 @@ impl Turns {
 
 /// Puts the targets of a route in the order in which a request is to try them. `usable` tells
 /// whether a target can be used now; `spread` whether its provider uses its credentials in turn.
-/// Targets that do not speak the call's dialect are left out. `wish` is the size class that the
+/// Targets that neither speak the call's dialect nor can be reached in another are left out. `wish` is the size class that the
 /// client asks for, which decides which model is meant where the route names none.
 pub fn order(
     plan: &Plan,
@@ -103,13 +106,17 @@ pub fn order(
             let shift = if is_spread { spread as usize % keys.max(1) } else { 0 };
             for step in 0..keys {
                 let target = targets[(step + shift) % keys];
-                if plan.speaks(target, api) {
+                if is_reached(plan, target, api) {
                     ordered.push((group_number, target));
                 }
             }
         }
     }
     ordered
+}
+
+fn is_reached(plan: &Plan, target: TargetIdx, api: Api) -> bool {
+    reach(plan.provider_of(target).serves, api).is_some()
 }
 
 fn take_turn(
@@ -126,7 +133,7 @@ fn take_turn(
     let mut sum = 0;
     let mut best: Option<usize> = None;
     for (at, entry) in group.entries.iter().enumerate() {
-        if !entry.targets_for(wish).iter().any(|target| plan.speaks(*target, api) && usable(*target)) {
+        if !entry.targets_for(wish).iter().any(|target| is_reached(plan, *target, api) && usable(*target)) {
             continue;
         }
         let Some(score) = scores.entries.get_mut(at) else { continue };

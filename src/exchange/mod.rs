@@ -13,8 +13,9 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20), and one where the key that was refused has
-//!    been changed since (row 13). At most `retry.failovers` changes.
+//!    out dead before a byte came back (rows 19 and 20), one where the key that was refused has
+//!    been changed since (row 13), and one without the thinking that a translated request asked for
+//!    and the target refused. At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires.
@@ -73,6 +74,8 @@ pub enum Cause {
     Resend,
     /// The same target at once, because the key that it refused was changed meanwhile. Free.
     NewKey,
+    /// The same target at once, without the thinking that it refused. Free.
+    WithoutThinking,
     /// Another target.
     Failover,
     /// A broken stream is taken up: the target goes on from the text so far.
@@ -164,6 +167,8 @@ pub struct Failure {
     pub is_stale: bool,
     /// Whether the key was refused, and another one is in force now.
     pub has_new_key: bool,
+    /// Whether it refused what was asked of its thinking, and can be asked without.
+    pub refuses_thinking: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
@@ -180,6 +185,7 @@ impl Failure {
             hint: RetryHint::None,
             is_stale: false,
             has_new_key: false,
+            refuses_thinking: false,
             is_inband: false,
             timed_out: false,
         }
@@ -193,6 +199,7 @@ struct Tally {
     rescues: u32,
     was_resent: bool,
     had_new_key: bool,
+    was_without_thinking: bool,
     is_excluded: bool,
 }
 
@@ -302,6 +309,9 @@ impl Exchange {
             failure.is_inband,
             &self.rules.retry,
         );
+        if let Some(step) = self.without_thinking(failure, current, now) {
+            return step;
+        }
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
         }
@@ -420,6 +430,7 @@ impl Exchange {
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
             Cause::NewKey => tally.had_new_key = true,
+            Cause::WithoutThinking => tally.was_without_thinking = true,
             Cause::Failover => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;

@@ -123,6 +123,18 @@ pub(super) fn draft(
     Ok(head)
 }
 
+/// Begins the head of an answer that is translated: of the provider's own nothing is left, since its
+/// headers speak of another body in another dialect.
+pub(super) fn draft_translated(status: StatusCode, is_stream: bool) -> pingora::Result<Head> {
+    let mut head = Head::new(status);
+    let kind = if is_stream { "text/event-stream; charset=utf-8" } else { "application/json" };
+    head.set(header::CONTENT_TYPE, HeaderValue::from_static(kind))?;
+    if is_stream {
+        head.set(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
+    }
+    Ok(head)
+}
+
 /// Completes the head of a provider's answer with its framing and our own headers.
 pub(super) fn complete(head: &mut Head, framing: Framing, story: &Story) -> pingora::Result<()> {
     frame(head, framing)?;
@@ -213,6 +225,12 @@ pub(super) async fn refuse(
     }
     own_headers(story, |name, value| head.set(name, value))?;
     send_whole(session, head, Bytes::from(body)).await
+}
+
+/// Makes an answer that says that the request is not valid, to be relayed like a provider's.
+pub(super) fn invalid(shape: ErrorShape, message: &str, id: &str) -> pingora::Result<(Head, Bytes)> {
+    let body = fault_text::error_body(shape, ErrorCode::ValidationFailed, 400, message, id);
+    Ok((Head::json(400)?, Bytes::from(body)))
 }
 
 /// Answers with a JSON page of our own.

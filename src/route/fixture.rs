@@ -5,7 +5,7 @@ use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, Target
 use crate::config::plan::{
     Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
     Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Proof, Provider, RescuePolicy,
-    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits,
+    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
 };
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,6 +41,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             timeouts: TimeoutOverrides::default(),
             no_rescue: false,
             tier: None,
+            translation: Translation::Lossy,
         });
     }
     plan
@@ -128,6 +129,7 @@ fn empty() -> Plan {
         route_names: HashMap::new(),
         default_route: None,
         implicit_routes: true,
+        translation: Translation::Lossy,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
             same_target: 1,
