@@ -18,7 +18,7 @@ mod reach;
 use crate::base::api::Api;
 use crate::base::ids::TargetIdx;
 use crate::catalog::Tier;
-use crate::config::plan::{Group, Plan, Route};
+use crate::config::plan::{Group, Plan, Route, Translation};
 use crate::health::Units;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -95,8 +95,11 @@ pub fn order(
     let mut ordered = SmallVec::new();
     for (group_number, group) in (0u32..).zip(&route.groups) {
         let is_single = group.entries.len() == 1 && group.entries.iter().all(|e| e.targets.len() == 1);
-        let (first, spread) =
-            if is_single { (0, 0) } else { take_turn(group, group_number, turns, plan, api, wish, &usable) };
+        let (first, spread) = if is_single {
+            (0, 0)
+        } else {
+            take_turn(group, group_number, turns, plan, (api, route.translation), wish, &usable)
+        };
         let count = group.entries.len();
         let in_turn = std::iter::once(first).chain((0..count).filter(|at| *at != first));
         for entry in in_turn.filter_map(|at| group.entries.get(at)) {
@@ -106,7 +109,7 @@ pub fn order(
             let shift = if is_spread { spread as usize % keys.max(1) } else { 0 };
             for step in 0..keys {
                 let target = targets[(step + shift) % keys];
-                if is_reached(plan, target, api) {
+                if is_reached(plan, target, api, route.translation) {
                     ordered.push((group_number, target));
                 }
             }
@@ -115,8 +118,8 @@ pub fn order(
     ordered
 }
 
-fn is_reached(plan: &Plan, target: TargetIdx, api: Api) -> bool {
-    reach(plan.provider_of(target).serves, api).is_some()
+fn is_reached(plan: &Plan, target: TargetIdx, api: Api, translation: Translation) -> bool {
+    reach(plan.provider_of(target).serves, api, translation).is_some()
 }
 
 fn take_turn(
@@ -124,7 +127,7 @@ fn take_turn(
     number: u32,
     turns: &Turns,
     plan: &Plan,
-    api: Api,
+    (api, translation): (Api, Translation),
     wish: Option<Tier>,
     usable: &impl Fn(TargetIdx) -> bool,
 ) -> (usize, u32) {
@@ -133,7 +136,11 @@ fn take_turn(
     let mut sum = 0;
     let mut best: Option<usize> = None;
     for (at, entry) in group.entries.iter().enumerate() {
-        if !entry.targets_for(wish).iter().any(|target| is_reached(plan, *target, api) && usable(*target)) {
+        if !entry
+            .targets_for(wish)
+            .iter()
+            .any(|target| is_reached(plan, *target, api, translation) && usable(*target))
+        {
             continue;
         }
         let Some(score) = scores.entries.get_mut(at) else { continue };

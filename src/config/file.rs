@@ -159,7 +159,7 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             "translation",
             Translation::Lossy,
             &TRANSLATIONS,
-            "what a target's dialect cannot say of a request: lossy leaves it out, strict leaves the target out",
+            "what a target's dialect cannot say of a request: lossy leaves it out, strict leaves the target out; none leaves every target of another dialect out",
         ),
         timeouts: m.section("timeouts", "timers of an attempt and of the request", read_timeouts),
         retry: m.section("retry", "when to repeat, wait and move on", read_retry),
@@ -252,8 +252,8 @@ pub(super) const TIERS: [(&str, Tier); 4] =
     [("fast", Tier::Fast), ("medium", Tier::Medium), ("large", Tier::Large), ("reasoning", Tier::Reasoning)];
 
 /// What may be lost on the way to a target of another dialect.
-const TRANSLATIONS: [(&str, Translation); 2] =
-    [("lossy", Translation::Lossy), ("strict", Translation::Strict)];
+const TRANSLATIONS: [(&str, Translation); 3] =
+    [("lossy", Translation::Lossy), ("strict", Translation::Strict), ("none", Translation::None)];
 
 /// Strategies that the contract names; only the first is built.
 const STRATEGIES: [(&str, &str); 7] = [

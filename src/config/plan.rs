@@ -349,6 +349,8 @@ pub enum Translation {
     Lossy,
     /// A target is left out where something would be lost that was asked for.
     Strict,
+    /// Only targets that take the client's call as it is are asked.
+    None,
 }
 
 /// Entries of equal priority. Their targets are equals: "the same model".

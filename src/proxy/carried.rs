@@ -16,6 +16,7 @@ use crate::base::api::{Api, Dialect};
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
 use crate::catalog;
+use crate::config::plan::Translation;
 use crate::live::{Live, Slot};
 use crate::parse::{self, Parsed};
 use crate::rewrite::{self, Rewritten};
@@ -146,7 +147,8 @@ impl Written {
 
 /// Returns the call as which a target of the line is asked.
 pub(super) fn api_of(live: &Live, slot: &Slot, api: Api) -> Api {
-    select::reach(live.plan.provider(slot.target.provider).serves, api).unwrap_or(api)
+    let takes = live.plan.provider(slot.target.provider).serves;
+    select::reach(takes, api, Translation::Lossy).unwrap_or(api)
 }
 
 fn speaks_of_thinking(said: &[u8]) -> bool {

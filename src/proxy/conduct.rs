@@ -284,6 +284,10 @@ async fn attempt(
     (end, changes, now)
 }
 
+/// A request as it goes to a target: the call, the body, and the way back into the client's dialect
+/// where that is another.
+type Ready = (Api, Rewritten, Option<Box<Rendering>>);
+
 /// Writes the request for a target: the call as which it is asked, the body, and what says the answer
 /// in the client's dialect where that is another.
 fn carry(
@@ -294,7 +298,7 @@ fn carry(
     carried: &mut Carried,
     house: &House,
     story: &Story,
-) -> Result<(Api, Rewritten, Option<Box<Rendering>>), Box<Fault>> {
+) -> Result<Ready, Box<Fault>> {
     let slot = &slots[at];
     let provider = live.plan.provider(slot.target.provider);
     let defaults = defaults(asked, provider);

@@ -82,7 +82,7 @@ pub(super) fn of_model(
     model: &str,
     wish: &Wish,
 ) -> Line {
-    if select::reach(live.plan.provider(at).serves, api).is_none() {
+    if select::reach(live.plan.provider(at).serves, api, live.plan.translation).is_none() {
         return Line::default();
     }
     take_out(house.direct(live, at, model).into_iter().map(|slot| (slot, 0)).collect(), wish)

@@ -2,10 +2,11 @@
 //!
 //! In the client's own dialect where the provider takes it, else as the first conversation that it
 //! takes and that `translate` carries the client's into. Only conversations are translated: an
-//! embedding, a legacy completion or a count of tokens goes to those that take it themselves.
+//! embedding, a legacy completion or a count of tokens goes to those that take it themselves. With
+//! `translation: none` so does everything.
 
 use crate::base::api::Api;
-use crate::config::plan::Calls;
+use crate::config::plan::{Calls, Translation};
 use crate::translate;
 
 /// Conversations in the order in which they are tried: the one that most servers speak best first.
@@ -14,9 +15,11 @@ const CONVERSATIONS: [Api; 4] = [Api::ChatCompletions, Api::Messages, Api::Respo
 /// Returns the call as which a target of a provider that takes these calls is asked; nothing where
 /// it cannot be.
 #[must_use]
-pub fn reach(takes: Calls, api: Api) -> Option<Api> {
-    if takes.has(api) {
-        return Some(api);
+pub fn reach(takes: Calls, api: Api, translation: Translation) -> Option<Api> {
+    match (takes.has(api), translation) {
+        (true, _) => return Some(api),
+        (false, Translation::None) => return None,
+        (false, Translation::Lossy | Translation::Strict) => {}
     }
     let is_reached = |other: &Api| takes.has(*other) && translate::is_pair(api.dialect(), other.dialect());
     // A count of tokens has the dialect of a conversation and is none.
@@ -48,7 +51,9 @@ mod tests {
             (claude, Completions, None),
             (Calls::default(), ChatCompletions, None),
         ] {
-            assert_eq!(reach(takes, api), want, "{api:?}");
+            assert_eq!(reach(takes, api, Translation::Strict), want, "{api:?}");
+            let own = want.filter(|own| *own == api);
+            assert_eq!(reach(takes, api, Translation::None), own, "{api:?} as it is");
         }
     }
 }

@@ -337,6 +337,19 @@ async fn the_whole_file_can_be_strict_and_a_route_alone_refuses_with_the_reason(
 }
 
 #[tokio::test]
+async fn without_translation_every_client_has_the_targets_of_its_own_dialect() {
+    let scene = scene(Reply::says("one"), Reply::says("two"), "translation: none\n").await;
+    for (call, want) in [(Call::chat("claude"), "one"), (Call::message("chat", false), "two")] {
+        let answer = scene.send(call).await;
+        assert_eq!((answer.text().as_str(), answer.header("x-attempts")), (want, Some("1")));
+    }
+    for model in ["only-two", "two/opus"] {
+        let answer = scene.send(Call::chat(model)).await;
+        assert_eq!(answer.status, 400, "{model}: {}", answer.body_text());
+    }
+}
+
+#[tokio::test]
 async fn a_target_that_refuses_to_think_is_asked_once_more_without() {
     let refusal = || Reply::status(400).message("this model does not support Thinking");
     let scene = scene(Reply::ok(), Script::of([refusal(), Reply::ok()]), "").await;
