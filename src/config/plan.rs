@@ -14,6 +14,7 @@ use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, Target
 use crate::base::secret::Secret;
 use crate::catalog::{Skills, Tier};
 use crate::config::SecretRef;
+use crate::config::credential::Login;
 pub use crate::config::ladder::Ladder;
 pub use crate::config::permanent::{Permanent, PermanentPatterns};
 use std::collections::HashMap;
@@ -297,10 +298,12 @@ pub struct Credential {
     pub name: Arc<str>,
     /// Its provider.
     pub provider: ProviderIdx,
-    /// The key; none for a provider that wants no authentication.
+    /// The key; none for a provider that wants no authentication, and where there is a login.
     pub key: Option<Secret>,
     /// Where the key stands, if that is a file and can be read again while requests are served.
     pub file: Option<SecretRef>,
+    /// What a token is fetched or a request is signed with, instead of a key.
+    pub login: Option<Login>,
 }
 
 /// Provider × credential × model: the unit of choice and of health.

@@ -6,6 +6,7 @@
 use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
 use super::file::{TIERS, check_model, check_name, is_member, read_json_table, read_rates};
+use super::login::{LoginFile, read_login};
 use super::path::KeyPath;
 use super::plan::{Continues, HttpVersions, ModelLimits, TimeoutOverrides};
 use super::policies::read_overrides;
@@ -48,6 +49,9 @@ pub struct CredentialFile {
     pub at: KeyPath,
     pub name: Option<String>,
     pub key: Option<SecretRef>,
+    /// Whether a key is written, also where it was refused.
+    pub has_key: bool,
+    pub login: LoginFile,
 }
 
 /// One entry of `providers.*.models`.
@@ -92,7 +96,9 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
             CredentialFile {
                 at: m.at().clone(),
                 name: check_name(faults, &m.at().key("name"), "credential", &name).then_some(name),
-                key: m.secret("key", true, "place of the key", read_reference),
+                has_key: m.has("key"),
+                key: m.secret("key", false, "place of the key; or one of the logins below", read_reference),
+                login: read_login(m, faults),
             }
         }),
         models: m.table(

@@ -11,10 +11,13 @@
 //! file, for nobody knows in which state it was read; from then on only a file that changed is
 //! read. What cannot be read or sent leaves the old key in force.
 //!
+//! A token that was fetched has a keyring of its own ([`Keyring::with_token`]): refused, it is thrown
+//! away, and its purse fetches the next.
+//!
 //! The new key serves this generation: a reload reads its own. Former keys are remembered, since a
 //! provider may still quote them in an error.
 
-use super::LiveProblem;
+use super::{LiveProblem, Signing};
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
 use crate::config::SecretRef;
@@ -22,6 +25,7 @@ use crate::config::plan::Proof;
 use crate::health::Unit;
 use crate::secrets::{self, Stamp};
 use crate::sign::{self, SignFault};
+use crate::tokens::Purse;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -43,11 +47,32 @@ pub struct Signature {
     keys: SmallVec<[Secret; 2]>,
     /// Headers that prove us, marked sensitive.
     headers: sign::Signed,
+    /// What the whole request is signed with, instead of headers.
+    signing: Option<Signing>,
 }
 
 impl Signature {
     fn of(kind: Kind, proof: &Proof, key: &Secret) -> Result<Self, SignFault> {
-        Ok(Signature { keys: SmallVec::from_iter([key.clone()]), headers: sign::as_told(proof, kind, key)? })
+        let headers = sign::as_told(proof, kind, key)?;
+        Ok(Signature { keys: SmallVec::from_iter([key.clone()]), headers, signing: None })
+    }
+
+    /// Carries a token that was fetched.
+    pub(super) fn of_token(token: &Secret, is_copilot: bool) -> Result<Self, SignFault> {
+        let headers = sign::token_headers(token, is_copilot)?;
+        Ok(Signature { keys: SmallVec::from_iter([token.clone()]), headers, signing: None })
+    }
+
+    /// Signs whole requests. Of what it holds only a session's token is sent.
+    pub(super) fn of_signing(signing: Signing) -> Self {
+        let keys = signing.keys.session_token.iter().cloned().collect();
+        Signature { keys, headers: sign::Signed::new(), signing: Some(signing) }
+    }
+
+    /// Returns what the whole request is to be signed with, where headers alone are no proof.
+    #[must_use]
+    pub fn signing(&self) -> Option<&Signing> {
+        self.signing.as_ref()
     }
 
     /// Returns the headers to send.
@@ -77,6 +102,8 @@ pub struct Keyring {
     looks: AtomicU64,
     /// In which state the file was read; whoever looks holds it.
     known: Arc<Mutex<Option<Stamp>>>,
+    /// Where the next token comes from, and which one this is, where it was fetched.
+    token: Option<(Arc<Purse>, u64)>,
 }
 
 impl Keyring {
@@ -103,7 +130,23 @@ impl Keyring {
             unit,
             looks: AtomicU64::new(0),
             known: Arc::default(),
+            token: None,
         }))
+    }
+
+    /// Makes the keyring of one fetched token.
+    pub(super) fn with_token(&self, signature: Signature, purse: Arc<Purse>, serial: u64) -> Arc<Self> {
+        Arc::new(Keyring {
+            name: Arc::clone(&self.name),
+            kind: self.kind,
+            proof: self.proof.clone(),
+            place: None,
+            current: ArcSwap::from_pointee(signature),
+            unit: Arc::clone(&self.unit),
+            looks: AtomicU64::new(0),
+            known: Arc::default(),
+            token: Some((purse, serial)),
+        })
     }
 
     /// Returns what is to be sent now.
@@ -126,6 +169,9 @@ impl Keyring {
     pub async fn renewed(self: &Arc<Self>, refused: &Arc<Signature>) -> bool {
         if self.is_another_than(refused) {
             return true;
+        }
+        if let Some((purse, serial)) = &self.token {
+            return purse.reject(*serial);
         }
         let Some(place) = self.place.clone() else { return false };
         timeout(LONGEST_LOOK, self.look(place, refused)).await.unwrap_or(false)

@@ -60,7 +60,7 @@ pub(super) const EXPLANATION: usize = 1500;
 pub(super) async fn conduct(
     house: &House,
     live: &Live,
-    slots: Vec<Arc<Slot>>,
+    mut slots: Vec<Arc<Slot>>,
     groups: &[u32],
     asked: &Asked<'_>,
     mut carried: Carried,
@@ -90,7 +90,7 @@ pub(super) async fn conduct(
                 let (end, changes, now) = attempt(
                     house,
                     live,
-                    &slots,
+                    &mut slots,
                     asked,
                     order,
                     &mut carried,
@@ -167,7 +167,7 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
 async fn attempt(
     house: &House,
     live: &Live,
-    slots: &[Arc<Slot>],
+    slots: &mut [Arc<Slot>],
     asked: &Asked<'_>,
     order: Try,
     carried: &mut Carried,
@@ -177,6 +177,12 @@ async fn attempt(
     told: &mut Option<Telling>,
     story: &mut Story,
 ) -> (End, SmallVec<[Change; 2]>, Tick) {
+    let proving = match slots[order.candidate].purse {
+        // On the heap: few requests wait for a token, and none should carry the wait along.
+        Some(_) => Box::pin(prove(&mut slots[order.candidate])).await,
+        None => Ok(()),
+    };
+    let slots = &*slots;
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
     let began = house.clock.tick();
@@ -220,8 +226,13 @@ async fn attempt(
         Splice::new(told.told(), way)
     });
     let signature = slot.keyring.current();
-    let mut end = match outgoing::head(slot, &signature, asked, api, body.len) {
-        Ok(head) => {
+    let head = outgoing::head(slot, &signature, asked, api, body.len)
+        .and_then(|head| outgoing::signed(head, slot, &signature, &body, || house.clock.wall()));
+    let mut end = match (proving, head) {
+        (Err(NoToken), _) => {
+            End::Failed(Fault { failure: Failure::plain(Outcome::Auth), account_wide: false, held: None })
+        }
+        (Ok(()), Ok(head)) => {
             let attempt = Attempt {
                 house,
                 live,
@@ -247,7 +258,7 @@ async fn attempt(
             };
             attempt.run(head, body, order.cause).await
         }
-        Err(_) => End::Failed(Fault {
+        (Ok(()), Err(_)) => End::Failed(Fault {
             failure: Failure::plain(Outcome::ClientError),
             account_wide: false,
             held: None,
@@ -263,7 +274,7 @@ async fn attempt(
     drop(counted);
     if let End::Failed(fault) = &mut end {
         // On the heap: it is rare, and would make every attempt's future larger.
-        let is_refused = outcome == Outcome::Auth;
+        let is_refused = outcome == Outcome::Auth && fault.failure.status.is_some();
         fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
         if fault.failure.is_stale || fault.failure.has_new_key {
             // A dead kept connection says nothing about the target, nor does a key that is changed.
@@ -322,6 +333,23 @@ fn carry(
             let held = reply::invalid(shape, &message, story.id()).ok();
             let held = held.map(|(head, body)| Held { head, body });
             Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }))
+        }
+    }
+}
+
+/// No token could be had; the purse has said why.
+struct NoToken;
+
+/// Puts a slot with the token in force in the place of one without, or with an older one.
+async fn prove(slot: &mut Arc<Slot>) -> Result<(), NoToken> {
+    match slot.prove().await {
+        Ok(proved) => {
+            *slot = proved;
+            Ok(())
+        }
+        Err(fault) => {
+            tracing::debug!(target = %slot.target.id, %fault, "no token");
+            Err(NoToken)
         }
     }
 }

@@ -6,9 +6,10 @@
 
 use super::conduct::Asked;
 use crate::base::api::{Api, Dialect};
+use crate::base::time::WallTime;
 use crate::live::Slot;
 use crate::live::keyring::Signature;
-use crate::rewrite;
+use crate::rewrite::{self, Rewritten};
 use crate::sign;
 use bytes::Bytes;
 use http::header::MaxSizeReached;
@@ -16,6 +17,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
+use sha2::{Digest, Sha256};
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
@@ -84,6 +86,34 @@ fn headers(
         headers.try_append(name.clone(), value.clone())?;
     }
     Ok(headers)
+}
+
+/// Signs a head for its body where the credential signs whole requests; nothing of either may change
+/// afterwards, but for the authority's place in HTTP/2.
+pub(super) fn signed(
+    mut head: Box<RequestHeader>,
+    slot: &Slot,
+    signature: &Signature,
+    body: &Rewritten,
+    now: impl FnOnce() -> WallTime,
+) -> pingora::Result<Box<RequestHeader>> {
+    let Some(signing) = signature.signing() else { return Ok(head) };
+    let mut digest = Sha256::new();
+    body.pieces.iter().for_each(|piece| digest.update(piece));
+    let request = sign::Signable {
+        method: head.method.as_str(),
+        authority: slot.authority.to_str().unwrap_or_default(),
+        path_and_query: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        headers: &head.headers,
+        body_sha256: digest.finalize().into(),
+    };
+    let scope = sign::Scope { region: &signing.region, service: &signing.service, at: now() };
+    let signed = sign::sigv4(&request, &signing.keys, &scope)
+        .or_err(ErrorType::InvalidHTTPHeader, "the request cannot be signed")?;
+    for (name, value) in signed {
+        head.insert_header(name, value)?;
+    }
+    Ok(head)
 }
 
 /// HTTP/2 names the authority in the request line and has no Host header.

@@ -568,7 +568,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
-            let may_go_on = forward.refused(&self.house, live);
+            let may_go_on = forward.refused(&self.house, live, Outcome::Connect);
             error.set_retry(may_go_on);
         }
         error

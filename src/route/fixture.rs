@@ -27,6 +27,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             provider: ProviderIdx(at),
             key: None,
             file: None,
+            login: None,
         });
         plan.endpoints.push(endpoint(name));
     }

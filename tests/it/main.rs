@@ -39,5 +39,6 @@ mod sdk;
 mod sdks;
 mod secrets;
 mod stage;
+mod tokens;
 mod translate;
 mod unit;

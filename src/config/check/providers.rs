@@ -11,12 +11,12 @@
 //! the catalogue's, except where the base URL is the operator's own *and* the file has `models`:
 //! then it is a server of its own and serves what is listed, even if that is nothing.
 
-use super::Bench;
 use super::url::BaseUrl;
-use super::{manners, models};
+use super::{Bench, credentials, manners, models};
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
 use crate::catalog::{self, Built, Entry};
+use crate::config::login::LoginFile;
 use crate::config::path::{KeyPath, did_you_mean, shown};
 use crate::config::plan::{Credential, Endpoint, HttpVersions, LeftOut, Pattern, Provider, Timeouts};
 use crate::config::reference::SecretRef;
@@ -100,7 +100,8 @@ impl Inventory {
         };
         let wanted = found.map(|(entry, _)| entry).filter(needs_key);
         let has_keys = file.credentials.as_ref().is_some_and(|list| !list.is_empty());
-        let credentials = self.add_credentials(bench, &file.at, file.credentials, provider, wanted);
+        let credentials =
+            self.add_credentials(bench, &file.at, file.credentials, provider, wanted, url.as_ref());
         let (Some((entry, kind)), Some(url)) = (found, url) else { return };
         let proof = manners::check_proof(bench, &file.at, file.auth.as_deref(), entry, has_keys);
         let paths = manners::check_paths(bench, &url.path, kind, file.paths);
@@ -142,6 +143,7 @@ impl Inventory {
         files: Option<Vec<CredentialFile>>,
         provider: ProviderIdx,
         wanted: Option<&Entry>,
+        url: Option<&BaseUrl>,
     ) -> Vec<CredentialIdx> {
         let files = files.unwrap_or_default();
         if files.is_empty() {
@@ -153,14 +155,21 @@ impl Inventory {
                 );
             }
             // A server that wants no key still needs a name in target ids.
+            let name = "default".into();
             let only =
-                self.push_credential(Credential { name: "default".into(), provider, key: None, file: None });
+                self.push_credential(Credential { name, provider, key: None, file: None, login: None });
             return vec![only];
         }
         let mut seen: HashMap<String, KeyPath> = HashMap::new();
-        let mut credentials = Vec::new();
+        let mut found = Vec::new();
         for file in files {
-            let secret = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
+            let logins = file.login.written();
+            if usize::from(file.has_key) + logins.len() != 1 {
+                bench.faults.error(&file.at, one_proof(file.has_key, &logins));
+                continue;
+            }
+            let key = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
+            let login = credentials::check(bench, file.login, url);
             let Some(name) = file.name else { continue };
             if let Some(first) = seen.get(&name) {
                 let what = format!("credential {} is named already at {first}", shown(&name));
@@ -168,16 +177,17 @@ impl Inventory {
                 continue;
             }
             seen.insert(name.clone(), file.at);
-            if secret.is_some() {
-                credentials.push(self.push_credential(Credential {
+            if key.is_some() || login.is_some() {
+                found.push(self.push_credential(Credential {
                     name: name.into(),
                     provider,
-                    key: secret,
+                    key,
                     file: file.key.filter(SecretRef::is_file),
+                    login,
                 }));
             }
         }
-        credentials
+        found
     }
 
     fn push_credential(&mut self, credential: Credential) -> CredentialIdx {
@@ -213,6 +223,16 @@ impl Inventory {
         });
         EndpointIdx(index(self.endpoints.len() - 1))
     }
+}
+
+/// What is wrong with an entry that proves us in no way, or in several.
+fn one_proof(has_key: bool, logins: &[&str]) -> String {
+    if !has_key && logins.is_empty() {
+        return "key is missing: place of the key (or one of aws, azure_entra, google, copilot, oauth)"
+            .to_owned();
+    }
+    let key = if has_key { &["key"][..] } else { &[] };
+    format!("proves us in several ways ({}); write one of them", [key, logins].concat().join(", "))
 }
 
 /// How a certificate is judged.
@@ -281,6 +301,8 @@ fn keep_what_is_set(bench: &Bench<'_>, file: &mut ProviderFile, entry: &Entry) {
         at: file.at.key("credentials").index(0),
         name: Some("default".to_owned()),
         key: Some(SecretRef::Env((*name).to_owned())),
+        has_key: true,
+        login: LoginFile::default(),
     }]);
 }
 
