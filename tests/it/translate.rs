@@ -460,3 +460,96 @@ fn collect_texts(value: &Value, texts: &mut Vec<String>) {
         _ => {}
     }
 }
+
+// ---- the page ----
+
+const BEGIN: &str = "<!-- written from what is lost, by a test -->\n";
+const END: &str = "<!-- end of what is written -->\n";
+
+/// Requests that say as much as their dialect can, beside those of the golden files.
+fn full_requests() -> Vec<(Dialect, Value)> {
+    let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    let audio = json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}});
+    let file = json!({"type": "file", "file": {"file_id": "file-1"}});
+    let named = json!({"name": "look", "parameters": {"type": "object"}, "strict": true});
+    let chat = json!({
+        "model": "m", "n": 2, "seed": 1, "stop": ["a", "b", "c", "d", "e"], "temperature": 1.5, "top_p": 0.5,
+        "presence_penalty": 1, "frequency_penalty": 1, "logprobs": true, "top_logprobs": 2,
+        "user": "u", "metadata": {"a": "b"}, "reasoning_effort": "high", "parallel_tool_calls": false,
+        "response_format": {"type": "json_object"}, "logit_bias": {"1": 2}, "max_completion_tokens": 5,
+        "tools": [{"type": "function", "function": named}, {"type": "custom", "custom": {"name": "c"}}],
+        "tool_choice": {"type": "function", "function": {"name": "look"}},
+        "messages": [
+            {"role": "user", "name": "ann", "content": [{"type": "text", "text": "t"}, image, audio, file]},
+            {"role": "assistant", "content": "said"},
+            {"role": "system", "content": "later"},
+            {"role": "user", "content": "go"},
+        ],
+    });
+    let mark = json!({"type": "ephemeral"});
+    let block = |source: Value| json!({"type": "document", "source": source});
+    let result = json!({"type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": "no"});
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "s"});
+    let call = json!({"type": "tool_use", "id": "t1", "name": "look", "input": {}});
+    let server = json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}});
+    let messages = json!({
+        "model": "m", "max_tokens": 9000, "top_k": 5, "temperature": 1, "stop_sequences": ["a"],
+        "metadata": {"user_id": "u"}, "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "service_tier": "auto", "container": "c",
+        "system": [{"type": "text", "text": "s", "cache_control": mark}],
+        "tools": [
+            {"name": "look", "input_schema": {"type": "object"}},
+            {"type": "web_search_20250305", "name": "web_search"},
+        ],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
+        "messages": [
+            {"role": "user", "content": [
+                {"type": "text", "text": "t"},
+                block(json!({"type": "url", "url": "https://example.com/a.pdf"})),
+                {"type": "image", "source": {"type": "file", "file_id": "f"}},
+            ]},
+            {"role": "assistant", "content": [thought, server, call]},
+            {"role": "user", "content": [result]},
+        ],
+    });
+    vec![(Dialect::OpenAiChat, chat), (Dialect::AnthropicMessages, messages)]
+}
+
+fn lost_between(from: Dialect, to: Dialect) -> translate::Losses {
+    let golden = cases("requests").into_iter().filter(|case| dialect(&case.word) == from);
+    let full = full_requests().into_iter().filter(|(own, _)| *own == from);
+    let bodies = golden.map(|case| case.text).chain(full.map(|(_, body)| body.to_string().into_bytes()));
+    let mut all = translate::Losses::default();
+    for body in bodies {
+        let lost = translate::would_lose(from, to, &body, &RequestContext::new("target/model")).unwrap();
+        lost.iter().for_each(|loss| all.add(loss));
+    }
+    all
+}
+
+#[test]
+fn the_page_of_translation_lists_what_each_pair_leaves_out() {
+    let mut table = String::from("| from | to | lost | only hints |\n|---|---|---|---|\n");
+    for ((from, client), (to, target)) in ALL.iter().flat_map(|from| ALL.iter().map(move |to| (from, to))) {
+        if !translate::is_pair(*client, *target) {
+            continue;
+        }
+        let lost = lost_between(*client, *target);
+        let words = |are_hints: bool| {
+            let words: Vec<&str> =
+                lost.iter().filter(|loss| loss.is_hint() == are_hints).map(translate::Loss::as_label).collect();
+            words.join(", ")
+        };
+        table += &format!("| {from} | {to} | {} | {} |\n", words(false), words(true));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/translation.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let want = format!("{before}{BEGIN}{table}{END}{after}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, want).unwrap();
+        return;
+    }
+    assert!(page == want, "docs/translation.md is not what is lost; UPDATE_GOLDEN=1 writes it:\n{table}");
+}
