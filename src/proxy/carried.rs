@@ -26,6 +26,7 @@ use crate::translate::{
     self, AnswerContext, Losses, MAX_TOKENS_DEFAULT, RequestContext, State, Stream, ThinkingRule,
     Untranslatable,
 };
+use crate::wire::listing::Listing;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -189,6 +190,10 @@ pub(super) struct Rendering {
     now: u64,
     shows_thoughts: bool,
     stream: Option<Stream>,
+    /// Set where the client wants an array and no events.
+    listing: Option<Listing>,
+    /// Whether the end was written.
+    has_ended: bool,
 }
 
 /// Pieces in the client's dialect, and the fault that ended them.
@@ -206,6 +211,7 @@ impl Rendering {
         story: &Story,
         now: WallTime,
         shows_thoughts: bool,
+        listing: Option<Listing>,
     ) -> Box<Self> {
         Box::new(Rendering {
             from: written.api.dialect(),
@@ -215,6 +221,8 @@ impl Rendering {
             now: u64::try_from(now.0 / 1000).unwrap_or(0),
             shows_thoughts,
             stream: None,
+            listing,
+            has_ended: false,
         })
     }
 
@@ -229,9 +237,17 @@ impl Rendering {
 
     /// Says a whole answer in the client's dialect.
     pub(super) fn answer(&self, body: &[u8]) -> Result<Bytes, Outcome> {
-        translate::answer(self.from, self.to, body, &self.context())
-            .map(Bytes::from)
-            .map_err(|_| Outcome::BadBody)
+        let answer = translate::answer(self.from, self.to, body, &self.context());
+        let answer = answer.map_err(|_| Outcome::BadBody)?;
+        if !self.is_list() {
+            return Ok(Bytes::from(answer));
+        }
+        Ok(Bytes::from([&b"["[..], &answer, b"]"].concat()))
+    }
+
+    /// Tells whether a streamed answer is an array to the client.
+    pub(super) fn is_list(&self) -> bool {
+        self.listing.is_some()
     }
 
     /// Says the next pieces of a stream in the client's dialect; `is_last` where the provider's
@@ -256,6 +272,13 @@ impl Rendering {
             State::Open if is_last => Some(Outcome::Truncated),
             State::Open | State::Ended => None,
         };
+        if let Some(listing) = &mut self.listing {
+            let events = std::mem::take(&mut out);
+            listing.push(&events, &mut out);
+            if state == State::Ended && !std::mem::replace(&mut self.has_ended, true) {
+                listing.finish(&mut out);
+            }
+        }
         let pieces = if out.is_empty() { SmallVec::new() } else { SmallVec::from_iter([Bytes::from(out)]) };
         Rendered { pieces, fault }
     }

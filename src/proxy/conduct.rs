@@ -27,6 +27,7 @@ use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
 use crate::rewrite::{self, Rewritten};
 use crate::select::{Candidate, Candidates};
+use crate::wire::listing::Listing;
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use bytes::Bytes;
@@ -50,6 +51,14 @@ pub(super) struct Asked<'a> {
     pub(super) refuses_rescue: bool,
     /// Targets that cannot serve this request.
     pub(super) left_out: LeftOut,
+}
+
+impl Asked<'_> {
+    /// Returns what makes an array of a stream, where the client wants that and no events.
+    fn listing(&self) -> Option<Listing> {
+        let is_gemini = self.api == Api::GenerateContent && self.parsed.stream;
+        (is_gemini && !Listing::is_events(self.query.as_deref())).then(Listing::default)
+    }
 }
 
 /// Longest list of targets in an explanation to a client, in bytes.
@@ -324,7 +333,7 @@ fn carry(
             let is_claude = |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
             let now = house.clock.wall();
             let has_claude = all.clone().any(is_claude);
-            let rendering = Rendering::new(asked.api, written, story, now, !has_claude);
+            let rendering = Rendering::new(asked.api, written, story, now, !has_claude, asked.listing());
             Ok((written.api(), written.body(&defaults), Some(rendering)))
         }
         Some(Err(why)) => {
@@ -377,6 +386,8 @@ fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
         && asked.parsed.n == 1
         && !asked.parsed.wants_json
         && !asked.refuses_rescue
+        // An array has no place for a comment at the seam, nor is it read back.
+        && asked.listing().is_none()
         && !asked.route.is_some_and(|route| route.no_rescue)
 }
 
@@ -506,7 +517,8 @@ async fn conclude(
             if story.is_stream {
                 let (tail, number) = told.map(|mut told| told.last_words()).unwrap_or_default();
                 let number = if number == 0 { story.next_sequence } else { number };
-                reply::break_off(session, dialect, tail, number, &message, story).await;
+                let form = (dialect, asked.listing().is_some());
+                reply::break_off(session, form, tail, number, &message, story).await;
             }
             // An error, so that Pingora drops the connection instead of ending the body cleanly.
             Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "upstream stream lost"))

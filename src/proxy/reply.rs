@@ -14,6 +14,7 @@ use crate::classify::ProviderType;
 use crate::exchange::ending::Refusal;
 use crate::observe::fault_text;
 use crate::rewrite;
+use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -257,10 +258,10 @@ async fn send_whole(session: &mut Session, mut head: Head, body: Bytes) -> pingo
 
 /// Ends a started stream that cannot go on: what was kept back of it, a blank line (so that a broken
 /// event cannot swallow what follows), the dialect's error event with this number, and no end of the
-/// body. The caller then drops the connection.
+/// body. The caller then drops the connection. `is_list` where the stream is an array.
 pub(super) async fn break_off(
     session: &mut Session,
-    dialect: Dialect,
+    (dialect, is_list): (Dialect, bool),
     tail: Option<Bytes>,
     number: u64,
     message: &str,
@@ -271,8 +272,12 @@ pub(super) async fn break_off(
     let tail = tail.unwrap_or_default();
     let mut bytes = Vec::with_capacity(tail.len() + event.len() + 2);
     bytes.extend_from_slice(&tail);
-    bytes.extend_from_slice(b"\n\n");
-    bytes.extend_from_slice(&event);
+    if is_list {
+        Listing::begun().push(&event, &mut bytes);
+    } else {
+        bytes.extend_from_slice(b"\n\n");
+        bytes.extend_from_slice(&event);
+    }
     // The client may be gone as well; there is nobody left to tell then.
     let written = session.write_response_body(Some(Bytes::from(bytes)), false).await;
     if written.is_ok() && session.as_http2().is_some() {

@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod hold;
 pub mod json;
+pub mod listing;
 pub mod request;
 pub mod retry_hint;
 pub mod splice;

@@ -5,8 +5,10 @@
 
 use crate::scene::{FORGETFUL, KEY_ONE, KEY_TWO, provider};
 use crate::stage::Stage;
+use pointsman::base::api::Dialect;
 use pointsman::standin::caller::{Answer, BodyEnd, Call};
 use pointsman::standin::{GREETING, Provider, Reply, Script};
+use pointsman::translate;
 use serde_json::{Value, json};
 
 const WORDS: &str = "the quick brown fox jumps over the lazy dog and runs away into the deep dark wood";
@@ -400,4 +402,42 @@ async fn only_conversations_are_translated() {
     let count = json!({"model": "only-one", "messages": []});
     let answer = scene.send(Call::json("/v1/messages/count_tokens", &count)).await;
     assert_eq!((answer.status, answer.error_code().as_str()), (400, "capability_not_supported"));
+}
+
+#[tokio::test]
+async fn an_answer_too_long_to_be_passed_on_unread_is_translated_whole() {
+    let long = "word ".repeat(400_000);
+    let scene = scene(Reply::ok(), Reply::says(long.clone()), "").await;
+    let answer = scene.send(Call::chat("only-two")).await;
+    assert_eq!((answer.status, answer.text().len()), (200, long.len()));
+    scene.two.set_script(Reply::says("word ".repeat(2_000_000)));
+    let answer = scene.send(Call::chat("claude")).await;
+    assert_eq!((answer.status, answer.header("x-used-provider")), (200, Some("one")), "8 MiB and no more");
+}
+
+#[tokio::test]
+async fn a_gemini_client_is_heard_in_its_own_words() {
+    let scene = scene(Reply::says("one"), Reply::ok(), "").await;
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "Say something."}]}]});
+    let unknown = scene.send(Call::json("/v1beta/models/nobody:generateContent", &body)).await;
+    assert_eq!((unknown.status, unknown.error().unwrap()["status"].as_str()), (404, Some("NOT_FOUND")));
+    for (path, is_events) in [
+        ("/v1beta/models/only-one:generateContent", None),
+        ("/v1beta/models/only-one:streamGenerateContent?alt=sse", Some(true)),
+        ("/v1beta/models/only-one:streamGenerateContent", Some(false)),
+    ] {
+        let answer = scene.send(Call::json(path, &body)).await;
+        if !translate::is_pair(Dialect::GeminiGenerate, Dialect::OpenAiChat) {
+            assert_eq!((answer.status, answer.error().unwrap()["code"].as_u64()), (400, Some(400)), "{path}");
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body_text());
+        let text = match is_events {
+            None => answer.json()["candidates"][0]["content"]["parts"][0]["text"].clone(),
+            Some(true) => data(&answer)[0]["candidates"][0]["content"]["parts"][0]["text"].clone(),
+            Some(false) => answer.json()[0]["candidates"][0]["content"]["parts"][0]["text"].clone(),
+        };
+        assert_eq!(text, "one", "{path}: {}", answer.body_text());
+        assert_eq!(scene.one.last().unwrap().is_streamed, is_events.is_some(), "{path}");
+    }
 }

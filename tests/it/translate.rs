@@ -536,11 +536,14 @@ fn the_page_of_translation_lists_what_each_pair_leaves_out() {
         }
         let lost = lost_between(*client, *target);
         let words = |are_hints: bool| {
-            let words: Vec<&str> =
-                lost.iter().filter(|loss| loss.is_hint() == are_hints).map(translate::Loss::as_label).collect();
+            let words: Vec<&str> = lost
+                .iter()
+                .filter(|loss| loss.is_hint() == are_hints)
+                .map(translate::Loss::as_label)
+                .collect();
             words.join(", ")
         };
-        table += &format!("| {from} | {to} | {} | {} |\n", words(false), words(true));
+        table += &["| ", from, " | ", to, " | ", &words(false), " | ", &words(true), " |\n"].concat();
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/translation.md");
     let page = fs::read_to_string(&path).unwrap();

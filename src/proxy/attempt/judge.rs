@@ -35,7 +35,7 @@ impl Attempt<'_> {
         let is_event_stream = is_event_stream(&head.headers);
         let own = match &self.rendering {
             None => reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()),
-            Some(_) => reply::draft_translated(head.status, is_event_stream),
+            Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list()),
         };
         let mut own = own.ok()?;
         if packing.is_some() {
