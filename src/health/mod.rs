@@ -19,6 +19,7 @@
 //! Pure: time, policy and dice are arguments.
 
 pub mod breaker;
+pub mod permit;
 pub mod rest;
 
 use crate::base::outcome::Outcome;
@@ -27,7 +28,8 @@ use crate::config::plan::{BreakerPolicy, CooldownPolicy};
 use crate::wire::retry_hint::RetryHint;
 use breaker::{Breaker, BreakerState, Mark};
 use parking_lot::Mutex;
-use rest::Rest;
+pub use permit::Permit;
+use rest::{Need, Rest};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -161,14 +163,16 @@ struct State {
 
 impl State {
     fn look(&self, now: Tick, policy: &BreakerPolicy) -> Result<(), Resting> {
+        self.look_in(Need::Usual, now, policy)
+    }
+
+    fn look_in(&self, need: Need, now: Tick, policy: &BreakerPolicy) -> Result<(), Resting> {
         match self.operation {
             Operation::Ready => {}
             Operation::Drained => return Err(Resting::Drained),
             Operation::Disabled => return Err(Resting::Disabled),
         }
-        if let Some((until, reason)) = self.rest.at(now) {
-            return Err(Resting::Cooling { until, reason });
-        }
+        self.rest.look(now, need)?;
         self.breaker.look(now, policy)
     }
 
@@ -227,10 +231,6 @@ impl Unit {
     pub fn key_changed(&self) {
         self.0.lock().rest.end(&[Outcome::Auth, Outcome::Permission, Outcome::Quota]);
     }
-
-    fn release_probe(&self) {
-        self.0.lock().breaker.release();
-    }
 }
 
 /// The units that a target depends on.
@@ -265,9 +265,13 @@ impl Units {
     /// # Errors
     /// Returns why not; where several scopes forbid it, the one that lasts longest.
     pub fn look(&self, now: Tick, policy: &Policy) -> Result<(), Resting> {
+        self.look_in(Need::Usual, now, policy)
+    }
+
+    fn look_in(&self, need: Need, now: Tick, policy: &Policy) -> Result<(), Resting> {
         let mut worst: Option<Resting> = None;
         for unit in [&self.target, &self.credential, &self.endpoint] {
-            let Err(resting) = unit.0.lock().look(now, &policy.breaker) else { continue };
+            let Err(resting) = unit.0.lock().look_in(need, now, &policy.breaker) else { continue };
             let lasts_longer = match (worst, resting.until()) {
                 (None, _) => true,
                 (Some(known), Some(until)) => known.until().is_some_and(|other| until > other),
@@ -280,20 +284,56 @@ impl Units {
         worst.map_or(Ok(()), Err)
     }
 
-    /// Claims the right to one attempt, and with it the half-open probe where one is due.
+    /// Claims the right to one attempt, and with it the half-open probe or the first try after a
+    /// rest where one is due.
     ///
     /// # Errors
     /// Returns why not.
     pub fn admit(&self, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
-        self.look(now, policy)?;
-        let mut permit = Permit { target: None, endpoint: None };
-        if self.endpoint.0.lock().breaker.claim(now, &policy.breaker)? {
-            permit.endpoint = Some(Arc::clone(&self.endpoint));
-        }
-        if self.target.0.lock().breaker.claim(now, &policy.breaker)? {
-            permit.target = Some(Arc::clone(&self.target));
+        self.admit_in(Need::Usual, now, policy)
+    }
+
+    /// The same for a request that has nowhere else to go: a rest that is only our guess does not
+    /// keep it away for long.
+    ///
+    /// # Errors
+    /// Returns why not.
+    pub fn admit_at_last(&self, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
+        self.admit_in(Need::Last, now, policy)
+    }
+
+    fn admit_in(&self, need: Need, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
+        self.look_in(need, now, policy)?;
+        let mut permit = Permit::default();
+        for (unit, probe) in [
+            (&self.endpoint, Some(&mut permit.endpoint)),
+            (&self.target, Some(&mut permit.target)),
+            (&self.credential, None),
+        ] {
+            let mut state = unit.0.lock();
+            // Somebody may have been quicker since the look.
+            state.rest.look(now, need)?;
+            if let Some(probe) = probe
+                && state.breaker.claim(now, &policy.breaker)?
+            {
+                *probe = Some(Arc::clone(unit));
+            }
+            if state.rest.claim(now) {
+                permit.trials.push((Arc::clone(unit), now));
+            }
         }
         Ok(permit)
+    }
+
+    /// Claims the first try after the rest that has just begun, for the request that waits it out
+    /// until `until`: nobody else comes between.
+    #[must_use]
+    pub fn reserve(&self, until: Tick) -> Permit {
+        let mut permit = Permit::default();
+        if self.target.0.lock().rest.claim(until) {
+            permit.trials.push((Arc::clone(&self.target), until));
+        }
+        permit
     }
 
     /// Tells whether the target may be tried again at once by a request whose own attempt has
@@ -323,6 +363,7 @@ impl Units {
             state.breaker.mark(Mark::Success, Outcome::Ok, now, &policy.breaker, 0);
             state.breaker.release();
         }
+        permit.pass();
     }
 
     /// Turns what an attempt came to into state: the one owner of the cooldown and breaker
@@ -330,7 +371,7 @@ impl Units {
     #[allow(clippy::must_use_candidate, reason = "the changes are for the log, the state is what counts")]
     pub fn report(
         &self,
-        permit: Permit,
+        mut permit: Permit,
         report: &Report,
         now: Tick,
         policy: &Policy,
@@ -345,6 +386,11 @@ impl Units {
             for sibling in self.siblings.iter() {
                 sibling.0.lock().rest.begin(report, now, &policy.cooldown, dice);
             }
+        }
+        // A provider that says something else than to rest has let us in. One that it told to rest
+        // has a new rest by now, of which this permit claims nothing.
+        if effect.endpoint == Mark::Success {
+            permit.pass();
         }
         drop(permit);
         changes
@@ -383,21 +429,6 @@ impl Units {
         if before != after {
             let until = state.look(now, &policy.breaker).err().and_then(Resting::until);
             changes.push(Change { scope, from: before, to: after, reason: report.outcome, until });
-        }
-    }
-}
-
-/// The right to one attempt. Dropping it gives claimed probes back without counting them.
-#[derive(Debug, Default)]
-pub struct Permit {
-    target: Option<Arc<Unit>>,
-    endpoint: Option<Arc<Unit>>,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        for claimed in [self.target.take(), self.endpoint.take()].into_iter().flatten() {
-            claimed.release_probe();
         }
     }
 }
