@@ -34,3 +34,4 @@ mod sdks;
 mod secrets;
 mod stage;
 mod unit;
+mod uploads;
