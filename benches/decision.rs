@@ -217,6 +217,7 @@ fn refusals(c: &mut Criterion) {
             b.iter(|| {
                 classify::response(
                     kind,
+                    &[],
                     status,
                     &headers,
                     black_box(body.as_bytes()),
@@ -247,7 +248,13 @@ fn fail_over_once(candidates: Candidates, rules: &Rules, budget: &RetryBudget) -
     let mut exchange = Exchange::new(*rules, candidates);
     let Step::Try(first) = exchange.start(Tick(1)) else { unreachable!("the first target is usable") };
     exchange.answered(503);
-    let report = |outcome| Report { outcome, hint: RetryHint::None, account_wide: false, began: Tick(1) };
+    let report = |outcome| Report {
+        outcome,
+        hint: RetryHint::None,
+        account_wide: false,
+        is_permanent: false,
+        began: Tick(1),
+    };
     let health =
         |exchange: &Exchange, at: usize| exchange.candidates().get(at).map(|c| Arc::clone(&c.health));
     if let Some(units) = health(&exchange, first.candidate) {

@@ -19,8 +19,8 @@ use crate::base::ids::ClientIdx;
 use crate::base::percent;
 use crate::base::secret::Secret;
 use crate::config::plan::Client;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -31,7 +31,11 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 pub const KEYS_MAX: usize = 8;
 
 /// Headers that carry a bare key, in the order in which they count, after `Authorization`.
-const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+static KEY_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// The keys that a request shows, in the order in which they count.
 pub struct Presented<'a> {
@@ -76,7 +80,7 @@ pub fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Presente
     let bearer = headers.get_all(AUTHORIZATION).into_iter().filter_map(|value| bearer(value.as_bytes()));
     let bare = KEY_HEADERS
         .iter()
-        .flat_map(|name| headers.get_all(*name))
+        .flat_map(|name| headers.get_all(name))
         .map(|value| value.as_bytes().trim_ascii())
         .filter(|key| !key.is_empty());
     let keys = bearer.chain(bare).map(Cow::Borrowed).chain(query_keys(query)).take(KEYS_MAX).collect();

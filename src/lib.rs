@@ -19,6 +19,7 @@
 //! | 2 | [`health`] | may this target be used now? |
 //! | 2 | [`sign`] | which headers prove us to the provider? |
 //! | 2 | [`rewrite`] | what do path, headers and body become for this target? |
+//! | 2 | [`translate`] | how is what one dialect says said in another? |
 //! | 2 | [`classify`] | what does this failure mean? |
 //! | 3 | [`route`] | which route does this request name? |
 //! | 3 | [`select`] | which targets, in which order? |
@@ -63,6 +64,7 @@ pub mod health;
 pub mod parse;
 pub mod rewrite;
 pub mod sign;
+pub mod translate;
 
 pub mod route;
 pub mod select;

@@ -2,8 +2,8 @@
 //!
 //! A [`Live`] is one generation: the plan with everything that a request needs at hand, made once
 //! at reload so that no request pays for it: a [`Slot`] per target with its health, its meter, its
-//! authentication headers and, where the address is literal, its peer. Requests hold an `Arc` of
-//! the generation they began with; [`House::swap`] puts the next one in its place.
+//! [`keyring`] and, where the address is literal, its peer. Requests hold an `Arc` of the generation
+//! they began with; [`House::swap`] puts the next one in its place.
 //!
 //! What outlives a generation is kept in the [`House`] by name: health by target id, credential
 //! and endpoint, resolved addresses by endpoint. A changed key ends the rests that blamed the key;
@@ -17,7 +17,7 @@ use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx
 use crate::base::outcome::Outcome;
 use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
-use crate::config::plan::{Endpoint, HttpVersions, Plan, Target};
+use crate::config::plan::{Credential, Endpoint, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
@@ -27,9 +27,9 @@ use crate::observe::metrics::Metrics;
 use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
-use crate::sign;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
+use keyring::Keyring;
 use parking_lot::Mutex;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
@@ -42,6 +42,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+
+pub mod keyring;
 
 /// How long a connection to a provider is kept idle; below the idle limits of the large providers
 /// (60 s and more), so that we close first and seldom meet a dead one (failure table, row 19).
@@ -59,6 +61,8 @@ pub struct Live {
     pub generation: u64,
     /// The plan.
     pub plan: Plan,
+    /// One per credential of the plan, by its index.
+    pub keyrings: Vec<Arc<Keyring>>,
     /// One per target of the plan, by its index.
     pub slots: Vec<Arc<Slot>>,
     /// One per route of the plan, by its index.
@@ -89,8 +93,8 @@ pub struct Slot {
     pub authority: HeaderValue,
     /// Whether TLS is spoken.
     pub is_tls: bool,
-    /// Headers that prove us, marked sensitive.
-    pub auth: Vec<(HeaderName, HeaderValue)>,
+    /// What proves us.
+    pub keyring: Arc<Keyring>,
     /// Extra headers of the provider.
     pub extra: Vec<(HeaderName, HeaderValue)>,
     /// Its health.
@@ -344,8 +348,14 @@ impl Tally {
         self.0.lock().in_flight += 1;
     }
 
-    /// Counts an attempt out.
-    pub fn ended(&self, outcome: Outcome, status: Option<u16>, took: Duration, at: WallTime) {
+    /// Counts an attempt out; `at` tells the time, which only a fault's page shows.
+    pub fn ended(
+        &self,
+        outcome: Outcome,
+        status: Option<u16>,
+        took: Duration,
+        at: impl FnOnce() -> WallTime,
+    ) {
         let mut counts = self.0.lock();
         counts.in_flight = counts.in_flight.saturating_sub(1);
         match outcome {
@@ -356,7 +366,7 @@ impl Tally {
             }
             fault => {
                 counts.failed += 1;
-                counts.last_fault = Some((at, fault, status));
+                counts.last_fault = Some((at(), fault, status));
             }
         }
     }
@@ -381,7 +391,7 @@ impl Drop for UnderWay {
 pub struct Standing {
     /// Whether it may be used.
     pub is_usable: bool,
-    /// The worse of its own and its endpoint's breaker.
+    /// The worst of its own, its credential's and its endpoint's breaker.
     pub breaker: BreakerState,
     /// Time until the last of its rests ends.
     pub cooling: Duration,
@@ -401,12 +411,17 @@ impl Slot {
         }
     }
 
-    /// Reads the worse of the target's own and its endpoint's breaker.
+    /// Reads the worst of the breakers of the target, its credential and its endpoint.
     #[must_use]
     pub fn breaker(&self, now: Tick) -> BreakerState {
         let own = self.health.target.breaker(now);
-        let endpoint = self.health.endpoint.breaker(now);
-        if own.as_gauge() >= endpoint.as_gauge() { own } else { endpoint }
+        let wider = [&self.health.credential, &self.health.endpoint].map(|unit| unit.breaker(now));
+        wider.into_iter().fold(
+            own,
+            |worst, other| {
+                if worst.as_gauge() >= other.as_gauge() { worst } else { other }
+            },
+        )
     }
 
     /// Sets what the operator wants of the target.
@@ -437,6 +452,10 @@ impl Live {
 }
 
 impl Book {
+    fn credential(&mut self, provider: &str, credential: &str) -> Arc<Unit> {
+        Arc::clone(self.credentials.entry(credential_name(provider, credential)).or_default())
+    }
+
     fn forget_what_is_not_in(&mut self, live: &Live) {
         let plan = &live.plan;
         self.targets.retain(|id, _| live.slots.iter().any(|slot| slot.target.id.as_str() == &**id));
@@ -462,10 +481,11 @@ fn build(
     metrics: &Arc<Metrics>,
 ) -> Result<Live, LiveProblem> {
     let meters = Meters::new(metrics, &plan);
+    let keyrings = keyrings(&plan, book)?;
     let mut slots = Vec::with_capacity(plan.targets.len());
     for (at, target) in (0u32..).map(TargetIdx).zip(&plan.targets) {
         let kept = book.targets.entry(Arc::clone(&target.id.0)).or_default().clone();
-        slots.push(make(&plan, target.clone(), kept, meters.target(at), book)?);
+        slots.push(make(&plan, &keyrings, target.clone(), kept, meters.target(at), book)?);
     }
     let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, &slots)).collect();
     let slots = slots
@@ -477,11 +497,21 @@ fn build(
         })
         .collect();
     if let Some(old) = old {
-        end_rests_of_changed_keys(&plan, &old.plan, book);
+        end_rests_of_changed_keys(&plan, old, &keyrings);
     }
     let turns = plan.routes.iter().map(Turns::of).collect();
     let policy = Policy { breaker: plan.breaker, cooldown: plan.cooldown };
-    Ok(Live { generation, plan, slots, turns, policy, meters })
+    Ok(Live { generation, plan, keyrings, slots, turns, policy, meters })
+}
+
+fn keyrings(plan: &Plan, book: &mut Book) -> Result<Vec<Arc<Keyring>>, LiveProblem> {
+    let make = |credential: &Credential| {
+        let provider = plan.provider(credential.provider);
+        let unit = book.credential(&provider.name, &credential.name);
+        let names = (&provider.name, &credential.name);
+        Keyring::new(names, provider.kind, credential.key.as_ref(), credential.file.as_ref(), unit)
+    };
+    plan.credentials.iter().map(make).collect()
 }
 
 fn siblings(slot: &Slot, all: &[Slot]) -> Arc<[Arc<Unit>]> {
@@ -495,17 +525,15 @@ fn siblings(slot: &Slot, all: &[Slot]) -> Arc<[Arc<Unit>]> {
         .collect()
 }
 
-fn end_rests_of_changed_keys(plan: &Plan, old: &Plan, book: &Book) {
-    for credential in &plan.credentials {
+/// Compared are the keys in force: the old generation may have read a file again since.
+fn end_rests_of_changed_keys(plan: &Plan, old: &Live, keyrings: &[Arc<Keyring>]) {
+    for (credential, keyring) in plan.credentials.iter().zip(keyrings) {
         let provider = &plan.provider(credential.provider).name;
-        let before = old
-            .credentials
-            .iter()
-            .find(|c| c.name == credential.name && old.provider(c.provider).name == *provider);
-        if before.is_some_and(|before| before.key != credential.key)
-            && let Some(unit) = book.credentials.get(&credential_name(provider, &credential.name))
-        {
-            unit.key_changed();
+        let mut before = old.plan.credentials.iter().zip(&old.keyrings);
+        let before = before
+            .find(|(c, _)| c.name == credential.name && old.plan.provider(c.provider).name == *provider);
+        if before.is_some_and(|(_, before)| before.key() != keyring.key()) {
+            keyring.key_changed();
         }
     }
 }
@@ -527,11 +555,12 @@ fn make_direct(
     let kept = book.direct.entry(Arc::clone(&id.0)).or_default().clone();
     let target =
         Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
-    make(plan, target, kept, live.meters.unlisted(credential), book)
+    make(plan, &live.keyrings, target, kept, live.meters.unlisted(credential), book)
 }
 
 fn make(
     plan: &Plan,
+    keyrings: &[Arc<Keyring>],
     target: Target,
     (unit, tally): (Arc<Unit>, Arc<Tally>),
     meter: &Arc<TargetMeter>,
@@ -544,17 +573,12 @@ fn make(
         provider: Arc::clone(&provider.name),
         credential: Arc::clone(&credential.name),
     };
-    let auth = match &credential.key {
-        Some(key) => sign::headers(provider.kind, key).map_err(|_| unusable_key())?.into_iter().collect(),
-        None => Vec::new(),
-    };
     let (endpoint_unit, addresses) = book
         .endpoints
         .entry(Arc::clone(&endpoint.name))
         .or_insert_with(|| (Arc::default(), Arc::new(Addresses::of(endpoint))))
         .clone();
-    let credential_unit =
-        Arc::clone(book.credentials.entry(credential_name(&provider.name, &credential.name)).or_default());
+    let credential_unit = book.credential(&provider.name, &credential.name);
     let template = PeerTemplate {
         host: Arc::clone(&endpoint.host),
         is_tls: endpoint.tls,
@@ -572,7 +596,7 @@ fn make(
         base_path: Arc::clone(&provider.base_path),
         authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
         is_tls: endpoint.tls,
-        auth,
+        keyring: Arc::clone(&keyrings[target.credential.at()]),
         extra: provider.headers.clone(),
         health: Arc::new(Units {
             target: unit,

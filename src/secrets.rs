@@ -2,7 +2,8 @@
 //!
 //! [`Host`] is the real [`Outside`]: variables of the environment, files, systemd credentials and
 //! the output of commands. It runs while a configuration is read (at start, at a reload, in
-//! `check`), never while a request is served.
+//! `check`), never while a request is served. Only a file may be read once more, by
+//! [`read_again`], after a provider refused what stood in it.
 //!
 //! * A file must be a regular one (a pipe would hang a reload) of at most 64 KiB; exactly one
 //!   trailing newline is not part of the secret, as every editor adds one. Anything else that
@@ -15,6 +16,7 @@ use crate::base::secret::Secret;
 use crate::config::{Outside, SecretFault, SecretRef, secret_of};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -43,15 +45,44 @@ impl Outside for Host {
                 Err(std::env::VarError::NotUnicode(_)) => Err(SecretFault::NotAHeaderValue),
             },
             SecretRef::File(path) => from_file(path),
-            SecretRef::Credential(name) => {
-                let directory =
-                    std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(SecretFault::NoCredentials)?;
-                from_file(&PathBuf::from(directory).join(name))
-            }
+            SecretRef::Credential(name) => from_file(&credential(name)?),
             SecretRef::Command(words) => from_command(words, COMMAND_TIME_MAX),
             SecretRef::Literal(secret) => Ok(secret.clone()),
         }
     }
+}
+
+/// In which state a file was read; another state may be another content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+/// Reads a secret's file again unless it is still in the state `known`; nothing where it is, and
+/// where the secret is in no file. Blocks.
+///
+/// # Errors
+/// Where the file holds no secret now, or cannot be read.
+pub fn read_again(place: &SecretRef, known: Option<Stamp>) -> Result<Option<(Stamp, Secret)>, SecretFault> {
+    let path = match place {
+        SecretRef::File(path) => path.clone(),
+        SecretRef::Credential(name) => credential(name)?,
+        SecretRef::Env(_) | SecretRef::Command(_) | SecretRef::Literal(_) => return Ok(None),
+    };
+    let seen = std::fs::metadata(&path).map_err(|error| fault_of(error.kind()))?;
+    // Taken before the content is read: what changes in between is seen the next time.
+    let stamp = Stamp { inode: seen.ino(), length: seen.size(), modified: (seen.mtime(), seen.mtime_nsec()) };
+    if known == Some(stamp) {
+        return Ok(None);
+    }
+    from_file(&path).map(|secret| Some((stamp, secret)))
+}
+
+fn credential(name: &str) -> Result<PathBuf, SecretFault> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(SecretFault::NoCredentials)?;
+    Ok(PathBuf::from(directory).join(name))
 }
 
 fn from_file(path: &Path) -> Result<Secret, SecretFault> {
@@ -190,6 +221,20 @@ mod tests {
         ] {
             assert_eq!(Host.secret(&SecretRef::File(path.clone())), Err(want), "{}", path.display());
         }
+    }
+
+    #[test]
+    fn a_file_is_read_again_only_where_it_changed() {
+        let file = file(b"one");
+        let place = SecretRef::File(file.path().to_owned());
+        let (stamp, secret) = read_again(&place, None).unwrap().unwrap();
+        assert_eq!(secret.expose(), "one");
+        assert_eq!(read_again(&place, Some(stamp)), Ok(None));
+        std::fs::write(file.path(), "other").unwrap();
+        let (_, secret) = read_again(&place, Some(stamp)).unwrap().unwrap();
+        assert_eq!(secret.expose(), "other");
+        std::fs::write(file.path(), "").unwrap();
+        assert_eq!(read_again(&place, Some(stamp)), Err(SecretFault::Empty));
     }
 
     fn command(words: &[&str], time_max: Duration) -> Result<String, SecretFault> {

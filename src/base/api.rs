@@ -2,7 +2,7 @@
 //!
 //! [`Api`] is the call (contract section 3), [`Dialect`] the wire format that goes with it, and
 //! [`Kind`] what sort of server a provider is (contract section 5). A target serves a call when
-//! its kind speaks the call's dialect; translation between dialects comes later.
+//! its kind speaks the call's dialect, or `translate` carries the call into one that it speaks.
 
 /// One call of the data plane whose body we read, judge and replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,14 @@ pub enum Dialect {
     AnthropicMessages,
     /// Gemini generateContent.
     GeminiGenerate,
+    /// Bedrock converse and converse-stream. No client speaks it to us.
+    BedrockConverse,
+    /// Cohere chat, version 2. No client speaks it to us.
+    CohereChat,
+    /// Ollama's own chat. No client speaks it to us.
+    OllamaChat,
+    /// `POST /api/generate` of the bridges. No client speaks it to us.
+    GenerateBridge,
 }
 
 /// How an error body is shaped for a caller.
@@ -92,17 +100,26 @@ impl Dialect {
             Dialect::OpenAiResponses => "openai.responses",
             Dialect::AnthropicMessages => "anthropic.messages",
             Dialect::GeminiGenerate => "gemini.generate",
+            Dialect::BedrockConverse => "bedrock.converse",
+            Dialect::CohereChat => "cohere.chat.v2",
+            Dialect::OllamaChat => "ollama.chat",
+            Dialect::GenerateBridge => "generate-bridge",
         }
     }
 
-    /// Returns the shape of error bodies in this dialect.
+    /// Returns the shape of error bodies for callers in this dialect. Nobody calls us in a dialect
+    /// that only providers speak; their answers are told in the caller's own.
     #[must_use]
     pub fn error_shape(self) -> ErrorShape {
         match self {
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
-            | Dialect::OpenAiResponses => ErrorShape::OpenAi,
+            | Dialect::OpenAiResponses
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => ErrorShape::OpenAi,
             Dialect::AnthropicMessages => ErrorShape::Anthropic,
             Dialect::GeminiGenerate => ErrorShape::Google,
         }

@@ -12,6 +12,8 @@
 //! left out: members such as `failed_generation`, and whatever a message quotes. Else a parameter
 //! named `credit balance` would make one client's request rest the key of all.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
@@ -60,6 +62,16 @@ impl Facts {
     /// Returns the messages, lower case.
     pub(super) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Returns what an operator's pattern is laid over: the words and the messages, one a line;
+    /// where there is no message, and for a page, the whole body.
+    pub(super) fn text<'a>(&'a self, body: &'a [u8]) -> Cow<'a, str> {
+        if self.message.trim().is_empty() || body.trim_ascii_start().starts_with(b"<") {
+            return String::from_utf8_lossy(body);
+        }
+        let words = self.words.iter().flat_map(|word| [word.as_str(), "\n"]);
+        Cow::Owned(words.chain([self.message.as_str()]).collect())
     }
 
     /// Returns the status that the body says it stands for (400 to 599).

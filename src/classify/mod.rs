@@ -4,13 +4,20 @@
 //! and the same thing comes under different statuses, also as a 200. So the verdict is read in
 //! this order, the first that says something counts:
 //! 1. *Structured*: the provider's own error type, code and reason, in every shape they come in;
-//! 2. *Pattern*: words of the error message (of the whole text where it is not JSON), a few of
+//! 2. *Pattern*: first the operator's own (`classifier.patterns`, in the order of the plan), then
+//!    the built-in words of the error message (of the whole text where it is not JSON), a few of
 //!    which overrule a code known to lie;
-//! 3. *Status*.
+//! 3. wide types under which providers file everything, and the *status*.
 //!
-//! [`response`] judges a whole answer with a failing status, [`inband`] an error event or error
-//! object inside a 200 like its HTTP twin, [`transport`] what happened below HTTP. At most 64 KiB
-//! of a body are looked at. Nothing here decides what to do: `exchange` and `health` do.
+//! [`response`] judges a whole answer with a failing status or a 2xx that is none, [`inband`] an
+//! error event or error object inside a 200 like its HTTP twin, [`transport`] what happened below
+//! HTTP. At most 64 KiB of a body are looked at. Nothing here decides what to do: `exchange` and
+//! `health` do.
+//!
+//! An operator's pattern is laid over the words and the message as the built-in ones are: what a
+//! message quotes is left out, for it may be the client's. Only where an answer has no shape that
+//! is known (a page, JSON of its own kind) is its whole text laid before it. Its statuses are held
+//! against the status answered and the one the body says it stands for.
 //!
 //! Why a table of words: provider errors are prose that changes; one table that tests run over
 //! recorded errors is easier to keep true than conditions spread over code.
@@ -22,6 +29,7 @@ use http::HeaderMap;
 use crate::base::api::{Dialect, Kind};
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
+use crate::config::plan::Pattern;
 use crate::wire::retry_hint::{self, RetryHint};
 
 mod facts;
@@ -135,16 +143,23 @@ pub fn transport(fault: TransportFault) -> Outcome {
     }
 }
 
-/// Judges an answer with a failing status, or a 2xx that is no answer. `now` is our clock, for
-/// dates in an answer that has no `Date`.
+/// Judges an answer with a failing status, or a 2xx that is no answer. `patterns` are the
+/// provider's in the plan; `now` is our clock, for dates in an answer that has no `Date`.
 #[must_use]
-pub fn response(kind: Kind, status: u16, headers: &HeaderMap, body: &[u8], now: WallTime) -> Verdict {
+pub fn response(
+    kind: Kind,
+    patterns: &[Pattern],
+    status: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: WallTime,
+) -> Verdict {
     // A kind covers dozens of providers, so their words, not the kind, must tell.
     let _ = kind;
     let body = body.get(..BODY_MAX).unwrap_or(body);
     match status {
         // A status line that is no failure: the body may still say what went wrong.
-        200..=299 => judge_inside_success(headers, body, now, Outcome::BadBody),
+        200..=299 => judge_inside_success(patterns, status, headers, body, now, Outcome::BadBody),
         // A redirect is never followed and its body never believed (threat P1).
         0..=199 | 300..=399 => Verdict {
             outcome: Outcome::BadBody,
@@ -156,7 +171,8 @@ pub fn response(kind: Kind, status: u16, headers: &HeaderMap, body: &[u8], now: 
         _ => {
             let facts = Facts::read(headers, body);
             let spoken = retry_hint::read(&HeaderMap::new(), body, now);
-            let judged = rules::judge(Some(status), &facts, spoken);
+            let own = || own_pattern(patterns, status, &facts, body);
+            let judged = rules::judge(Some(status), &facts, spoken, own);
             let (outcome, confidence) = judged.unwrap_or_else(|| (by_status(status), Confidence::Status));
             verdict(outcome, confidence, &facts, headers, body, now)
         }
@@ -166,23 +182,41 @@ pub fn response(kind: Kind, status: u16, headers: &HeaderMap, body: &[u8], now: 
 /// Judges an error event of a stream, or an error object inside a 200, like its HTTP twin;
 /// [`Outcome::InbandError`] where nothing fits.
 #[must_use]
-pub fn inband(kind: Kind, dialect: Dialect, body: &[u8], now: WallTime) -> Verdict {
+pub fn inband(kind: Kind, dialect: Dialect, patterns: &[Pattern], body: &[u8], now: WallTime) -> Verdict {
     // The shapes are told apart by themselves; servers of one dialect send errors of another.
     let _ = (kind, dialect);
     let body = body.get(..BODY_MAX).unwrap_or(body);
-    judge_inside_success(&HeaderMap::new(), body, now, Outcome::InbandError)
+    judge_inside_success(patterns, 200, &HeaderMap::new(), body, now, Outcome::InbandError)
 }
 
-fn judge_inside_success(headers: &HeaderMap, body: &[u8], now: WallTime, otherwise: Outcome) -> Verdict {
+fn judge_inside_success(
+    patterns: &[Pattern],
+    answered: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: WallTime,
+    otherwise: Outcome,
+) -> Verdict {
     let facts = Facts::read(headers, body);
     // Many shapes carry the status their HTTP twin would have had.
     let status = facts.status();
     let spoken = retry_hint::read(&HeaderMap::new(), body, now);
-    let judged = rules::judge(status, &facts, spoken);
+    let own = || own_pattern(patterns, answered, &facts, body);
+    let judged = rules::judge(status, &facts, spoken, own);
     let by_twin = || status.map(|status| (by_status(status), Confidence::Status));
     let (outcome, confidence) = judged.or_else(by_twin).unwrap_or((otherwise, Confidence::Status));
     // `retry-after` stands on good answers too (Anthropic, Together): here only the body counts.
     verdict(outcome, confidence, &facts, &HeaderMap::new(), body, now)
+}
+
+/// Finds the first of the operator's patterns that fits.
+fn own_pattern(patterns: &[Pattern], answered: u16, facts: &Facts, body: &[u8]) -> Option<Outcome> {
+    if patterns.is_empty() {
+        return None;
+    }
+    let text = facts.text(body);
+    let twin = facts.status().unwrap_or(answered);
+    patterns.iter().find(|pattern| pattern.fits(&[answered, twin], &text)).map(|pattern| pattern.outcome)
 }
 
 fn verdict(

@@ -1,8 +1,8 @@
 //! The tables: which words and phrases mean what.
 //!
 //! [`judge`] asks in this order: codes known to lie (`overrules`), [`CODES`] that name a fault
-//! exactly, [`PHRASES`] of the message, and [`CLASSES`], the wide types (`invalid_request_error`)
-//! under which providers file everything. Inside a table the first row that fits counts; rows are
+//! exactly, the operator's own patterns, [`PHRASES`] of the message, and [`CLASSES`], the wide types
+//! (`invalid_request_error`) under which providers file everything. Inside a table the first row that fits counts; rows are
 //! ordered so that what must not be retried at the same account (quota, key) comes before what
 //! may. A phrase is a list of parts that must follow one another; `^` binds the first to the start
 //! of a line. Each row says under which statuses it is believed.
@@ -455,8 +455,13 @@ const CLASSES: &[(Outcome, When, &[&str])] = &[
 ];
 
 /// Judges by words and phrases; nothing where neither says anything. `spoken` is the hint that
-/// the body gives.
-pub(super) fn judge(status: Option<u16>, facts: &Facts, spoken: RetryHint) -> Option<(Outcome, Confidence)> {
+/// the body gives; `own` asks the operator's patterns.
+pub(super) fn judge(
+    status: Option<u16>,
+    facts: &Facts,
+    spoken: RetryHint,
+    own: impl FnOnce() -> Option<Outcome>,
+) -> Option<(Outcome, Confidence)> {
     let structured = |outcome| (outcome, Confidence::Structured);
     overrules(status, facts, spoken)
         .or_else(|| {
@@ -464,6 +469,7 @@ pub(super) fn judge(status: Option<u16>, facts: &Facts, spoken: RetryHint) -> Op
             row.map(|(outcome, _)| structured(*outcome))
         })
         .or_else(|| exhausted(facts, spoken).map(structured))
+        .or_else(|| own().map(|outcome| (outcome, Confidence::Pattern)))
         .or_else(|| {
             let row = PHRASES.iter().find(|(_, when, phrases)| {
                 when.covers(status) && phrases.iter().any(|phrase| says(facts.message(), phrase))

@@ -6,15 +6,16 @@
 //!
 //! A value that was refused is absent here, so that `check` does not stumble over it again.
 
+use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
 use super::path::KeyPath;
 use super::plan::{
-    BreakerPolicy, Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy,
-    TimeoutOverrides, Timeouts,
+    Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides,
+    Timeouts,
 };
 use super::policies::{
-    hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_rescue, read_retry,
-    read_timeouts, secs,
+    BreakerFile, hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_rescue,
+    read_retry, read_timeouts, secs,
 };
 use super::reference::{SecretRef, read_reference};
 use super::walk::Map;
@@ -38,8 +39,9 @@ pub struct File {
     pub implicit_routes: bool,
     pub timeouts: Timeouts,
     pub retry: RetryPolicy,
-    pub breaker: BreakerPolicy,
+    pub breaker: BreakerFile,
     pub cooldown: CooldownPolicy,
+    pub patterns: Vec<Pattern>,
     pub rescue: RescuePolicy,
     pub limits: Limits,
     pub log: LogPolicy,
@@ -101,6 +103,7 @@ pub struct ProviderFile {
     pub http: HttpVersions,
     pub spread_credentials: bool,
     pub timeouts: TimeoutOverrides,
+    pub patterns: Vec<Pattern>,
 }
 
 /// One entry of `providers.*.credentials`.
@@ -192,6 +195,11 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             "cooldown",
             "how long a target or credential rests when it says so; 0s is not at all",
             read_cooldown,
+        ),
+        patterns: m.section(
+            "classifier",
+            "your own words for errors that no code of a provider tells; a provider's own come first",
+            read_classifier,
         ),
         rescue: m.section("rescue", "going on with another target in the middle of a stream", read_rescue),
         limits: m.section("limits", "bounds on what clients may use", read_limits),
@@ -316,6 +324,7 @@ fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> ProviderFi
             "whether credentials are used in order or in turn",
         ),
         timeouts: m.section("timeouts", "timers for this provider", read_overrides),
+        patterns: m.section("classifier", "your own words for this provider's errors", read_classifier),
     };
     read_rates(m, "limits of providers");
     provider

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Shape {
     /// `250ms`, `30s`.
     Duration(Duration, Duration),
+    /// A list of at most so many `250ms`.
+    Durations(Duration, Duration, usize),
     /// `64KiB`.
     Size(u64, u64),
     /// A whole number.
@@ -26,6 +28,8 @@ pub enum Shape {
     Secret,
     /// A list of texts.
     Texts,
+    /// A list of whole numbers.
+    Integers(u64, u64),
     /// Text by text.
     TextTable,
     /// Any JSON by text.
@@ -66,7 +70,9 @@ impl Shape {
             Shape::List
             | Shape::Table
             | Shape::Section
+            | Shape::Durations(..)
             | Shape::Texts
+            | Shape::Integers(..)
             | Shape::TextTable
             | Shape::JsonTable => true,
             Shape::Duration(..)

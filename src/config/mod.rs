@@ -13,12 +13,15 @@
 //! ever holds a secret, nor any text that stands where one is expected.
 
 mod check;
+mod classifier;
 pub mod discover;
 mod fault;
 mod file;
 mod keydoc;
+pub mod ladder;
 mod lines;
 mod path;
+pub mod permanent;
 pub mod plan;
 mod policies;
 mod reference;

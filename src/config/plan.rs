@@ -12,11 +12,16 @@
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::secret::Secret;
+use crate::config::SecretRef;
+pub use crate::config::ladder::Ladder;
+pub use crate::config::permanent::{Permanent, PermanentPatterns};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use super::classifier::Pattern;
 
 /// A whole configuration, checked and resolved.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub struct Plan {
     pub retry: RetryPolicy,
     /// When a target is left alone because it fails.
     pub breaker: BreakerPolicy,
+    /// Which error texts open a breaker at once.
+    pub permanent: PermanentPatterns,
     /// How long a target or credential rests.
     pub cooldown: CooldownPolicy,
     /// Going on after content went downstream.
@@ -128,6 +135,9 @@ pub struct Provider {
     pub timeouts: Timeouts,
     /// What the file says about models, by the provider's name for them.
     pub models: HashMap<Arc<str>, Model>,
+    /// The operator's words for its errors, in the order in which they are asked: its own, then the
+    /// file's.
+    pub patterns: Vec<Pattern>,
 }
 
 /// What is known of a model.
@@ -198,6 +208,8 @@ pub struct Credential {
     pub provider: ProviderIdx,
     /// The key; none for a provider that wants no authentication.
     pub key: Option<Secret>,
+    /// Where the key stands, if that is a file and can be read again while requests are served.
+    pub file: Option<SecretRef>,
 }
 
 /// Provider × credential × model: the unit of choice and of health.
@@ -318,6 +330,17 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
     /// How many changes of target one request may make.
     pub failovers: u32,
+    /// How many attempts one request may make at one provider, over all its credentials and
+    /// models; 0 is as many as there are.
+    pub provider_attempts: u32,
+    /// Time that must be left before the deadline for another attempt to begin.
+    pub least_time: Duration,
+    /// Whether a rejected key ends the request instead of moving it on.
+    pub stops_on_auth: bool,
+    /// Whether a 4xx of the client's making moves on instead of being passed on.
+    pub moves_on_client_error: bool,
+    /// Whether a content filter's refusal moves on instead of being passed on.
+    pub moves_on_content_filter: bool,
     /// Share of extra attempts on top of requests.
     pub budget_ratio: f64,
     /// Extra attempts per second that are always allowed.
@@ -353,6 +376,8 @@ pub enum Jitter {
     Full,
     /// Anywhere between half the wait and the wait.
     Equal,
+    /// Anywhere between three and five quarters of the wait.
+    Quarter,
     /// Exactly the wait (tests, and the seeds' literal behaviour).
     None,
 }
@@ -370,6 +395,8 @@ pub struct BreakerPolicy {
     pub min_requests: u32,
     /// Length of the window.
     pub window: Duration,
+    /// The share counts over the last so many requests instead of the window; 0 is by the window.
+    pub last_requests: u32,
     /// How long it stays open the first time; doubles from time to time.
     pub open: Duration,
     /// Longest it stays open.
@@ -378,6 +405,8 @@ pub struct BreakerPolicy {
     pub half_open_probes: u32,
     /// Successes in half open that close it.
     pub close_after: u32,
+    /// How long it stays open after a fault that no waiting mends; absent: as after any other.
+    pub permanent: Option<Permanent>,
 }
 
 /// How long a target or credential rests. Zero means: never.
@@ -395,6 +424,23 @@ pub struct CooldownPolicy {
     pub auth: Duration,
     /// Longest rest for a rejected key.
     pub auth_max: Duration,
+    /// A key that may not do this (403).
+    pub permission: Duration,
+    /// A model that the provider does not have.
+    pub model: Duration,
+    /// A provider that does not serve this place.
+    pub region: Duration,
+    /// A broken certificate (endpoint).
+    pub tls: Duration,
+    /// A name that does not resolve (endpoint).
+    pub dns: Duration,
+    /// Where set, every status that another key may mend rests the credential that long, or the
+    /// provider's time; takes the place of the rests for rate limits, overload, quota, permission.
+    pub hold: Duration,
+    /// Where it has steps: rests of a target whose attempts in one request are exhausted.
+    pub ladder: Ladder,
+    /// How long after its last rest a ladder starts again at its first step.
+    pub forget_after: Duration,
 }
 
 /// Going on after content went downstream.
@@ -402,7 +448,7 @@ pub struct CooldownPolicy {
 pub struct RescuePolicy {
     /// Whether a broken stream is taken up by another target.
     pub enabled: bool,
-    /// How much of the stream is kept back to make that easier.
+    /// How long text is kept back to make that easier; zero is not at all.
     pub hold: Duration,
 }
 

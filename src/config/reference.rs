@@ -83,6 +83,15 @@ pub trait Outside {
 }
 
 impl SecretRef {
+    /// Tells whether the secret stands in a file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        match self {
+            SecretRef::File(_) | SecretRef::Credential(_) => true,
+            SecretRef::Env(_) | SecretRef::Command(_) | SecretRef::Literal(_) => false,
+        }
+    }
+
     /// Returns words for the place, fit for a message.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -60,7 +60,7 @@ fn name_below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 fn property(docs: &[KeyDoc], doc: &KeyDoc) -> Value {
     let mut schema = shape(docs, doc);
     let help = match &doc.shape {
-        Shape::Duration(least, most) => {
+        Shape::Duration(least, most) | Shape::Durations(least, most, _) => {
             format!("{} ({} to {})", doc.help, format_duration(*least), format_duration(*most))
         }
         Shape::Size(least, most) => {
@@ -74,6 +74,7 @@ fn property(docs: &[KeyDoc], doc: &KeyDoc) -> Value {
         | Shape::Text
         | Shape::Secret
         | Shape::Texts
+        | Shape::Integers(..)
         | Shape::TextTable
         | Shape::JsonTable
         | Shape::List
@@ -100,9 +101,8 @@ fn json_default(doc: &KeyDoc) -> Option<Value> {
 
 fn shape(docs: &[KeyDoc], doc: &KeyDoc) -> Value {
     match &doc.shape {
-        Shape::Duration(..) => {
-            json!({"anyOf": [{"type": "string", "pattern": r"^[0-9]*\.?[0-9]+ ?(us|ms|s|m|h|d)$"}, {"const": 0}]})
-        }
+        Shape::Duration(..) => duration(),
+        Shape::Durations(_, _, most) => json!({"type": "array", "items": duration(), "maxItems": most}),
         Shape::Size(..) => json!({"type": "string", "pattern": r"^[0-9]*\.?[0-9]+ ?(B|KiB|MiB|GiB)$"}),
         Shape::Integer(least, most) => json!({"type": "integer", "minimum": least, "maximum": most}),
         Shape::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
@@ -118,6 +118,9 @@ fn shape(docs: &[KeyDoc], doc: &KeyDoc) -> Value {
         Shape::Text => json!({"type": "string", "minLength": 1}),
         Shape::Secret => secret(),
         Shape::Texts => json!({"type": "array", "items": {"type": "string"}}),
+        Shape::Integers(least, most) => {
+            json!({"type": "array", "items": {"type": "integer", "minimum": least, "maximum": most}})
+        }
         Shape::TextTable => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         Shape::JsonTable => json!({"type": "object"}),
         Shape::List => json!({"type": "array", "items": object(docs, &format!("{}[]", doc.path))}),
@@ -127,6 +130,10 @@ fn shape(docs: &[KeyDoc], doc: &KeyDoc) -> Value {
         Shape::Section => Value::Object(object(docs, &doc.path)),
         Shape::Unbuilt => json!({"type": "null"}),
     }
+}
+
+fn duration() -> Value {
+    json!({"anyOf": [{"type": "string", "pattern": r"^[0-9]*\.?[0-9]+ ?(us|ms|s|m|h|d)$"}, {"const": 0}]})
 }
 
 fn secret() -> Value {

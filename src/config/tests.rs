@@ -3,6 +3,7 @@
 use super::plan::{HttpVersions, Jitter, Level, LogFormat, Plan, Prefer};
 use super::*;
 use crate::base::api::{Api, Kind};
+use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,6 +32,8 @@ impl Stage {
             ("ANTHROPIC_API_KEY", "sk-ant-canary-0123456789"),
             ("HOST", "127.0.0.1:9"),
             ("EMPTY", ""),
+            ("SHORT", "1234567"),
+            ("JUST_LONG_ENOUGH", "12345678"),
             ("TWO_LINES", "a\r\nb"),
         ])
     }
@@ -173,6 +176,50 @@ type Bad = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Everything that is wrong inside otherwise empty files; `OPENAI` is put in front.
 const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
+    (
+        "breaker: {enabled: false, permanent: {enabled: true}}",
+        &[("breaker.permanent", "has nothing to open while breaker.enabled is false")],
+    ),
+    (
+        "breaker: {permanent: {patterns: [fine, \"(a\"]}}",
+        &[("breaker.permanent.patterns[1]", "is not a regular expression of the regex crate")],
+    ),
+    (
+        "breaker: {permanent: {patterns: [\"((a{100}){100}){100}\"]}}",
+        &[("breaker.permanent.patterns[0]", "is too large when compiled")],
+    ),
+    (
+        "breaker: {permanent: {base: 10m, max: 5m, factor: 0.5}, last_requests: 65}",
+        &[
+            ("breaker.permanent.base", "must not be longer than max"),
+            ("breaker.permanent.factor", "between 1 and 100"),
+            ("breaker.last_requests", "between 0 and 64"),
+        ],
+    ),
+    (
+        "cooldown: {ladder: [5m, 1m], hold: 200h}",
+        &[
+            ("cooldown.ladder[1]", "must not be shorter than the step before it"),
+            ("cooldown.hold", "must be between 0s and 168h"),
+        ],
+    ),
+    (
+        "cooldown: {ladder: [0s, soon, 1s]}",
+        &[("cooldown.ladder[0]", "must be between 1ms and 168h"), ("cooldown.ladder[1]", "as in 30s")],
+    ),
+    (
+        "cooldown: {ladder: [1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s]}",
+        &[("cooldown.ladder", "has more than 8 entries")],
+    ),
+    ("cooldown: {ladder: 5m}", &[("cooldown.ladder", "must be a list")]),
+    (
+        "retry: {on_auth_failure: relay, on_client_error: stop, least_time: 1h}",
+        &[
+            ("retry.on_auth_failure", "is not one of failover, stop"),
+            ("retry.on_client_error", "is not one of relay, failover"),
+            ("retry.least_time", "between 0s and 5m"),
+        ],
+    ),
     ("thread: 2", &[("thread", "is not a known key (did you mean \"threads\"?)")]),
     ("zzz: 2", &[("zzz", "is not a known key; known here: version, threads")]),
     ("1: 2", &[("", "has a key that is a number")]),
@@ -205,7 +252,37 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ("limits: {max_body: 32MB}", &[("limits.max_body", "unknown unit; use B, KiB, MiB or GiB")]),
     ("limits: {max_body: 2GiB}", &[("limits.max_body", "must be between 1KiB and 1GiB")]),
     ("limits: {max_body: 2MiB, replay_memory: 1MiB}", &[("limits.max_body", "larger than replay_memory")]),
-    ("rescue: {hold: 1s}", &[("rescue.hold", "not built yet")]),
+    (
+        "classifier: {patterns: [{match: \"(pool\", outcome: quota}]}",
+        &[("classifier.patterns[0].match", "is not a regular expression: unclosed group; put \\ before")],
+    ),
+    (
+        "classifier: {patterns: [{match: \".*\", outcome: quota}, {match: \".*\", status: [418], outcome: quota}]}",
+        &[("classifier.patterns[0].match", "fits every text; name words that must be there")],
+    ),
+    (
+        "classifier: {patterns: [{match: a, outcome: broke}, {match: a}, {outcome: quota}]}",
+        &[
+            ("classifier.patterns[0].outcome", "is not one of rate_limited, quota, auth"),
+            ("classifier.patterns[1]", "outcome is missing: what it means"),
+            ("classifier.patterns[2]", "match is missing: regular expression"),
+        ],
+    ),
+    (
+        "classifier: {patterns: [{match: a, outcome: timeout_stall}]}",
+        &[("classifier.patterns[0].outcome", "is not one of rate_limited")],
+    ),
+    (
+        "classifier: {patterns: [{match: a, status: 403, outcome: quota}, {match: a, status: [403, 600], outcome: quota}, {match: a, status: [\"403\"], outcome: quota}, {match: a, status: [302], outcome: quota}]}",
+        &[
+            ("classifier.patterns[0].status", "must be a list, not a number"),
+            ("classifier.patterns[1].status[1]", "must be a whole number between 200 and 599"),
+            ("classifier.patterns[2].status[0]", "must be a whole number between 200 and 599"),
+            ("classifier.patterns[3].status", "holds a redirect, which is never believed"),
+        ],
+    ),
+    ("classifier: {quota_patterns: [a]}", &[("classifier.quota_patterns", "is not a known key")]),
+    ("rescue: {hold: 11s}", &[("rescue.hold", "10s")]),
     (
         "state: {path: /var/lib/x}",
         &[("state.path", "not built yet; leave it out or set it to its default (null)")],
@@ -547,6 +624,11 @@ fn what_is_odd_and_not_wrong_is_a_warning() {
             "clients[0].routes[0]",
             "route \"nope\" is not defined",
         ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box\", models: {m: {}}}}\nclients: [{name: a, key: {env: SHORT}}, {name: b, key: {env: JUST_LONG_ENOUGH}}]",
+            "clients[0].key",
+            "is shorter than 8 characters: it can be guessed",
+        ),
     ] {
         let reading = reading(text);
         assert!(reading.plan.is_some(), "{:#?}", reading.problems);
@@ -632,6 +714,7 @@ fn several_words_of_the_file_reach_the_plan() {
   far: {kind: openai, base_url: \"http://box:81/v1\", allow_plaintext: true}
 listen: [{address: \"127.0.0.1:0\", tls: {cert: \"/x/${HOST}.pem\", key: k, min_version: \"1.3\"}}, {address: \"[::1]:0\", h2c: true}]
 admin: {address: \"127.0.0.1:0\"}
+rescue: {hold: 10s}
 routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: {stall: 1s}, defaults: {stop: [a, 1, null], o: {p: -1.5}}}}
 ";
     let plan = plan(text);
@@ -649,6 +732,24 @@ routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: 
     let timeouts = plan.timeouts(Some(route), plan.target(route.groups[0].entries[0].targets[0]).provider);
     assert_eq!((timeouts.stall, timeouts.total), (Duration::from_secs(1), Duration::from_secs(5)));
     assert!(route.no_rescue);
+    assert_eq!((plan.rescue.enabled, plan.rescue.hold), (true, Duration::from_secs(10)));
+}
+
+#[test]
+fn a_providers_own_patterns_come_before_those_of_the_file_and_both_are_bounded() {
+    let text = |count: usize| {
+        let many = "{match: a, outcome: overloaded}, ".repeat(count);
+        format!(
+            "providers:\n  a: {{kind: openai, credentials: [{{key: {{env: OPENAI_API_KEY}}}}], classifier: {{patterns: [{{match: b, outcome: quota}}]}}}}\n  b: {{kind: openai, credentials: [{{key: {{env: OPENAI_API_KEY}}}}]}}\nclassifier: {{patterns: [{many}]}}\n"
+        )
+    };
+    let plan = plan(&text(2));
+    let outcomes = |at: usize| plan.providers[at].patterns.iter().map(|p| p.outcome).collect::<Vec<_>>();
+    assert_eq!(outcomes(0), [Outcome::Quota, Outcome::Overloaded, Outcome::Overloaded]);
+    assert_eq!(outcomes(1), [Outcome::Overloaded, Outcome::Overloaded]);
+    assert!(reading(&text(64)).plan.is_some());
+    assert_eq!(told(&text(65)).len(), 1);
+    assert!(told(&text(65))[0].contains("classifier.patterns: has more than 64 entries"));
 }
 
 #[test]
@@ -797,7 +898,12 @@ mod shipped {
         into.entry(at.to_owned()).or_default().push(value.clone());
         let shape = docs.iter().find(|doc| doc.path == at).map(|doc| &doc.shape);
         match (value, shape) {
-            (_, Some(Shape::TextTable | Shape::JsonTable | Shape::Secret | Shape::Texts)) => {}
+            (
+                _,
+                Some(
+                    Shape::TextTable | Shape::JsonTable | Shape::Secret | Shape::Texts | Shape::Durations(..),
+                ),
+            ) => {}
             (Value::Mapping(entries), shape) => {
                 for (key, value) in entries {
                     let key = if shape == Some(&Shape::Table) { "*" } else { key.as_str().unwrap() };

@@ -111,6 +111,11 @@ impl<'w, 'v> Map<'w, 'v> {
         self.walk.faults.error(&self.at.key(name), message);
     }
 
+    /// Notes an error at an entry of a list of this mapping.
+    pub fn fault_at(&self, name: &str, index: usize, message: impl Into<String>) {
+        self.walk.faults.error(&self.at.key(name).index(index), message);
+    }
+
     /// Reads a span of time.
     pub fn duration(
         &mut self,
@@ -134,6 +139,27 @@ impl<'w, 'v> Map<'w, 'v> {
         let shape = Shape::Duration(*range.start(), *range.end());
         let value = self.declare(name, shape, "null".to_owned(), help, Need::Nullable);
         value.and_then(|value| self.read_duration(name, value, &range))
+    }
+
+    /// Reads a list of at most `count` spans of time; empty where it is absent.
+    pub fn durations(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<Duration>,
+        count: usize,
+        help: &'static str,
+    ) -> Vec<Duration> {
+        let shape = Shape::Durations(*range.start(), *range.end(), count);
+        let value = self.declare(name, shape, "[]".to_owned(), help, Need::Default);
+        let items = value.and_then(|value| self.items(name, value)).unwrap_or_default();
+        if items.len() > count {
+            self.fault(name, format!("has more than {count} entries"));
+            return Vec::new();
+        }
+        let read = |(index, item): (usize, &Value)| {
+            self.read_duration_at(&self.at.key(name).index(index), item, &range)
+        };
+        items.iter().enumerate().filter_map(read).collect()
     }
 
     /// Reads a number of bytes.
@@ -253,6 +279,18 @@ impl<'w, 'v> Map<'w, 'v> {
         self.maybe_choice(name, default_word, words, help).unwrap_or(default)
     }
 
+    /// Reads one word of a closed list that must be there.
+    pub fn word<T: Copy>(
+        &mut self,
+        name: &'static str,
+        words: &[(&'static str, T)],
+        help: &'static str,
+    ) -> Option<T> {
+        let shape = Shape::Choice(words.iter().map(|(word, _)| *word).collect());
+        let value = self.declare(name, shape, String::new(), help, Need::Required)?;
+        self.read_word(name, value, words)
+    }
+
     /// Reads one word of a closed list that has no default of its own (`default` is then `null`).
     pub fn maybe_choice<T: Copy>(
         &mut self,
@@ -270,6 +308,15 @@ impl<'w, 'v> Map<'w, 'v> {
             default.to_owned()
         };
         let value = self.declare(name, shape, default, help, need)?;
+        self.read_word(name, value, words)
+    }
+
+    fn read_word<T: Copy>(
+        &self,
+        name: &'static str,
+        value: &Value,
+        words: &[(&'static str, T)],
+    ) -> Option<T> {
         let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
         let Some(text) = scalar_text(value) else {
             self.fault(name, format!("must be one of {list}, not {}", type_of(value)));
@@ -316,6 +363,26 @@ impl<'w, 'v> Map<'w, 'v> {
             read_text(&self.walk.faults, &at, item).map(|text| (at, text))
         };
         Some(items.iter().enumerate().filter_map(read).collect())
+    }
+
+    /// Reads a list of whole numbers; nothing where the key is absent.
+    pub fn integers(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        help: &'static str,
+    ) -> Option<Vec<u64>> {
+        let shape = Shape::Integers(*range.start(), *range.end());
+        let value = self.declare(name, shape, "[]".to_owned(), help, Need::Default)?;
+        let items = self.items(name, value)?;
+        let wrong = |item: &&Value| !item.as_u64().is_some_and(|number| range.contains(&number));
+        if let Some(at) = items.iter().position(|item| wrong(&item)) {
+            let (least, most) = (range.start(), range.end());
+            let at = self.at.key(name).index(at);
+            self.walk.faults.error(&at, format!("must be a whole number between {least} and {most}"));
+            return None;
+        }
+        Some(items.iter().filter_map(Value::as_u64).collect())
     }
 
     /// Reads a mapping of texts, each with its path.
@@ -536,14 +603,24 @@ impl<'w, 'v> Map<'w, 'v> {
     }
 
     fn read_duration(&self, name: &str, value: &Value, range: &RangeInclusive<Duration>) -> Option<Duration> {
+        self.read_duration_at(&self.at.key(name), value, range)
+    }
+
+    fn read_duration_at(
+        &self,
+        at: &KeyPath,
+        value: &Value,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let fault = |message: String| self.walk.faults.error(at, message);
         match scalar_text(value).map(|text| parse_duration(&text)) {
             Some(Ok(span)) if range.contains(&span) => return Some(span),
             Some(Ok(_)) => {
                 let (least, most) = (format_duration(*range.start()), format_duration(*range.end()));
-                self.fault(name, format!("must be between {least} and {most}"));
+                fault(format!("must be between {least} and {most}"));
             }
-            Some(Err(why)) => self.fault(name, why),
-            None => self.fault(name, format!("must be a duration such as 30s, not {}", type_of(value))),
+            Some(Err(why)) => fault(why),
+            None => fault(format!("must be a duration such as 30s, not {}", type_of(value))),
         }
         None
     }

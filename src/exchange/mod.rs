@@ -13,7 +13,8 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20). At most `retry.failovers` changes.
+//!    out dead before a byte came back (rows 19 and 20), and one where the key that was refused has
+//!    been changed since (row 13). At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires.
@@ -27,6 +28,8 @@
 
 pub mod budget;
 pub mod ending;
+mod repeat;
+mod rescue;
 pub mod rules;
 #[cfg(test)]
 mod simulation;
@@ -35,20 +38,14 @@ mod tests;
 
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::config::plan::{Backoff, Jitter, Prefer, RetryPolicy};
-use crate::health::{Permit, Policy, Resting};
+use crate::config::plan::{Prefer, RetryPolicy};
+use crate::health::{Change, Permit, Policy, Resting};
 use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use budget::RetryBudget;
 use ending::Refusal;
-use rules::{Again, Class, Onward, Rule};
+use rules::{Class, Onward, Rule};
 use smallvec::SmallVec;
-use std::time::Duration;
-
-/// Least back-off before the same target is tried again (failure table, *Attempts*).
-const LEAST_BACKOFF: Duration = Duration::from_millis(100);
-/// A wait in place is stretched by up to this, so that a crowd does not come back in one instant.
-const WAIT_SPREAD_MS: u64 = 50;
 
 /// The rules that a request is played by.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +71,8 @@ pub enum Cause {
     Repeat,
     /// The same target at once, because a kept connection was dead. Free.
     Resend,
+    /// The same target at once, because the key that it refused was changed meanwhile. Free.
+    NewKey,
     /// Another target.
     Failover,
     /// A broken stream is taken up: the target goes on from the text so far.
@@ -163,6 +162,8 @@ pub struct Failure {
     /// Whether a kept connection was dead before a byte came back, or the peer said that it did
     /// not touch the request.
     pub is_stale: bool,
+    /// Whether the key was refused, and another one is in force now.
+    pub has_new_key: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
@@ -178,6 +179,7 @@ impl Failure {
             status: None,
             hint: RetryHint::None,
             is_stale: false,
+            has_new_key: false,
             is_inband: false,
             timed_out: false,
         }
@@ -190,6 +192,7 @@ struct Tally {
     repeats: u32,
     rescues: u32,
     was_resent: bool,
+    had_new_key: bool,
     is_excluded: bool,
 }
 
@@ -215,6 +218,7 @@ pub struct Exchange {
     budget_ran_dry: bool,
     /// Held while a Retry-After is waited out.
     reserved: Permit,
+    changes: SmallVec<[(usize, Change); 1]>,
 }
 
 impl Exchange {
@@ -233,6 +237,7 @@ impl Exchange {
             is_rescuable: false,
             budget_ran_dry: false,
             reserved: Permit::default(),
+            changes: SmallVec::new(),
         }
     }
 
@@ -294,18 +299,25 @@ impl Exchange {
         if self.is_committed {
             return self.rescue(failure, current, now, budget);
         }
-        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband);
+        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband).bent(
+            failure.outcome,
+            failure.timed_out,
+            failure.is_inband,
+            &self.rules.retry,
+        );
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
         }
         let may_go_on = self.rules.may_replay || rule.class == Class::Unprocessed || failure.is_stale;
-        if !may_go_on || rule.onward == Onward::Stop || now >= self.rules.deadline {
+        if !may_go_on || rule.onward == Onward::Stop || !self.has_time(now) {
+            self.leave(current, failure.outcome, now);
             return self.give_up(rule, now);
         }
         if let Some(step) = self.resend(failure, current, now) {
             return step;
         }
-        if failure.outcome == Outcome::Overloaded {
+        // Under `cooldown.hold` each key stands for itself, as accounts with limits of their own do.
+        if failure.outcome == Outcome::Overloaded && self.rules.health.cooldown.hold.is_zero() {
             self.exclude_same_model_at_same_provider(current);
         }
         let next = self.peek_next(Some((current, rule)), now);
@@ -314,6 +326,7 @@ impl Exchange {
         if repeats_first && let Some(until) = self.repeat_at(rule, failure, current, now, budget, dice) {
             return Step::Pause { until };
         }
+        self.leave(current, failure.outcome, now);
         self.move_on(rule, current, now)
     }
 
@@ -322,11 +335,17 @@ impl Exchange {
         let Some(last) = self.records.last().copied() else { return self.start(now) };
         let reserved = std::mem::take(&mut self.reserved);
         let units = &self.candidates[last.candidate].health;
-        if now < self.rules.deadline && units.may_repeat(now, &self.rules.health) {
+        if self.has_time(now) && units.may_repeat(now, &self.rules.health) {
             return self.attempt(last.candidate, reserved, Cause::Repeat, now);
         }
         drop(reserved);
+        self.leave(last.candidate, last.outcome, now);
         self.move_on(rules::rule(last.outcome, last.status, false), last.candidate, now)
+    }
+
+    /// Returns the changes of health that came of leaving targets, each with its candidate, once.
+    pub fn take_changes(&mut self) -> SmallVec<[(usize, Change); 1]> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Tells whether the request could go elsewhere now: a first-content, response or stall timer
@@ -346,7 +365,8 @@ impl Exchange {
                     .rescuers()
                     .any(|at| current != Some(at) && self.candidates[at].health.look(now, &policy).is_ok());
         }
-        self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
+        let has_time = self.rules.retry.least_time.is_zero() || self.has_time(now);
+        has_time && self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
     }
 
     /// Returns what was tried so far.
@@ -390,7 +410,10 @@ impl Exchange {
     }
 
     fn give_up(&self, rule: Rule, now: Tick) -> Step {
-        let is_the_providers_word = rule.onward == Onward::NextLarger;
+        let is_the_providers_word = match rule.onward {
+            Onward::NextLarger | Onward::NextOrRelay | Onward::Relay => true,
+            Onward::Next | Onward::Stop => false,
+        };
         Step::End(if is_the_providers_word { Ending::Relay } else { Ending::Refuse(self.refusal(now)) })
     }
 
@@ -401,6 +424,7 @@ impl Exchange {
             Cause::First => {}
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
+            Cause::NewKey => tally.had_new_key = true,
             Cause::Failover => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
@@ -429,109 +453,8 @@ impl Exchange {
         }
     }
 
-    /// Finds who takes up a broken stream, and how.
-    fn rescue(&mut self, failure: &Failure, current: usize, now: Tick, budget: &RetryBudget) -> Step {
-        let end = Step::End(Ending::BreakOff(failure.outcome));
-        let may_rescue = self.rules.may_rescue && self.is_rescuable && self.rules.may_replay;
-        if !may_rescue || now >= self.rules.deadline {
-            return end;
-        }
-        let was_silent = matches!(failure.outcome, Outcome::TimeoutStall | Outcome::TimeoutFirstContent);
-        self.first_break.get_or_insert(Break { at: current, was_silent });
-        // Row 16: what one provider's filter stopped, no other is asked to say.
-        if failure.outcome == Outcome::ContentFiltered {
-            return end;
-        }
-        let last = self.records.last().map(|record| record.cause);
-        let refused_to_continue = last == Some(Cause::Continue)
-            && matches!(failure.outcome, Outcome::ClientError | Outcome::ModelUnavailable);
-        if refused_to_continue {
-            return self.restart_at(current, Permit::default(), now, budget).unwrap_or(end);
-        }
-        let policy = self.rules.health;
-        let next = self
-            .rescuers()
-            .find_map(|at| self.candidates[at].health.admit(now, &policy).ok().map(|permit| (at, permit)));
-        let Some((at, permit)) = next else { return end };
-        if self.candidates[at].continues {
-            return self.attempt(at, permit, Cause::Continue, now);
-        }
-        self.restart_at(at, permit, now, budget).unwrap_or(end)
-    }
-
-    /// Who may still take up the broken stream, in the order in which they are asked; health has
-    /// its own say. Before a stream first breaks that is everybody who was not tried.
-    fn rescuers(&self) -> impl Iterator<Item = usize> + '_ {
-        let broke_at = self.first_break.map(|first| first.at);
-        let others = (0..self.candidates.len()).filter(move |at| {
-            let tally = self.tallies[*at];
-            let may_change = self.failovers < self.rules.retry.failovers;
-            broke_at != Some(*at) && tally.attempts == 0 && !tally.is_excluded && may_change
-        });
-        let itself = self.first_break.filter(|first| {
-            let tally = self.tallies[first.at];
-            !first.was_silent && tally.rescues == 0 && !tally.is_excluded
-        });
-        others.chain(itself.map(|first| first.at))
-    }
-
-    /// Starts anew at a target, if the budget allows.
-    fn restart_at(&mut self, at: usize, permit: Permit, now: Tick, budget: &RetryBudget) -> Option<Step> {
-        if !budget.withdraw(now, &self.rules.retry) {
-            self.budget_ran_dry = true;
-            return None;
-        }
-        Some(self.attempt(at, permit, Cause::Restart, now))
-    }
-
-    /// Rows 19 and 20: once per target, at once, free.
-    fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
-        if !failure.is_stale || self.tallies[current].was_resent {
-            return None;
-        }
-        let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
-        Some(self.attempt(current, permit, Cause::Resend, now))
-    }
-
-    /// Returns until when to wait before the same target is tried again, if it is to be.
-    fn repeat_at(
-        &mut self,
-        rule: Rule,
-        failure: &Failure,
-        current: usize,
-        now: Tick,
-        budget: &RetryBudget,
-        dice: u64,
-    ) -> Option<Tick> {
-        if rule.again == Again::No {
-            return None;
-        }
-        let retry = &self.rules.retry;
-        let repeats = self.tallies[current].repeats;
-        let wait = match failure.hint {
-            RetryHint::After(span) if span <= retry.wait_in_place => {
-                (repeats < retry.same_target.max(1)).then(|| span + spread_ms(dice))?
-            }
-            RetryHint::After(_) => return None,
-            RetryHint::None | RetryHint::Absurd => (repeats < retry.same_target)
-                .then(|| backoff(&retry.backoff, repeats, dice).max(LEAST_BACKOFF))?,
-        };
-        let until = now.after(wait);
-        if until >= self.rules.deadline
-            || !self.candidates[current].health.may_repeat(now, &self.rules.health)
-        {
-            return None;
-        }
-        if !budget.withdraw(now, retry) {
-            self.budget_ran_dry = true;
-            return None;
-        }
-        self.reserved = self.candidates[current].health.reserve(until);
-        Some(until)
-    }
-
     fn move_on(&mut self, rule: Rule, current: usize, now: Tick) -> Step {
-        if now < self.rules.deadline
+        if self.has_time(now)
             && self.failovers < self.rules.retry.failovers
             && let Some((candidate, permit)) = self.claim_next(Some((current, rule)), now)
         {
@@ -557,7 +480,7 @@ impl Exchange {
 
     fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
         let tally = &self.tallies[at];
-        if tally.attempts > 0 || tally.is_excluded {
+        if tally.attempts > 0 || tally.is_excluded || self.is_spent(&self.candidates[at]) {
             return false;
         }
         match after {
@@ -573,6 +496,32 @@ impl Exchange {
         }
     }
 
+    /// Tells whether the deadline leaves time for another attempt.
+    fn has_time(&self, now: Tick) -> bool {
+        now < self.rules.deadline && now.after(self.rules.retry.least_time) <= self.rules.deadline
+    }
+
+    /// Tells whether the candidate's provider had all the attempts that one request may make there.
+    fn is_spent(&self, candidate: &Candidate) -> bool {
+        let most = self.rules.retry.provider_attempts;
+        if most == 0 {
+            return false;
+        }
+        let made = self.candidates.iter().zip(&self.tallies);
+        let made = made.filter(|(other, _)| other.provider == candidate.provider);
+        made.map(|(_, tally)| tally.attempts).sum::<u32>() >= most
+    }
+
+    /// Leaves a target for good: it climbs the ladder of `cooldown`, if there is one.
+    fn leave(&mut self, current: usize, outcome: Outcome, now: Tick) {
+        let Some(began) = self.records.iter().find(|r| r.candidate == current).map(|r| r.began) else {
+            return;
+        };
+        let units = &self.candidates[current].health;
+        let change = units.exhausted(outcome, began, now, &self.rules.health);
+        self.changes.extend(change.map(|change| (current, change)));
+    }
+
     /// Row 12: other keys of the same provider do not help against an overloaded model.
     fn exclude_same_model_at_same_provider(&mut self, current: usize) {
         let (provider, model) = (self.candidates[current].provider, self.candidates[current].model.clone());
@@ -582,23 +531,4 @@ impl Exchange {
             }
         }
     }
-}
-
-fn spread_ms(dice: u64) -> Duration {
-    Duration::from_millis(dice % WAIT_SPREAD_MS)
-}
-
-/// Returns the wait before repeat number `repeats` (0 is the first).
-fn backoff(policy: &Backoff, repeats: u32, dice: u64) -> Duration {
-    let exponent = i32::try_from(repeats.min(64)).unwrap_or(64);
-    let grown = policy.base.as_secs_f64() * policy.multiplier.powi(exponent);
-    let whole = grown.min(policy.max.as_secs_f64()).max(0.0);
-    #[allow(clippy::cast_precision_loss, reason = "dice need no more than 52 bits")]
-    let share = (dice >> 12) as f64 / (1u64 << 52) as f64;
-    let spread = match policy.jitter {
-        Jitter::Full => whole * share,
-        Jitter::Equal => whole * (0.5 + share / 2.0),
-        Jitter::None => whole,
-    };
-    Duration::try_from_secs_f64(spread).unwrap_or(policy.max)
 }

@@ -3,8 +3,14 @@
 //!
 //! Class U: provably not processed, always safe to move on. Class A: sent and unanswered or
 //! half-answered, perhaps billed; only a request that may be replayed moves on. Class P: processed.
+//!
+//! The operator may bend four rows ([`Rule::bent`]): `retry.prefer: same_target` repeats also what
+//! the table leaves at once because another target is the better bet (overload, a refused
+//! connection, an answer cut off), but never silence; `on_auth_failure: stop`, `on_client_error:
+//! failover` and `on_content_filter: failover` do what they say.
 
 use crate::base::outcome::Outcome;
+use crate::config::plan::{Prefer, RetryPolicy};
 
 /// Whether the provider may have worked (and billed) already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub enum Onward {
     Next,
     /// To the next target with another model and a larger (or undeclared) window.
     NextLarger,
+    /// To the next target; where none is left, the provider's answer goes to the client as it is.
+    NextOrRelay,
     /// Nowhere: the provider's answer goes to the client as it is.
     Relay,
     /// Nowhere.
@@ -46,6 +54,27 @@ pub struct Rule {
     pub again: Again,
     /// Where to go then.
     pub onward: Onward,
+}
+
+impl Rule {
+    /// Bends the rule for `outcome` to what the operator wants. `timed_out` marks a connection that
+    /// did not come in time; `inband` an error inside a 200.
+    #[must_use]
+    pub fn bent(self, outcome: Outcome, timed_out: bool, inband: bool, retry: &RetryPolicy) -> Rule {
+        let onward = if outcome == Outcome::Auth && retry.stops_on_auth {
+            Onward::Stop
+        } else if (outcome == Outcome::ClientError && retry.moves_on_client_error)
+            || (outcome == Outcome::ContentFiltered && retry.moves_on_content_filter)
+        {
+            Onward::NextOrRelay
+        } else {
+            self.onward
+        };
+        let is_worth_it = matches!(outcome, Outcome::Overloaded | Outcome::Truncated)
+            || (outcome == Outcome::Connect && !timed_out);
+        let repeats = retry.prefer == Prefer::SameTarget && is_worth_it && !inband;
+        Rule { again: if repeats { Again::WaitOrBackOff } else { self.again }, onward, ..self }
+    }
 }
 
 /// Returns the rule for a failure. `status` is the provider's, where it sent a head; `inband`
@@ -103,6 +132,36 @@ mod tests {
     fn a_503_was_not_processed_and_a_500_perhaps_was() {
         assert_eq!(rule(Outcome::ServerError, Some(503), false).class, Class::Unprocessed);
         assert_eq!(rule(Outcome::ServerError, Some(500), false).class, Class::Ambiguous);
+    }
+
+    #[test]
+    fn the_operator_bends_only_the_rows_that_were_named() {
+        let wishes = RetryPolicy {
+            prefer: Prefer::SameTarget,
+            stops_on_auth: true,
+            moves_on_client_error: true,
+            moves_on_content_filter: true,
+            ..RetryPolicy::default()
+        };
+        for outcome in Outcome::ALL {
+            let usual = rule(outcome, None, false);
+            assert_eq!(usual.bent(outcome, false, false, &RetryPolicy::default()), usual, "{outcome:?}");
+            let bent = usual.bent(outcome, false, false, &wishes);
+            let onward = match outcome {
+                Outcome::Auth => Onward::Stop,
+                Outcome::ClientError | Outcome::ContentFiltered => Onward::NextOrRelay,
+                _ => usual.onward,
+            };
+            assert_eq!(bent.onward, onward, "{outcome:?}");
+            let repeats = usual.again == Again::WaitOrBackOff
+                || matches!(outcome, Outcome::Overloaded | Outcome::Connect | Outcome::Truncated);
+            assert_eq!(bent.again == Again::WaitOrBackOff, repeats, "{outcome:?}");
+        }
+        let late = rule(Outcome::Connect, None, false).bent(Outcome::Connect, true, false, &wishes);
+        assert_eq!(late.again, Again::No, "a connect time-out is silence");
+        let inband =
+            rule(Outcome::Overloaded, Some(200), true).bent(Outcome::Overloaded, false, true, &wishes);
+        assert_eq!(inband.again, Again::No);
     }
 
     #[test]

@@ -9,12 +9,17 @@
 //! where it fell silent, nobody after a content filter. Always: nothing past the deadline, one
 //! ending a request, no cooldown shortened by a failure, no probe that nobody makes.
 
+// What clients of broken streams hear, with text kept back and without.
+mod listener;
+
 use super::*;
-use crate::config::plan::{BreakerPolicy, CooldownPolicy};
+use crate::config::plan::{Backoff, BreakerPolicy, CooldownPolicy, Jitter};
 use crate::health::{Operation, Report, Unit, Units};
+use listener::{Listener, Speech, Told};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Small, seeded and good enough: xorshift64*.
 struct Dice(u64);
@@ -49,8 +54,8 @@ enum Mood {
 struct Rescuer {
     continues: bool,
     refuses_prefill: bool,
-    /// It says something else than the first did.
-    diverges: bool,
+    /// From which word on it says something else than others do.
+    own_from: usize,
 }
 
 fn mood(dice: &mut Dice) -> Mood {
@@ -92,6 +97,7 @@ fn policy() -> Policy {
             open_max: Duration::from_secs(10),
             half_open_probes: 1,
             close_after: 2,
+            ..BreakerPolicy::default()
         },
         cooldown: CooldownPolicy {
             default: Duration::from_secs(5),
@@ -100,6 +106,7 @@ fn policy() -> Policy {
             quota_max: Duration::from_secs(21_600),
             auth: Duration::from_secs(300),
             auth_max: Duration::from_secs(4_800),
+            ..CooldownPolicy::default()
         },
     }
 }
@@ -118,6 +125,7 @@ fn retry(dice: &mut Dice) -> RetryPolicy {
         failovers: u32::try_from(dice.below(5)).unwrap(),
         budget_ratio: 0.2,
         budget_min_per_second: 3,
+        ..RetryPolicy::default()
     }
 }
 
@@ -133,6 +141,7 @@ struct Running {
     /// Who broke the stream first, and whether by silence.
     broke: Option<(usize, bool)>,
     was_filtered: bool,
+    listener: Listener,
     began: Tick,
 }
 
@@ -193,7 +202,7 @@ impl World {
             .map(|_| Rescuer {
                 continues: dice.below(2) == 0,
                 refuses_prefill: dice.below(3) == 0,
-                diverges: dice.below(3) == 0,
+                own_from: usize::try_from(dice.below(12)).unwrap(),
             })
             .collect();
         let retry = retry(&mut dice);
@@ -304,6 +313,7 @@ impl World {
             rescues: Vec::new(),
             broke: None,
             was_filtered: false,
+            listener: Listener::new(self.seed.wrapping_add(id)),
             began: self.now,
         };
         if self.dice.below(20) == 0 {
@@ -355,7 +365,14 @@ impl World {
         let Some(mut running) = self.running.remove(&id) else { return };
         let Some((at, mut permit, began, mood)) = running.attempt.take() else { return };
         let units = Arc::clone(&self.units[at]);
-        let mood = self.as_rescuer(&running, at, mood);
+        let mood = self.as_rescuer(&running, at, mood).and_then(|mood| {
+            let is_heard = running.exchange.is_committed() || matches!(mood, Mood::BreaksOff(_));
+            let is_told = matches!(mood, Mood::Healthy | Mood::BreaksOff(_));
+            if is_heard && is_told && self.listen(&mut running, at, began, mood) == Told::Diverged {
+                return Err(Failure::plain(Outcome::Ok));
+            }
+            Ok(mood)
+        });
         let failure = match mood {
             Err(refusal) => Some(refusal),
             Ok(Mood::Healthy) => None,
@@ -383,7 +400,7 @@ impl World {
         if is_stale {
             drop(permit);
         } else {
-            let report = Report { outcome, hint, account_wide: false, began };
+            let report = Report { outcome, hint, account_wide: false, is_permanent: false, began };
             units.report(permit, &report, self.now, &policy(), dice);
         }
         let rest_after = units.target.read(self.now, &policy()).cooling_until;
@@ -409,9 +426,21 @@ impl World {
             (Mood::Healthy, Some(Cause::Continue)) if rescuer.refuses_prefill => {
                 Err(Failure { status: Some(400), ..Failure::plain(Outcome::ClientError) })
             }
-            (Mood::Healthy, Some(Cause::Restart)) if rescuer.diverges => Err(Failure::plain(Outcome::Ok)),
             _ => Ok(mood),
         }
+    }
+
+    /// Lets the client hear what a target says.
+    fn listen(&mut self, running: &mut Running, at: usize, began: Tick, mood: Mood) -> Told {
+        let breaks_after = 1 + usize::try_from(self.dice.below(7)).unwrap();
+        running.listener.hear(&Speech {
+            target: at,
+            own_from: self.rescuers[at].own_from,
+            cause: running.exchange.records().last().map_or(Cause::First, |record| record.cause),
+            began,
+            ended: self.now,
+            breaks_after: matches!(mood, Mood::BreaksOff(_)).then_some(breaks_after),
+        })
     }
 
     fn timer(&mut self, id: u64, attempt: u32) {

@@ -1,10 +1,13 @@
 //! The rows of the failure table that decide where a request goes, one by one.
 
+use super::repeat::backoff;
 use super::*;
 use crate::base::outcome::ErrorCode;
-use crate::config::plan::{BreakerPolicy, CooldownPolicy};
+use crate::config::plan::{Backoff, Jitter};
+use crate::config::plan::{BreakerPolicy, CooldownPolicy, Ladder};
 use crate::health::{Report, Units};
 use std::sync::Arc;
+use std::time::Duration;
 
 struct Scene {
     exchange: Exchange,
@@ -52,6 +55,7 @@ fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
             open_max: Duration::from_secs(10),
             half_open_probes: 1,
             close_after: 2,
+            ..BreakerPolicy::default()
         },
         cooldown: CooldownPolicy {
             default: Duration::from_secs(5),
@@ -60,6 +64,7 @@ fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
             quota_max: Duration::from_secs(21_600),
             auth: Duration::from_secs(300),
             auth_max: Duration::from_secs(4_800),
+            ..CooldownPolicy::default()
         },
     };
     let mut rules = Rules {
@@ -76,6 +81,7 @@ fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
             failovers: 4,
             budget_ratio: 0.2,
             budget_min_per_second: 3,
+            ..RetryPolicy::default()
         },
         health: policy,
         may_replay: true,
@@ -99,9 +105,14 @@ impl Scene {
     fn fail(&mut self, failure: &Failure) -> Step {
         let current = self.exchange.records().last().unwrap().candidate;
         let units = Arc::clone(&self.exchange.candidates()[current].health);
-        let report =
-            Report { outcome: failure.outcome, hint: failure.hint, account_wide: false, began: self.now };
-        if !failure.is_stale {
+        let report = Report {
+            outcome: failure.outcome,
+            hint: failure.hint,
+            account_wide: false,
+            is_permanent: false,
+            began: self.now,
+        };
+        if !failure.is_stale && !failure.has_new_key {
             units.report(Permit::default(), &report, self.now, &self.policy, 20);
         }
         self.exchange.failed(failure, self.now, &self.budget, 0)
@@ -246,6 +257,19 @@ fn a_dead_kept_connection_is_resent_once_and_free() {
 }
 
 #[test]
+fn a_key_that_was_changed_is_tried_once_at_the_same_target_and_free() {
+    let mut scene = scene(equals(), |rules| rules.may_replay = false);
+    scene.start();
+    let refused = Failure { has_new_key: true, ..status(Outcome::Auth, 401) };
+    let step = scene.fail(&refused);
+    assert_eq!(went(&step, scene.now), Went::To(0, Cause::NewKey), "a refused key is nothing processed");
+    let step = scene.fail(&refused);
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "then as ever");
+    let step = scene.fail(&status(Outcome::Auth, 401));
+    assert!(matches!(step, Step::End(Ending::Refuse(refusal)) if refusal.status == 502), "{step:?}");
+}
+
+#[test]
 fn an_overload_skips_the_other_keys_of_the_same_model() {
     let mut candidates = vec![candidate(0, 0, "m"), candidate(1, 0, "m"), candidate(2, 1, "other")];
     candidates[1].provider = 0;
@@ -372,8 +396,13 @@ fn a_timer_has_an_alternative_only_while_a_usable_target_is_left() {
     scene.start();
     assert!(scene.exchange.has_alternative(scene.now));
     let other = Arc::clone(&scene.exchange.candidates()[1].health);
-    let report =
-        Report { outcome: Outcome::Auth, hint: RetryHint::None, account_wide: false, began: scene.now };
+    let report = Report {
+        outcome: Outcome::Auth,
+        hint: RetryHint::None,
+        account_wide: false,
+        is_permanent: false,
+        began: scene.now,
+    };
     other.report(Permit::default(), &report, scene.now, &scene.policy, 20);
     assert!(!scene.exchange.has_alternative(scene.now));
 }
@@ -388,7 +417,13 @@ fn when_nothing_is_usable_the_answer_says_when_to_come_back() {
     ] {
         let mut scene = scene(equals(), |_| {});
         for candidate in scene.exchange.candidates() {
-            let report = Report { outcome, hint: RetryHint::None, account_wide: false, began: scene.now };
+            let report = Report {
+                outcome,
+                hint: RetryHint::None,
+                account_wide: false,
+                is_permanent: false,
+                began: scene.now,
+            };
             candidate.health.report(Permit::default(), &report, scene.now, &scene.policy, 20);
         }
         let step = scene.exchange.start(scene.now);
@@ -482,6 +517,7 @@ fn a_target_that_rests_on_a_guess_is_tried_where_nothing_else_is_left() {
             outcome: Outcome::RateLimited,
             hint: RetryHint::None,
             account_wide: false,
+            is_permanent: false,
             began: scene.now,
         };
         for _ in 0..4 {
@@ -495,5 +531,150 @@ fn a_target_that_rests_on_a_guess_is_tried_where_nothing_else_is_left() {
             Step::Pause { .. } | Step::End(_) => None,
         };
         assert_eq!(tried, expected, "{why}");
+    }
+}
+
+#[test]
+fn prefer_same_target_repeats_what_is_left_at_once_otherwise_but_never_silence() {
+    let (stays, leaves) = (Went::Waits(250), Went::To(1, Cause::Failover));
+    for (failure, want) in [
+        (status(Outcome::Overloaded, 529), &stays),
+        (Failure::plain(Outcome::Connect), &stays),
+        (status(Outcome::Truncated, 200), &stays),
+        (Failure { timed_out: true, ..Failure::plain(Outcome::Connect) }, &leaves),
+        (Failure { is_inband: true, ..status(Outcome::Overloaded, 200) }, &leaves),
+        (Failure::plain(Outcome::TimeoutFirstContent), &leaves),
+        (status(Outcome::ModelUnavailable, 404), &leaves),
+    ] {
+        let mut scene = scene(equals(), |rules| rules.retry.prefer = Prefer::SameTarget);
+        scene.start();
+        let step = scene.fail(&failure);
+        assert_eq!(went(&step, scene.now), *want, "{failure:?}");
+    }
+}
+
+#[test]
+fn what_the_operator_wants_of_keys_clients_and_filters_is_done() {
+    let next = || Went::To(1, Cause::Failover);
+    for (failure, want) in [
+        (status(Outcome::Auth, 401), Went::Ends("refuse")),
+        (status(Outcome::ClientError, 400), next()),
+        (status(Outcome::ContentFiltered, 400), next()),
+        (status(Outcome::Permission, 403), next()),
+    ] {
+        let mut scene = scene(equals(), |rules| {
+            rules.retry.stops_on_auth = true;
+            rules.retry.moves_on_client_error = true;
+            rules.retry.moves_on_content_filter = true;
+        });
+        scene.start();
+        let step = scene.fail(&failure);
+        assert_eq!(went(&step, scene.now), want, "{failure:?}");
+        if failure.outcome == Outcome::ClientError {
+            let step = scene.fail(&failure);
+            assert_eq!(went(&step, scene.now), Went::Ends("relay"), "the last one's words are passed on");
+        }
+    }
+}
+
+#[test]
+fn a_provider_gets_as_many_attempts_as_it_may_have_repeats_included() {
+    for (most, want) in [(0, vec![0, 0, 1, 2]), (3, vec![0, 0, 1, 3]), (1, vec![0, 3])] {
+        // Three keys of one provider, then another.
+        let mut candidates: Vec<_> = (0..4).map(|slot| candidate(slot, slot, "m")).collect();
+        for of_the_first in &mut candidates[..3] {
+            of_the_first.provider = 9;
+        }
+        let mut scene = scene(candidates, |rules| {
+            rules.retry.prefer = Prefer::SameTarget;
+            rules.retry.provider_attempts = most;
+        });
+        let mut tried = vec![scene.start()];
+        while tried.len() < want.len() {
+            // Only the first target is worth a repeat.
+            let outcome = if tried.len() == 1 { Outcome::ServerError } else { Outcome::ModelUnavailable };
+            let mut step = scene.fail(&Failure::plain(outcome));
+            if let Step::Pause { until } = step {
+                step = scene.resume(until);
+            }
+            let Step::Try(order) = step else { panic!("{tried:?}, then {step:?}") };
+            tried.push(order.candidate);
+        }
+        assert_eq!(tried, want, "provider_attempts: {most}");
+    }
+}
+
+#[test]
+fn an_attempt_begins_only_with_its_least_time_left() {
+    for (left, want) in [(1_000, Went::To(1, Cause::Failover)), (999, Went::Ends("refuse"))] {
+        let mut scene = scene(equals(), |rules| {
+            rules.retry.least_time = Duration::from_secs(1);
+            rules.deadline = Tick(1_000_000 + left * 1_000);
+        });
+        scene.start();
+        assert_eq!(scene.exchange.has_alternative(scene.now), left >= 1_000);
+        let step = scene.fail(&status(Outcome::ServerError, 500));
+        assert_eq!(went(&step, scene.now), want, "{left} ms left");
+    }
+    // A repeat needs it after its wait.
+    for (left, want) in [(1_250, Went::Waits(250)), (1_249, Went::To(1, Cause::Failover))] {
+        let mut scene = scene(lesser(), |rules| {
+            rules.retry.least_time = Duration::from_secs(1);
+            rules.deadline = Tick(1_000_000 + left * 1_000);
+        });
+        scene.start();
+        let step = scene.fail(&status(Outcome::ServerError, 500));
+        assert_eq!(went(&step, scene.now), want, "{left} ms left");
+    }
+}
+
+#[test]
+fn under_a_hold_another_key_is_asked_where_an_overload_would_skip_it() {
+    for (hold, want) in [(0, Went::Ends("refuse")), (60, Went::To(1, Cause::Failover))] {
+        let mut candidates = equals();
+        candidates[1].provider = candidates[0].provider;
+        let mut scene = scene(candidates, |rules| rules.health.cooldown.hold = Duration::from_secs(hold));
+        scene.policy.cooldown.hold = Duration::from_secs(hold);
+        scene.start();
+        let step = scene.fail(&status(Outcome::Overloaded, 529));
+        assert_eq!(went(&step, scene.now), want, "hold {hold} s");
+    }
+}
+
+#[test]
+fn a_target_climbs_the_ladder_when_a_request_leaves_it_and_not_before() {
+    let ladder = Ladder::of([60, 300].map(Duration::from_secs));
+    let mut scene = scene(lesser(), |rules| rules.health.cooldown.ladder = ladder);
+    let rests = |scene: &Scene, at: usize| scene.exchange.standing(scene.now).nth(at).flatten();
+    scene.start();
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    let Step::Pause { until } = step else { panic!("{step:?}") };
+    assert_eq!(rests(&scene, 0), None, "a retry is still to come");
+    scene.resume(until);
+    scene.fail(&status(Outcome::ServerError, 500));
+    let until = scene.now.after(Duration::from_secs(60));
+    assert_eq!(rests(&scene, 0), Some(Resting::Cooling { until, reason: Outcome::ServerError }));
+    let changes = scene.exchange.take_changes();
+    assert_eq!((changes.len(), changes[0].0, changes[0].1.to), (1, 0, "cooling"));
+    assert!(scene.exchange.take_changes().is_empty(), "each is told once");
+    // The last target's rest is in the answer of the request that exhausts it.
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    let Step::Pause { until } = step else { panic!("{step:?}") };
+    scene.resume(until);
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    let Step::End(Ending::Refuse(refusal)) = step else { panic!("{step:?}") };
+    assert!(refusal.retry_after.is_some_and(|seconds| (59..=60).contains(&seconds)), "{refusal:?}");
+}
+
+#[test]
+fn a_quarter_of_jitter_stays_within_a_quarter() {
+    let policy = Backoff {
+        base: Duration::from_millis(500),
+        multiplier: 2.0,
+        max: Duration::from_secs(10),
+        jitter: Jitter::Quarter,
+    };
+    for (dice, want) in [(0, 750), (1 << 63, 1_000), (u64::MAX, 1_250)] {
+        assert_eq!(backoff(&policy, 1, dice).as_millis(), want);
     }
 }

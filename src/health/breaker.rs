@@ -3,7 +3,8 @@
 //! Two signals open it: failures in a row (`consecutive_failures`, 5) catch a target that is down
 //! at any traffic, and the share of failures in a sliding window (`failure_ratio` 0.5 of at least
 //! `min_requests` 20 in `window` 10 s) catches one that fails half the time under load, where
-//! failures seldom come in a row. A cold start is protected by `min_requests`.
+//! failures seldom come in a row. With `last_requests` the share is that of the last so many
+//! requests instead, however long ago they were. A cold start is protected by `min_requests`.
 //!
 //! `closed` lets traffic flow, `open` lets none, `half_open` lets `half_open_probes` (1) through at
 //! once: a real request that can still fail over, so that a probe costs a client nothing.
@@ -11,6 +12,9 @@
 //! (5 s) to `open_max` (10 s), each time spread by ±20 %, so that many edges do not come back in
 //! step. The cap is low on purpose: with 4 s between requests any step over 18 s can miss a whole
 //! recovery window (simulated for the flapping scenario S15).
+//!
+//! `breaker.permanent` is a second ladder: a fault that no waiting mends opens the breaker at its
+//! first occurrence, for 5, 10, 20, 40, then 80 minutes, until a success closes it.
 //!
 //! What counts is decided by `health::effect`, not here: 4xx of the client's making and clients
 //! that leave never do. Sources: Finagle's failure accrual, HAProxy's `rise 2`, requirements E10.
@@ -33,6 +37,8 @@ pub enum Mark {
     Failure,
     /// It cannot work before someone mends it (TLS): opens at once.
     Trip,
+    /// The same, and the operator called it permanent: stays open by `breaker.permanent`.
+    Permanent,
     /// Says nothing about it.
     Neutral,
 }
@@ -88,6 +94,11 @@ pub struct Breaker {
     successes: u32,
     consecutive: u32,
     slots: [Slot; SLOTS],
+    /// The last requests, newest in the lowest bit, failures set; `recent_count` of them are known.
+    recent: u64,
+    recent_count: u32,
+    /// How often it opened for permanent faults without closing in between.
+    permanents: u32,
     reason: Option<Outcome>,
 }
 
@@ -138,9 +149,12 @@ impl Breaker {
         match (mark, self.state(now)) {
             (Mark::Neutral, _) | (Mark::Success, BreakerState::Open) => {}
             (Mark::Trip, _) | (Mark::Failure, BreakerState::HalfOpen) => self.trip(reason, now, policy, dice),
+            // Requests that were under way when it opened are one event.
+            (Mark::Permanent, BreakerState::Open) if self.permanents > 0 => self.reason = Some(reason),
+            (Mark::Permanent, _) => self.trip_for_long(reason, now, policy, dice),
             (Mark::Success, BreakerState::Closed) => {
                 self.consecutive = 0;
-                self.slot(now, policy).good += 1;
+                self.count(false, now, policy);
             }
             (Mark::Success, BreakerState::HalfOpen) => {
                 self.successes += 1;
@@ -150,7 +164,7 @@ impl Breaker {
             }
             (Mark::Failure, BreakerState::Closed) => {
                 self.consecutive += 1;
-                self.slot(now, policy).bad += 1;
+                self.count(true, now, policy);
                 if self.consecutive >= policy.consecutive_failures || self.fails_too_often(now, policy) {
                     self.trip(reason, now, policy, dice);
                 }
@@ -161,17 +175,41 @@ impl Breaker {
 
     fn trip(&mut self, reason: Outcome, now: Tick, policy: &BreakerPolicy, dice: u64) {
         let doubled = policy.open.saturating_mul(1 << self.openings.min(16));
-        let open = spread(doubled.min(policy.open_max), dice);
-        let until = now.after(open);
-        self.open_until = Some(self.open_until.map_or(until, |known| known.max(until)));
         self.openings = self.openings.saturating_add(1);
+        self.open(reason, now.after(spread(doubled.min(policy.open_max), dice)));
+    }
+
+    fn trip_for_long(&mut self, reason: Outcome, now: Tick, policy: &BreakerPolicy, dice: u64) {
+        let Some(permanent) = policy.permanent else { return };
+        let open = permanent.open(self.permanents);
+        self.permanents = self.permanents.saturating_add(1);
+        self.open(reason, now.after(spread(open, dice)));
+    }
+
+    fn open(&mut self, reason: Outcome, until: Tick) {
+        self.open_until = Some(self.open_until.map_or(until, |known| known.max(until)));
         self.successes = 0;
         self.consecutive = 0;
         self.slots = Default::default();
+        self.recent_count = 0;
         self.reason = Some(reason);
     }
 
+    fn count(&mut self, is_failure: bool, now: Tick, policy: &BreakerPolicy) {
+        self.recent = (self.recent << 1) | u64::from(is_failure);
+        self.recent_count = self.recent_count.saturating_add(1);
+        let slot = self.slot(now, policy);
+        if is_failure {
+            slot.bad += 1;
+        } else {
+            slot.good += 1;
+        }
+    }
+
     fn fails_too_often(&self, now: Tick, policy: &BreakerPolicy) -> bool {
+        if policy.last_requests > 0 {
+            return self.fails_too_often_lately(policy);
+        }
         let current = slot_number(now, policy);
         let (mut good, mut bad) = (0u32, 0u32);
         for slot in &self.slots {
@@ -182,6 +220,15 @@ impl Breaker {
         }
         let total = good + bad;
         total >= policy.min_requests && f64::from(bad) >= policy.failure_ratio * f64::from(total)
+    }
+
+    /// The same over the last `last_requests`, however long ago.
+    fn fails_too_often_lately(&self, policy: &BreakerPolicy) -> bool {
+        let total = self.recent_count.min(policy.last_requests).min(u64::BITS);
+        let known = u64::MAX.checked_shr(u64::BITS - total).unwrap_or(0);
+        let bad = (self.recent & known).count_ones();
+        total >= policy.min_requests.min(policy.last_requests)
+            && f64::from(bad) >= policy.failure_ratio * f64::from(total)
     }
 
     fn slot(&mut self, now: Tick, policy: &BreakerPolicy) -> &mut Slot {
@@ -210,19 +257,10 @@ pub(super) fn spread(span: Duration, dice: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::Permanent;
 
     fn policy() -> BreakerPolicy {
-        BreakerPolicy {
-            enabled: true,
-            consecutive_failures: 5,
-            failure_ratio: 0.5,
-            min_requests: 20,
-            window: Duration::from_secs(10),
-            open: Duration::from_secs(5),
-            open_max: Duration::from_secs(10),
-            half_open_probes: 1,
-            close_after: 2,
-        }
+        BreakerPolicy::default()
     }
 
     /// A throw of the dice that leaves a span as it is.
@@ -312,6 +350,74 @@ mod tests {
         fail(&mut breaker, 5, at(0));
         breaker.mark(Mark::Success, Outcome::Ok, at(1), &policy(), EVEN);
         breaker.mark(Mark::Success, Outcome::Ok, at(1), &policy(), EVEN);
+        assert_eq!(breaker.state(at(1)), BreakerState::Open);
+    }
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_secs(60 * n)
+    }
+
+    #[test]
+    fn one_permanent_fault_opens_it_and_each_further_one_for_twice_as_long() {
+        let permanent = Some(Permanent { base: minutes(5), factor: 2.0, max: minutes(80) });
+        let policy = BreakerPolicy { permanent, close_after: 1, ..policy() };
+        let mut breaker = Breaker::default();
+        let mut now = at(1);
+        for want in [5, 10, 20, 40, 80, 80] {
+            // Ten requests under way together are one event.
+            for _ in 0..10 {
+                breaker.mark(Mark::Permanent, Outcome::Auth, now, &policy, EVEN);
+            }
+            let until = now.after(minutes(want));
+            assert_eq!(breaker.look(now, &policy), Err(Resting::Open { until, reason: Outcome::Auth }));
+            now = until;
+            assert_eq!(breaker.state(now), BreakerState::HalfOpen);
+        }
+        breaker.mark(Mark::Success, Outcome::Ok, now, &policy, EVEN);
+        assert_eq!(breaker.state(now), BreakerState::Closed);
+        breaker.mark(Mark::Permanent, Outcome::Auth, now, &policy, EVEN);
+        let until = now.after(minutes(5));
+        assert!(matches!(breaker.look(now, &policy), Err(Resting::Open { until: u, .. }) if u == until));
+    }
+
+    #[test]
+    fn a_permanent_fault_extends_a_breaker_that_is_open_already() {
+        let permanent = Some(Permanent { base: minutes(5), factor: 2.0, max: minutes(80) });
+        let policy = BreakerPolicy { permanent, ..policy() };
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 5, at(1));
+        breaker.mark(Mark::Permanent, Outcome::ModelUnavailable, at(2), &policy, EVEN);
+        let until = at(2 + 300);
+        assert!(matches!(breaker.look(at(2), &policy), Err(Resting::Open { until: u, .. }) if u == until));
+    }
+
+    #[test]
+    fn half_of_the_last_ten_open_it_however_long_they_took() {
+        let policy = BreakerPolicy { last_requests: 10, min_requests: 10, ..policy() };
+        let mut breaker = Breaker::default();
+        // One an hour, four of ten failures: the window of 10 s never sees more than one.
+        for turn in 0..30u64 {
+            let mark = if matches!(turn % 10, 0 | 3 | 6 | 8) { Mark::Failure } else { Mark::Success };
+            breaker.mark(mark, Outcome::ServerError, at(turn * 3600), &policy, EVEN);
+            assert_eq!(breaker.state(at(turn * 3600)), BreakerState::Closed, "request {turn}");
+        }
+        // The oldest of the ten, a failure, leaves as a failure comes; then a success does.
+        breaker.mark(Mark::Failure, Outcome::ServerError, at(30 * 3600), &policy, EVEN);
+        assert_eq!(breaker.state(at(30 * 3600)), BreakerState::Closed, "four of ten");
+        breaker.mark(Mark::Failure, Outcome::ServerError, at(31 * 3600), &policy, EVEN);
+        assert_eq!(breaker.state(at(31 * 3600)), BreakerState::Open, "five of ten");
+    }
+
+    #[test]
+    fn nine_requests_are_not_enough_for_a_share_of_ten() {
+        let policy = BreakerPolicy { last_requests: 10, min_requests: 10, ..policy() };
+        let mut breaker = Breaker::default();
+        for turn in 0..9 {
+            let mark = if turn % 2 == 0 { Mark::Failure } else { Mark::Success };
+            breaker.mark(mark, Outcome::ServerError, at(1), &policy, EVEN);
+        }
+        assert_eq!(breaker.state(at(1)), BreakerState::Closed);
+        breaker.mark(Mark::Failure, Outcome::ServerError, at(1), &policy, EVEN);
         assert_eq!(breaker.state(at(1)), BreakerState::Open);
     }
 

@@ -7,9 +7,11 @@
 //! * `credential`: rejected keys, spent quota and limits that the provider calls account-wide;
 //! * `target`: everything else. A 503 of one model never cools another model of the same host.
 //!
-//! Each scope is a [`Unit`]: a [`breaker`] for what we *infer* from failures, and a [`rest`] for
-//! what the provider *said*. They are kept apart on purpose: a Retry-After never resets breaker
-//! history, and a success that began before a cooldown was set never clears it.
+//! Each scope is a [`Unit`]: a [`breaker`] for what we *infer* from failures, a [`rest`] for what
+//! the provider *said*, and a [`climb`] for targets that were left with their retries exhausted.
+//! They are kept apart on purpose: a Retry-After never resets breaker history, and a success that
+//! began before a cooldown was set never clears it. A credential's breaker opens only for faults
+//! that the operator calls permanent.
 //!
 //! [`Units::admit`] asks for leave and claims the half-open probe where one is due; the returned
 //! [`Permit`] gives the claim back when it is dropped, so that a cancelled attempt cannot hold a
@@ -19,6 +21,8 @@
 //! Pure: time, policy and dice are arguments.
 
 pub mod breaker;
+pub mod climb;
+mod effect;
 pub mod permit;
 pub mod rest;
 
@@ -27,6 +31,8 @@ use crate::base::time::Tick;
 use crate::config::plan::{BreakerPolicy, CooldownPolicy};
 use crate::wire::retry_hint::RetryHint;
 use breaker::{Breaker, BreakerState, Mark};
+use climb::Climb;
+use effect::{Effect, effect, is_held};
 use parking_lot::Mutex;
 pub use permit::Permit;
 use rest::{Need, Rest};
@@ -157,6 +163,7 @@ pub struct Unit(Mutex<State>);
 struct State {
     breaker: Breaker,
     rest: Rest,
+    climb: Climb,
     operation: Operation,
     last_fault: Option<(Tick, Outcome)>,
 }
@@ -172,8 +179,20 @@ impl State {
             Operation::Drained => return Err(Resting::Drained),
             Operation::Disabled => return Err(Resting::Disabled),
         }
+        // The operator's ladder is no guess of ours.
+        if self.climb.at(now).is_some()
+            && let Some((until, reason)) = self.cooling(now)
+        {
+            return Err(Resting::Cooling { until, reason });
+        }
         self.rest.look(now, need)?;
         self.breaker.look(now, policy)
+    }
+
+    /// The later of the provider's word and the ladder.
+    fn cooling(&self, now: Tick) -> Option<(Tick, Outcome)> {
+        let (said, climbed) = (self.rest.at(now), self.climb.at(now));
+        [said, climbed].into_iter().flatten().max_by_key(|(until, _)| *until)
     }
 
     fn label(&self, now: Tick, policy: &BreakerPolicy) -> &'static str {
@@ -205,7 +224,7 @@ impl Unit {
         Reading {
             resting: state.look(now, &policy.breaker).err(),
             breaker: state.breaker.state(now),
-            cooling_until: state.rest.at(now).map(|(until, _)| until),
+            cooling_until: state.cooling(now).map(|(until, _)| until),
             last_fault: state.last_fault,
         }
     }
@@ -220,16 +239,20 @@ impl Unit {
         self.0.lock().operation = operation;
     }
 
-    /// Forgets breaker and cooldown; what the operator wants stays.
+    /// Forgets breaker, cooldown and ladder; what the operator wants stays.
     pub fn reset(&self) {
         let mut state = self.0.lock();
         state.breaker = Breaker::default();
         state.rest = Rest::default();
+        state.climb = Climb::default();
     }
 
-    /// Ends a rest for a rejected key or a spent quota, because the key was changed.
+    /// Ends a rest for a rejected key or a spent quota, because the key was changed; a credential's
+    /// breaker, which opens for nothing else, closes.
     pub fn key_changed(&self) {
-        self.0.lock().rest.end(&[Outcome::Auth, Outcome::Permission, Outcome::Quota]);
+        let mut state = self.0.lock();
+        state.rest.end(&[Outcome::Auth, Outcome::Permission, Outcome::Quota]);
+        state.breaker = Breaker::default();
     }
 }
 
@@ -255,6 +278,8 @@ pub struct Report {
     pub hint: RetryHint,
     /// Whether the provider said that the limit is the account's, not the model's.
     pub account_wide: bool,
+    /// Whether one of the operator's patterns calls the error permanent.
+    pub is_permanent: bool,
     /// When the attempt began: knowledge older than a cooldown does not undo it.
     pub began: Tick,
 }
@@ -306,16 +331,14 @@ impl Units {
         self.look_in(need, now, policy)?;
         let mut permit = Permit::default();
         for (unit, probe) in [
-            (&self.endpoint, Some(&mut permit.endpoint)),
-            (&self.target, Some(&mut permit.target)),
-            (&self.credential, None),
+            (&self.endpoint, &mut permit.endpoint),
+            (&self.credential, &mut permit.credential),
+            (&self.target, &mut permit.target),
         ] {
             let mut state = unit.0.lock();
             // Somebody may have been quicker since the look.
             state.rest.look(now, need)?;
-            if let Some(probe) = probe
-                && state.breaker.claim(now, &policy.breaker)?
-            {
+            if state.breaker.claim(now, &policy.breaker)? {
                 *probe = Some(Arc::clone(unit));
             }
             if state.rest.claim(now) {
@@ -341,7 +364,10 @@ impl Units {
     #[must_use]
     pub fn may_repeat(&self, now: Tick, policy: &Policy) -> bool {
         let endpoint_closed = self.endpoint.0.lock().breaker.state(now) == BreakerState::Closed;
-        let credential_free = self.credential.0.lock().rest.at(now).is_none();
+        let credential_free = {
+            let credential = self.credential.0.lock();
+            credential.rest.at(now).is_none() && credential.breaker.state(now) == BreakerState::Closed
+        };
         let target = self.target.0.lock();
         let target_closed = !policy.breaker.enabled || target.breaker.state(now) == BreakerState::Closed;
         endpoint_closed && credential_free && target_closed && target.operation == Operation::Ready
@@ -352,13 +378,14 @@ impl Units {
     #[must_use]
     pub fn is_closed(&self, now: Tick) -> bool {
         self.target.0.lock().breaker.state(now) == BreakerState::Closed
+            && self.credential.0.lock().breaker.state(now) == BreakerState::Closed
             && self.endpoint.0.lock().breaker.state(now) == BreakerState::Closed
     }
 
     /// Notes that the first content arrived: a half-open probe has done its work and need not
     /// keep the target shut for the length of a long stream.
     pub fn content_began(&self, permit: &mut Permit, now: Tick, policy: &Policy) {
-        for claimed in [permit.target.take(), permit.endpoint.take()].into_iter().flatten() {
+        for claimed in permit.take() {
             let mut state = claimed.0.lock();
             state.breaker.mark(Mark::Success, Outcome::Ok, now, &policy.breaker, 0);
             state.breaker.release();
@@ -377,12 +404,12 @@ impl Units {
         policy: &Policy,
         dice: u64,
     ) -> SmallVec<[Change; 2]> {
-        let effect = effect(report).seen_by(&permit, self, now);
+        let effect = effect(report, policy).seen_by(&permit, self, now);
         let mut changes = SmallVec::new();
         self.note(Scope::Endpoint, &effect, report, now, policy, dice, &mut changes);
         self.note(Scope::Credential, &effect, report, now, policy, dice, &mut changes);
         self.note(Scope::Target, &effect, report, now, policy, dice, &mut changes);
-        if report.outcome == Outcome::Overloaded {
+        if report.outcome == Outcome::Overloaded && !is_held(report.outcome, &policy.cooldown) {
             for sibling in self.siblings.iter() {
                 sibling.0.lock().rest.begin(report, now, &policy.cooldown, dice);
             }
@@ -394,6 +421,22 @@ impl Units {
         }
         drop(permit);
         changes
+    }
+
+    /// Notes that a request leaves the target for good because of `outcome`: the target climbs
+    /// `cooldown.ladder`. `began` is when the request's first attempt there did. Returns the change
+    /// of state, if it is one.
+    #[allow(clippy::must_use_candidate, reason = "the change is for the log, the state is what counts")]
+    pub fn exhausted(&self, outcome: Outcome, began: Tick, now: Tick, policy: &Policy) -> Option<Change> {
+        if policy.cooldown.ladder.is_empty() {
+            return None;
+        }
+        let mut state = self.target.0.lock();
+        let from = state.label(now, &policy.breaker);
+        state.climb.exhausted(outcome, began, now, &policy.cooldown);
+        let to = state.label(now, &policy.breaker);
+        let until = state.look(now, &policy.breaker).err().and_then(Resting::until);
+        (from != to).then_some(Change { scope: Scope::Target, from, to, reason: outcome, until })
     }
 
     #[allow(clippy::too_many_arguments, reason = "one private step of `report`, called three times")]
@@ -409,7 +452,7 @@ impl Units {
     ) {
         let (unit, mark) = match scope {
             Scope::Target => (&self.target, effect.target),
-            Scope::Credential => (&self.credential, Mark::Neutral),
+            Scope::Credential => (&self.credential, effect.credential),
             Scope::Endpoint => (&self.endpoint, effect.endpoint),
         };
         let mut state = unit.0.lock();
@@ -421,8 +464,9 @@ impl Units {
             state.rest.begin(report, now, &policy.cooldown, dice);
         } else if report.outcome == Outcome::Ok {
             state.rest.success(report.began);
+            state.climb.success(report.began);
         }
-        if mark == Mark::Failure || effect.rests == Some(scope) {
+        if matches!(mark, Mark::Failure | Mark::Permanent) || effect.rests == Some(scope) {
             state.last_fault = Some((now, report.outcome));
         }
         let after = state.label(now, &policy.breaker);
@@ -433,84 +477,14 @@ impl Units {
     }
 }
 
-struct Effect {
-    target: Mark,
-    endpoint: Mark,
-    rests: Option<Scope>,
-}
-
-impl Effect {
-    /// A success counts towards closing a half-open breaker only for the probe itself: a request
-    /// from before it opened, or one whose probe was settled at its first content, says no more.
-    fn seen_by(mut self, permit: &Permit, units: &Units, now: Tick) -> Self {
-        let settled = |unit: &Unit, claim: &Option<Arc<Unit>>| {
-            claim.is_none() && unit.0.lock().breaker.state(now) == BreakerState::HalfOpen
-        };
-        if self.target == Mark::Success && settled(&units.target, &permit.target) {
-            self.target = Mark::Neutral;
-        }
-        if self.endpoint == Mark::Success && settled(&units.endpoint, &permit.endpoint) {
-            self.endpoint = Mark::Neutral;
-        }
-        self
-    }
-}
-
-/// The columns *cooldown (scope)* and *breaker* of the failure table.
-fn effect(report: &Report) -> Effect {
-    let limit_scope = if report.account_wide { Scope::Credential } else { Scope::Target };
-    let said_when = matches!(report.hint, RetryHint::After(_));
-    let (target, endpoint, rests) = match report.outcome {
-        Outcome::Ok => (Mark::Success, Mark::Success, None),
-        Outcome::RateLimited => (Mark::Neutral, Mark::Success, Some(limit_scope)),
-        Outcome::Overloaded => (Mark::Neutral, Mark::Success, Some(Scope::Target)),
-        Outcome::Quota | Outcome::Auth => (Mark::Neutral, Mark::Success, Some(Scope::Credential)),
-        Outcome::Permission | Outcome::Region | Outcome::ModelUnavailable => {
-            (Mark::Neutral, Mark::Success, Some(Scope::Target))
-        }
-        Outcome::TooLarge | Outcome::ClientError | Outcome::ContentFiltered | Outcome::ContextLength => {
-            (Mark::Neutral, Mark::Success, None)
-        }
-        Outcome::ServerError => (Mark::Failure, Mark::Success, said_when.then_some(Scope::Target)),
-        Outcome::TimeoutFirstContent | Outcome::TimeoutStall | Outcome::Reset => {
-            (Mark::Failure, Mark::Neutral, None)
-        }
-        Outcome::Truncated | Outcome::BadBody | Outcome::InbandError => (Mark::Failure, Mark::Success, None),
-        Outcome::Connect => (Mark::Neutral, Mark::Failure, None),
-        Outcome::Dns => (Mark::Neutral, Mark::Failure, Some(Scope::Endpoint)),
-        Outcome::Tls => (Mark::Neutral, Mark::Trip, Some(Scope::Endpoint)),
-        Outcome::TimeoutTotal | Outcome::ClientGone => (Mark::Neutral, Mark::Neutral, None),
-    };
-    Effect { target, endpoint, rests }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::{Ladder, Permanent};
     use std::time::Duration;
 
     fn policy() -> Policy {
-        Policy {
-            breaker: BreakerPolicy {
-                enabled: true,
-                consecutive_failures: 5,
-                failure_ratio: 0.5,
-                min_requests: 20,
-                window: Duration::from_secs(10),
-                open: Duration::from_secs(5),
-                open_max: Duration::from_secs(10),
-                half_open_probes: 1,
-                close_after: 2,
-            },
-            cooldown: CooldownPolicy {
-                default: Duration::from_secs(5),
-                max: Duration::from_secs(300),
-                quota: Duration::from_secs(900),
-                quota_max: Duration::from_secs(21_600),
-                auth: Duration::from_secs(300),
-                auth_max: Duration::from_secs(4_800),
-            },
-        }
+        Policy { breaker: BreakerPolicy::default(), cooldown: CooldownPolicy::default() }
     }
 
     fn units() -> Units {
@@ -533,7 +507,7 @@ mod tests {
 
     fn tell(units: &Units, outcome: Outcome, account_wide: bool, now: Tick) -> SmallVec<[Change; 2]> {
         let permit = units.admit(now, &policy()).unwrap_or_default();
-        let report = Report { outcome, hint: RetryHint::None, account_wide, began: now };
+        let report = Report { outcome, hint: RetryHint::None, account_wide, is_permanent: false, began: now };
         units.report(permit, &report, now, &policy(), 20)
     }
 
@@ -601,8 +575,13 @@ mod tests {
         }
         let mut permit = own.admit(at(6), &policy()).unwrap();
         own.content_began(&mut permit, at(6), &policy());
-        let report =
-            Report { outcome: Outcome::Ok, hint: RetryHint::None, account_wide: false, began: at(6) };
+        let report = Report {
+            outcome: Outcome::Ok,
+            hint: RetryHint::None,
+            account_wide: false,
+            is_permanent: false,
+            began: at(6),
+        };
         own.report(permit, &report, at(7), &policy(), 20);
         assert!(!own.is_closed(at(7)), "the end of the same stream is no second success");
         tell(&own, Outcome::Ok, false, at(8));
@@ -634,5 +613,112 @@ mod tests {
         tell(&own, Outcome::RateLimited, true, at(1));
         own.credential.key_changed();
         assert!(own.look(at(1), &policy()).is_err());
+    }
+
+    /// A policy under which every fault with a pattern is permanent.
+    fn strict() -> Policy {
+        let (base, max) = (Duration::from_secs(300), Duration::from_secs(4_800));
+        let permanent = Some(Permanent { base, factor: 2.0, max });
+        Policy { breaker: BreakerPolicy { permanent, ..policy().breaker }, ..policy() }
+    }
+
+    fn tell_permanent(units: &Units, outcome: Outcome, now: Tick, policy: &Policy) -> SmallVec<[Change; 2]> {
+        let permit = units.admit(now, policy).unwrap_or_default();
+        let report =
+            Report { outcome, hint: RetryHint::None, account_wide: false, is_permanent: true, began: now };
+        units.report(permit, &report, now, policy, 20)
+    }
+
+    #[test]
+    fn a_permanent_fault_opens_its_scope_at_once_and_only_where_the_operator_wants_it() {
+        for (outcome, own_opens, neighbour_opens) in [
+            (Outcome::Auth, true, true),
+            (Outcome::ModelUnavailable, true, false),
+            (Outcome::Permission, true, false),
+            (Outcome::ServerError, true, false),
+            (Outcome::ClientError, false, false),
+            (Outcome::RateLimited, false, false),
+            (Outcome::ContextLength, false, false),
+        ] {
+            let own = units();
+            let other = neighbour(&own);
+            let changes = tell_permanent(&own, outcome, at(1), &strict());
+            let open = |units: &Units| matches!(units.look(at(1), &strict()), Err(Resting::Open { .. }));
+            assert_eq!((open(&own), open(&other)), (own_opens, neighbour_opens), "{outcome:?}");
+            assert_eq!(changes.iter().any(|change| change.to == "open"), own_opens, "{outcome:?}");
+            let usual = units();
+            tell_permanent(&usual, outcome, at(1), &policy());
+            assert!(!matches!(usual.look(at(1), &policy()), Err(Resting::Open { .. })), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_that_opened_for_good_is_probed_by_one_request_and_closed_by_successes() {
+        let own = units();
+        tell_permanent(&own, Outcome::Auth, at(1), &strict());
+        assert!(!own.may_repeat(at(1), &strict()) && !own.is_closed(at(1)));
+        let probe = own.admit(at(302), &strict()).unwrap();
+        assert_eq!(neighbour(&own).admit(at(302), &strict()).unwrap_err(), Resting::Probing);
+        drop(probe);
+        for second in [303, 304] {
+            assert!(!own.is_closed(at(second)));
+            let permit = own.admit(at(second), &strict()).unwrap();
+            let report = Report {
+                outcome: Outcome::Ok,
+                hint: RetryHint::None,
+                account_wide: false,
+                is_permanent: false,
+                began: at(second),
+            };
+            own.report(permit, &report, at(second), &strict(), 20);
+        }
+        assert!(own.is_closed(at(305)));
+        tell_permanent(&own, Outcome::Auth, at(306), &strict());
+        own.credential.key_changed();
+        assert!(own.look(at(306), &strict()).is_ok(), "a changed key closes it");
+    }
+
+    #[test]
+    fn a_hold_rests_the_key_for_every_status_that_another_key_may_mend() {
+        let held = |seconds| {
+            let hold = Duration::from_secs(seconds);
+            Policy { cooldown: CooldownPolicy { hold, ..policy().cooldown }, ..policy() }
+        };
+        for (outcome, hint, want) in [
+            (Outcome::RateLimited, RetryHint::None, Some(60)),
+            (Outcome::RateLimited, RetryHint::After(Duration::from_secs(7)), Some(7)),
+            (Outcome::RateLimited, RetryHint::After(Duration::from_millis(1)), Some(1)),
+            (Outcome::RateLimited, RetryHint::Absurd, Some(60)),
+            (Outcome::Overloaded, RetryHint::None, Some(60)),
+            (Outcome::ServerError, RetryHint::None, Some(60)),
+            (Outcome::Quota, RetryHint::None, Some(60)),
+            (Outcome::Permission, RetryHint::None, Some(60)),
+            (Outcome::Auth, RetryHint::None, Some(300)),
+            (Outcome::ClientError, RetryHint::None, None),
+            (Outcome::Reset, RetryHint::None, None),
+        ] {
+            let sibling = units();
+            let own = Units { siblings: Arc::from([Arc::clone(&sibling.target)]), ..units() };
+            let report = Report { outcome, hint, account_wide: false, is_permanent: false, began: at(1) };
+            own.report(Permit::default(), &report, at(1), &held(60), 20);
+            // Another model of the same key rests with it.
+            let until = neighbour(&own).look(at(1), &held(60)).err().and_then(Resting::until);
+            assert_eq!(until, want.map(|seconds| at(1 + seconds)), "{outcome:?} {hint:?}");
+            assert!(sibling.look(at(1), &held(60)).is_ok(), "{outcome:?}: other keys are free");
+        }
+    }
+
+    #[test]
+    fn the_ladder_and_the_providers_word_rest_together_and_a_reset_ends_both() {
+        let cooldown = CooldownPolicy { ladder: Ladder::of([Duration::from_secs(60)]), ..policy().cooldown };
+        let policy = Policy { cooldown, ..policy() };
+        let own = units();
+        tell(&own, Outcome::RateLimited, false, at(1));
+        let change = own.exhausted(Outcome::RateLimited, at(1), at(1), &policy);
+        assert!(change.is_none(), "it rested already: {change:?}");
+        assert_eq!(own.look(at(1), &policy).unwrap_err().until(), Some(at(61)), "the longer of the two");
+        assert_eq!(own.target.read(at(1), &policy).cooling_until, Some(at(61)));
+        own.target.reset();
+        assert!(own.look(at(1), &policy).is_ok());
     }
 }

@@ -14,12 +14,18 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Permit {
     pub(super) target: Option<Arc<Unit>>,
+    pub(super) credential: Option<Arc<Unit>>,
     pub(super) endpoint: Option<Arc<Unit>>,
     /// First tries after a rest, and for when they were claimed. Nearly always empty.
     pub(super) trials: Vec<(Arc<Unit>, Tick)>,
 }
 
 impl Permit {
+    /// Takes the probes that it holds.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Arc<Unit>> + use<> {
+        [self.target.take(), self.credential.take(), self.endpoint.take()].into_iter().flatten()
+    }
+
     /// Lets others follow where this was the first try after a rest.
     pub(super) fn pass(&mut self) {
         for (unit, claimed) in self.trials.drain(..) {
@@ -30,7 +36,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        for claimed in [self.target.take(), self.endpoint.take()].into_iter().flatten() {
+        for claimed in self.take() {
             claimed.0.lock().breaker.release();
         }
         for (unit, claimed) in self.trials.drain(..) {
@@ -49,28 +55,7 @@ mod tests {
     use std::time::Duration;
 
     fn policy() -> Policy {
-        let seconds = Duration::from_secs;
-        Policy {
-            breaker: BreakerPolicy {
-                enabled: true,
-                consecutive_failures: 5,
-                failure_ratio: 0.5,
-                min_requests: 20,
-                window: seconds(10),
-                open: seconds(5),
-                open_max: seconds(10),
-                half_open_probes: 1,
-                close_after: 2,
-            },
-            cooldown: CooldownPolicy {
-                default: seconds(5),
-                max: seconds(300),
-                quota: seconds(900),
-                quota_max: seconds(21_600),
-                auth: seconds(300),
-                auth_max: seconds(4_800),
-            },
-        }
+        Policy { breaker: BreakerPolicy::default(), cooldown: CooldownPolicy::default() }
     }
 
     fn units() -> Units {
@@ -91,7 +76,7 @@ mod tests {
     }
 
     fn report(outcome: Outcome, hint: RetryHint, began: Tick) -> Report {
-        Report { outcome, hint, account_wide: false, began }
+        Report { outcome, hint, account_wide: false, is_permanent: false, began }
     }
 
     /// Ends an attempt with a throw of the dice that leaves a span as it is.

@@ -8,10 +8,13 @@
 //! | 5xx with a time | that, clamped | none |
 //! | quota | `cooldown.quota` (15 min), or its time where longer | ×2 up to `quota_max` (6 h) |
 //! | auth | `cooldown.auth` (5 min) | ×2 up to `auth_max` (80 min) |
-//! | permission, model unavailable | 10 min | none |
-//! | region | 1 h | none |
-//! | TLS | 60 s | none |
-//! | DNS | 5 s | none |
+//! | permission, model unavailable | `cooldown.permission`, `cooldown.model` (10 min) | none |
+//! | region | `cooldown.region` (1 h) | none |
+//! | TLS | `cooldown.tls` (60 s) | none |
+//! | DNS | `cooldown.dns` (5 s) | none |
+//!
+//! Where `cooldown.hold` is set, it is the rest for rate limits, overload, 5xx, quota and permission
+//! alike, unless a time was said, and nothing grows.
 //!
 //! A cooldown is never shortened, only passes or is cleared by a success that *began after* it was
 //! set. A fault of an attempt that began before the present rest does not climb the ladder: twenty
@@ -28,6 +31,7 @@
 //! alone as well: else an outage would outlast its cause by up to a minute.
 
 use super::breaker::spread;
+use super::effect::is_held;
 use super::{Report, Resting};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
@@ -39,14 +43,6 @@ use std::time::Duration;
 const RATE_LIMIT_CAP: Duration = Duration::from_secs(60);
 /// Cap of the ladder for overloads (row 12); low, because overloads pass quickly.
 const OVERLOAD_CAP: Duration = Duration::from_secs(10);
-/// A model the provider does not have, or a key that may not use it (row 14).
-const MODEL_REST: Duration = Duration::from_secs(600);
-/// A provider that does not serve this place (row 13).
-const REGION_REST: Duration = Duration::from_secs(3600);
-/// A broken certificate (row 4).
-const TLS_REST: Duration = Duration::from_secs(60);
-/// A name that does not resolve (row 3).
-const DNS_REST: Duration = Duration::from_secs(5);
 /// Least rest that a provider's word can bring about: `Retry-After: 0` must not make us hammer.
 const LEAST: Duration = Duration::from_secs(1);
 /// How long the first try after a rest keeps others away.
@@ -149,7 +145,7 @@ impl Rest {
         }
         let until = now.after(span);
         let guess = spread(LONGEST_GUESS, dice).max(policy.default);
-        let until_at_last = if is_guessed(report) { until.min(now.after(guess)) } else { until };
+        let until_at_last = if is_guessed(report, policy) { until.min(now.after(guess)) } else { until };
         if until > self.until {
             self.until = until;
             self.reason = Some(report.outcome);
@@ -177,10 +173,12 @@ impl Rest {
     }
 }
 
-/// Tells whether the rest is a guess of ours about something that may pass at any moment.
-fn is_guessed(report: &Report) -> bool {
+/// Tells whether the rest is a guess of ours about something that may pass at any moment: the
+/// provider named no time, and the operator none that holds for everything.
+fn is_guessed(report: &Report, policy: &CooldownPolicy) -> bool {
     let has_time = matches!(report.hint, RetryHint::After(_));
-    matches!(report.outcome, Outcome::RateLimited | Outcome::Overloaded) && !has_time
+    let is_limit = matches!(report.outcome, Outcome::RateLimited | Outcome::Overloaded);
+    is_limit && !has_time && !is_held(report.outcome, policy)
 }
 
 fn span(report: &Report, step: u32, policy: &CooldownPolicy, dice: u64) -> Duration {
@@ -190,6 +188,9 @@ fn span(report: &Report, step: u32, policy: &CooldownPolicy, dice: u64) -> Durat
     };
     let ladder = |base: Duration, cap: Duration| base.saturating_mul(1 << step.min(16)).min(cap.max(base));
     let clamped = |span: Duration| span.clamp(LEAST.min(policy.max), policy.max);
+    if is_held(report.outcome, policy) {
+        return said.map_or(policy.hold, clamped);
+    }
     match report.outcome {
         Outcome::RateLimited => {
             said.map_or_else(|| spread(ladder(policy.default, RATE_LIMIT_CAP), dice).min(policy.max), clamped)
@@ -203,10 +204,11 @@ fn span(report: &Report, step: u32, policy: &CooldownPolicy, dice: u64) -> Durat
             said.map_or(own, |span| span.clamp(own, policy.quota_max.max(own)))
         }
         Outcome::Auth => ladder(policy.auth, policy.auth_max),
-        Outcome::Permission | Outcome::ModelUnavailable => MODEL_REST,
-        Outcome::Region => REGION_REST,
-        Outcome::Tls => TLS_REST,
-        Outcome::Dns => DNS_REST,
+        Outcome::Permission => policy.permission,
+        Outcome::ModelUnavailable => policy.model,
+        Outcome::Region => policy.region,
+        Outcome::Tls => policy.tls,
+        Outcome::Dns => policy.dns,
         Outcome::Ok
         | Outcome::TooLarge
         | Outcome::ClientError
@@ -232,18 +234,11 @@ mod tests {
     const EVEN: u64 = 20;
 
     fn policy() -> CooldownPolicy {
-        CooldownPolicy {
-            default: Duration::from_secs(5),
-            max: Duration::from_secs(300),
-            quota: Duration::from_secs(900),
-            quota_max: Duration::from_secs(6 * 3600),
-            auth: Duration::from_secs(300),
-            auth_max: Duration::from_secs(80 * 60),
-        }
+        CooldownPolicy::default()
     }
 
     fn report(outcome: Outcome, hint: RetryHint, began: u64) -> Report {
-        Report { outcome, hint, account_wide: false, began: at(began) }
+        Report { outcome, hint, account_wide: false, is_permanent: false, began: at(began) }
     }
 
     fn at(seconds: u64) -> Tick {
@@ -342,12 +337,47 @@ mod tests {
             quota_max: Duration::ZERO,
             auth: Duration::ZERO,
             auth_max: Duration::ZERO,
+            ..CooldownPolicy::default()
         };
         for outcome in [Outcome::RateLimited, Outcome::Overloaded, Outcome::Quota, Outcome::Auth] {
             for hint in [RetryHint::None, RetryHint::After(Duration::from_secs(9))] {
                 let mut rest = Rest::default();
                 rest.begin(&report(outcome, hint, 0), at(1), &off, EVEN);
                 assert!(rest.at(at(1)).is_none(), "{outcome:?} {hint:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rests_without_a_ladder_are_as_long_as_configured_and_zero_is_none() {
+        let span = |seconds| Duration::from_secs(seconds);
+        let own = CooldownPolicy {
+            permission: span(1),
+            model: span(2),
+            region: span(3),
+            tls: span(4),
+            dns: span(5),
+            ..policy()
+        };
+        let none = CooldownPolicy {
+            permission: span(0),
+            model: span(0),
+            region: span(0),
+            tls: span(0),
+            dns: span(0),
+            ..policy()
+        };
+        for (outcome, want) in [
+            (Outcome::Permission, 1),
+            (Outcome::ModelUnavailable, 2),
+            (Outcome::Region, 3),
+            (Outcome::Tls, 4),
+            (Outcome::Dns, 5),
+        ] {
+            for (policy, want) in [(&own, Some(at(1 + want))), (&none, None)] {
+                let mut rest = Rest::default();
+                rest.begin(&report(outcome, RetryHint::None, 0), at(1), policy, EVEN);
+                assert_eq!(rest.at(at(1)).map(|(until, _)| until), want, "{outcome:?}");
             }
         }
     }

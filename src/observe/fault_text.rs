@@ -70,7 +70,14 @@ pub fn error_event(
     // A stream has no status any more; these are the words that go with 502.
     let status = 502;
     let (name, data) = match dialect {
-        Dialect::OpenAiChat | Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings => {
+        // The last four are spoken by providers only; nobody waits for these words.
+        Dialect::OpenAiChat
+        | Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::BedrockConverse
+        | Dialect::CohereChat
+        | Dialect::OllamaChat
+        | Dialect::GenerateBridge => {
             (None, json!({ "error": openai(code, status, message), "request_id": request_id }))
         }
         Dialect::OpenAiResponses => {

@@ -20,6 +20,13 @@ use std::fmt::Write;
 /// Longest value in bytes before it is cut, with `...` to show it.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
+/// Writes the name of a field of ours with what stands around it.
+macro_rules! key {
+    ($name:literal) => {
+        Key::Ours(concat!(",\"", $name, "\":"), concat!(" ", $name, "="))
+    };
+}
+
 /// What one request came to.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLine<'a> {
@@ -88,23 +95,23 @@ impl RequestLine<'_> {
     }
 
     pub(super) fn write(&self, line: &mut Line) {
-        line.text("id", Some(self.id));
-        line.text("route", self.route);
-        line.text("client", self.client);
-        line.text("dialect", self.dialect.map(Dialect::as_label));
-        line.text("model", self.model);
-        line.text("target", self.target);
-        line.number("attempts", Some(u64::from(self.attempts)));
-        line.text("trail", Some(self.trail));
-        line.number("status", Some(u64::from(self.status)));
-        line.flag("stream", self.stream);
-        line.number("ttfc_ms", self.ttfc_ms);
-        line.number("dur_ms", Some(self.dur_ms));
-        line.number("overhead_us", Some(self.overhead_us));
-        line.number("in_tokens", self.in_tokens);
-        line.number("out_tokens", self.out_tokens);
-        line.usd("cost_usd", self.cost_usd);
-        line.number("generation", Some(self.generation));
+        line.text(key!("id"), Some(self.id));
+        line.text(key!("route"), self.route);
+        line.text(key!("client"), self.client);
+        line.text(key!("dialect"), self.dialect.map(Dialect::as_label));
+        line.text(key!("model"), self.model);
+        line.text(key!("target"), self.target);
+        line.number(key!("attempts"), Some(u64::from(self.attempts)));
+        line.text(key!("trail"), Some(self.trail));
+        line.number(key!("status"), Some(u64::from(self.status)));
+        line.flag(key!("stream"), self.stream);
+        line.number(key!("ttfc_ms"), self.ttfc_ms);
+        line.number(key!("dur_ms"), Some(self.dur_ms));
+        line.number(key!("overhead_us"), Some(self.overhead_us));
+        line.number(key!("in_tokens"), self.in_tokens);
+        line.number(key!("out_tokens"), self.out_tokens);
+        line.usd(key!("cost_usd"), self.cost_usd);
+        line.number(key!("generation"), Some(self.generation));
     }
 }
 
@@ -116,12 +123,28 @@ impl TargetStateLine<'_> {
     }
 
     pub(super) fn write(&self, line: &mut Line) {
-        line.text("target", Some(self.target));
-        line.text("from", Some(self.from));
-        line.text("to", Some(self.to));
-        line.text("reason", Some(self.reason));
-        line.time("until", self.until);
-        line.text("next", self.next);
+        line.text(key!("target"), Some(self.target));
+        line.text(key!("from"), Some(self.from));
+        line.text(key!("to"), Some(self.to));
+        line.text(key!("reason"), Some(self.reason));
+        line.time(key!("until"), self.until);
+        line.text(key!("next"), self.next);
+    }
+}
+
+/// The name of a field.
+#[derive(Clone, Copy)]
+pub(super) enum Key<'a> {
+    /// One of ours, with what stands around it, in JSON and in logfmt: twenty of them are written
+    /// for every request.
+    Ours(&'static str, &'static str),
+    /// The name of a tracing field.
+    Foreign(&'a str),
+}
+
+impl<'a> From<&'a str> for Key<'a> {
+    fn from(name: &'a str) -> Self {
+        Key::Foreign(name)
     }
 }
 
@@ -138,9 +161,9 @@ impl Line {
         if is_json {
             line.text.push('{');
         }
-        line.time("ts", Some(at));
-        line.text("level", Some(level_word(level)));
-        line.text("msg", Some(msg));
+        line.time(key!("ts"), Some(at));
+        line.text(key!("level"), Some(level_word(level)));
+        line.text(key!("msg"), Some(msg));
         line
     }
 
@@ -150,8 +173,8 @@ impl Line {
         self.text
     }
 
-    pub(super) fn text(&mut self, key: &str, value: Option<&str>) {
-        self.key(key);
+    pub(super) fn text<'k>(&mut self, key: impl Into<Key<'k>>, value: Option<&str>) {
+        self.key(key.into());
         match value {
             None => self.absent(),
             Some(value) => {
@@ -166,38 +189,38 @@ impl Line {
         }
     }
 
-    pub(super) fn number(&mut self, key: &str, value: Option<u64>) {
-        self.key(key);
+    pub(super) fn number<'k>(&mut self, key: impl Into<Key<'k>>, value: Option<u64>) {
+        self.key(key.into());
         match value {
             None => self.absent(),
-            // Writing to a String does not fail; here and below.
-            Some(value) => drop(write!(self.text, "{value}")),
+            Some(value) => self.text.push_str(itoa::Buffer::new().format(value)),
         }
     }
 
-    pub(super) fn signed(&mut self, key: &str, value: i64) {
-        self.key(key);
-        let _ = write!(self.text, "{value}");
+    pub(super) fn signed<'k>(&mut self, key: impl Into<Key<'k>>, value: i64) {
+        self.key(key.into());
+        self.text.push_str(itoa::Buffer::new().format(value));
     }
 
     /// A number with a fraction; JSON has no word for NaN or infinity.
-    pub(super) fn float(&mut self, key: &str, value: f64) {
-        self.key(key);
+    pub(super) fn float<'k>(&mut self, key: impl Into<Key<'k>>, value: f64) {
+        self.key(key.into());
         if value.is_finite() {
+            // Writing to a String does not fail; here and below.
             let _ = write!(self.text, "{value}");
         } else {
             self.absent();
         }
     }
 
-    pub(super) fn flag(&mut self, key: &str, value: bool) {
-        self.key(key);
+    pub(super) fn flag<'k>(&mut self, key: impl Into<Key<'k>>, value: bool) {
+        self.key(key.into());
         self.text.push_str(if value { "true" } else { "false" });
     }
 
     /// Dollars to a millionth: the price of one token of a cheap model is less than a tenth of
     /// that, of a whole request seldom.
-    fn usd(&mut self, key: &str, value: Option<f64>) {
+    fn usd(&mut self, key: Key<'_>, value: Option<f64>) {
         self.key(key);
         match value.filter(|usd| usd.is_finite()) {
             None => self.absent(),
@@ -205,7 +228,7 @@ impl Line {
         }
     }
 
-    fn time(&mut self, key: &str, at: Option<WallTime>) {
+    fn time(&mut self, key: Key<'_>, at: Option<WallTime>) {
         self.key(key);
         let quote = if self.is_json { "\"" } else { "" };
         match at {
@@ -222,28 +245,30 @@ impl Line {
         self.text.push_str(if self.is_json { "null" } else { "-" });
     }
 
-    /// Keys are ours or names of tracing fields, which are Rust paths; anything else in one would
-    /// break logfmt and is written as `_`.
-    fn key(&mut self, key: &str) {
-        if self.is_json {
-            if !self.text.ends_with('{') {
-                self.text.push(',');
+    /// A foreign name is a Rust path; anything else in one would break logfmt and is written as `_`.
+    fn key(&mut self, key: Key<'_>) {
+        let is_first = self.text.len() <= usize::from(self.is_json);
+        match key {
+            Key::Ours(json, logfmt) => {
+                let whole = if self.is_json { json } else { logfmt };
+                self.text.push_str(whole.get(usize::from(is_first)..).unwrap_or_default());
             }
-            self.quoted(key, false);
-            self.text.push(':');
-        } else {
-            if !self.text.is_empty() {
-                self.text.push(' ');
+            Key::Foreign(name) if self.is_json => {
+                self.text.push_str(if is_first { "" } else { "," });
+                self.quoted(name, false);
+                self.text.push(':');
             }
-            self.text.extend(key.chars().map(|c| if is_bare_char(c) { c } else { '_' }));
-            self.text.push('=');
+            Key::Foreign(name) => {
+                self.text.push_str(if is_first { "" } else { " " });
+                self.text.extend(name.chars().map(|c| if is_bare_char(c) { c } else { '_' }));
+                self.text.push('=');
+            }
         }
     }
 
     fn quoted(&mut self, value: &str, is_cut: bool) {
         self.text.push('"');
-        let is_plain = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
-        if !is_cut && value.bytes().all(is_plain) {
+        if !is_cut && is_plain(value) {
             self.text.push_str(value);
             self.text.push('"');
             return;
@@ -290,6 +315,24 @@ fn cut(value: &str) -> (&str, bool) {
     // A character has at most four bytes, so one of four cuts falls between two.
     let cut = (VALUE_BYTES_MAX - 3..=VALUE_BYTES_MAX).rev().find_map(|end| value.get(..end));
     (cut.unwrap_or_default(), true)
+}
+
+/// The bytes that stand in a quoted value as they are: printable ASCII but for quote and backslash.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut b = b' ' as usize;
+    while b <= b'~' as usize {
+        plain[b] = true;
+        b += 1;
+    }
+    plain[b'"' as usize] = false;
+    plain[b'\\' as usize] = false;
+    plain
+};
+
+/// Whether nothing in a value has to be escaped.
+fn is_plain(value: &str) -> bool {
+    value.bytes().all(|b| PLAIN[usize::from(b)])
 }
 
 /// Whether logfmt takes the value without quotes. A lone `-` means absent.

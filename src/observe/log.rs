@@ -36,7 +36,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 pub const QUEUE_LINES: usize = 8192;
 
 /// How long the writer lets lines gather; what an operator who follows the log waits at most.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Buffers that a burst has grown beyond this are given back.
 const BUFFER_KEPT: usize = 1024 * 1024;

@@ -6,7 +6,6 @@
 //! calendar. Years beyond 0 to 9999, which RFC 3339 cannot say, are held at its ends.
 
 use crate::base::time::WallTime;
-use std::fmt::Write;
 
 const DAY_MS: i64 = 86_400_000;
 /// 0000-01-01T00:00:00.000Z in milliseconds since the epoch.
@@ -28,8 +27,27 @@ pub(super) fn push_rfc3339(text: &mut String, at: WallTime) {
     let (year, month, day) = civil(at.div_euclid(DAY_MS));
     let ms = at.rem_euclid(DAY_MS);
     let (hour, minute, second, milli) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-    // Writing to a String does not fail.
-    let _ = write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z");
+    two_digits(text, year / 100);
+    two_digits(text, year);
+    for (before, value) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)] {
+        text.push(before);
+        two_digits(text, value);
+    }
+    text.push('.');
+    two_digits(text, milli / 10);
+    text.push(digit(milli));
+    text.push('Z');
+}
+
+/// Appends the last two digits of a number.
+fn two_digits(text: &mut String, value: i64) {
+    text.push(digit(value / 10));
+    text.push(digit(value));
+}
+
+/// The last digit of a number.
+fn digit(value: i64) -> char {
+    char::from(b'0' + u8::try_from(value % 10).unwrap_or(0))
 }
 
 /// Year, month and day of a day counted from 1970-01-01. Counts in eras of 400 years that begin

@@ -8,6 +8,7 @@
 use crate::base::outcome::ErrorCode;
 use crate::live::{House, REPLAY_GRAIN};
 use bytes::{Bytes, BytesMut};
+use pingora::time::fast_timeout::fast_timeout;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub(super) async fn read(house: &House, session: &mut Session, max: u64) -> Resu
     let megabytes = max.min(announced.unwrap_or(max)) / (1024 * 1024);
     let allowed = BASE_TIME + Duration::from_secs(megabytes);
     let reading = read_all(house, session, max, announced, &mut share);
-    match tokio::time::timeout(allowed, reading).await {
+    match fast_timeout(allowed, reading).await {
         Ok(Ok(bytes)) => Ok(Body { bytes, _share: share }),
         Ok(Err(fault)) => Err(fault),
         Err(_) => Err(BodyFault::Refused(

@@ -10,9 +10,11 @@ use super::outgoing;
 use super::patience::{Patience, client_leaves};
 use super::reply::{self, Extra, Framing};
 use super::story::Story;
+use super::telling::Telling;
 use crate::base::api::Api;
 use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
+use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Route};
@@ -26,9 +28,8 @@ use crate::rewrite::{self, Rewritten};
 use crate::select::{self, Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
-use crate::wire::transcript::Transcript;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
@@ -53,7 +54,7 @@ pub(super) async fn conduct(
     live: &Live,
     slots: Vec<Arc<Slot>>,
     groups: &[u32],
-    asked: Asked<'_>,
+    asked: &Asked<'_>,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
@@ -64,23 +65,24 @@ pub(super) async fn conduct(
         retry: live.plan.retry,
         health: live.policy,
         may_replay: asked.parsed.replay == Replay::Safe,
-        may_rescue: may_rescue(live, &asked),
+        may_rescue: may_rescue(live, asked),
         deadline: now.after(total.unwrap_or_default()),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
     let mut patience = Patience::default();
     let mut held = None;
-    let mut told = rules.may_rescue.then(|| Transcript::new(asked.api.dialect()));
+    let can_be_taken_up = rules.may_rescue && rules.may_replay;
+    let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
     let mut step = exchange.start(now);
     let ending = loop {
         step = match step {
             Step::Try(order) => {
                 let at = order.candidate;
-                let (end, report) = attempt(
+                let (end, changes, now) = attempt(
                     house,
                     live,
                     &slots,
-                    &asked,
+                    asked,
                     order,
                     session,
                     &mut exchange,
@@ -89,14 +91,14 @@ pub(super) async fn conduct(
                     story,
                 )
                 .await;
-                note(house, &slots, at, &report);
-                let now = house.clock.tick();
+                note(house, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
                     End::Gone => exchange.client_gone(now),
                     End::Failed(fault) => {
                         held = fault.held;
                         exchange.rescuable(told.as_mut().is_some_and(|told| told.bar().is_none()));
+                        told.as_mut().into_iter().for_each(Telling::broke);
                         exchange.failed(&fault.failure, now, &house.budget, rand::random())
                     }
                 }
@@ -113,11 +115,21 @@ pub(super) async fn conduct(
             }
             Step::End(ending) => break ending,
         };
+        for (at, change) in exchange.take_changes() {
+            note(house, &slots, at, &[change]);
+        }
     };
     if exchange.budget_ran_dry() {
         house.metrics.retry_budget_exhausted();
     }
-    let result = conclude(house, live, &slots, &exchange, ending, held, &asked, session, story).await;
+    let result = match ending {
+        Ending::Answered => Ok(true),
+        // On the heap: what is said when nobody answered is larger than the rest, and rare.
+        ending => {
+            let said = conclude(house, live, &slots, &exchange, ending, held, told, asked, session, story);
+            Box::pin(said).await
+        }
+    };
     story.conclude(slots, exchange.records());
     result
 }
@@ -141,18 +153,17 @@ pub(super) fn line_up(
 fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
     (0u32..)
         .zip(slots.iter().zip(groups))
-        .map(|(at, (slot, group))| Candidate {
+        .map(|(at, (slot, group))| {
+            let models = &live.plan.provider(slot.target.provider).models;
+            (at, slot, group, models.get(&slot.target.model))
+        })
+        .map(|(at, slot, group, model)| Candidate {
             slot: at,
             group: *group,
             provider: slot.target.provider.0,
             model: Arc::clone(&slot.target.model),
-            context: live
-                .plan
-                .provider(slot.target.provider)
-                .models
-                .get(&slot.target.model)
-                .and_then(|model| model.context),
-            continues: continues(live, slot) != Continues::None,
+            context: model.and_then(|model| model.context),
+            continues: model.is_some_and(|model| model.continues != Continues::None),
             health: Arc::clone(&slot.health),
         })
         .collect()
@@ -168,9 +179,9 @@ async fn attempt(
     session: &mut Session,
     exchange: &mut Exchange,
     patience: &mut Patience,
-    told: &mut Option<Transcript>,
+    told: &mut Option<Telling>,
     story: &mut Story,
-) -> (End, SmallVec<[Change; 2]>) {
+) -> (End, SmallVec<[Change; 2]>, Tick) {
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
     let began = house.clock.tick();
@@ -179,14 +190,28 @@ async fn attempt(
     let mut counted = Counted::new(house, slot, began);
     let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
     let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
-    if order.cause == Cause::Continue {
-        body = continued(body, told, continues(live, slot));
-    }
     let splice = told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
-        let way = if order.cause == Cause::Continue { Way::Continue } else { Way::Verify };
-        Splice::new(told, way)
+        let more = match order.cause {
+            Cause::Continue => continued(&body, told, continues(live, slot)),
+            Cause::First
+            | Cause::Repeat
+            | Cause::Resend
+            | Cause::NewKey
+            | Cause::Failover
+            | Cause::Restart => None,
+        };
+        let way = match more {
+            Some(more) => {
+                body = more;
+                Way::Continue
+            }
+            // Where the text cannot be put into the request, the target begins anew all the same.
+            None => Way::Verify,
+        };
+        Splice::new(told.told(), way)
     });
-    let end = match outgoing::head(slot, asked, body.len) {
+    let signature = slot.keyring.current();
+    let mut end = match outgoing::head(slot, &signature, asked, body.len) {
         Ok(head) => {
             let attempt = Attempt {
                 house,
@@ -199,6 +224,7 @@ async fn attempt(
                 wants_reasoning: wants_reasoning(live, slot, asked),
                 drops_rate_limits: slots.len() > 1,
                 began,
+                signature: &signature,
                 session,
                 exchange,
                 patience,
@@ -216,20 +242,32 @@ async fn attempt(
             held: None,
         }),
     };
-    let (outcome, hint, account_wide, is_stale) = match &end {
-        End::Delivered => (Outcome::Ok, RetryHint::None, false, false),
-        End::Gone => (Outcome::ClientGone, RetryHint::None, false, false),
-        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide, f.failure.is_stale),
+    let (outcome, hint, account_wide) = match &end {
+        End::Delivered => (Outcome::Ok, RetryHint::None, false),
+        End::Gone => (Outcome::ClientGone, RetryHint::None, false),
+        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
     };
-    counted.ended = (outcome, exchange_status(&end));
+    let now = house.clock.tick();
+    counted.ended = (outcome, exchange_status(&end), Some(now));
     drop(counted);
-    if is_stale {
-        // A dead kept connection says nothing about the target.
-        return (end, SmallVec::new());
+    if let End::Failed(fault) = &mut end {
+        // On the heap: it is rare, and would make every attempt's future larger.
+        let is_refused = outcome == Outcome::Auth;
+        fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
+        if fault.failure.is_stale || fault.failure.has_new_key {
+            // A dead kept connection says nothing about the target, nor does a key that is changed.
+            return (end, SmallVec::new(), now);
+        }
     }
-    let report = Report { outcome, hint, account_wide, began };
-    let changes = slot.health.report(permit, &report, house.clock.tick(), &live.policy, rand::random());
-    (end, changes)
+    let is_permanent = match &end {
+        End::Failed(Fault { held: Some(held), .. }) => {
+            live.plan.permanent.cover(held.head.status, &held.body)
+        }
+        End::Failed(_) | End::Delivered | End::Gone => false,
+    };
+    let report = Report { outcome, hint, account_wide, is_permanent, began };
+    let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+    (end, changes, now)
 }
 
 /// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
@@ -248,16 +286,10 @@ fn continues(live: &Live, slot: &Slot) -> Continues {
 }
 
 /// Puts the text told so far into a request as its last message.
-fn continued(body: Rewritten, told: &mut Option<Transcript>, continues: Continues) -> Rewritten {
-    let Some(told) = told else { return body };
-    let mut whole = Vec::with_capacity(body.len);
-    for piece in &body.pieces {
-        whole.extend_from_slice(piece);
-    }
-    match rewrite::with_continuation(&whole, told.text(), continues == Continues::Prefix) {
-        Some(bytes) => Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) },
-        None => body,
-    }
+fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
+    let whole = body.pieces.concat();
+    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
+    Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
 }
 
 /// Counts an attempt in and, however it ends, out again.
@@ -265,21 +297,21 @@ struct Counted<'a> {
     house: &'a House,
     slot: &'a Slot,
     began: Tick,
-    ended: (Outcome, Option<u16>),
+    ended: (Outcome, Option<u16>, Option<Tick>),
 }
 
 impl<'a> Counted<'a> {
     fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
         slot.tally.began();
-        Counted { house, slot, began, ended: (Outcome::ClientGone, None) }
+        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let took = self.house.clock.tick().since(self.began);
-        let (outcome, status) = self.ended;
-        self.slot.tally.ended(outcome, status, took, self.house.clock.wall());
+        let (outcome, status, at) = self.ended;
+        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
+        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
     }
 }
 
@@ -322,6 +354,7 @@ async fn conclude(
     exchange: &Exchange,
     ending: Ending,
     held: Option<Held>,
+    told: Option<Telling>,
     asked: &Asked<'_>,
     session: &mut Session,
     story: &mut Story,
@@ -337,9 +370,18 @@ async fn conclude(
             let at = exchange.records().last().map(|record| record.candidate);
             story.tell(house, slots, exchange.records(), at);
             match held {
+                // Whatever its words, a provider's 401 would have the client rotate its own key.
+                Some(held) if held.head.status == StatusCode::UNAUTHORIZED => {
+                    let shape = dialect.error_shape();
+                    let extra = Extra { should_retry: Some(false), ..Extra::default() };
+                    let code = ErrorCode::UpstreamAuth;
+                    reply::refuse(session, story, shape, 502, code, reply::KEY_REFUSED, &extra).await?;
+                    Ok(true)
+                }
                 Some(held) => {
-                    let key = at.and_then(|at| echo::key_of(live, slots.get(at)?));
-                    relay(session, story, held, key).await.map(|()| true)
+                    let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
+                    let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
+                    relay(session, story, held, keys).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
@@ -358,7 +400,8 @@ async fn conclude(
             story.was_interrupted();
             let message = format!("the provider's stream broke off; request id {}", story.id());
             if story.is_stream {
-                reply::break_off(session, dialect, &message, story).await;
+                let (tail, number) = told.map(|mut told| told.last_words()).unwrap_or_default();
+                reply::break_off(session, dialect, tail, number, &message, story).await;
             }
             // An error, so that Pingora drops the connection instead of ending the body cleanly.
             Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "upstream stream lost"))
@@ -382,20 +425,19 @@ fn quota_type(
     let last = exchange.records().last().filter(|record| record.outcome == Outcome::Quota)?;
     let (slot, held) = (slots.get(last.candidate)?, held?);
     let (status, headers) = (held.head.status.as_u16(), &held.head.headers);
-    let verdict = classify::response(slot.kind, status, headers, &held.body, house.clock.wall());
-    let mut keys = live.plan.credentials.iter().filter_map(|credential| credential.key.as_ref());
-    verdict.provider_type.filter(|word| !keys.any(|key| echo::holds(word.as_str().as_bytes(), key.expose())))
+    let patterns = &live.plan.provider(slot.target.provider).patterns;
+    let verdict = classify::response(slot.kind, patterns, status, headers, &held.body, house.clock.wall());
+    let is_told = |word: &ProviderType| {
+        let holds = |key: &Secret| echo::holds(word.as_str().as_bytes(), key);
+        !live.keyrings.iter().any(|ring| ring.current().keys().iter().any(holds))
+    };
+    verdict.provider_type.filter(is_told)
 }
 
-/// Passes a provider's own error on, less our key should it echo it.
-async fn relay(
-    session: &mut Session,
-    story: &mut Story,
-    held: Held,
-    key: Option<&str>,
-) -> pingora::Result<()> {
+/// Passes a provider's own error on, less our keys should it echo them.
+async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Secret]) -> pingora::Result<()> {
     let Held { mut head, body } = held;
-    let body = echo::redacted(body, key);
+    let body = echo::redacted(body, keys);
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())

@@ -3,13 +3,14 @@
 //! Some providers quote the key that they refuse, in words or in a header. The client must not
 //! learn it (threat P3): a header that holds it is dropped, whatever the status, and in the body
 //! of an error [`redacted`] stands in its place. Answers that are no errors pass byte for byte.
-//! Only the key that the provider was sent is looked for; it knows no other.
+//! Only keys that the provider was sent are looked for (the one in force and former ones of the same
+//! credential); it knows no other.
 //!
 //! An error that is passed through as it comes ([`Overwriter`]) keeps its length, for its head has
 //! gone ahead: the key is overwritten, and of a piece only the end that may be the beginning of a
 //! key waits for the next one.
 
-use crate::live::{Live, Slot};
+use crate::base::secret::Secret;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 
@@ -20,20 +21,21 @@ const REDACTED_FROM: usize = 8;
 /// Stands for each byte of a key whose place must keep its length.
 const COVER: u8 = b'*';
 
-/// Returns the key that a slot's provider is sent.
-pub(super) fn key_of<'a>(live: &'a Live, slot: &Slot) -> Option<&'a str> {
-    let credential = live.plan.credentials.get(slot.target.credential.at())?;
-    credential.key.as_ref().map(crate::base::secret::Secret::expose)
+/// Tells whether a header's value holds one of the keys.
+pub(super) fn is_in(value: &HeaderValue, keys: &[Secret]) -> bool {
+    keys.iter().any(|key| holds(value.as_bytes(), key))
 }
 
-/// Tells whether a header's value holds the key.
-pub(super) fn is_in(value: &HeaderValue, key: Option<&str>) -> bool {
-    key.is_some_and(|key| holds(value.as_bytes(), key))
+/// Returns a body without the keys.
+pub(super) fn redacted(body: Bytes, keys: &[Secret]) -> Bytes {
+    keys.iter().fold(body, without)
 }
 
-/// Returns a body without the key.
-pub(super) fn redacted(body: Bytes, key: Option<&str>) -> Bytes {
-    let Some(key) = key.filter(|key| holds(&body, key)) else { return body };
+fn without(body: Bytes, key: &Secret) -> Bytes {
+    if !holds(&body, key) {
+        return body;
+    }
+    let key = key.expose();
     let mut clean = Vec::with_capacity(body.len());
     let mut rest = &body[..];
     while let Some(at) = memchr::memmem::find(rest, key.as_bytes()) {
@@ -46,31 +48,39 @@ pub(super) fn redacted(body: Bytes, key: Option<&str>) -> Bytes {
 }
 
 /// Tells whether a key, long enough to be one, lies in these bytes.
-pub(super) fn holds(bytes: &[u8], key: &str) -> bool {
+pub(super) fn holds(bytes: &[u8], key: &Secret) -> bool {
+    let key = key.expose();
     key.len() >= REDACTED_FROM
         && bytes.len() >= key.len()
         && memchr::memmem::find(bytes, key.as_bytes()).is_some()
 }
 
-/// Takes the key out of a body that passes in pieces.
+/// Takes keys out of a body that passes in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Overwriter {
-    /// What may be the beginning of a key; shorter than the key.
+    /// What may be the beginning of a key; shorter than the longest.
     rest: Bytes,
 }
 
 impl Overwriter {
     /// Takes a piece and leaves in its place what may go out now.
-    pub(super) fn pass(&mut self, piece: &mut Option<Bytes>, is_last: bool, key: Option<&str>) {
-        let Some(key) = key.filter(|key| key.len() >= REDACTED_FROM).map(str::as_bytes) else { return };
+    pub(super) fn pass(&mut self, piece: &mut Option<Bytes>, is_last: bool, keys: &[Secret]) {
+        let keys = || keys.iter().map(|key| key.expose().as_bytes()).filter(|key| key.len() >= REDACTED_FROM);
+        if keys().next().is_none() {
+            return;
+        }
         let mut bytes = BytesMut::from(std::mem::take(&mut self.rest));
         bytes.extend_from_slice(piece.as_deref().unwrap_or_default());
-        while let Some(at) = memchr::memmem::find(&bytes, key) {
-            bytes[at..at + key.len()].fill(COVER);
+        for key in keys() {
+            while let Some(at) = memchr::memmem::find(&bytes, key) {
+                bytes[at..at + key.len()].fill(COVER);
+            }
         }
         if !is_last {
-            let begun = (1..key.len()).rev().find(|count| bytes.ends_with(&key[..*count])).unwrap_or(0);
-            self.rest = bytes.split_off(bytes.len() - begun).freeze();
+            let begun =
+                |key: &[u8]| (1..key.len()).rev().find(|count| bytes.ends_with(&key[..*count])).unwrap_or(0);
+            let longest = keys().map(begun).max().unwrap_or(0);
+            self.rest = bytes.split_off(bytes.len() - longest).freeze();
         }
         *piece = (!bytes.is_empty()).then(|| bytes.freeze());
     }
@@ -81,13 +91,18 @@ mod tests {
     use super::*;
 
     const KEY: &str = "sk-0123456789";
+    const FORMER: &str = "sk-former-012345";
 
-    fn passed(text: &str, split: usize, key: &str) -> String {
+    fn keys(keys: &[&str]) -> Vec<Secret> {
+        keys.iter().map(|key| Secret::new((*key).to_owned())).collect()
+    }
+
+    fn passed(text: &str, split: usize, sent: &[&str]) -> String {
         let mut overwriter = Overwriter::default();
         let mut out = Vec::new();
         for (part, is_last) in [(&text[..split], false), (&text[split..], false), ("", true)] {
             let mut piece = Some(Bytes::copy_from_slice(part.as_bytes()));
-            overwriter.pass(&mut piece, is_last, Some(key));
+            overwriter.pass(&mut piece, is_last, &keys(sent));
             out.extend_from_slice(&piece.unwrap_or_default());
         }
         String::from_utf8(out).unwrap()
@@ -95,11 +110,13 @@ mod tests {
 
     #[test]
     fn a_key_is_overwritten_wherever_the_body_is_cut() {
-        let text = format!("wrong key {KEY}, {KEY}{KEY}! sk-012");
+        let text = format!("wrong key {KEY}, {KEY}{KEY}! {FORMER} sk-012");
         let stars = "*".repeat(KEY.len());
+        let former = "*".repeat(FORMER.len());
         for split in 0..=text.len() {
-            let out = passed(&text, split, KEY);
-            assert_eq!(out, format!("wrong key {stars}, {stars}{stars}! sk-012"), "split at {split}");
+            let out = passed(&text, split, &[KEY, FORMER]);
+            let want = format!("wrong key {stars}, {stars}{stars}! {former} sk-012");
+            assert_eq!(out, want, "split at {split}");
         }
     }
 
@@ -108,19 +125,21 @@ mod tests {
         let mut overwriter = Overwriter::default();
         for text in ["no such file", "{\"error\":{}}", "sk-1"] {
             let mut piece = Some(Bytes::from_static(text.as_bytes()));
-            overwriter.pass(&mut piece, false, Some(KEY));
+            overwriter.pass(&mut piece, false, &keys(&[KEY]));
             assert_eq!(piece.as_deref(), Some(text.as_bytes()));
         }
-        assert_eq!(passed("abc abc", 3, "abc"), "abc abc", "a key too short to look for");
+        assert_eq!(passed("abc abc", 3, &["abc"]), "abc abc", "a key too short to look for");
     }
 
     #[test]
     fn a_relayed_error_loses_the_key_and_keeps_the_rest() {
         let body = Bytes::from(format!("[{KEY}] {KEY}"));
-        assert_eq!(redacted(body.clone(), Some(KEY)), "[[redacted]] [redacted]");
-        assert_eq!(redacted(body.clone(), None), body);
+        assert_eq!(redacted(body.clone(), &keys(&[KEY])), "[[redacted]] [redacted]");
+        assert_eq!(redacted(body.clone(), &[]), body);
+        let both = Bytes::from(format!("{FORMER} {KEY}"));
+        assert_eq!(redacted(both, &keys(&[KEY, FORMER])), "[redacted] [redacted]");
         let header = HeaderValue::from_static("Bearer sk-0123456789");
-        assert!(is_in(&header, Some(KEY)));
-        assert!(!is_in(&header, Some("sk-other-key")) && !is_in(&header, None));
+        assert!(is_in(&header, &keys(&[FORMER, KEY])));
+        assert!(!is_in(&header, &keys(&["sk-other-key"])) && !is_in(&header, &[]));
     }
 }

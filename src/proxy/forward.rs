@@ -4,6 +4,9 @@
 //! do not exist elsewhere. They go to the first openai-kind provider of the default route, chosen
 //! by the same health and signed by the same hand as every other request, and move on to another
 //! credential of it only where provably nothing was processed: the connection could not be made.
+//! A refused key is told as 502, never as 401, which would blame the client's own; where the key was
+//! changed meanwhile, a request without a body goes out once more with the new one (failure table,
+//! row 13). A 403 is the provider's word to the client and passes.
 
 use super::conduct;
 use super::echo::{self, Overwriter};
@@ -12,6 +15,7 @@ use crate::base::api::Kind;
 use crate::base::outcome::Outcome;
 use crate::exchange::{Cause, Record};
 use crate::health::{Permit, Report};
+use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
 use crate::rewrite;
 use crate::wire::retry_hint::RetryHint;
@@ -27,7 +31,11 @@ pub(super) struct Forward {
     at: usize,
     permit: Permit,
     record: Record,
+    /// What proved us to the provider that is being asked.
+    signature: Arc<Signature>,
     is_settled: bool,
+    /// Whether a refused key turned out to be changed.
+    had_new_key: bool,
     presented: Vec<Vec<u8>>,
     /// Bytes of the body so far: an upload in chunks announces no length.
     body_bytes: u64,
@@ -69,7 +77,9 @@ impl Forward {
             at: 0,
             permit: Permit::default(),
             record,
+            signature: Arc::default(),
             is_settled: false,
+            had_new_key: false,
             presented,
             body_bytes: 0,
             overwriter: Overwriter::default(),
@@ -82,6 +92,7 @@ impl Forward {
         while let Some(slot) = self.slots.get(self.at) {
             if let Ok(permit) = slot.health.admit(now, &live.policy) {
                 self.permit = permit;
+                self.signature = slot.keyring.current();
                 self.record = Record { candidate: self.at, began: now, ..self.record };
                 if let Some(peer) = slot.ready_peer() {
                     return Ok(Box::new((**peer).clone()));
@@ -116,7 +127,7 @@ impl Forward {
             }
         }
         clean.insert_header(header::HOST, slot.authority.clone())?;
-        for (name, value) in slot.extra.iter().chain(&slot.auth) {
+        for (name, value) in slot.extra.iter().chain(self.signature.headers()) {
             clean.insert_header(name.clone(), value.clone())?;
         }
         *upstream = clean;
@@ -130,13 +141,13 @@ impl Forward {
     }
 
     /// Takes the provider's headers that are not for the client off the answer.
-    pub(super) fn answered(&mut self, live: &Live, response: &mut ResponseHeader) {
-        let key = self.key(live);
+    pub(super) fn answered(&mut self, response: &mut ResponseHeader) {
+        let keys = self.signature.keys();
         self.record.status = Some(response.status.as_u16());
         let dropped: Vec<_> = response
             .headers
             .iter()
-            .filter(|(name, value)| !rewrite::keeps_response_header(name, false) || echo::is_in(value, key))
+            .filter(|(name, value)| !rewrite::keeps_response_header(name, false) || echo::is_in(value, keys))
             .map(|(name, _)| name.clone())
             .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
             .collect();
@@ -146,15 +157,32 @@ impl Forward {
     }
 
     /// Takes our key out of the body of an error.
-    pub(super) fn body(&mut self, live: &Live, piece: &mut Option<Bytes>, is_last: bool) {
+    pub(super) fn body(&mut self, piece: &mut Option<Bytes>, is_last: bool) {
         if self.record.status.is_some_and(|status| status >= 400) {
-            let key = self.key(live);
-            self.overwriter.pass(piece, is_last, key);
+            self.overwriter.pass(piece, is_last, self.signature.keys());
         }
     }
 
-    fn key<'a>(&self, live: &'a Live) -> Option<&'a str> {
-        echo::key_of(live, self.slots.get(self.at)?)
+    /// Notes that the provider refused our key; tells whether to ask it again, with another.
+    pub(super) async fn key_refused(&mut self, house: &House, live: &Live, can_repeat: bool) -> bool {
+        self.record.status = Some(401);
+        let Some(slot) = self.slots.get(self.at) else { return false };
+        if !slot.keyring.renewed(&self.signature).await {
+            self.settle(house, live, Outcome::Auth);
+            return false;
+        }
+        // What the former key earned says nothing about the credential.
+        drop(std::mem::take(&mut self.permit));
+        self.record = Record { outcome: Outcome::Auth, ended: house.clock.tick(), ..self.record };
+        let repeats = can_repeat && !self.had_new_key;
+        self.had_new_key = true;
+        self.is_settled = !repeats;
+        repeats
+    }
+
+    /// Tells whether another key is in force than the one that was refused.
+    pub(super) fn has_new_key(&self) -> bool {
+        self.had_new_key
     }
 
     /// Notes that no connection could be made; tells whether another credential is left to try.
@@ -173,8 +201,13 @@ impl Forward {
         let now = house.clock.tick();
         self.record = Record { outcome, ended: now, ..self.record };
         if let Some(slot) = self.slots.get(self.at) {
-            let report =
-                Report { outcome, hint: RetryHint::None, account_wide: false, began: self.record.began };
+            let report = Report {
+                outcome,
+                hint: RetryHint::None,
+                account_wide: false,
+                is_permanent: false,
+                began: self.record.began,
+            };
             let permit = std::mem::take(&mut self.permit);
             let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
             conduct::note(house, &self.slots, self.at, &changes);

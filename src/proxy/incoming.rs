@@ -3,8 +3,8 @@
 //! We ask for `identity`. Who compresses all the same (some do, whatever they are asked) is
 //! unpacked here: an answer that cannot be read cannot be judged, and a stream that cannot be
 //! judged cannot be rescued. The client gets it unpacked, which is what the proxy asked for in its
-//! name. `gzip` and `deflate` are unpacked; nobody was seen to send another coding unasked, and
-//! such an answer passes unread.
+//! name. `gzip` and `deflate` are unpacked; nobody was seen to send another coding unasked, which
+//! is not worth two more libraries: such an answer is a failed attempt (`bad_body`).
 //!
 //! Unpacked bytes come in pieces of at most [`PIECE`], one a call, however small the packed ones
 //! are (deflate packs up to 1:1032): memory stays bounded, and whoever reads may stop.

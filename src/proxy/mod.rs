@@ -8,9 +8,10 @@
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     outgoing    the request as the provider sees it
-//!     attempt     one try: connect, send, judge, hold, stream
+//!     attempt     one try: connect, send; behind it judge (held), stream (sent on)
 //!       incoming    the body of an answer, unpacked where it is packed
 //!       patience    how long to wait, and for whom
+//!       telling     what the client was told of a stream, and what is kept back
 //!     reply       answers of our own, and the head of every answer
 //!       echo        not with our key in it
 //!   story       what is told about it afterwards: log line, metrics, headers
@@ -31,5 +32,6 @@ mod patience;
 mod reply;
 pub mod service;
 mod story;
+mod telling;
 
 pub use service::Proxy;

@@ -7,34 +7,64 @@
 use super::conduct::Asked;
 use crate::base::api::Kind;
 use crate::live::Slot;
+use crate::live::keyring::Signature;
 use crate::rewrite;
 use crate::sign;
-use http::{HeaderValue, Version, header};
+use bytes::Bytes;
+use http::header::MaxSizeReached;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use pingora::http::RequestHeader;
+use pingora::{ErrorType, OrErr};
+
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// Makes the head of a replayable call for one target.
-pub(super) fn head(slot: &Slot, asked: &Asked<'_>, length: usize) -> pingora::Result<Box<RequestHeader>> {
+pub(super) fn head(
+    slot: &Slot,
+    signature: &Signature,
+    asked: &Asked<'_>,
+    length: usize,
+) -> pingora::Result<Box<RequestHeader>> {
     let path = rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, asked.query.as_deref());
-    let mut head = RequestHeader::build_no_case("POST", path.as_bytes(), Some(16))?;
-    head.insert_header(header::HOST, slot.authority.clone())?;
+    let path = PathAndQuery::from_maybe_shared(Bytes::from(path));
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.method = Method::POST;
+    head.uri = Uri::from(path.or_err(ErrorType::InvalidHTTPHeader, "the path cannot be sent")?);
+    head.headers =
+        headers(slot, signature, asked, length).or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
+    Ok(Box::new(RequestHeader::from(head)))
+}
+
+/// The headers of a replayable call. Built as a plain map: Pingora's own type spells a name out,
+/// title case and all, and reads it again, each time one is set.
+fn headers(
+    slot: &Slot,
+    signature: &Signature,
+    asked: &Asked<'_>,
+    length: usize,
+) -> Result<HeaderMap, MaxSizeReached> {
+    let mut headers = HeaderMap::with_capacity(16);
+    headers.try_insert(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
-        head.append_header(name.clone(), value.clone())?;
+        headers.try_append(name.clone(), value.clone())?;
     }
     // The body was read and is JSON, whatever the client called it.
-    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length))?;
-    head.insert_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    if slot.kind == Kind::Anthropic && !head.headers.contains_key("anthropic-version") {
-        head.insert_header("anthropic-version", HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION))?;
+    headers.try_insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    headers.try_insert(header::CONTENT_LENGTH, HeaderValue::from(length))?;
+    headers.try_insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
+    if slot.kind == Kind::Anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
+        let version = HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION);
+        headers.try_insert(ANTHROPIC_VERSION, version)?;
     }
     for (name, value) in &slot.extra {
-        head.insert_header(name.clone(), value.clone())?;
+        headers.try_insert(name.clone(), value.clone())?;
     }
     // Added, not set: a client's list of betas and the one that a login needs go side by side.
-    for (name, value) in &slot.auth {
-        head.append_header(name.clone(), value.clone())?;
+    for (name, value) in signature.headers() {
+        headers.try_append(name.clone(), value.clone())?;
     }
-    Ok(Box::new(head))
+    Ok(headers)
 }
 
 /// HTTP/2 names the authority in the request line and has no Host header.

@@ -9,6 +9,7 @@ use super::patience::client_leaves;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
 use crate::base::outcome::ErrorCode;
+use crate::base::secret::Secret;
 use crate::classify::ProviderType;
 use crate::exchange::ending::Refusal;
 use crate::observe::fault_text;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
+use pingora::{ErrorType, OrErr};
 use pingora_proxy::Session;
 use std::time::Duration;
 
@@ -38,6 +40,10 @@ const HEADERS_EXPECTED: usize = 24;
 /// this pause the client sees a reset and no event. What is written has the client's window
 /// already, so only the socket is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// What a client is told where a provider refused the key that we sent.
+pub(super) const KEY_REFUSED: &str =
+    "the provider did not accept the proxy's key for it; your own key is not concerned";
 
 /// The client can no longer be written to.
 pub(super) struct Unwritable;
@@ -65,56 +71,95 @@ pub(super) enum Framing {
     Chunked,
 }
 
+/// The head of an answer to the client. Pingora's own type spells a name out, title case and all,
+/// and reads it again, each time one is set; here names are constants until the head is handed over.
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+}
+
+impl Head {
+    fn new(status: StatusCode) -> Self {
+        Head { status, headers: HeaderMap::with_capacity(HEADERS_EXPECTED) }
+    }
+
+    fn json(status: u16) -> pingora::Result<Self> {
+        let status = StatusCode::from_u16(status).or_err(ErrorType::InternalError, "no such status")?;
+        let mut head = Head::new(status);
+        head.set(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+        Ok(head)
+    }
+
+    /// Sets a header; fails where there are more than a map holds.
+    fn set(&mut self, name: HeaderName, value: HeaderValue) -> pingora::Result<()> {
+        let set = self.headers.try_insert(name, value);
+        set.map(drop).or_err(ErrorType::InvalidHTTPHeader, "too many headers")
+    }
+
+    fn into_pingora(self) -> Box<ResponseHeader> {
+        let (mut parts, ()) = http::Response::new(()).into_parts();
+        parts.status = self.status;
+        parts.headers = self.headers;
+        Box::new(ResponseHeader::from(parts))
+    }
+}
+
 /// Begins the head of a provider's answer: what of the provider's own the client may see. What
-/// repeats `key` is left out.
+/// repeats one of `keys` is left out.
 pub(super) fn draft(
     status: StatusCode,
     upstream: &HeaderMap,
     drops_rate_limits: bool,
-    key: Option<&str>,
-) -> pingora::Result<Box<ResponseHeader>> {
-    let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
+    keys: &[Secret],
+) -> pingora::Result<Head> {
+    let mut head = Head::new(status);
     for (name, value) in upstream {
-        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, key) {
-            head.append_header(name.clone(), value.clone())?;
+        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, keys) {
+            let added = head.headers.try_append(name.clone(), value.clone());
+            added.or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
         }
     }
-    Ok(Box::new(head))
+    Ok(head)
 }
 
 /// Completes the head of a provider's answer with its framing and our own headers.
-pub(super) fn complete(head: &mut ResponseHeader, framing: Framing, story: &Story) -> pingora::Result<()> {
+pub(super) fn complete(head: &mut Head, framing: Framing, story: &Story) -> pingora::Result<()> {
     frame(head, framing)?;
-    sign(head, story)
+    own_headers(story, |name, value| head.set(name, value))
 }
 
-fn frame(head: &mut ResponseHeader, framing: Framing) -> pingora::Result<()> {
+fn frame(head: &mut Head, framing: Framing) -> pingora::Result<()> {
     match framing {
-        Framing::Length(length) => head.insert_header(header::CONTENT_LENGTH, HeaderValue::from(length)),
+        Framing::Length(length) => head.set(header::CONTENT_LENGTH, HeaderValue::from(length)),
         // Dropped again by the HTTP/2 writer, which frames by itself.
-        Framing::Chunked => {
-            head.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))
-        }
+        Framing::Chunked => head.set(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
     }
 }
 
-/// Sets our own headers.
+/// Sets our own headers on an answer that is passed through.
 pub(super) fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<()> {
-    head.insert_header(X_REQUEST_ID, story.id_header())?;
+    own_headers(story, |name, value| head.insert_header(name, value))
+}
+
+fn own_headers(
+    story: &Story,
+    mut set: impl FnMut(HeaderName, HeaderValue) -> pingora::Result<()>,
+) -> pingora::Result<()> {
+    set(X_REQUEST_ID, story.id_header())?;
     let Some(told) = story.told() else { return Ok(()) };
     if let Some(target) = &told.target {
-        head.insert_header(X_USED_PROVIDER, target.provider.clone())?;
+        set(X_USED_PROVIDER, target.provider.clone())?;
         if let Some(model) = target.model {
-            head.insert_header(X_USED_MODEL, model.clone())?;
+            set(X_USED_MODEL, model.clone())?;
         }
         let fallback = if target.is_fallback { "true" } else { "false" };
-        head.insert_header(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;
-        head.insert_header(X_BREAKER, HeaderValue::from_static(target.breaker))?;
-        head.insert_header(X_RESPONSE_TIME, HeaderValue::from(target.response_ms))?;
+        set(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;
+        set(X_BREAKER, HeaderValue::from_static(target.breaker))?;
+        set(X_RESPONSE_TIME, HeaderValue::from(target.response_ms))?;
     }
-    head.insert_header(X_ATTEMPTS, HeaderValue::from(told.attempts))?;
+    set(X_ATTEMPTS, HeaderValue::from(told.attempts))?;
     if let Ok(trail) = HeaderValue::from_str(told.trail) {
-        head.insert_header(X_TRAIL, trail)?;
+        set(X_TRAIL, trail)?;
     }
     Ok(())
 }
@@ -122,12 +167,12 @@ pub(super) fn sign(head: &mut ResponseHeader, story: &Story) -> pingora::Result<
 /// Sends a head and the first bytes of the body in one write.
 pub(super) async fn open(
     session: &mut Session,
-    head: Box<ResponseHeader>,
+    head: Head,
     first: impl IntoIterator<Item = Bytes>,
     is_whole: bool,
 ) -> Result<(), Unwritable> {
     let mut tasks = Vec::with_capacity(3);
-    tasks.push(HttpTask::Header(head, false));
+    tasks.push(HttpTask::Header(head.into_pingora(), false));
     tasks.extend(first.into_iter().map(|bytes| HttpTask::Body(Some(bytes), false)));
     if is_whole {
         match tasks.last_mut() {
@@ -151,19 +196,18 @@ pub(super) async fn refuse(
     let kind = extra.provider_type.as_ref().filter(|_| status == 429).map(ProviderType::as_str);
     let body = fault_text::error_body_of_type(shape, code, status, message, story.id(), kind);
     story.answered(status);
-    let mut head = ResponseHeader::build_no_case(status, Some(HEADERS_EXPECTED))?;
-    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+    let mut head = Head::json(status)?;
     if let Some(seconds) = extra.retry_after {
-        head.insert_header(header::RETRY_AFTER, HeaderValue::from(seconds))?;
+        head.set(header::RETRY_AFTER, HeaderValue::from(seconds))?;
     }
     if let Some(should) = extra.should_retry {
         let word = HeaderValue::from_static(if should { "true" } else { "false" });
-        head.insert_header(X_SHOULD_RETRY, word)?;
+        head.set(X_SHOULD_RETRY, word)?;
     }
     if let Some(allow) = extra.allow {
-        head.insert_header(header::ALLOW, HeaderValue::from_static(allow))?;
+        head.set(header::ALLOW, HeaderValue::from_static(allow))?;
     }
-    sign(&mut head, story)?;
+    own_headers(story, |name, value| head.set(name, value))?;
     send_whole(session, head, Bytes::from(body)).await
 }
 
@@ -175,26 +219,36 @@ pub(super) async fn page(
     body: Vec<u8>,
 ) -> pingora::Result<()> {
     story.answered(status);
-    let mut head = ResponseHeader::build_no_case(status, Some(4))?;
-    head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    sign(&mut head, story)?;
+    let mut head = Head::json(status)?;
+    own_headers(story, |name, value| head.set(name, value))?;
     send_whole(session, head, Bytes::from(body)).await
 }
 
-async fn send_whole(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> pingora::Result<()> {
+async fn send_whole(session: &mut Session, mut head: Head, body: Bytes) -> pingora::Result<()> {
     frame(&mut head, Framing::Length(body.len() as u64))?;
     if session.req_header().method == Method::HEAD {
-        return session.write_response_header(Box::new(head), true).await;
+        return session.write_response_header(head.into_pingora(), true).await;
     }
-    let tasks = vec![HttpTask::Header(Box::new(head), false), HttpTask::Body(Some(body), true)];
+    let tasks = vec![HttpTask::Header(head.into_pingora(), false), HttpTask::Body(Some(body), true)];
     session.write_response_tasks(tasks).await.map(|_| ())
 }
 
-/// Ends a started stream that cannot go on: a blank line (so that a broken event cannot swallow
-/// it), the dialect's error event, and no end of the body. The caller then drops the connection.
-pub(super) async fn break_off(session: &mut Session, dialect: Dialect, message: &str, story: &Story) {
-    let event = fault_text::error_event(dialect, ErrorCode::UpstreamStreamLost, message, story.id(), 0);
-    let mut bytes = Vec::with_capacity(event.len() + 2);
+/// Ends a started stream that cannot go on: what was kept back of it, a blank line (so that a broken
+/// event cannot swallow what follows), the dialect's error event with this number, and no end of the
+/// body. The caller then drops the connection.
+pub(super) async fn break_off(
+    session: &mut Session,
+    dialect: Dialect,
+    tail: Option<Bytes>,
+    number: u64,
+    message: &str,
+    story: &Story,
+) {
+    let code = ErrorCode::UpstreamStreamLost;
+    let event = fault_text::error_event(dialect, code, message, story.id(), number);
+    let tail = tail.unwrap_or_default();
+    let mut bytes = Vec::with_capacity(tail.len() + event.len() + 2);
+    bytes.extend_from_slice(&tail);
     bytes.extend_from_slice(b"\n\n");
     bytes.extend_from_slice(&event);
     // The client may be gone as well; there is nobody left to tell then.

@@ -36,6 +36,9 @@ const READ_STALL: Duration = Duration::from_secs(60);
 /// Most fields of a request head (threat C6).
 const FIELDS: usize = 100;
 
+/// How a provider's 401 to a request that is passed through goes from hook to hook.
+const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
+
 /// The data plane.
 pub struct Proxy {
     house: Arc<House>,
@@ -304,7 +307,7 @@ impl Proxy {
         drop(presented);
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
         let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue };
-        conduct::conduct(house, live, slots, &groups, asked, session, story).await
+        conduct::conduct(house, live, slots, &groups, &asked, session, story).await
     }
 
     async fn unknown_model(
@@ -502,15 +505,22 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
         let Context { story, forward } = context;
         if let (Some(forward), Some(live)) = (forward.as_mut(), story.live.clone()) {
             let status = response.status.as_u16();
+            if status == 401 {
+                let can_repeat = session.is_body_empty();
+                let repeats = forward.key_refused(&self.house, &live, can_repeat).await;
+                let mut error = Error::explain(KEY_REFUSED, "the provider refused our key").into_up();
+                error.set_retry(repeats);
+                return Err(error);
+            }
             if status >= 200 {
-                forward.answered(&live, response);
+                forward.answered(response);
                 forward.settle(&self.house, &live, forward::outcome_of(status));
                 forward.tell_head(&self.house, story);
                 story.answered(status);
@@ -527,8 +537,8 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         context: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
-        if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
-            forward.body(live, body, end_of_stream);
+        if let Some(forward) = context.forward.as_mut() {
+            forward.body(body, end_of_stream);
         }
         Ok(None)
     }
@@ -606,13 +616,17 @@ impl ProxyHttp for Proxy {
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
                 (502, ErrorCode::UpstreamTls, "the provider's certificate or TLS failed")
             }
+            kind if *kind == KEY_REFUSED => (502, ErrorCode::UpstreamAuth, reply::KEY_REFUSED),
             _ if *error.esource() == pingora::ErrorSource::Upstream => {
                 (502, ErrorCode::UpstreamError, "the provider broke off before it answered")
             }
             _ => (500, ErrorCode::InternalError, "an internal error; please report it with the request id"),
         };
         let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
-        let extra = Extra { retry_after: (status == 503).then_some(1), ..Extra::default() };
+        let has_new_key = context.forward.as_ref().is_some_and(Forward::has_new_key);
+        let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key);
+        let retry_after = (status == 503).then_some(1);
+        let extra = Extra { retry_after, should_retry, ..Extra::default() };
         session.set_keepalive(None);
         // A client that left meanwhile cannot be told.
         drop(reply::refuse(session, &mut context.story, shape, status, code, message, &extra).await);

@@ -73,6 +73,9 @@ fn added_members(
     keeps_model: bool,
 ) -> String {
     let mut added = String::new();
+    if defaults.is_empty() && (parsed.model_span.is_some() || keeps_model) {
+        return added;
+    }
     let mut add = |name: &str, json: &str| {
         if !added.is_empty() || !parsed.is_empty {
             added.push(',');

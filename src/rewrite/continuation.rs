@@ -1,43 +1,59 @@
 //! The request again, with the beginning of the answer in it.
 //!
 //! A model that continues an assistant message is given the text so far as the last message of the
-//! conversation: one member is put before the closing bracket of `messages`, nothing else changes.
-//! Trailing white space is left out, because Anthropic refuses it; the splice knows.
+//! conversation: one member is put before the closing bracket of `messages`, or of `input` where it
+//! is a response that is asked for (a text there becomes the list that it stands for); nothing else
+//! changes. Legacy completions have no conversation: they can only begin anew. Trailing white space is
+//! left out, because Anthropic refuses it; the splice knows.
 
 use crate::wire::json::{Broken, Scan};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// Returns the body with the text so far as its last message; `is_marked` adds `"prefix": true`.
-/// Nothing where the body has no `messages` or the text is empty.
+/// Nothing where the body has no conversation to add to, or the text is empty: then the request
+/// can only be sent as it was.
 #[must_use]
 pub fn with_continuation(body: &[u8], text: &str, is_marked: bool) -> Option<Bytes> {
     let text = text.trim_end();
     if text.is_empty() {
         return None;
     }
-    let mut messages = None;
-    let mut scan = Scan::new(body);
-    scan.members::<Broken>(|scan, key| {
+    let talk = conversation(body).ok()??;
+    let inside = body.get(talk.clone())?;
+    let text = serde_json::to_string(text).ok()?;
+    let mark = if is_marked { ",\"prefix\":true" } else { "" };
+    let message = format!("{{\"role\":\"assistant\",\"content\":{text}{mark}}}");
+    let pieces = match inside.first()? {
+        b'[' => {
+            let close = talk.start + inside.iter().rposition(|byte| *byte == b']')?;
+            let is_empty = inside.iter().filter(|byte| !byte.is_ascii_whitespace()).count() == 2;
+            let comma = if is_empty { "" } else { "," };
+            [body.get(..close)?, comma.as_bytes(), message.as_bytes(), body.get(close..)?].concat()
+        }
+        b'"' => {
+            let user = std::str::from_utf8(inside).ok()?;
+            let both = format!("[{{\"role\":\"user\",\"content\":{user}}},{message}]");
+            [body.get(..talk.start)?, both.as_bytes(), body.get(talk.end..)?].concat()
+        }
+        _ => return None,
+    };
+    Some(Bytes::from(pieces))
+}
+
+/// Finds where the conversation lies: `messages`, or `input` of a response.
+fn conversation(body: &[u8]) -> Result<Option<Range<usize>>, Broken> {
+    let (mut messages, mut input) = (None, None);
+    Scan::new(body).members::<Broken>(|scan, key| {
         let value = scan.skip()?;
-        if key.bytes().as_ref() == b"messages" {
-            messages = Some(value);
+        match key.bytes().as_ref() {
+            b"messages" => messages = Some(value),
+            b"input" => input = Some(value),
+            _ => {}
         }
         Ok(())
-    })
-    .ok()?;
-    let messages = messages?;
-    let inside = body.get(messages.clone())?;
-    let close = messages.start + inside.iter().rposition(|byte| *byte == b']')?;
-    let is_empty = inside.iter().filter(|byte| !byte.is_ascii_whitespace()).count() == 2;
-    let text = serde_json::to_string(text).ok()?;
-    let comma = if is_empty { "" } else { "," };
-    let mark = if is_marked { ",\"prefix\":true" } else { "" };
-    let message = format!("{comma}{{\"role\":\"assistant\",\"content\":{text}{mark}}}");
-    let mut whole = Vec::with_capacity(body.len() + message.len());
-    whole.extend_from_slice(body.get(..close)?);
-    whole.extend_from_slice(message.as_bytes());
-    whole.extend_from_slice(body.get(close..)?);
-    Some(Bytes::from(whole))
+    })?;
+    Ok(messages.or(input))
 }
 
 #[cfg(test)]
@@ -61,6 +77,24 @@ mod tests {
                 true,
                 Some(r#"{"messages": [ {"role":"assistant","content":"a","prefix":true}] }"#),
             ),
+            (
+                r#"{"input":"say \"so\"","store":false}"#,
+                "so far",
+                false,
+                Some(
+                    r#"{"input":[{"role":"user","content":"say \"so\""},{"role":"assistant","content":"so far"}],"store":false}"#,
+                ),
+            ),
+            (
+                r#"{"store":false,"input":[{"role":"user","content":[{"type":"input_text","text":"q"}]}]}"#,
+                "a",
+                false,
+                Some(
+                    r#"{"store":false,"input":[{"role":"user","content":[{"type":"input_text","text":"q"}]},{"role":"assistant","content":"a"}]}"#,
+                ),
+            ),
+            (r#"{"input":null}"#, "a", false, None),
+            (r#"{"input":{"a":[1]}}"#, "a", false, None),
             (r#"{"prompt":"p"}"#, "a", false, None),
             (r#"{"messages":[]}"#, " ", false, None),
         ] {

@@ -206,7 +206,9 @@ mod tests {
             assert!(names(&[(bad, "v")], &[]).is_empty(), "{bad}");
         }
         assert!(names(&[("user-agent", "tool/1 (sk-client-1)")], &[b"other", b"sk-client-1"]).is_empty());
-        assert_eq!(names(&[("user-agent", "tool/1")], &[b""]), ["user-agent"]);
+        for short in [&b""[..], b"t", b"tool", b"tool/1"] {
+            assert_eq!(names(&[("user-agent", "tool/1")], &[short]), ["user-agent"]);
+        }
         assert_eq!(names(&[("connection", "X-App, close"), ("x-app", "cli")], &[]), Vec::<String>::new());
     }
 

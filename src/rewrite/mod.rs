@@ -18,7 +18,11 @@ pub use continuation::with_continuation;
 pub use headers::{keeps_response_header, request_headers};
 pub use path::{forwarded_path, query_without_keys, upstream_path};
 
-/// Tells whether one of the client's keys lies in these bytes.
+/// Shortest key that is looked for. Where no clients are configured tools send `x` or `none`, which
+/// lie in ordinary words: such a key would take away whatever holds them.
+const LOOKED_FOR_FROM: usize = 8;
+
+/// Tells whether one of the client's keys, long enough to be one, lies in these bytes.
 fn holds_any(bytes: &[u8], keys: &[&[u8]]) -> bool {
-    keys.iter().any(|key| !key.is_empty() && memchr::memmem::find(bytes, key).is_some())
+    keys.iter().any(|key| key.len() >= LOOKED_FOR_FROM && memchr::memmem::find(bytes, key).is_some())
 }

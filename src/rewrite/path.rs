@@ -130,10 +130,15 @@ mod tests {
             ("a=1&foo=pm-secret&b=2", "a=1&b=2"),
             ("a=1&foo=%70m-s%65cret", "a=1"),
             ("pm-secret&a=1", "a=1"),
-            ("foo=xxother-1yy", ""),
+            ("foo=xxother-12yy", ""),
             ("foo=pm-", "foo=pm-"),
+            ("foo=none", "foo=none"),
         ] {
-            assert_eq!(query_without_keys(query, &[b"pm-secret", b"", b"other-1"]), want, "{query}");
+            assert_eq!(
+                query_without_keys(query, &[b"pm-secret", b"", b"none", b"other-12"]),
+                want,
+                "{query}"
+            );
         }
         assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("")), "/v1/responses");
         assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("a=b")), "/v1/responses?a=b");

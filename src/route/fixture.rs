@@ -4,8 +4,8 @@ use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::config::plan::{
     Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
-    Level, Limits, LogFormat, LogPolicy, Plan, Prefer, Provider, RescuePolicy, RetryPolicy, Route, Target,
-    TimeoutOverrides, Timeouts,
+    Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Provider, RescuePolicy,
+    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts,
 };
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,7 +22,12 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
     let mut plan = empty();
     for (at, name) in (0u32..).zip(providers) {
         plan.providers.push(provider(name, at));
-        plan.credentials.push(Credential { name: "main".into(), provider: ProviderIdx(at), key: None });
+        plan.credentials.push(Credential {
+            name: "main".into(),
+            provider: ProviderIdx(at),
+            key: None,
+            file: None,
+        });
         plan.endpoints.push(endpoint(name));
     }
     for (name, is_implicit, targets) in routes {
@@ -69,6 +74,7 @@ fn provider(name: &str, at: u32) -> Provider {
         spread_credentials: false,
         timeouts: timeouts(),
         models: HashMap::new(),
+        patterns: Vec::new(),
     }
 }
 
@@ -119,6 +125,7 @@ fn empty() -> Plan {
             failovers: 4,
             budget_ratio: 0.2,
             budget_min_per_second: 3,
+            ..RetryPolicy::default()
         },
         breaker: BreakerPolicy {
             enabled: true,
@@ -130,7 +137,9 @@ fn empty() -> Plan {
             open_max: SECOND,
             half_open_probes: 1,
             close_after: 2,
+            ..BreakerPolicy::default()
         },
+        permanent: PermanentPatterns::default(),
         cooldown: CooldownPolicy {
             default: SECOND,
             max: SECOND,
@@ -138,6 +147,7 @@ fn empty() -> Plan {
             quota_max: SECOND,
             auth: SECOND,
             auth_max: SECOND,
+            ..CooldownPolicy::default()
         },
         rescue: RescuePolicy { enabled: true, hold: Duration::ZERO },
         limits: Limits { max_body: 1, replay_memory: 1, max_header: 1, connections: 1, in_flight: 1 },

@@ -4,7 +4,7 @@
 //! RunPod job is one, Cloudflare's `{"success":false,"errors":[…]}` may be one, and CDNs send
 //! HTML. [`read`] tells these from answers: an object with an `error` that says something and
 //! nothing of an answer (`choices`, `content`, `output`, `candidates`, `data`) is an error; so is
-//! one with `status: failed`, and one with only a `message` or `detail`. Valid JSON with empty
+//! one with `status: failed`, and one with only a `message`, `msg` or `detail`. Valid JSON with empty
 //! `choices` passes (failure table, row 27). White space before the object is no fault (DeepSeek
 //! sends it under load).
 
@@ -90,7 +90,7 @@ fn object(scan: &mut Scan<'_>, dialect: Dialect, top: &mut Top) -> Result<(), Br
                 status_failed = status.is_some_and(|t| matches!(t.bytes().as_ref(), b"failed" | b"FAILED"));
             }
             b"success" => unsuccessful = scan.flag()? == Some(false),
-            b"message" | b"title" => top.says_why |= scan.text()?.is_some_and(|t| !t.is_empty()),
+            b"message" | b"msg" | b"title" => top.says_why |= scan.text()?.is_some_and(|t| !t.is_empty()),
             b"errors" | b"detail" => top.says_why |= scan.says_something()?,
             b"usage" => top.usage.replace_by(usage::read(scan)?),
             b"input_tokens" | b"totalTokens" => {
@@ -153,6 +153,7 @@ mod tests {
             (C, r#"[{"error":{"code":400}}]"#, "error"),
             (C, r#"{"choices":[{"message":{"content":"a"}}],"error":{"code":1}}"#, "ok"),
             (C, r#"{"message":"free usage exceeded"}"#, "error"),
+            (C, r#"{"code":1113,"msg":"x","success":false}"#, "error"),
             (
                 C,
                 r#"{"success":false,"errors":[{"code":3036,"message":"x"}],"result":{},"messages":[]}"#,

@@ -61,6 +61,17 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Returns the text, unescaped, where it is whole: nothing for half of a surrogate pair (some
+    /// providers cut an emoji in two) or bytes that are not UTF-8.
+    #[must_use]
+    pub fn whole(&self) -> Option<Cow<'a, str>> {
+        if self.escaped {
+            return serde_json::from_slice::<String>(self.quoted).ok().map(Cow::Owned);
+        }
+        let inner = self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default();
+        std::str::from_utf8(inner).ok().map(Cow::Borrowed)
+    }
+
     /// Returns where the token lies in the text scanned, quotes included.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
@@ -413,10 +424,35 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Returns how many bytes from the start of `rest` may stand in a string as they are. Two passes:
-/// the search for what ends the run is vectorised by hand in memchr, the check for control
-/// characters by the compiler, because its loop has no branch.
+/// The bytes that end a run: a quote, an escape, a control character.
+static ENDS_RUN: [bool; 256] = {
+    let mut ends = [false; 256];
+    let mut b = 0;
+    while b < 0x20 {
+        ends[b] = true;
+        b += 1;
+    }
+    ends[b'"' as usize] = true;
+    ends[b'\\' as usize] = true;
+    ends
+};
+
+/// Length up to which a run is walked byte by byte: keys and short values are most of a document,
+/// and shorter than what it takes to set a vectorised search going.
+const SHORT_RUN: usize = 24;
+
+/// Returns how many bytes from the start of `rest` may stand in a string as they are. A long run
+/// takes two passes: the search for what ends it is vectorised by hand in memchr, the check for
+/// control characters by the compiler, because its loop has no branch.
 fn plain_run(rest: &[u8]) -> usize {
+    let short = rest.get(..SHORT_RUN).unwrap_or(rest);
+    if let Some(end) = short.iter().position(|b| ENDS_RUN[usize::from(*b)]) {
+        return end;
+    }
+    short.len() + long_run(rest.get(short.len()..).unwrap_or_default())
+}
+
+fn long_run(rest: &[u8]) -> usize {
     let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
     let run = rest.get(..end).unwrap_or_default();
     let mut has_control = false;

@@ -15,6 +15,7 @@
 //! Source: the providers' recorded traffic, and the failure table's paragraph on the commit point.
 
 pub mod answer;
+pub mod hold;
 pub mod json;
 pub mod request;
 pub mod retry_hint;

@@ -272,6 +272,11 @@ impl StreamReader {
             Dialect::OpenAiResponses => responses::read(scan, progress),
             Dialect::AnthropicMessages => anthropic::read(scan, progress),
             Dialect::GeminiGenerate => gemini::read(scan, progress),
+            // No reader yet: an event neither begins nor ends anything.
+            Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => scan.skip().map(drop),
         }
     }
 
@@ -318,7 +323,11 @@ impl StreamReader {
             | Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate => {
+            | Dialect::GeminiGenerate
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => {
                 progress.content = true;
                 progress.choices_seen |= u128::from(self.dialect != Dialect::AnthropicMessages);
             }

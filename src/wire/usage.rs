@@ -25,8 +25,14 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Reads a usage object; any other text reads as nothing said.
+    #[must_use]
+    pub fn parse(text: &str) -> Usage {
+        read(&mut Scan::new(text.as_bytes())).unwrap_or_default()
+    }
+
     /// Takes what a later report says; what it leaves out stays.
-    pub(super) fn replace_by(&mut self, later: Usage) {
+    pub fn replace_by(&mut self, later: Usage) {
         self.input = later.input.or(self.input);
         self.output = later.output.or(self.output);
         self.cached = later.cached.or(self.cached);
@@ -38,12 +44,15 @@ impl Usage {
 /// Reads the usage object under the cursor; any other value is skipped.
 pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
     let mut usage = Usage::default();
-    // Anthropic's cache counts come beside an input count that leaves them out.
+    // Anthropic's cache counts come beside an input count that leaves them out; OpenRouter and
+    // others repeat them beside `prompt_tokens`, which counts them in.
     let (mut beside_read, mut beside_written) = (None, None);
+    let mut counts_in = false;
     let mut thoughts = None;
     scan.members::<Broken>(|scan, key| {
         match key.bytes().as_ref() {
-            b"prompt_tokens" | b"input_tokens" | b"promptTokenCount" => usage.input = scan.count()?,
+            b"prompt_tokens" => (usage.input, counts_in) = (scan.count()?, true),
+            b"input_tokens" | b"promptTokenCount" => usage.input = scan.count()?,
             b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" => {
                 usage.output = scan.count()?;
             }
@@ -58,7 +67,8 @@ pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
                 scan.members::<Broken>(|scan, key| {
                     match key.bytes().as_ref() {
                         b"cached_tokens" => usage.cached = scan.count()?.or(usage.cached),
-                        b"reasoning_tokens" => usage.reasoning = scan.count()?,
+                        b"cache_write_tokens" => usage.cache_written = scan.count()?.or(usage.cache_written),
+                        b"reasoning_tokens" | b"thinking_tokens" => usage.reasoning = scan.count()?,
                         _ => {
                             scan.skip()?;
                         }
@@ -74,9 +84,11 @@ pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
     })?;
     if beside_read.is_some() || beside_written.is_some() {
         let beside = beside_read.unwrap_or(0).saturating_add(beside_written.unwrap_or(0));
-        usage.input = usage.input.map(|input| input.saturating_add(beside));
-        usage.cached = beside_read;
-        usage.cache_written = beside_written;
+        if !counts_in {
+            usage.input = usage.input.map(|input| input.saturating_add(beside));
+        }
+        usage.cached = beside_read.or(usage.cached);
+        usage.cache_written = beside_written.or(usage.cache_written);
     }
     if let Some(thoughts) = thoughts {
         usage.output = Some(usage.output.unwrap_or(0).saturating_add(thoughts));
@@ -118,6 +130,14 @@ mod tests {
             (
                 r#"{"promptTokenCount":4,"candidatesTokenCount":2,"thoughtsTokenCount":30,"totalTokenCount":36}"#,
                 usage(Some(4), Some(32), None, None, Some(30)),
+            ),
+            (
+                r#"{"prompt_tokens":112,"completion_tokens":3,"cache_creation_input_tokens":7,"cache_read_input_tokens":100}"#,
+                usage(Some(112), Some(3), Some(100), Some(7), None),
+            ),
+            (
+                r#"{"input_tokens":5,"output_tokens":9,"output_tokens_details":{"thinking_tokens":4}}"#,
+                usage(Some(5), Some(9), None, None, Some(4)),
             ),
             (r#""lots""#, Usage::default()),
             (

@@ -786,6 +786,43 @@ async fn an_answer_that_is_compressed_all_the_same_can_be_read() {
     }
 }
 
+#[tokio::test]
+async fn an_answer_in_a_coding_that_cannot_be_read_is_a_failed_attempt() {
+    for coding in ["br", "zstd", "gzip, br"] {
+        let packed = [0x0b_u8, 0x02, 0x80].repeat(20);
+        let pack =
+            |status, kind| Reply::body(status, kind, packed.clone()).header("content-encoding", coding);
+        for reply in [pack(200, "application/json"), pack(200, "text/event-stream"), pack(500, "text/html")] {
+            let first = Provider::start(reply).await.unwrap();
+            let more = "retry: {same_target: 0}\n";
+            let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::says("two"), more).await;
+            for answer in [pair.chat().await, pair.stream().await] {
+                assert_eq!((answer.status, answer.text()), (200, "two".to_owned()), "{coding}");
+                assert_eq!(answer.header("content-encoding"), None);
+            }
+        }
+        let first = Provider::start(pack(400, "application/json")).await.unwrap();
+        let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::ok(), "").await;
+        let answer = pair.chat().await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (502, "upstream_error"), "{coding}");
+    }
+    let plain = Provider::start(Reply::ok().header("content-encoding", "identity")).await.unwrap();
+    let pair = Pair::open(Api::Chat, Wire::default(), plain, Reply::says("two"), "").await;
+    assert_eq!(pair.chat().await.header("x-used-provider"), Some("one"));
+}
+
+#[tokio::test]
+async fn a_short_word_in_the_place_of_a_key_takes_no_header_away() {
+    let pair = pair(Api::Chat, "").await;
+    for word in ["x", "none", "sk"] {
+        let call = Call::chat("chat").bearer(word).header("user-agent", "sk/1 none xyz");
+        assert_eq!(call.send(pair.stage.data).await.unwrap().status, 200);
+        let seen = pair.first.last().unwrap();
+        assert_eq!(seen.header("user-agent"), Some("sk/1 none xyz"), "{word}");
+        assert_eq!(seen.headers_named("authorization"), [format!("Bearer {KEY_ONE}")]);
+    }
+}
+
 /// Nothing is counted twice, nothing is left in flight.
 #[tokio::test]
 async fn what_was_counted_adds_up() {

@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pointsman::base::api::{Api, Dialect, Kind};
 use pointsman::base::outcome::Outcome;
 use pointsman::base::time::WallTime;
+use pointsman::config::plan::Pattern;
 use pointsman::wire::retry_hint::RetryHint;
 use pointsman::wire::{StreamReader, answer};
 use pointsman::{classify, parse, rewrite};
@@ -232,9 +233,9 @@ fn every_recorded_error_is_judged_as_tagged_or_with_a_reason_not_to() {
                 );
                 x.body.clone()
             };
-            classify::inband(kind, dialect, &fault, NOW)
+            classify::inband(kind, dialect, &[], &fault, NOW)
         } else {
-            classify::response(kind, x.status, &x.headers, &x.body, NOW)
+            classify::response(kind, &[], x.status, &x.headers, &x.body, NOW)
         };
         let differing = DIFFERING.iter().find(|(id, ..)| *id == x.id);
         let want = differing.map_or(want, |(_, outcome, _)| *outcome);
@@ -371,17 +372,25 @@ fn every_line_of_the_fault_files_gets_its_outcome() {
     assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+fn pattern(line: &Value) -> Pattern {
+    let statuses = line["status"].as_array().into_iter().flatten();
+    let statuses: Vec<u16> = statuses.map(|s| u16::try_from(s.as_u64().unwrap()).unwrap()).collect();
+    let outcome = outcome_of(line["outcome"].as_str().unwrap());
+    Pattern::new(line["match"].as_str().unwrap(), &statuses, outcome).unwrap()
+}
+
 /// Judges one line `{kind, status, headers, body, outcome, why}`; optional: `retry_ms` (`-1` for
-/// absurd), `account_wide`. Status 200 is an error inside a 200. A body that is no string is sent
-/// as JSON.
+/// absurd), `account_wide`, `patterns` (`[{match, status, outcome}]`). Status 200 is an error inside
+/// a 200. A body that is no string is sent as JSON.
 fn judge_line(line: &Value) -> Option<String> {
     let kind = if line["kind"] == "anthropic" { Kind::Anthropic } else { Kind::OpenAi };
     let dialect = if kind == Kind::Anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
     let body = line["body"].as_str().map_or_else(|| line["body"].to_string(), str::to_owned);
     let headers = headers(&line["headers"]);
+    let patterns: Vec<Pattern> = line["patterns"].as_array().into_iter().flatten().map(pattern).collect();
     let verdict = match u16::try_from(line["status"].as_u64().unwrap()).unwrap() {
-        200 => classify::inband(kind, dialect, body.as_bytes(), NOW),
-        status => classify::response(kind, status, &headers, body.as_bytes(), NOW),
+        200 => classify::inband(kind, dialect, &patterns, body.as_bytes(), NOW),
+        status => classify::response(kind, &patterns, status, &headers, body.as_bytes(), NOW),
     };
     let retry_ms = match verdict.retry {
         RetryHint::None => Value::Null,

@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod classifier;
 mod client_side;
 mod corpus;
 mod corpus_live;
@@ -18,10 +19,12 @@ mod failover;
 mod first_light;
 mod house;
 mod http2;
+mod keys;
 mod life;
 mod matrix;
 mod ops;
 mod pass_through;
+mod presets;
 mod priorities;
 mod process;
 mod readme;
@@ -33,5 +36,6 @@ mod sdk;
 mod sdks;
 mod secrets;
 mod stage;
+mod translate;
 mod unit;
 mod uploads;

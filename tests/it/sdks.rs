@@ -53,3 +53,45 @@ routes:
     assert_eq!(worse.count(), claude.count());
     assert_eq!(moved("worse/k/c", "claude/k/c"), claude.count().to_string());
 }
+
+#[tokio::test]
+async fn the_real_sdks_are_served_through_a_rescue() {
+    let start = |reply: Reply| Provider::start(reply);
+    let (bad, good) = (start(Reply::close_after(3)).await.unwrap(), start(Reply::ok()).await.unwrap());
+    let (worse, claude) = (start(Reply::reset_after(3)).await.unwrap(), start(Reply::ok()).await.unwrap());
+    let credentials = "credentials: [{name: k, key: {env: KEY}}]";
+    let yaml = format!(
+        "{HEAD}log: {{format: json}}
+retry: {{same_target: 0, wait_in_place: 0ms, budget_ratio: 1, budget_min_per_second: 1000}}
+breaker: {{enabled: false}}
+clients: [{{name: sdk, key: {{env: CLIENT_KEY}}, routes: [\"*\"]}}]
+providers:
+  bad: {{kind: openai, base_url: \"{}\", {credentials}}}
+  good: {{kind: openai, base_url: \"{}\", {credentials}}}
+  worse: {{kind: anthropic, base_url: \"{}\", {credentials}}}
+  claude: {{kind: anthropic, base_url: \"{}\", {credentials}, models: {{c: {{continues: prefill}}}}}}
+routes:
+  team:
+    targets:
+      - {{provider: bad, model: m, priority: 1}}
+      - {{provider: worse, model: c, priority: 1}}
+      - {{provider: good, model: m, priority: 2}}
+      - {{provider: claude, model: c, priority: 2}}
+",
+        bad.base_url(),
+        good.base_url(),
+        worse.origin(),
+        claude.origin()
+    );
+    let program =
+        Program::new(&yaml).env("KEY", "sk-provider-0123456789").env("CLIENT_KEY", "sdk-0123456789");
+    let process = program.start().await;
+    sdk::run(&format!("http://{}", process.data), "sdk-0123456789", "team").await;
+    if good.count() == 0 {
+        return;
+    }
+    let page = process.metrics().await;
+    let rescued = sum(&page, "pointsman_rescues_total", &["result=\"rescued\""]);
+    assert!(rescued >= 5.0, "a stream of each kind, {rescued} rescued");
+    assert!(sum(&page, "pointsman_rescues_total", &["result=\"failed\""]) < 0.5);
+}

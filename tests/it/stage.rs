@@ -22,7 +22,7 @@ use tokio::sync::watch;
 pub struct Stage {
     pub data: SocketAddr,
     pub house: Arc<House>,
-    _log: Captured,
+    log: Captured,
     accepting: tokio::task::AbortHandle,
     _shutdown: watch::Sender<bool>,
 }
@@ -80,12 +80,17 @@ impl Stage {
         proxy.server_options = Some(options);
         let (shutdown, watch) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, Arc::new(proxy), watch)).abort_handle();
-        Stage { data, house, _log: captured, accepting, _shutdown: shutdown }
+        Stage { data, house, log: captured, accepting, _shutdown: shutdown }
     }
 
     /// Puts another configuration in force, as a reload does.
     pub fn swap(&self, yaml: &str) -> u64 {
         self.house.swap(plan(yaml)).unwrap()
+    }
+
+    /// Returns the lines of the log with this `msg`.
+    pub fn said(&self, msg: &str) -> Vec<serde_json::Value> {
+        self.log.said(msg)
     }
 
     /// Returns the metrics as a scrape would see them.

@@ -33,7 +33,7 @@ pub(super) struct Bench<'a> {
 /// Builds the plan; what it returns is only good when no error was noted.
 pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
     let (listen, admin, clients) = serve::check(bench, file.listen, &file.admin, file.clients);
-    let inventory = providers::check(bench, file.providers, file.timeouts);
+    let inventory = providers::check(bench, file.providers, file.timeouts, &file.patterns);
     let mut directory = routes::Directory::new(&inventory);
     directory.add_written(bench, &file.routes);
     if file.implicit_routes {
@@ -57,7 +57,8 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         default_route,
         implicit_routes: file.implicit_routes,
         retry: file.retry,
-        breaker: file.breaker,
+        breaker: file.breaker.policy,
+        permanent: file.breaker.permanent,
         cooldown: file.cooldown,
         rescue: file.rescue,
         limits: file.limits,

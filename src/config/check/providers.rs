@@ -14,9 +14,10 @@ use super::url::BaseUrl;
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
 use crate::catalog::{self, Built, Entry, KnownModel};
+use crate::config::SecretRef;
 use crate::config::file::{CredentialFile, ModelFile, ProviderFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Continues, Credential, Endpoint, Model, Provider, Timeouts};
+use crate::config::plan::{Continues, Credential, Endpoint, Model, Pattern, Provider, Timeouts};
 use http::{HeaderName, HeaderValue};
 use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, HashSet};
@@ -58,7 +59,12 @@ const OUR_HEADERS: [&str; 14] = [
 ];
 
 /// Checks every provider.
-pub(super) fn check(bench: &Bench<'_>, files: Vec<ProviderFile>, timeouts: Timeouts) -> Inventory {
+pub(super) fn check(
+    bench: &Bench<'_>,
+    files: Vec<ProviderFile>,
+    timeouts: Timeouts,
+    patterns: &[Pattern],
+) -> Inventory {
     let mut inventory = Inventory::default();
     if files.is_empty() {
         bench.faults.error(
@@ -68,7 +74,7 @@ pub(super) fn check(bench: &Bench<'_>, files: Vec<ProviderFile>, timeouts: Timeo
     }
     for file in files {
         inventory.names.insert(file.name.clone());
-        inventory.add(bench, file, timeouts);
+        inventory.add(bench, file, timeouts, patterns);
     }
     inventory
 }
@@ -79,7 +85,7 @@ impl Inventory {
         self.providers.iter().position(|provider| *provider.name == *name).map(|at| ProviderIdx(index(at)))
     }
 
-    fn add(&mut self, bench: &Bench<'_>, file: ProviderFile, timeouts: Timeouts) {
+    fn add(&mut self, bench: &Bench<'_>, file: ProviderFile, timeouts: Timeouts, patterns: &[Pattern]) {
         let found = file.kind.as_deref().and_then(|kind| find_kind(bench, &file.at, kind));
         let headers = check_headers(bench, file.headers);
         let url = check_url(bench, &file.at, file.base_url.as_deref(), found, file.allow_plaintext);
@@ -108,6 +114,7 @@ impl Inventory {
             spread_credentials: file.spread_credentials,
             timeouts: timeouts.with(&file.timeouts),
             models,
+            patterns: file.patterns.into_iter().chain(patterns.iter().cloned()).collect(),
         });
     }
 
@@ -130,7 +137,8 @@ impl Inventory {
                 );
             }
             // A server that wants no key still needs a name in target ids.
-            let only = self.push_credential(Credential { name: "default".into(), provider, key: None });
+            let only =
+                self.push_credential(Credential { name: "default".into(), provider, key: None, file: None });
             return vec![only];
         }
         let mut seen: HashMap<String, KeyPath> = HashMap::new();
@@ -149,6 +157,7 @@ impl Inventory {
                     name: name.into(),
                     provider,
                     key: secret,
+                    file: file.key.filter(SecretRef::is_file),
                 }));
             }
         }

@@ -13,6 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// A file may name this many listeners.
 const LISTEN_MAX: usize = 64;
+/// A shorter client key is worth a warning; `rewrite` looks for keys from this length on.
+const KEY_MIN: usize = 8;
 const DATA_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9901;
 
@@ -112,6 +114,14 @@ fn check_clients(bench: &Bench<'_>, clients: Vec<ClientFile>) -> Placed<Client> 
             bench.faults.error(&client.at.key("name"), format!("client {} is defined twice", shown(&name)));
         }
         let Some(secret) = secret else { continue };
+        if secret.expose().len() < KEY_MIN {
+            bench.faults.warning(
+                &key_at,
+                format!(
+                    "is shorter than {KEY_MIN} characters: it can be guessed, and is not looked for in what goes to providers; openssl rand -hex 24 makes a good one"
+                ),
+            );
+        }
         let key_digest: [u8; 32] = Sha256::digest(secret.expose().as_bytes()).into();
         if let Some((_, other)) = checked.iter().find(|(_, other)| other.key_digest == key_digest) {
             bench.faults.error(&key_at, format!("is the same key as that of client {}", shown(&other.name)));

@@ -1,8 +1,8 @@
 //! Joins the stream of another target to what the client was told already.
 //!
 //! The client must see one answer: one id, one role, one finish, one terminator, and no word twice.
-//! So the opening events of the second stream are dropped, ids and block indices are those of the
-//! first, and its text is treated in one of two ways:
+//! So the opening events of the second stream are dropped where the client has them, ids and block
+//! indices are those of the first, and its text is treated in one of two ways:
 //!
 //! * [`Way::Continue`]: the target was given the text so far and goes on from it; its first bytes
 //!   are joined. Where trailing white space was left out of what it was given (Anthropic refuses it)
@@ -13,12 +13,19 @@
 //!
 //! Speed does not matter here (a stream broke); events are read whole.
 
-use super::sse::{self, Block, Splitter};
-use super::transcript::Transcript;
+mod responses;
+
+use super::json::Scan;
+use super::sse::{self, Block, Piece, Splitter};
+use super::transcript::{Place, Transcript};
 use crate::base::api::Dialect;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use smallvec::SmallVec;
+
+/// Longest event of a second stream: the end of a response repeats its instructions, its tools and
+/// the whole text. No model writes as much.
+const GIANT_MAX: usize = 4 * 1024 * 1024;
 
 /// How a second stream is joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +49,26 @@ pub struct Spliced {
 #[derive(Debug)]
 pub struct Splice {
     dialect: Dialect,
-    id: Option<String>,
+    splitter: Splitter,
+    /// What there is of an event that came in pieces.
+    giant: BytesMut,
+    is_in_giant: bool,
+    /// Where the client stands.
+    place: Place,
+    /// The client has nothing of the answer yet, not even its opening.
+    needs_opening: bool,
     /// Text that the client has and the second stream must say first.
     owed: String,
     /// White space that the client has and the second stream may say first.
     seam: String,
     /// Anthropic: what is added to the second stream's block indices.
     shift: Option<i64>,
-    block: u64,
+    /// Responses: the message that goes on in the one that is open.
+    joined: Option<responses::Joined>,
+    /// Responses: all that the client has heard.
+    whole: String,
+    /// Responses: how many letters the second stream has said.
+    said: usize,
     has_diverged: bool,
 }
 
@@ -58,6 +77,9 @@ impl Splice {
     #[must_use]
     pub fn new(told: &mut Transcript, way: Way) -> Self {
         let text = told.text().to_owned();
+        let place = told.place().clone();
+        let whole = text.clone();
+        let needs_opening = !place.has_begun && text.is_empty();
         let (owed, seam) = match way {
             Way::Verify => (text, String::new()),
             Way::Continue => {
@@ -67,29 +89,47 @@ impl Splice {
         };
         Splice {
             dialect: told.dialect(),
-            id: told.id().map(str::to_owned),
+            splitter: Splitter::default(),
+            giant: BytesMut::new(),
+            is_in_giant: false,
+            place,
+            needs_opening,
             owed,
             seam,
             shift: None,
-            block: told.block(),
+            joined: None,
+            whole,
+            said: 0,
             has_diverged: false,
         }
     }
 
-    /// Takes whole events of the second stream.
+    /// Takes whole events of the second stream, or pieces of one that is too long to be kept whole.
     pub fn push(&mut self, events: &Bytes) -> Spliced {
         let mut spliced = Spliced::default();
-        let mut splitter = Splitter::default();
-        while let Some(block) = splitter.next(events) {
-            let event = match block {
-                Block::Here(range) => events.slice(range),
-                Block::Joined { bytes, .. } | Block::Long { bytes, .. } => bytes,
-            };
-            self.take(&event, &mut spliced);
+        while let Some(block) = self.splitter.next(events) {
+            match block {
+                Block::Here(range) => self.take(&events.slice(range), &mut spliced),
+                Block::Joined { bytes, .. } => self.take(&bytes, &mut spliced),
+                Block::Long { bytes, piece, .. } => {
+                    self.is_in_giant = piece != Piece::Last;
+                    self.has_diverged |= self.giant.len() + bytes.len() > GIANT_MAX;
+                    if !self.has_diverged {
+                        self.giant.extend_from_slice(&bytes);
+                    }
+                    if piece == Piece::Last {
+                        let whole = self.giant.split().freeze();
+                        self.take(&whole, &mut spliced);
+                    }
+                }
+            }
         }
-        let rest = splitter.take_rest();
-        if !rest.is_empty() {
-            self.take(&rest, &mut spliced);
+        if !self.is_in_giant {
+            // The last event of a stream may lack its empty line.
+            let rest = self.splitter.take_rest();
+            if !rest.is_empty() {
+                self.take(&rest, &mut spliced);
+            }
         }
         spliced.diverged = self.has_diverged;
         spliced
@@ -113,15 +153,26 @@ impl Splice {
             self.pass_or_diverge(event.clone(), spliced);
             return;
         }
-        let Ok(mut value) = serde_json::from_slice::<Value>(&data) else { return };
+        let Ok(mut value) = serde_json::from_slice::<Value>(&data) else {
+            // Half of a surrogate pair passes as it came; what is no JSON says nothing.
+            let mut scan = Scan::new(&data);
+            if scan.skip().and_then(|_| scan.end()).is_ok() {
+                self.pass_or_diverge(event.clone(), spliced);
+            }
+            return;
+        };
         let name = String::from_utf8_lossy(sse::fields(event).name).into_owned();
         let passes = match self.dialect {
             Dialect::AnthropicMessages => self.take_messages(&mut value),
+            Dialect::OpenAiResponses => self.take_responses(&mut value),
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
-            | Dialect::OpenAiResponses
             | Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate => self.take_chat(&mut value),
+            | Dialect::GeminiGenerate
+            | Dialect::BedrockConverse
+            | Dialect::CohereChat
+            | Dialect::OllamaChat
+            | Dialect::GenerateBridge => self.take_chat(&mut value),
         };
         if passes && !self.has_diverged {
             let named = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
@@ -166,7 +217,7 @@ impl Splice {
 
     /// Works one chunk over; tells whether it passes.
     fn take_chat(&mut self, value: &mut Value) -> bool {
-        if let (Some(id), Some(own)) = (&self.id, value.get_mut("id")) {
+        if let (Some(id), Some(own)) = (&self.place.id, value.get_mut("id")) {
             *own = Value::String(id.clone());
         }
         let Some(choices) = value.get_mut("choices").and_then(Value::as_array_mut) else {
@@ -185,11 +236,16 @@ impl Splice {
 
     fn take_choice(&mut self, choice: &mut Value) -> bool {
         let is_finish = choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+        let mut opens = false;
         let slot = if choice.get("text").is_some() {
             choice.get_mut("text")
         } else {
             if let Some(delta) = choice.get_mut("delta").and_then(Value::as_object_mut) {
-                delta.remove("role");
+                let role = delta.get("role").is_some_and(says_something);
+                opens = role && std::mem::take(&mut self.needs_opening);
+                if !opens {
+                    delta.remove("role");
+                }
             }
             choice.get_mut("delta").and_then(|delta| delta.get_mut("content"))
         };
@@ -201,20 +257,20 @@ impl Splice {
             has_text = !rest.is_empty();
             *slot = Value::String(rest);
         }
-        let other = choice
-            .get("delta")
-            .and_then(Value::as_object)
-            .is_some_and(|delta| delta.iter().any(|(key, value)| key != "content" && says_something(value)));
+        let other = choice.get("delta").and_then(Value::as_object).is_some_and(|delta| {
+            delta.iter().any(|(key, value)| key != "content" && key != "role" && says_something(value))
+        });
         if (is_finish || other) && !self.owed.is_empty() {
             self.has_diverged = true;
         }
-        has_text || is_finish || other
+        has_text || is_finish || other || opens
     }
 
     fn take_messages(&mut self, value: &mut Value) -> bool {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         match kind.as_str() {
-            "message_start" | "ping" => return false,
+            "message_start" => return std::mem::take(&mut self.needs_opening),
+            "ping" => return false,
             "content_block_start" => {
                 let is_first = self.shift.is_none();
                 let is_text = value.pointer("/content_block/type").and_then(Value::as_str) == Some("text");
@@ -222,7 +278,7 @@ impl Splice {
                 if is_first {
                     // The client has this block open; only text can go on in it.
                     self.has_diverged |= !is_text;
-                    return false;
+                    return self.place.block.is_none();
                 }
                 self.has_diverged |= !self.owed.is_empty();
             }
@@ -251,10 +307,10 @@ impl Splice {
 
     fn shift_index(&mut self, value: &mut Value) {
         let Some(index) = value.get("index").and_then(Value::as_i64) else { return };
-        let block = i64::try_from(self.block).unwrap_or(0);
-        let shift = *self.shift.get_or_insert(block - index);
+        let block = self.place.block.and_then(|block| i64::try_from(block).ok());
+        let shift = *self.shift.get_or_insert(block.map_or(0, |block| block.saturating_sub(index)));
         if let Some(slot) = value.get_mut("index") {
-            *slot = Value::from(index + shift);
+            *slot = Value::from(index.saturating_add(shift));
         }
     }
 }
@@ -375,5 +431,44 @@ mod tests {
              event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":2}\n\n\
              event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
         );
+    }
+
+    #[test]
+    fn what_was_kept_back_with_the_opening_is_opened_by_the_second() {
+        let mut told = Transcript::new(Dialect::OpenAiChat);
+        let mut splice = Splice::new(&mut told, Way::Verify);
+        let second = format!("{OPENING}{}{}", chat("a"), chat("b"));
+        let spliced = splice.push(&Bytes::from(second));
+        let all: String = spliced.release.iter().map(|b| std::str::from_utf8(b).unwrap()).collect();
+        assert_eq!(all.matches("\"role\"").count(), 1, "{all}");
+
+        let mut told = Transcript::new(Dialect::AnthropicMessages);
+        told.keep(&Bytes::from_static(b"data: {\"type\":\"message_start\",\"message\":{}}\n\n"));
+        let mut splice = Splice::new(&mut told, Way::Verify);
+        let second = "data: {\"type\":\"message_start\",\"message\":{}}\n\n\
+            data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
+        let spliced = splice.push(&Bytes::from_static(second.as_bytes()));
+        let all: String = spliced.release.iter().map(|b| std::str::from_utf8(b).unwrap()).collect();
+        assert!(all.contains("content_block_start") && !all.contains("message_start"), "{all}");
+    }
+
+    #[test]
+    fn an_opening_by_a_first_that_names_no_role_does_not_diverge() {
+        let mut told = Transcript::new(Dialect::OpenAiCompletions);
+        told.keep(&Bytes::from(chat("the quick")));
+        let mut splice = Splice::new(&mut told, Way::Verify);
+        let spliced = splice.push(&Bytes::from(format!("{OPENING}{}", chat("the quick brown"))));
+        assert!(!spliced.diverged);
+        assert_eq!(spliced.release.len(), 1);
+    }
+
+    #[test]
+    fn half_a_letter_diverges_while_text_is_owed_and_passes_as_it_came_after() {
+        let half = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\\ud83d\"}}]}\n\n";
+        let (_, diverged, _) = heard("the quick", Way::Verify, &[half.to_owned()]);
+        assert!(diverged);
+        let (_, diverged, all) = heard("the", Way::Verify, &[chat("the"), half.to_owned()]);
+        assert!(!diverged);
+        assert_eq!(all, half);
     }
 }

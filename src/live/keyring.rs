@@ -1,0 +1,268 @@
+//! Which key does a credential send, and what if the provider no longer takes it?
+//!
+//! A key that stands in a file (`{file: …}`, `{credential: …}`) may be another one by the time the
+//! provider refuses the old one: tokens are rotated by writing the file anew. So a refusal is
+//! reason for one look at the file, and where it holds another key the request goes to the same
+//! target once more (failure table, row 13). Variables cannot change, commands are run by reloads
+//! only: they may take ten seconds, and a provider's word must not make us start programs.
+//!
+//! One look serves all requests that wait for it, it runs on a thread for blocking work, and
+//! nobody waits longer than [`LONGEST_LOOK`]. The first refusal in a generation always reads the
+//! file, for nobody knows in which state it was read; from then on only a file that changed is
+//! read. What cannot be read or sent leaves the old key in force.
+//!
+//! The new key serves this generation: a reload reads its own. Former keys are remembered, since a
+//! provider may still quote them in an error.
+
+use super::LiveProblem;
+use crate::base::api::Kind;
+use crate::base::secret::Secret;
+use crate::config::SecretRef;
+use crate::health::Unit;
+use crate::secrets::{self, Stamp};
+use crate::sign::{self, SignFault};
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
+
+/// How long a request waits for a look; a file on a server that is away can take for ever.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// Keys that are remembered, the one in force among them.
+const REMEMBERED: usize = 4;
+
+/// What proves us to a provider at a time.
+#[derive(Debug, Default)]
+pub struct Signature {
+    /// The key in force first, then former ones; empty where the provider wants none.
+    keys: SmallVec<[Secret; 2]>,
+    /// Headers that prove us, marked sensitive.
+    headers: sign::Signed,
+}
+
+impl Signature {
+    fn of(kind: Kind, key: &Secret) -> Result<Self, SignFault> {
+        Ok(Signature { keys: SmallVec::from_iter([key.clone()]), headers: sign::headers(kind, key)? })
+    }
+
+    /// Returns the headers to send.
+    #[must_use]
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// Returns the keys that the provider may quote: the one in force and former ones.
+    #[must_use]
+    pub fn keys(&self) -> &[Secret] {
+        &self.keys
+    }
+}
+
+/// The key of one credential in one generation.
+pub struct Keyring {
+    /// `provider/credential`, for the log.
+    name: Arc<str>,
+    kind: Kind,
+    place: Option<SecretRef>,
+    current: ArcSwap<Signature>,
+    /// Ends the credential's rests where its key changes.
+    unit: Arc<Unit>,
+    looks: AtomicU64,
+    /// In which state the file was read; whoever looks holds it.
+    known: Arc<Mutex<Option<Stamp>>>,
+}
+
+impl Keyring {
+    /// Makes the keyring of a credential. `place` is where its key can be read again.
+    ///
+    /// # Errors
+    /// Where the key cannot be sent.
+    pub(super) fn new(
+        (provider, credential): (&Arc<str>, &Arc<str>),
+        kind: Kind,
+        key: Option<&Secret>,
+        place: Option<&SecretRef>,
+        unit: Arc<Unit>,
+    ) -> Result<Arc<Self>, LiveProblem> {
+        let signature = key.map(|key| Signature::of(kind, key)).transpose().map_err(|_| {
+            LiveProblem::Key { provider: Arc::clone(provider), credential: Arc::clone(credential) }
+        })?;
+        Ok(Arc::new(Keyring {
+            name: format!("{provider}/{credential}").into(),
+            kind,
+            place: place.cloned(),
+            current: ArcSwap::from_pointee(signature.unwrap_or_default()),
+            unit,
+            looks: AtomicU64::new(0),
+            known: Arc::default(),
+        }))
+    }
+
+    /// Returns what is to be sent now.
+    #[must_use]
+    pub fn current(&self) -> Arc<Signature> {
+        self.current.load_full()
+    }
+
+    /// Ends the rests that blamed a former key.
+    pub(super) fn key_changed(&self) {
+        self.unit.key_changed();
+    }
+
+    /// Returns the key in force.
+    pub(super) fn key(&self) -> Option<Secret> {
+        self.current.load().keys.first().cloned()
+    }
+
+    /// Looks for another key after the provider refused this one; tells whether there is one.
+    pub async fn renewed(self: &Arc<Self>, refused: &Arc<Signature>) -> bool {
+        if self.is_another_than(refused) {
+            return true;
+        }
+        let Some(place) = self.place.clone() else { return false };
+        timeout(LONGEST_LOOK, self.look(place, refused)).await.unwrap_or(false)
+    }
+
+    async fn look(self: &Arc<Self>, place: SecretRef, refused: &Arc<Signature>) -> bool {
+        let before = self.looks.load(Ordering::Acquire);
+        let known = Arc::clone(&self.known).lock_owned().await;
+        // Somebody else's look ended while this request waited for its turn: it counts for both.
+        if self.looks.load(Ordering::Acquire) == before && !self.is_another_than(refused) {
+            let ring = Arc::clone(self);
+            // The turn goes along, so that a look that hangs stays the only one.
+            let looking = tokio::task::spawn_blocking(move || ring.read(&place, known));
+            if looking.await.is_err() {
+                return false;
+            }
+        }
+        self.is_another_than(refused)
+    }
+
+    fn is_another_than(&self, refused: &Arc<Signature>) -> bool {
+        !Arc::ptr_eq(&self.current.load(), refused)
+    }
+
+    fn read(&self, place: &SecretRef, mut known: OwnedMutexGuard<Option<Stamp>>) {
+        match secrets::read_again(place, *known) {
+            Ok(None) => {}
+            Ok(Some((stamp, key))) => {
+                *known = Some(stamp);
+                self.take_over(&key);
+            }
+            Err(why) => tracing::warn!(
+                credential = %self.name,
+                "the key was refused and cannot be read again: {place} {why}"
+            ),
+        }
+        self.looks.fetch_add(1, Ordering::Release);
+    }
+
+    fn take_over(&self, key: &Secret) {
+        let before = self.current();
+        if before.keys.first() == Some(key) {
+            return;
+        }
+        let Ok(mut signature) = Signature::of(self.kind, key) else { return };
+        signature.keys.extend(before.keys.iter().take(REMEMBERED - 1).cloned());
+        self.current.store(Arc::new(signature));
+        self.key_changed();
+        tracing::info!(credential = %self.name, "the key was refused; its file holds another, which is used now");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    const OLD: &str = "sk-old-0123456789";
+    const NEW: &str = "sk-new-0123456789";
+
+    fn ring(key: &str, place: Option<&SecretRef>) -> Arc<Keyring> {
+        let name = Arc::from("one");
+        let key = Secret::new(key.to_owned());
+        Keyring::new((&name, &name), Kind::OpenAi, Some(&key), place, Arc::default()).unwrap()
+    }
+
+    fn sent(ring: &Keyring) -> String {
+        ring.current().headers()[0].1.to_str().unwrap().to_owned()
+    }
+
+    fn write(path: &Path, key: &str) {
+        // As tools rotate keys: a new file takes the old one's name.
+        let next = path.with_extension("next");
+        std::fs::write(&next, key).unwrap();
+        std::fs::rename(next, path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_is_read_again_where_its_file_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write(&path, OLD);
+        let ring = ring(OLD, Some(&SecretRef::File(path.clone())));
+        let refused = ring.current();
+        assert!(!ring.renewed(&refused).await, "the file holds the same key");
+        for broken in ["", "two\nlines", "blank in it"] {
+            write(&path, broken);
+            assert!(!ring.renewed(&refused).await, "{broken:?}");
+            assert_eq!(sent(&ring), format!("Bearer {OLD}"));
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(!ring.renewed(&refused).await, "the file is gone");
+        write(&path, NEW);
+        assert!(ring.renewed(&refused).await);
+        assert_eq!(sent(&ring), format!("Bearer {NEW}"));
+        let keys: Vec<String> = ring.current().keys().iter().map(|key| key.expose().to_owned()).collect();
+        assert_eq!(keys, [NEW, OLD], "both may be quoted");
+        assert!(ring.renewed(&refused).await, "a late refusal of the old key says nothing of the new one");
+        assert!(!ring.renewed(&ring.current()).await, "the new key was refused too");
+    }
+
+    #[tokio::test]
+    async fn only_files_are_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("trace");
+        let script = format!("echo ran >> {}; echo {NEW}", trace.display());
+        let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+        for place in [None, Some(SecretRef::Command(command)), Some(SecretRef::Env("PATH".to_owned()))] {
+            let ring = ring(OLD, place.as_ref());
+            assert!(!ring.renewed(&ring.current()).await);
+        }
+        assert!(!trace.exists(), "the command ran");
+    }
+
+    #[tokio::test]
+    async fn many_refusals_at_once_are_one_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        write(&path, OLD);
+        let ring = ring(OLD, Some(&SecretRef::File(path)));
+        let refused = ring.current();
+        let turn = Arc::clone(&ring.known).lock_owned().await;
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (ring, refused) = (Arc::clone(&ring), Arc::clone(&refused));
+            running.spawn(async move { ring.renewed(&refused).await });
+        }
+        tokio::task::yield_now().await;
+        drop(turn);
+        while let Some(is_new) = running.join_next().await {
+            assert!(!is_new.unwrap());
+        }
+        assert_eq!(ring.looks.load(Ordering::Acquire), 1);
+    }
+
+    #[tokio::test]
+    async fn few_keys_are_remembered() {
+        let ring = ring(OLD, None);
+        for number in 0..10 {
+            ring.take_over(&Secret::new(format!("sk-key-{number}-0123456789")));
+        }
+        assert_eq!(ring.current().keys().len(), REMEMBERED);
+    }
+}

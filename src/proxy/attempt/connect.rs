@@ -1,0 +1,109 @@
+//! The way to a provider: its address, a kept connection or a new one.
+//!
+//! A refused address is left for another of the same host, once; a resend gets a connection of its
+//! own, since the pool may hold more that died with the first.
+
+use super::{Attempt, End, Fault};
+use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
+use crate::classify::{self, TransportFault};
+use crate::exchange::Cause;
+use crate::proxy::patience::Limit;
+use pingora::ErrorType;
+use pingora::protocols::http::client::HttpSession as Upstream;
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Attempt<'_> {
+    pub(super) async fn connect(&mut self, cause: Cause) -> Result<(Arc<HttpPeer>, Upstream, bool), End> {
+        let slot = self.slot();
+        let longest = self.timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
+        let hard = Limit::hard(self.began.after(longest), Outcome::Connect);
+        let mut peer = if let Some(peer) = slot.ready_peer() {
+            Arc::clone(peer)
+        } else {
+            let picking = pin!(slot.addresses.pick(self.began));
+            let picked = self.wait(hard, picking).await?;
+            match picked {
+                Ok(address) => slot.peer_at(address),
+                Err(_) => return Err(End::Failed(Fault::plain(classify::transport(TransportFault::Dns)))),
+            }
+        };
+        self.fit(&mut peer, cause);
+        let first = self.get_session(&peer, hard, cause).await?;
+        let error = match first {
+            Ok((upstream, is_reused)) => return Ok((peer, upstream, is_reused)),
+            Err(error) => error,
+        };
+        let transport = connect_fault(&error);
+        let outcome = classify::transport(transport);
+        let other = peer_address(&peer).and_then(|a| slot.addresses.refused(a, self.house.clock.tick()));
+        if outcome == Outcome::Connect
+            && let Some(address) = other
+        {
+            peer = slot.peer_at(address);
+            self.fit(&mut peer, cause);
+            if let Ok((upstream, is_reused)) = self.get_session(&peer, hard, cause).await? {
+                return Ok((peer, upstream, is_reused));
+            }
+        }
+        tracing::debug!(target = %slot.target.id, fault = error.etype().as_str(), "no connection");
+        let mut fault = Fault::plain(outcome);
+        fault.failure.timed_out = transport == TransportFault::ConnectTimeout;
+        Err(End::Failed(fault))
+    }
+
+    /// Fits a peer to this attempt: a route may have a connect limit of its own, and a resend wants
+    /// a connection of its own (the pool may hold more that died with the first).
+    fn fit(&self, peer: &mut Arc<HttpPeer>, cause: Cause) {
+        let connect = Some(self.timeouts.connect);
+        if cause != Cause::Resend && peer.options.total_connection_timeout == connect {
+            return;
+        }
+        let own = Arc::make_mut(peer);
+        own.options.connection_timeout = connect;
+        own.options.total_connection_timeout = connect;
+        if cause == Cause::Resend {
+            own.group_key = fresh_key(self.began);
+        }
+    }
+
+    async fn get_session(
+        &mut self,
+        peer: &HttpPeer,
+        limit: Limit,
+        cause: Cause,
+    ) -> Result<pingora::Result<(Upstream, bool)>, End> {
+        let house = self.house;
+        if cause != Cause::Resend
+            && let Some(kept) = house.pools.kept(peer).await
+        {
+            return Ok(Ok((kept, true)));
+        }
+        // On the heap: see `pools`.
+        let mut opening = Box::pin(house.pools.open(peer));
+        Ok(self.wait(limit, opening.as_mut()).await?)
+    }
+}
+
+fn connect_fault(error: &pingora::Error) -> TransportFault {
+    match error.etype() {
+        ErrorType::TLSWantX509Lookup
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError => TransportFault::Tls,
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => TransportFault::ConnectTimeout,
+        _ => TransportFault::Connect,
+    }
+}
+
+fn peer_address(peer: &HttpPeer) -> Option<std::net::SocketAddr> {
+    peer.address().as_inet().copied()
+}
+
+/// A pool key that nothing else has.
+fn fresh_key(now: Tick) -> u64 {
+    now.0 | (1 << 63)
+}

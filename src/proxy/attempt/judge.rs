@@ -1,0 +1,184 @@
+//! What came back, held until it is judged.
+//!
+//! A refusal's body is read within bounds and judged; an answer that is not streamed is held until
+//! it is whole, because an error may stand inside a 200.
+
+use super::{Answer, Attempt, End, Fault, Held};
+use crate::base::outcome::Outcome;
+use crate::classify;
+use crate::exchange::rules::{self, Onward};
+use crate::proxy::incoming::{Incoming, Packing};
+use crate::proxy::patience::{Cut, Limit};
+use crate::proxy::reply::{self, Framing};
+use crate::wire::answer;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use pingora::http::ResponseHeader;
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Longest answer that is held until it is whole (failure table, *Commit point*).
+const HELD_ANSWER: usize = 1024 * 1024;
+/// Most of a refusing answer's body that is read and judged.
+const REFUSAL_BODY: usize = 64 * 1024;
+/// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
+const WORDS_MAX: usize = 2048;
+/// How long a refusing answer's body may take; its status is known and a client waits.
+const REFUSAL_TIME: Duration = Duration::from_millis(1500);
+
+impl Attempt<'_> {
+    /// Takes from the provider's head what is needed of it, in one pass.
+    pub(super) fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
+        let packing = Packing::of(&head.headers);
+        let mut own =
+            reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()).ok()?;
+        if packing.is_some() {
+            own.headers.remove(header::CONTENT_ENCODING);
+            own.headers.remove(header::ETAG);
+        }
+        Some(Answer {
+            status: head.status.as_u16(),
+            is_event_stream: is_event_stream(&head.headers),
+            is_encoded: packing.is_none() && is_encoded(&head.headers),
+            length: content_length(&head.headers).filter(|_| packing.is_none()),
+            packing,
+            head: own,
+        })
+    }
+
+    /// Reads a refusing answer's body within bounds and judges it.
+    pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
+        let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
+        let mut body = BytesMut::new();
+        while body.len() < REFUSAL_BODY {
+            match self.read(incoming, limit).await {
+                Ok(Ok(Some(piece))) => {
+                    let room = REFUSAL_BODY - body.len();
+                    body.extend_from_slice(&piece[..piece.len().min(room)]);
+                }
+                Err(Cut::Gone) => return End::Gone,
+                // The status says enough; what there is of the body is judged.
+                Ok(Ok(None) | Err(_)) | Err(Cut::Late(_)) => break,
+            }
+        }
+        let body = body.freeze();
+        let slot = &self.slots[self.at];
+        let none = HeaderMap::new();
+        let headers = incoming.headers().unwrap_or(&none);
+        let wall = self.house.clock.wall();
+        let verdict = classify::response(slot.kind, self.patterns(), answer.status, headers, &body, wall);
+        // What cannot be read may hold our key: it is not passed on.
+        let held = (!answer.is_encoded).then_some(Held { head: answer.head, body });
+        End::Failed(Fault::judged(&verdict, answer.status, false, held))
+    }
+
+    /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
+    pub(super) async fn whole(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
+        let limit = self.first_limit();
+        let Answer { status, length: announced, .. } = answer;
+        let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
+        let mut length = 0;
+        loop {
+            let read = match self.read(incoming, limit).await {
+                Ok(read) => read,
+                Err(Cut::Gone) => return End::Gone,
+                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+            };
+            match read {
+                Ok(Some(piece)) => {
+                    length += piece.len();
+                    pieces.push(piece);
+                    if length > HELD_ANSWER {
+                        return self.pour(incoming, answer, pieces).await;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
+            }
+        }
+        if announced.is_some_and(|announced| announced != length as u64) {
+            return End::Failed(Fault::after_head(Outcome::Truncated, status));
+        }
+        let body = join(pieces);
+        if let Err(fault) = self.judge(&body) {
+            return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
+        }
+        let length = Framing::Length(body.len() as u64);
+        match self.commit(answer, length, SmallVec::from_iter([body]), true).await {
+            Ok(()) => End::Delivered,
+            Err(end) => end,
+        }
+    }
+
+    fn judge(&mut self, body: &Bytes) -> Result<(), Box<Fault>> {
+        let slot = &self.slots[self.at];
+        let wall = self.house.clock.wall();
+        match answer::read(self.dialect, body) {
+            Ok(answer) => {
+                self.story.usage = answer.usage;
+                Ok(())
+            }
+            Err(answer::AnswerFault::NotJson) if is_in_words(body) => {
+                let none = HeaderMap::new();
+                let verdict = classify::response(slot.kind, self.patterns(), 200, &none, body, wall);
+                // Words that would be the client's own fault are no answer to pass on as a 200.
+                let onward = rules::rule(verdict.outcome, Some(200), true).onward;
+                let fault = match onward {
+                    Onward::Next => Fault::judged(&verdict, 200, true, None),
+                    Onward::NextLarger | Onward::NextOrRelay | Onward::Relay | Onward::Stop => {
+                        Fault::after_head(Outcome::BadBody, 200)
+                    }
+                };
+                Err(Box::new(fault))
+            }
+            Err(answer::AnswerFault::Empty | answer::AnswerFault::NotJson) => {
+                Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
+            }
+            Err(answer::AnswerFault::Error(error)) => {
+                let error = body.get(error).unwrap_or_default();
+                let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), error, wall);
+                Err(Box::new(Fault::judged(&verdict, 200, true, None)))
+            }
+        }
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
+    })
+}
+
+/// Packed in a way that [`Incoming`] does not undo: it cannot be judged, and so is no answer.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_plain = |value: &[u8]| value.is_empty() || value.eq_ignore_ascii_case(b"identity");
+    headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !is_plain(value.as_bytes().trim_ascii()))
+}
+
+/// Tells whether a body that is not JSON may be an error in words: a page, or a short text. Broken
+/// JSON is none, as what stands in it may be the model's.
+fn is_in_words(body: &[u8]) -> bool {
+    let text = body.trim_ascii_start();
+    match text.first() {
+        None | Some(b'{' | b'[') => false,
+        Some(b'<') => true,
+        Some(_) => text.len() <= WORDS_MAX,
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value: &HeaderValue| value.to_str().ok()?.trim().parse().ok())
+}
+
+fn join(mut pieces: SmallVec<[Bytes; 4]>) -> Bytes {
+    if pieces.len() <= 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+    for piece in pieces {
+        whole.extend_from_slice(&piece);
+    }
+    whole.freeze()
+}

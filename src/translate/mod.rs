@@ -1,0 +1,332 @@
+//! How is what one dialect says said in another?
+//!
+//! A request in the client's dialect becomes one in the provider's ([`request`]); the provider's
+//! answer becomes one in the client's ([`answer`], [`Stream`]). Both ways go through one
+//! intermediate form ([`form`]): a folder or file for each dialect reads into it and writes from
+//! it. Same dialect in and out never comes here.
+//!
+//! Rules:
+//! * What the target's dialect cannot say is left out and listed ([`Losses`]); nothing is left out
+//!   in silence. [`would_lose`] says it beforehand.
+//! * What must not be guessed is refused ([`Untranslatable`]).
+//! * Thinking: signatures stay within their issuer and are dropped across; a level that the target
+//!   cannot serve becomes the nearest ([`ThinkingRule`]).
+//! * The answer names the model that served it, as everywhere (contract section 3).
+//! * A streamed answer has the order of the client's own dialect (see `order`), holds at most one
+//!   event of 8 MiB and never ends normally unless the provider's did. A fault inside is told to
+//!   the caller by its class ([`State::Failed`]), never by the provider's text; the caller writes
+//!   the client's error event.
+//! * What is not text to us stays text: schemas, arguments and numbers pass as they were written.
+//!
+//! Refuses to do: asking for several answers (`n`), translating calls other than conversations.
+//! Source: the wire guide, the providers' API references, and recorded traffic.
+
+mod bedrock;
+mod bridge;
+mod chat;
+mod cohere;
+mod fault;
+pub mod form;
+mod frames;
+mod gemini;
+mod ids;
+mod loss;
+mod media;
+mod messages;
+mod ollama;
+mod order;
+mod read;
+mod responses;
+mod seal;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod thinking;
+mod write;
+
+use crate::base::api::Dialect;
+pub use loss::{Loss, Losses};
+pub use order::State;
+pub use stream::Stream;
+
+/// Most tokens of an answer where the client set no limit and the dialect wants one.
+pub const MAX_TOKENS_DEFAULT: u64 = 16_384;
+/// Tokens for thinking where it is enabled without a number.
+pub const THINKING_BUDGET: u64 = 8192;
+/// How much longer than the thinking the answer may be where the client's limit is too small.
+pub const BEYOND_BUDGET: u64 = 4096;
+
+/// What writing a request needs to know beside the request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestContext<'a> {
+    /// The provider's name for the model, put in the place of the client's.
+    pub model: &'a str,
+    /// Most tokens of an answer where the client set no limit and the dialect wants one.
+    pub max_tokens_default: u64,
+    /// What the operator says of thinking.
+    pub thinking: ThinkingRule,
+    /// Whether the model can think, where the catalogue knows; one that cannot refuses the words
+    /// that steer it.
+    pub can_think: Option<bool>,
+    /// Whether the instructions are marked for the prompt cache where the client's dialect has no
+    /// such marks.
+    pub marks_cache: bool,
+}
+
+impl<'a> RequestContext<'a> {
+    /// Returns the defaults for a model.
+    #[must_use]
+    pub fn new(model: &'a str) -> Self {
+        RequestContext {
+            model,
+            max_tokens_default: MAX_TOKENS_DEFAULT,
+            thinking: ThinkingRule::AsAsked,
+            can_think: None,
+            marks_cache: true,
+        }
+    }
+}
+
+/// What the operator says of thinking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThinkingRule {
+    /// As the client asks; a client that says nothing gets what the model does by itself.
+    #[default]
+    AsAsked,
+    /// Never; also for a second try after a provider refused the first for its thinking.
+    Off,
+    /// With this budget where the client does not say.
+    Enabled {
+        /// Tokens; see [`THINKING_BUDGET`].
+        budget: u64,
+    },
+    /// As the model sees fit where the client does not say, and also where it asks for thinking
+    /// with a budget (newer Claude models refuse budgets).
+    Adaptive,
+}
+
+/// A request in the target's dialect.
+#[derive(Clone, Debug)]
+pub struct Translated {
+    /// The body.
+    pub body: Vec<u8>,
+    /// What it cannot say.
+    pub lost: Losses,
+    /// What the answer's translation needs to know of the request.
+    pub asked: Asked,
+}
+
+/// What the translation of an answer needs to know of its request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The target's model, for answers that do not name theirs.
+    pub model: String,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// Whether the client asked for usage in the stream.
+    pub include_usage: bool,
+}
+
+/// What writing an answer needs to know beside the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerContext<'a> {
+    /// From [`Translated`].
+    pub asked: &'a Asked,
+    /// Our id of the request: ids are made from it where the provider gives none.
+    pub request_id: &'a str,
+    /// Seconds since 1970, for answers that do not say when they were made.
+    pub now: u64,
+    /// Whether an Anthropic client sees thoughts without Anthropic's signature. Clients send
+    /// thoughts back, and Anthropic refuses the whole conversation for one that it did not sign:
+    /// `false` where Anthropic's own API is a target of the same route.
+    pub shows_thoughts: bool,
+}
+
+/// Why something is not translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untranslatable {
+    /// Not between these two.
+    #[error("{} is not translated to {}", from.as_label(), to.as_label())]
+    Pair {
+        /// What it is in.
+        from: Dialect,
+        /// What it should be in.
+        to: Dialect,
+    },
+    /// The body is not a JSON object.
+    #[error("the body is not a JSON object")]
+    NotJson,
+    /// A member without which there is no request or answer.
+    #[error("`{0}` is missing or has the wrong type")]
+    Member(&'static str),
+}
+
+/// Writes a client's request in the dialect of a target.
+///
+/// # Errors
+/// When the pair is not translated or the body cannot be understood.
+pub fn request(
+    from: Dialect,
+    to: Dialect,
+    body: &[u8],
+    context: &RequestContext<'_>,
+) -> Result<Translated, Untranslatable> {
+    write_request(&read_request(from, to, body)?, from, to, context)
+}
+
+/// Reads a client's request once for several targets; `to` is for the error alone.
+///
+/// # Errors
+/// When the dialect is not read or the body cannot be understood.
+pub fn read_request(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Request, Untranslatable> {
+    let parsed = read::Raw::parse(body).filter(|raw| raw.is_object()).ok_or(Untranslatable::NotJson)?;
+    match from {
+        Dialect::OpenAiChat => chat::read_request(parsed.object()),
+        Dialect::AnthropicMessages => messages::read_request(parsed.object()),
+        Dialect::OpenAiResponses if responses::IS_DONE => responses::read_request(parsed.object()),
+        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::read_request(parsed.object()),
+        Dialect::OpenAiResponses
+        | Dialect::GeminiGenerate
+        | Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::BedrockConverse
+        | Dialect::CohereChat
+        | Dialect::OllamaChat
+        | Dialect::GenerateBridge => Err(Untranslatable::Pair { from, to }),
+    }
+}
+
+/// Writes a request that was read before; `from` is for the error alone.
+///
+/// # Errors
+/// When the dialect is not written.
+pub fn write_request(
+    request: &form::Request,
+    from: Dialect,
+    to: Dialect,
+    context: &RequestContext<'_>,
+) -> Result<Translated, Untranslatable> {
+    let (body, mut lost) = match to {
+        Dialect::OpenAiChat => chat::write_request(request, context),
+        Dialect::AnthropicMessages => messages::write_request(request, context),
+        Dialect::OpenAiResponses if responses::IS_DONE => responses::write_request(request, context),
+        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::write_request(request, context),
+        Dialect::BedrockConverse if bedrock::IS_DONE => bedrock::write_request(request, context),
+        Dialect::CohereChat if cohere::IS_DONE => cohere::write_request(request, context),
+        Dialect::OllamaChat if ollama::IS_DONE => ollama::write_request(request, context),
+        Dialect::GenerateBridge if bridge::IS_DONE => bridge::write_request(request, context),
+        Dialect::OpenAiResponses
+        | Dialect::GeminiGenerate
+        | Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::BedrockConverse
+        | Dialect::CohereChat
+        | Dialect::OllamaChat
+        | Dialect::GenerateBridge => return Err(Untranslatable::Pair { from, to }),
+    };
+    lost.add_if(request.choices.is_some_and(|n| n > 1), Loss::Choices);
+    lost.add_if(request.extra.is_foreign_to(to), Loss::UnknownMember);
+    let asked = Asked {
+        model: context.model.to_owned(),
+        stream: request.stream,
+        include_usage: request.include_usage,
+    };
+    Ok(Translated { body, lost, asked })
+}
+
+/// Returns what a request would lose at a target of this dialect, without sending anything: for
+/// reasons to skip it and for `check`.
+///
+/// # Errors
+/// As [`request`].
+pub fn would_lose(
+    from: Dialect,
+    to: Dialect,
+    body: &[u8],
+    context: &RequestContext<'_>,
+) -> Result<Losses, Untranslatable> {
+    request(from, to, body, context).map(|translated| translated.lost)
+}
+
+/// Tells whether conversations in one dialect can be had with a target that speaks another.
+#[must_use]
+pub fn is_pair(client: Dialect, target: Dialect) -> bool {
+    let is_client = match client {
+        Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
+        Dialect::OpenAiResponses => responses::IS_DONE,
+        Dialect::GeminiGenerate => gemini::IS_DONE,
+        Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::BedrockConverse
+        | Dialect::CohereChat
+        | Dialect::OllamaChat
+        | Dialect::GenerateBridge => false,
+    };
+    let is_target = match target {
+        Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
+        Dialect::OpenAiResponses => responses::IS_DONE,
+        Dialect::GeminiGenerate => gemini::IS_DONE,
+        Dialect::BedrockConverse => bedrock::IS_DONE,
+        Dialect::CohereChat => cohere::IS_DONE,
+        Dialect::OllamaChat => ollama::IS_DONE,
+        Dialect::GenerateBridge => bridge::IS_DONE,
+        Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings => false,
+    };
+    is_client && is_target && client != target
+}
+
+/// Writes a provider's whole answer (one that `wire::answer` has found to be one) in the client's
+/// dialect: `from` is the provider's.
+///
+/// # Errors
+/// When the pair is not translated or the body cannot be understood.
+pub fn answer(
+    from: Dialect,
+    to: Dialect,
+    body: &[u8],
+    context: &AnswerContext<'_>,
+) -> Result<Vec<u8>, Untranslatable> {
+    let mut answer = read_answer(from, to, body)?;
+    let has_tools = answer.parts.iter().any(|part| matches!(part.content, form::Content::ToolUse(_)));
+    answer.finish = order::settled(answer.finish, has_tools);
+    if answer.model.is_empty() {
+        answer.model.clone_from(&context.asked.model);
+    }
+    match to {
+        Dialect::OpenAiChat => Ok(chat::write_answer(&answer, context)),
+        Dialect::AnthropicMessages => Ok(messages::write_answer(&answer, context)),
+        Dialect::OpenAiResponses if responses::IS_DONE => Ok(responses::write_answer(&answer, context)),
+        Dialect::GeminiGenerate if gemini::IS_DONE => Ok(gemini::write_answer(&answer, context)),
+        Dialect::OpenAiResponses
+        | Dialect::GeminiGenerate
+        | Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::BedrockConverse
+        | Dialect::CohereChat
+        | Dialect::OllamaChat
+        | Dialect::GenerateBridge => Err(Untranslatable::Pair { from, to }),
+    }
+}
+
+fn read_answer(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Answer, Untranslatable> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let parsed = read::Raw::parse(body).filter(|raw| raw.is_object()).ok_or(Untranslatable::NotJson)?;
+    match from {
+        Dialect::OpenAiChat => chat::read_answer(parsed.object()),
+        Dialect::AnthropicMessages => messages::read_answer(parsed.object()),
+        Dialect::OpenAiResponses if responses::IS_DONE => responses::read_answer(parsed.object()),
+        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::read_answer(parsed.object()),
+        Dialect::BedrockConverse if bedrock::IS_DONE => bedrock::read_answer(parsed.object()),
+        Dialect::CohereChat if cohere::IS_DONE => cohere::read_answer(parsed.object()),
+        Dialect::OllamaChat if ollama::IS_DONE => ollama::read_answer(parsed.object()),
+        Dialect::GenerateBridge if bridge::IS_DONE => bridge::read_answer(parsed.object()),
+        Dialect::OpenAiResponses
+        | Dialect::GeminiGenerate
+        | Dialect::OpenAiCompletions
+        | Dialect::OpenAiEmbeddings
+        | Dialect::BedrockConverse
+        | Dialect::CohereChat
+        | Dialect::OllamaChat
+        | Dialect::GenerateBridge => Err(Untranslatable::Pair { from, to }),
+    }
+}
