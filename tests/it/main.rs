@@ -41,3 +41,4 @@ mod stage;
 mod tokens;
 mod translate;
 mod unit;
+mod uploads;
