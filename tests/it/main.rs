@@ -37,4 +37,5 @@ mod sdks;
 mod secrets;
 mod stage;
 mod translate;
+mod translate_clouds;
 mod unit;
