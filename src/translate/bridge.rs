@@ -95,6 +95,7 @@ fn note_losses(request: &Request, lost: &mut Losses) {
 }
 
 /// Reads an answer.
+#[allow(clippy::unnecessary_wraps, reason = "other dialects' may lack what they need")]
 pub(super) fn read_answer(mut body: Object<'_>) -> Result<Answer, Untranslatable> {
     let usage = body.take("usage").map(|raw| Usage::parse(raw.as_str())).unwrap_or_default();
     let model = body.text("model").unwrap_or_default();

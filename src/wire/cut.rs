@@ -137,13 +137,13 @@ impl Cutter {
                 let end = memchr::memchr(b'\n', rest).map(|at| pieces.searched + at + 1);
                 Ok(pieces.next(chunk, end))
             }
-            Rule::Frames(pieces, frame) => match frame.end(chunk, pieces.searched) {
-                Ok(end) => Ok(pieces.next(chunk, end)),
-                Err(Broken) => {
-                    self.0 = Rule::Broken;
-                    Err(Broken)
+            Rule::Frames(pieces, frame) => {
+                if let Ok(end) = frame.end(chunk, pieces.searched) {
+                    return Ok(pieces.next(chunk, end));
                 }
-            },
+                self.0 = Rule::Broken;
+                Err(Broken)
+            }
             Rule::Whole(pieces) => Ok(pieces.next(chunk, None)),
             Rule::Broken => Ok(None),
         }
@@ -229,12 +229,13 @@ impl Frame {
 
 /// Returns how long the frame with this prelude is.
 fn length(prelude: &[u8; PRELUDE]) -> Result<usize, Broken> {
-    let [a, b, c, d, e, f, g, h, crc @ ..] = *prelude;
-    let total = u32::from_be_bytes([a, b, c, d]) as usize;
-    let headers = u32::from_be_bytes([e, f, g, h]) as usize;
-    let is_sound = u32::from_be_bytes(crc) == crc32(&[a, b, c, d, e, f, g, h]);
+    let number = |four: &[u8]| four.iter().fold(0, |number: u32, byte| (number << 8) | u32::from(*byte));
+    let mut numbers = prelude.chunks_exact(4).map(number);
+    let mut next = || numbers.next().unwrap_or_default();
+    let (total, headers, crc) = (next() as usize, next() as usize, next());
+    let is_sound = prelude.get(..8).map(crc32) == Some(crc);
     // The frame's own checksum is its last four bytes.
-    let fits = total <= FRAME_MAX && total >= PRELUDE + 4 && headers <= total - PRELUDE - 4;
+    let fits = (PRELUDE + 4..=FRAME_MAX).contains(&total) && headers <= total - PRELUDE - 4;
     if is_sound && fits { Ok(total) } else { Err(Broken) }
 }
 
@@ -274,7 +275,8 @@ fn frame(frame: &[u8]) -> Result<Event<'static>, Broken> {
     let message = aws_smithy_eventstream::frame::read_message_from(frame).map_err(|_| Broken)?;
     let header = |name: &str| {
         let found = message.headers().iter().find(|header| header.name().as_str() == name)?;
-        found.value().as_string().ok().map(|text| text.as_str())
+        let text = found.value().as_string().ok()?;
+        Some(text.as_str())
     };
     let (kind, text) = match header(":message-type") {
         Some("exception") => (header(":exception-type"), message_of(message.payload())),

@@ -10,7 +10,7 @@
 //! A stream's events have their names in the frame (`wire::cut`); the usage comes last, after the
 //! stop reason. Needs the feature `bedrock`.
 
-#[cfg(all(test, feature = "bedrock"))]
+#[cfg(test)]
 mod tests;
 mod writing;
 

@@ -1,6 +1,8 @@
 //! What Converse wants beside what the golden files have, and what must hold of the dialects that
 //! only providers speak.
 
+#![cfg(feature = "bedrock")]
+
 use super::super::form::{
     CacheMark, Content, Effort, Function, Json, OutputFormat, Part, Request, Role, Thinking, ThinkingLevel,
     Tool, ToolChoice, ToolResult, ToolUse, Turn,

@@ -116,7 +116,9 @@ impl<'a> Writer<'a> {
     fn is_said(&mut self, part: &Part) -> bool {
         let is_claude = self.family == Family::Claude;
         let loss = match &part.content {
-            Content::Text(text) | Content::Refusal(text) => return !text.trim().is_empty(),
+            Content::Text(text)
+            | Content::Refusal(text)
+            | Content::Document { source: Source::Text(text), .. } => return !text.trim().is_empty(),
             Content::ToolUse(_) | Content::ToolResult(_) => return true,
             Content::Thinking { seal: Some(seal), .. } if is_claude && messages::is_own(seal) => return true,
             Content::RedactedThinking(seal) if is_claude && seal.text.starts_with(REDACTED) => return true,
@@ -125,7 +127,6 @@ impl<'a> Writer<'a> {
                 Some(_) => return true,
                 None => media::loss(source, Loss::Image),
             },
-            Content::Document { source: Source::Text(text), .. } => return !text.trim().is_empty(),
             Content::Document { source, name } => match document_format(source, name.as_deref()) {
                 Some(_) => return true,
                 None => media::loss(source, Loss::Document),

@@ -115,12 +115,11 @@ impl Reader {
             }
             Some("content-end" | "tool-call-end") => seen.push(Event::PartEnd),
             Some("message-end") => end(delta, raw, seen),
-            Some(_) => {}
             // A flat error: `{"id","message"}`.
             None if name == b"error" || event.take("message").is_some() => {
                 seen.push(Event::Error(fault::class(raw)));
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 
