@@ -40,5 +40,6 @@ mod secrets;
 mod stage;
 mod tokens;
 mod translate;
+mod translate_clouds;
 mod unit;
 mod uploads;
