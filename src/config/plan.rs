@@ -17,7 +17,7 @@ use crate::config::SecretRef;
 use crate::config::credential::Login;
 pub use crate::config::ladder::Ladder;
 pub use crate::config::permanent::{Permanent, PermanentPatterns};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -142,8 +142,9 @@ pub struct Provider {
     pub spread_credentials: bool,
     /// Timers for this provider's attempts.
     pub timeouts: Timeouts,
-    /// Models known of it, by the provider's name for them.
-    pub models: HashMap<Arc<str>, Model>,
+    /// Models known of it, by the provider's name for them. A request looks its own up a few times,
+    /// and a walk down a small tree costs less than one hash.
+    pub models: BTreeMap<Arc<str>, Model>,
     /// The calls that it takes.
     pub serves: Calls,
     /// Paths that the file gives for calls, below the origin; `{model}` stands for the model.

@@ -223,6 +223,8 @@ pub struct Exchange {
     first_break: Option<Break>,
     is_rescuable: bool,
     budget_ran_dry: bool,
+    /// Held while a Retry-After is waited out.
+    reserved: Permit,
     changes: SmallVec<[(usize, Change); 1]>,
 }
 
@@ -241,6 +243,7 @@ impl Exchange {
             first_break: None,
             is_rescuable: false,
             budget_ran_dry: false,
+            reserved: Permit::default(),
             changes: SmallVec::new(),
         }
     }
@@ -340,10 +343,12 @@ impl Exchange {
     /// Decides after a pause.
     pub fn resume(&mut self, now: Tick) -> Step {
         let Some(last) = self.records.last().copied() else { return self.start(now) };
+        let reserved = std::mem::take(&mut self.reserved);
         let units = &self.candidates[last.candidate].health;
         if self.has_time(now) && units.may_repeat(now, &self.rules.health) {
-            return self.attempt(last.candidate, Permit::default(), Cause::Repeat, now);
+            return self.attempt(last.candidate, reserved, Cause::Repeat, now);
         }
+        drop(reserved);
         self.leave(last.candidate, last.outcome, now);
         self.move_on(rules::rule(last.outcome, last.status, false), last.candidate, now)
     }
@@ -476,10 +481,12 @@ impl Exchange {
     }
 
     fn claim_next(&self, after: Option<(usize, Rule)>, now: Tick) -> Option<(usize, Permit)> {
-        (0..self.candidates.len()).filter(|at| self.is_open_to(*at, after)).find_map(|at| {
-            let permit = self.candidates[at].health.admit(now, &self.rules.health).ok()?;
-            Some((at, permit))
-        })
+        let policy = &self.rules.health;
+        let open = || (0..self.candidates.len()).filter(|at| self.is_open_to(*at, after));
+        let health = |at: usize| &self.candidates[at].health;
+        open()
+            .find_map(|at| Some((at, health(at).admit(now, policy).ok()?)))
+            .or_else(|| open().find_map(|at| Some((at, health(at).admit_at_last(now, policy).ok()?))))
     }
 
     fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {

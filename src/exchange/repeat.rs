@@ -76,6 +76,7 @@ impl Exchange {
             self.budget_ran_dry = true;
             return None;
         }
+        self.reserved = self.candidates[current].health.reserve(until);
         Some(until)
     }
 }

@@ -7,7 +7,7 @@ use crate::config::plan::{
     Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Proof, Provider, RescuePolicy,
     RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,7 @@ fn provider(name: &str, at: u32) -> Provider {
         http: HttpVersions::Auto,
         spread_credentials: false,
         timeouts: timeouts(),
-        models: HashMap::new(),
+        models: BTreeMap::new(),
         serves: [Api::ChatCompletions, Api::Completions, Api::Embeddings, Api::Responses]
             .into_iter()
             .collect(),

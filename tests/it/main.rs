@@ -41,4 +41,6 @@ mod secrets;
 mod stage;
 mod tokens;
 mod translate;
+mod translate_clouds;
 mod unit;
+mod uploads;

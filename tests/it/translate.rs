@@ -28,15 +28,15 @@ fn dialect(word: &str) -> Dialect {
     ALL.iter().find(|(name, _)| *name == word).unwrap_or_else(|| panic!("no dialect {word}")).1
 }
 
-fn asked() -> Asked {
+pub(crate) fn asked() -> Asked {
     Asked { model: "target/model".to_owned(), stream: true, include_usage: true }
 }
 
-fn context(asked: &Asked) -> AnswerContext<'_> {
+pub(crate) fn context(asked: &Asked) -> AnswerContext<'_> {
     AnswerContext { asked, request_id: "req-1", now: 1_700_000_001, shows_thoughts: true }
 }
 
-fn streamed(from: Dialect, to: Dialect, chunks: &[Bytes]) -> (String, State) {
+pub(crate) fn streamed(from: Dialect, to: Dialect, chunks: &[Bytes]) -> (String, State) {
     let asked = asked();
     let mut stream = Stream::new(from, to, &context(&asked)).unwrap();
     let mut out = Vec::new();
@@ -143,12 +143,12 @@ fn streams_are_said_as_the_golden_files_have_them() {
 
 /// What an answer says, read without the translator.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Said {
-    text: String,
-    thoughts: String,
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) thoughts: String,
     /// Names and arguments; `Null` where they are no JSON object.
-    calls: Vec<(String, Value)>,
-    is_cut_short: bool,
+    pub(crate) calls: Vec<(String, Value)>,
+    pub(crate) is_cut_short: bool,
 }
 
 struct Recorded {
@@ -196,12 +196,12 @@ fn other(dialect: Dialect) -> Dialect {
     if dialect == Dialect::OpenAiChat { Dialect::AnthropicMessages } else { Dialect::OpenAiChat }
 }
 
-fn arguments(text: &str) -> Value {
+pub(crate) fn arguments(text: &str) -> Value {
     let text = if text.trim().is_empty() { "{}" } else { text };
     serde_json::from_str(text).ok().filter(Value::is_object).unwrap_or_default()
 }
 
-fn words(value: &Value) -> &str {
+pub(crate) fn words(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -232,7 +232,7 @@ fn hear_chat(message: &Value, said: &mut Said) {
     }
 }
 
-fn hear_answer(dialect: Dialect, body: &Value) -> Said {
+pub(crate) fn hear_answer(dialect: Dialect, body: &Value) -> Said {
     let mut said = Said::default();
     if dialect == Dialect::OpenAiChat {
         for choice in body["choices"].as_array().unwrap() {
@@ -266,7 +266,7 @@ fn events(body: &str) -> Vec<Value> {
     data.filter_map(|data| serde_json::from_str(data.trim()).ok()).collect()
 }
 
-fn hear_stream(dialect: Dialect, body: &str) -> Said {
+pub(crate) fn hear_stream(dialect: Dialect, body: &str) -> Said {
     let mut said = Said::default();
     // Name and arguments of each call, by what ties its pieces.
     let mut calls: Vec<(String, String, String)> = Vec::new();
@@ -312,7 +312,7 @@ fn hear_stream(dialect: Dialect, body: &str) -> Said {
 }
 
 /// Arguments that are no JSON object reach an Anthropic client inside one.
-fn without_broken_arguments(mut said: Said, from: &Said) -> Said {
+pub(crate) fn without_broken_arguments(mut said: Said, from: &Said) -> Said {
     for (call, original) in said.calls.iter_mut().zip(&from.calls) {
         if original.1.is_null() {
             call.1 = Value::Null;
@@ -344,8 +344,8 @@ fn every_recorded_answer_says_the_same_in_the_other_dialect() {
 }
 
 /// A small generator for places to cut at.
-fn cut(body: &str, seed: u64, mean: usize) -> Vec<Bytes> {
-    let (mut rest, mut dice, mut chunks) = (Bytes::copy_from_slice(body.as_bytes()), seed | 1, Vec::new());
+pub(crate) fn cut(body: &[u8], seed: u64, mean: usize) -> Vec<Bytes> {
+    let (mut rest, mut dice, mut chunks) = (Bytes::copy_from_slice(body), seed | 1, Vec::new());
     while !rest.is_empty() {
         dice ^= dice << 13;
         dice ^= dice >> 7;
@@ -364,7 +364,7 @@ fn every_recorded_stream_says_the_same_in_the_other_dialect_however_it_is_cut() 
         let to = other(x.dialect);
         let (whole, state) = streamed(x.dialect, to, &[Bytes::copy_from_slice(x.body.as_bytes())]);
         for mean in [2, 50, 3000] {
-            let pieces = streamed(x.dialect, to, &cut(&x.body, at as u64, mean));
+            let pieces = streamed(x.dialect, to, &cut(x.body.as_bytes(), at as u64, mean));
             assert_eq!(pieces, (whole.clone(), state), "{}", x.id);
         }
         let (want, got) = (hear_stream(x.dialect, &x.body), hear_stream(to, &whole));
@@ -383,7 +383,7 @@ fn every_recorded_stream_says_the_same_in_the_other_dialect_however_it_is_cut() 
 }
 
 /// Checks the order that SDKs of the dialect rely on.
-fn out_of_order(dialect: Dialect, stream: &str) -> Option<String> {
+pub(crate) fn out_of_order(dialect: Dialect, stream: &str) -> Option<String> {
     if dialect == Dialect::OpenAiChat {
         let events = events(stream);
         let first = events.first().is_some_and(|e| e["choices"][0]["delta"]["role"] == "assistant");
