@@ -2,7 +2,10 @@
 //!
 //! Server-sent events for most dialects, a JSON document a line for Ollama. Unlike the pass-through
 //! path, which lets a giant event through unread, translation must read whole events: they are
-//! kept up to [`EVENT_MAX`], and a longer one ends the stream as a fault.
+//! kept up to [`EVENT_MAX`], and a longer one ends the stream as a fault. Gemini streams one JSON
+//! array of answers where nobody asked for events (`array`).
+
+mod array;
 
 use crate::base::api::Dialect;
 use crate::wire::sse::{self, Block, Splitter};
@@ -24,6 +27,10 @@ pub(super) enum Frames {
     },
     /// A JSON document a line; what came of the open line.
     Lines(BytesMut),
+    /// Gemini before the first byte that tells which.
+    Unknown,
+    /// One JSON array.
+    Array(array::Items),
 }
 
 /// An event is longer than [`EVENT_MAX`].
@@ -37,10 +44,8 @@ impl Frames {
             Dialect::OpenAiChat
             | Dialect::OpenAiResponses
             | Dialect::AnthropicMessages
-            | Dialect::GeminiGenerate
-            | Dialect::CohereChat => {
-                Some(Frames::Events { splitter: Splitter::default(), long: BytesMut::new() })
-            }
+            | Dialect::CohereChat => Some(Frames::events()),
+            Dialect::GeminiGenerate => Some(Frames::Unknown),
             Dialect::OllamaChat => Some(Frames::Lines(BytesMut::new())),
             Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
@@ -49,10 +54,23 @@ impl Frames {
         }
     }
 
+    fn events() -> Self {
+        Frames::Events { splitter: Splitter::default(), long: BytesMut::new() }
+    }
+
     /// Calls `on` with the name (may be empty) and the data of each event that this chunk
     /// completes.
     pub(super) fn push(&mut self, chunk: &Bytes, mut on: impl FnMut(&[u8], &[u8])) -> Result<(), TooLong> {
+        if matches!(self, Frames::Unknown) {
+            match chunk.iter().find(|b| !b.is_ascii_whitespace()) {
+                None => return Ok(()),
+                Some(b'[') => *self = Frames::Array(array::Items::default()),
+                Some(_) => *self = Frames::events(),
+            }
+        }
         match self {
+            Frames::Unknown => {}
+            Frames::Array(items) => items.push(chunk, |item| on(b"", item))?,
             Frames::Events { splitter, long } => {
                 while let Some(block) = splitter.next(chunk) {
                     match block {
@@ -99,6 +117,8 @@ impl Frames {
                 event(&long.split(), &mut on);
             }
             Frames::Lines(open) => line(&open.split(), &mut on),
+            // An item without its end is none.
+            Frames::Unknown | Frames::Array(_) => {}
         }
     }
 }
@@ -148,10 +168,25 @@ mod tests {
     }
 
     #[test]
+    fn gemini_s_items_are_found_in_events_and_in_an_array() {
+        let events = "\r\ndata: {\"a\":1}\r\n\r\ndata: {\"b\":\"]\"}\r\n\r\n";
+        let array = "\n [{\"a\":1}\n,\r\n{\"b\":\"]\"}\n, {\"c\":[{}, \"\\\"}{\"]}]";
+        for size in [1, 2, 5, 1000] {
+            let found = cut(Dialect::GeminiGenerate, events, size).unwrap();
+            assert_eq!(found, ["|{\"a\":1}", "|{\"b\":\"]\"}"], "{size}");
+            let found = cut(Dialect::GeminiGenerate, array, size).unwrap();
+            let third = "|{\"c\":[{}, \"\\\"}{\"]}";
+            assert_eq!(found, ["|{\"a\":1}", "|{\"b\":\"]\"}", third], "{size}");
+        }
+    }
+
+    #[test]
     fn an_event_without_end_is_a_fault_and_not_a_leak() {
         let endless = format!("data: {}", "x".repeat(EVENT_MAX + 1));
         for dialect in [Dialect::OpenAiChat, Dialect::OllamaChat] {
             assert_eq!(cut(dialect, &endless, 60_000), Err(TooLong));
         }
+        let endless = endless.replace("data: ", "[{\"a\":\"");
+        assert_eq!(cut(Dialect::GeminiGenerate, &endless, 60_000), Err(TooLong));
     }
 }

@@ -83,7 +83,7 @@ fn instructions<'a>(request: &'a Request, lost: &mut Losses) -> Vec<&'a Part> {
     for turn in &request.turns {
         if turn.role.is_instruction() {
             lost.add_if(has_begun, Loss::InstructionPlace);
-            parts.extend(turn.parts.iter().filter(|part| is_said(part)));
+            parts.extend(turn.parts.iter().filter(|part| is_said(part) && !is_lost(part, lost)));
         } else {
             has_begun = true;
         }
@@ -100,13 +100,14 @@ fn messages<'a>(request: &'a Request, lost: &mut Losses) -> Vec<Message<'a>> {
             Role::User | Role::Tool => false,
         };
         lost.add_if(turn.name.is_some() && turn.role != Role::Tool, Loss::SpeakerName);
-        let parts = turn.parts.iter().filter(|part| is_said(part) && !is_lost_thought(part, lost));
+        let parts: Vec<&Part> =
+            turn.parts.iter().filter(|part| is_said(part) && !is_lost(part, lost)).collect();
         match messages.last_mut() {
+            _ if parts.is_empty() => {}
             Some(last) if last.is_model == is_model => last.parts.extend(parts),
-            _ => messages.push(Message { is_model, parts: parts.collect() }),
+            Some(_) | None => messages.push(Message { is_model, parts }),
         }
     }
-    messages.retain(|message| !message.parts.is_empty());
     messages
 }
 
@@ -114,22 +115,39 @@ fn is_own(seal: &Seal) -> bool {
     seal.issuer == Issuer::Google
 }
 
-/// Tells whether a part is thoughts of another's, which Google does not take.
-fn is_lost_thought(part: &Part, lost: &mut Losses) -> bool {
-    let is_lost = match &part.content {
-        Content::Thinking { seal, .. } => !seal.as_ref().is_some_and(is_own),
-        Content::RedactedThinking(seal) => !is_own(seal),
+/// Tells whether a part cannot be said, and notes it.
+fn is_lost(part: &Part, lost: &mut Losses) -> bool {
+    let loss = match &part.content {
+        Content::Thinking { seal, .. } if !seal.as_ref().is_some_and(is_own) => Loss::ThinkingHistory,
+        Content::RedactedThinking(seal) if !is_own(seal) => Loss::ThinkingHistory,
+        Content::Image { source, .. } if !is_medium(source) => media::loss(source, Loss::Image),
+        Content::Audio { source } if !is_medium(source) => media::loss(source, Loss::Audio),
+        Content::Document { source, .. } if !is_medium(source) && !matches!(source, Source::Text(_)) => {
+            media::loss(source, Loss::Document)
+        }
+        Content::Foreign { owner, .. } if *owner != OWN => Loss::ForeignPart,
         Content::Text(_)
         | Content::Refusal(_)
         | Content::Image { .. }
         | Content::Document { .. }
         | Content::Audio { .. }
+        | Content::Thinking { .. }
+        | Content::RedactedThinking(_)
         | Content::ToolUse(_)
         | Content::ToolResult(_)
-        | Content::Foreign { .. } => false,
+        | Content::Foreign { .. } => return false,
     };
-    lost.add_if(is_lost, Loss::ThinkingHistory);
-    is_lost
+    lost.add(loss);
+    true
+}
+
+/// Tells whether Google can get at the bytes.
+fn is_medium(source: &Source) -> bool {
+    match source {
+        Source::Url { .. } | Source::Base64 { .. } => true,
+        Source::File { owner, .. } => *owner == OWN,
+        Source::Text(_) => false,
+    }
 }
 
 /// Writes contents.
@@ -234,7 +252,11 @@ impl Writer<'_> {
                 }
             });
         });
-        others.into_iter().for_each(|part| self.part(array, part));
+        for part in others.into_iter().filter(|part| is_said(part)) {
+            if !is_lost(part, self.lost) {
+                self.part(array, part);
+            }
+        }
     }
 }
 

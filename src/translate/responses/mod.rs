@@ -25,7 +25,7 @@ pub(super) use writing::write as write_request;
 
 use super::form::{Content, Extra, Finish, Issuer, Part, Seal, Source, ToolUse};
 use super::read::{Object, Raw};
-use super::{media, seal, write};
+use super::{chat, media, seal, write};
 use crate::base::api::Dialect;
 
 /// Whether the functions here do what they say.
@@ -151,10 +151,12 @@ fn thoughts(item: &mut Object<'_>) -> Content {
     }
 }
 
-/// Takes the seal of a reasoning item; an id without the text is OpenAI's to know.
+/// Takes the seal of a reasoning item; an id without the text is OpenAI's to know. OpenRouter says
+/// whose it is.
 fn sealed(item: &mut Object<'_>) -> Option<Seal> {
     let id = item.text("id").filter(|id| !id.is_empty());
-    let seal = seal::brought(item.text("encrypted_content")?, Issuer::OpenAi)?;
+    let issuer = item.text("format").map_or(Issuer::OpenAi, |format| chat::issuer_of(&format));
+    let seal = seal::brought(item.text("encrypted_content")?, issuer)?;
     let id = if seal.issuer == Issuer::OpenAi { id } else { seal.id };
     Some(Seal { id, ..seal })
 }

@@ -11,8 +11,8 @@ use super::{finish_of, said};
 /// Reads events.
 #[derive(Debug, Default)]
 pub(in super::super) struct Reader {
-    /// The item under way.
-    item: Option<Item>,
+    /// The items under way: one, but OpenRouter begins the next before the last is done.
+    items: Vec<Item>,
     /// Whether any part of the answer was told.
     has_content: bool,
 }
@@ -24,8 +24,10 @@ struct Item {
     index: Option<u64>,
     /// Whether anything of it was told.
     has_content: bool,
-    /// Whether it is a call that was told.
+    /// Whether it is a call.
     is_call: bool,
+    /// Whether it is a call that began while another was open: it is told when it is done.
+    waits: bool,
 }
 
 impl Reader {
@@ -66,14 +68,7 @@ impl Reader {
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
                 self.delta(&mut event, Event::ThinkingDelta, seen);
             }
-            "response.function_call_arguments.delta" => {
-                let index = event.count("output_index");
-                if self.item.as_ref().is_none_or(|item| !item.is_call || item.index != index) {
-                    // Another call's: nobody could join them, and `Order` makes it a fault.
-                    seen.push(Event::PartEnd);
-                }
-                self.delta(&mut event, Event::ToolArguments, seen);
-            }
+            "response.function_call_arguments.delta" => self.arguments(&mut event, seen),
             _ if event.take("error").is_some_and(|error| error.is_object()) && kind.is_empty() => {
                 seen.push(Event::Error(fault::class(raw)));
             }
@@ -85,35 +80,54 @@ impl Reader {
     #[allow(clippy::unused_self, reason = "every reader has it")]
     pub(in super::super) fn finish(&mut self, _seen: &mut Vec<Event>) {}
 
+    fn item(&mut self, index: Option<u64>) -> Option<&mut Item> {
+        self.items.iter_mut().rfind(|item| item.index == index)
+    }
+
     fn delta(&mut self, event: &mut Object<'_>, make: fn(String) -> Event, seen: &mut Vec<Event>) {
         let Some(text) = event.text("delta").filter(|text| !text.is_empty()) else { return };
         self.has_content = true;
-        if let Some(item) = &mut self.item {
+        if let Some(item) = self.item(event.count("output_index")) {
             item.has_content = true;
         }
         seen.push(make(text));
+    }
+
+    fn arguments(&mut self, event: &mut Object<'_>, seen: &mut Vec<Event>) {
+        let Some(text) = event.text("delta").filter(|text| !text.is_empty()) else { return };
+        match self.item(event.count("output_index")).filter(|item| item.is_call) {
+            Some(item) if item.waits => return,
+            Some(item) => item.has_content = true,
+            // Nobody could join them, and `Order` makes it a fault.
+            None => seen.push(Event::PartEnd),
+        }
+        seen.push(Event::ToolArguments(text));
     }
 
     fn begin(&mut self, event: &mut Object<'_>, seen: &mut Vec<Event>) {
         let index = event.count("output_index");
         let mut item = event.object("item");
         let is_call = item.text("type").as_deref() == Some("function_call");
-        seen.push(Event::PartEnd);
-        if is_call {
+        let waits = self.items.iter().any(|item| item.is_call && !item.waits);
+        if !waits {
+            seen.push(Event::PartEnd);
+        }
+        if is_call && !waits {
             self.has_content = true;
             let id = item.text("call_id").or_else(|| item.text("id")).unwrap_or_default();
             seen.push(Event::ToolStart { id, name: item.text("name").unwrap_or_default(), seal: None });
         }
-        self.item = Some(Item { index, has_content: false, is_call });
+        self.items.push(Item { index, has_content: false, is_call, waits: is_call && waits });
     }
 
     /// Reads an item at its end: what was not told of it yet, and the seal of thoughts.
     fn whole(&mut self, event: &mut Object<'_>, seen: &mut Vec<Event>) {
         let index = event.count("output_index");
         let Some(raw) = event.take("item") else { return };
-        let item = self.item.take_if(|item| item.index == index);
-        let (was_begun, was_told) =
-            (item.as_ref().is_some_and(|i| i.is_call), item.is_some_and(|i| i.has_content));
+        let at = self.items.iter().rposition(|item| item.index == index);
+        let item = at.map(|at| self.items.remove(at));
+        let was_begun = item.as_ref().is_some_and(|item| item.is_call && !item.waits);
+        let was_told = item.is_some_and(|item| item.has_content);
         for part in said(raw) {
             match part.content {
                 Content::Thinking { seal, .. } if was_told => seen.extend(seal.map(Event::SignatureDelta)),
@@ -124,7 +138,9 @@ impl Reader {
                 content => self.tell(content, seen),
             }
         }
-        seen.push(Event::PartEnd);
+        if was_begun || self.items.iter().all(|item| !item.is_call || item.waits) {
+            seen.push(Event::PartEnd);
+        }
     }
 
     /// Tells content that came whole.
