@@ -30,7 +30,7 @@ pub(super) enum Frames {
     /// Gemini before the first byte that tells which.
     Unknown,
     /// One JSON array.
-    Array(array::Items),
+    Array(array::Array),
 }
 
 /// An event is longer than [`EVENT_MAX`].
@@ -64,7 +64,7 @@ impl Frames {
         if matches!(self, Frames::Unknown) {
             match chunk.iter().find(|b| !b.is_ascii_whitespace()) {
                 None => return Ok(()),
-                Some(b'[') => *self = Frames::Array(array::Items::default()),
+                Some(b'[') => *self = Frames::Array(array::Array::default()),
                 Some(_) => *self = Frames::events(),
             }
         }

@@ -16,6 +16,7 @@
 
 pub mod answer;
 pub mod hold;
+pub mod items;
 pub mod json;
 pub mod request;
 pub mod retry_hint;
@@ -25,6 +26,7 @@ pub mod transcript;
 
 mod anthropic;
 mod gemini;
+pub mod items;
 mod openai;
 mod responses;
 mod stream;

@@ -1,51 +1,37 @@
 //! Objects in a JSON array that arrives in pieces.
-//!
-//! Only braces and strings are followed: what stands between a brace and its match is an item,
-//! whatever it is, and whoever reads it finds out whether it is JSON.
 
 use super::{EVENT_MAX, TooLong};
+use crate::wire::items::Items;
 
-/// Finder of items.
+/// An array under way.
 #[derive(Debug, Default)]
-pub(in super::super) struct Items {
-    /// What came of the open item.
+pub(in super::super) struct Array {
+    items: Items,
+    /// What came since the last item's end.
     open: Vec<u8>,
-    /// How many braces are open.
-    depth: u32,
-    in_string: bool,
-    /// The next byte of the string means itself.
-    is_escaped: bool,
 }
 
-impl Items {
+impl Array {
     /// Calls `on` with each item that this chunk completes.
     pub(super) fn push(&mut self, chunk: &[u8], mut on: impl FnMut(&[u8])) -> Result<(), TooLong> {
-        for byte in chunk {
-            if self.depth == 0 && *byte != b'{' {
-                continue;
+        let mut rest = chunk;
+        while let Some((item, after)) = self.items.next_end(rest).and_then(|end| rest.split_at_checked(end)) {
+            rest = after;
+            self.keep(item)?;
+            // Before it stand the array's own bracket and commas.
+            if let Some(start) = memchr::memchr(b'{', &self.open) {
+                on(self.open.get(start..).unwrap_or_default());
             }
-            if self.open.len() >= EVENT_MAX {
-                return Err(TooLong);
-            }
-            self.open.push(*byte);
-            if self.in_string {
-                self.in_string = self.is_escaped || *byte != b'"';
-                self.is_escaped = !self.is_escaped && *byte == b'\\';
-                continue;
-            }
-            match byte {
-                b'"' => self.in_string = true,
-                b'{' => self.depth += 1,
-                b'}' => {
-                    self.depth -= 1;
-                    if self.depth == 0 {
-                        on(&self.open);
-                        self.open.clear();
-                    }
-                }
-                _ => {}
-            }
+            self.open.clear();
         }
+        self.keep(rest)
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+        if self.open.len() + bytes.len() > EVENT_MAX {
+            return Err(TooLong);
+        }
+        self.open.extend_from_slice(bytes);
         Ok(())
     }
 }

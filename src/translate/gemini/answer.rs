@@ -2,7 +2,7 @@
 
 use super::super::chat::call_id;
 use super::super::form::{Answer, Content, Finish, Part, Source, Usage};
-use super::super::read::Object;
+use super::super::read::{Object, Raw};
 use super::super::{AnswerContext, Untranslatable, write};
 use super::{
     carried, finish_of, finish_word, parts, take, take_object, take_text, write_call, write_thought,
@@ -16,7 +16,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Answer, Untranslata
         return Err(Untranslatable::Member("candidates"));
     }
     let first = candidates.and_then(|raw| raw.items().into_iter().next());
-    let mut candidate = first.map(|raw| raw.object()).unwrap_or_default();
+    let mut candidate = first.map(Raw::object).unwrap_or_default();
     let finish = take_text(&mut candidate, "finishReason").and_then(|word| finish_of(&word));
     Ok(Answer {
         id: take_text(&mut body, "responseId").unwrap_or_default(),

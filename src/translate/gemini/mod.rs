@@ -252,7 +252,7 @@ mod tests {
         ] {
             let seal = Seal { issuer, text: text.to_owned(), id: None };
             let signature = carried(&seal);
-            assert!(!signature.contains(':') && signature.len() % 4 == 0, "{signature}");
+            assert!(!signature.contains(':') && signature.len().is_multiple_of(4), "{signature}");
             assert_eq!(brought(&signature), Some(seal.clone()));
             if issuer == Issuer::Anthropic {
                 assert_eq!(brought(&signature.replace('+', "-").replace('/', "_")), Some(seal));

@@ -49,8 +49,8 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
         raw.items().iter().all(|item| item.text().is_some_and(|m| m.eq_ignore_ascii_case("text")))
     });
     request.extra = body.rest(OWN);
-    keep(&mut request.extra, "generationConfig", config.rest(OWN));
-    keep(&mut request.extra, "toolConfig", choice_rest);
+    keep(&mut request.extra, "generationConfig", &config.rest(OWN));
+    keep(&mut request.extra, "toolConfig", &choice_rest);
     if let Some(raw) = modalities.filter(|_| !is_text_only) {
         request.extra.owner = Some(OWN);
         request.extra.members.push(("responseModalities".to_owned(), raw.json()));
@@ -59,12 +59,12 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
 }
 
 /// Keeps what is left of an inner object under its name.
-fn keep(extra: &mut Extra, name: &str, rest: Extra) {
+fn keep(extra: &mut Extra, name: &str, rest: &Extra) {
     if rest.members.is_empty() {
         return;
     }
     let mut json = Vec::new();
-    write::object(&mut json, |o| o.extra(&rest));
+    write::object(&mut json, |o| o.extra(rest));
     extra.owner = Some(OWN);
     extra.members.push((name.to_owned(), Json::checked(String::from_utf8(json).unwrap_or_default())));
 }

@@ -306,7 +306,9 @@ fn write_tools(o: &mut write::Object<'_>, request: &Request, lost: &mut Losses) 
                 });
             });
         }
-        servers.iter().for_each(|json| array.json(json));
+        for json in servers {
+            array.json(json);
+        }
     });
     lost.add_if(request.parallel_tools == Some(false), Loss::ParallelTools);
     let (mode, name) = match &request.tool_choice {

@@ -38,9 +38,8 @@ const OWN: Dialect = Dialect::OpenAiResponses;
 fn finish_of(response: &mut Object<'_>) -> Finish {
     let reason = response.object("incomplete_details").text("reason");
     match (response.text("status").as_deref(), reason.as_deref()) {
-        (_, Some("max_output_tokens" | "max_tokens")) => Finish::Length,
         (_, Some("content_filter")) => Finish::ContentFilter,
-        (Some("incomplete"), _) => Finish::Length,
+        (_, Some("max_output_tokens" | "max_tokens")) | (Some("incomplete"), _) => Finish::Length,
         (Some("failed" | "cancelled"), _) => Finish::Error,
         (Some(_) | None, _) => Finish::Stop,
     }

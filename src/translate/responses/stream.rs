@@ -59,9 +59,8 @@ impl Reader {
             "response.output_item.done" => self.whole(&mut event, seen),
             "response.content_part.added" => part(event.object("part"), seen),
             "response.reasoning_summary_part.added" => {
-                if event.count("summary_index").is_some_and(|nth| nth > 0) {
-                    seen.push(Event::ThinkingDelta("\n\n".to_owned()));
-                }
+                let is_next = event.count("summary_index").is_some_and(|nth| nth > 0);
+                seen.extend(is_next.then(|| Event::ThinkingDelta("\n\n".to_owned())));
             }
             "response.output_text.delta" => self.delta(&mut event, Event::TextDelta, seen),
             "response.refusal.delta" => self.delta(&mut event, Event::RefusalDelta, seen),
@@ -69,7 +68,7 @@ impl Reader {
                 self.delta(&mut event, Event::ThinkingDelta, seen);
             }
             "response.function_call_arguments.delta" => self.arguments(&mut event, seen),
-            _ if event.take("error").is_some_and(|error| error.is_object()) && kind.is_empty() => {
+            _ if event.take("error").is_some_and(Raw::is_object) && kind.is_empty() => {
                 seen.push(Event::Error(fault::class(raw)));
             }
             _ => {}

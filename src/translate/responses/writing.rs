@@ -5,8 +5,8 @@
 //! conversation: their seals are asked for where the model is told to think (others refuse that).
 
 use super::super::form::{
-    Content, Function, Issuer, OutputFormat, Part, Request, Role, Seal, Source, Tool, ToolChoice, ToolResult,
-    Turn,
+    Content, Effort, Function, Issuer, OutputFormat, Part, Request, Role, Seal, Source, Tool, ToolChoice,
+    ToolResult, Turn,
 };
 use super::super::loss::{Loss, Losses};
 use super::super::{RequestContext, chat, ids, media, thinking, write};
@@ -53,8 +53,9 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
 
 fn note_sampling(request: &Request, lost: &mut Losses) {
     let sampling = &request.sampling;
-    let is_set =
-        |n: &Option<serde_json::Number>| n.as_ref().and_then(|n| n.as_f64()).is_some_and(|n| n != 0.0);
+    let is_set = |n: &Option<serde_json::Number>| {
+        n.as_ref().and_then(serde_json::Number::as_f64).is_some_and(|n| n != 0.0)
+    };
     lost.add_if(sampling.top_k.is_some(), Loss::TopK);
     lost.add_if(sampling.seed.is_some(), Loss::Seed);
     lost.add_if(!sampling.stop.is_empty(), Loss::Stop);
@@ -175,7 +176,9 @@ fn write_message(array: &mut write::Array<'_>, role: &str, parts: &[&Part], lost
         o.text("type", "message");
         o.text("role", role);
         o.array("content", |array| {
-            parts.iter().for_each(|part| write_part(array, &part.content, kind, lost));
+            for part in parts {
+                write_part(array, &part.content, kind, lost);
+            }
         });
     });
 }
@@ -321,7 +324,7 @@ fn write_thinking(
         return false;
     }
     o.object("reasoning", |o| {
-        o.text_if("effort", effort.map(|effort| effort.as_word()));
+        o.text_if("effort", effort.map(Effort::as_word));
         o.text_if("summary", shows.then_some("auto"));
     });
     effort.is_some()
