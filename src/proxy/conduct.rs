@@ -6,18 +6,18 @@
 
 use super::attempt::{Attempt, End, Fault, Held};
 use super::echo;
+use super::line::{self, LeftOut};
 use super::outgoing;
 use super::patience::{Patience, client_leaves};
 use super::reply::{self, Extra, Framing};
 use super::story::Story;
 use super::telling::Telling;
 use crate::base::api::Api;
-use crate::base::ids::{RouteIdx, TargetIdx};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
-use crate::config::plan::{Continues, Route};
+use crate::config::plan::{Continues, Model, Provider, Route};
 use crate::exchange::ending::Refusal;
 use crate::exchange::{Cause, Ending, Exchange, Failure, Record, Rules, Step, Try};
 use crate::health::{Change, Report, Resting};
@@ -25,13 +25,14 @@ use crate::live::{House, Live, Slot};
 use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
 use crate::rewrite::{self, Rewritten};
-use crate::select::{self, Candidate, Candidates};
+use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -46,13 +47,18 @@ pub(super) struct Asked<'a> {
     pub(super) route: Option<&'a Route>,
     /// The client sent `x-pointsman-no-rescue`.
     pub(super) refuses_rescue: bool,
+    /// Targets that cannot serve this request.
+    pub(super) left_out: LeftOut,
 }
+
+/// Longest list of targets in an explanation to a client, in bytes.
+pub(super) const EXPLANATION: usize = 1500;
 
 /// Plays the request through.
 pub(super) async fn conduct(
     house: &House,
     live: &Live,
-    slots: Vec<Arc<Slot>>,
+    mut slots: Vec<Arc<Slot>>,
     groups: &[u32],
     asked: &Asked<'_>,
     session: &mut Session,
@@ -81,7 +87,7 @@ pub(super) async fn conduct(
                 let (end, changes, now) = attempt(
                     house,
                     live,
-                    &slots,
+                    &mut slots,
                     asked,
                     order,
                     session,
@@ -134,22 +140,6 @@ pub(super) async fn conduct(
     result
 }
 
-/// Puts the slots of a route in order.
-pub(super) fn line_up(
-    house: &House,
-    live: &Live,
-    api: Api,
-    route_at: RouteIdx,
-) -> (Vec<Arc<Slot>>, SmallVec<[u32; 4]>) {
-    let route = live.plan.route(route_at);
-    let now = house.clock.tick();
-    let usable =
-        |at: TargetIdx| live.slot(at).is_some_and(|slot| slot.health.look(now, &live.policy).is_ok());
-    let Some(turns) = live.turns(route_at) else { return (Vec::new(), SmallVec::new()) };
-    let order = select::order(&live.plan, route, turns, api, usable);
-    order.iter().filter_map(|(group, at)| Some((Arc::clone(live.slot(*at)?), *group))).unzip()
-}
-
 fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
     (0u32..)
         .zip(slots.iter().zip(groups))
@@ -173,7 +163,7 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
 async fn attempt(
     house: &House,
     live: &Live,
-    slots: &[Arc<Slot>],
+    slots: &mut [Arc<Slot>],
     asked: &Asked<'_>,
     order: Try,
     session: &mut Session,
@@ -182,14 +172,24 @@ async fn attempt(
     told: &mut Option<Telling>,
     story: &mut Story,
 ) -> (End, SmallVec<[Change; 2]>, Tick) {
+    let proving = match slots[order.candidate].purse {
+        // On the heap: few requests wait for a token, and none should carry the wait along.
+        Some(_) => Box::pin(prove(&mut slots[order.candidate])).await,
+        None => Ok(()),
+    };
+    let slots = &*slots;
     let slot = &slots[order.candidate];
     let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
     let began = house.clock.tick();
     let mut permit = order.permit;
     let _in_flight = slot.meter.in_flight();
     let mut counted = Counted::new(house, slot, began);
-    let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
-    let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
+    let provider = live.plan.provider(slot.target.provider);
+    let model = provider.models.get(&slot.target.model);
+    let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults(asked, provider));
+    if let Some(Model { limits, .. }) = model {
+        body = rewrite::limited(body, limits);
+    }
     let splice = told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
         let more = match order.cause {
             Cause::Continue => continued(&body, told, continues(live, slot)),
@@ -211,8 +211,13 @@ async fn attempt(
         Splice::new(told.told(), way)
     });
     let signature = slot.keyring.current();
-    let mut end = match outgoing::head(slot, &signature, asked, body.len) {
-        Ok(head) => {
+    let head = outgoing::head(slot, &signature, asked, body.len)
+        .and_then(|head| outgoing::signed(head, slot, &signature, &body, || house.clock.wall()));
+    let mut end = match (proving, head) {
+        (Err(NoToken), _) => {
+            End::Failed(Fault { failure: Failure::plain(Outcome::Auth), account_wide: false, held: None })
+        }
+        (Ok(()), Ok(head)) => {
             let attempt = Attempt {
                 house,
                 live,
@@ -236,7 +241,7 @@ async fn attempt(
             };
             attempt.run(head, body, order.cause).await
         }
-        Err(_) => End::Failed(Fault {
+        (Ok(()), Err(_)) => End::Failed(Fault {
             failure: Failure::plain(Outcome::ClientError),
             account_wide: false,
             held: None,
@@ -252,7 +257,7 @@ async fn attempt(
     drop(counted);
     if let End::Failed(fault) = &mut end {
         // On the heap: it is rare, and would make every attempt's future larger.
-        let is_refused = outcome == Outcome::Auth;
+        let is_refused = outcome == Outcome::Auth && fault.failure.status.is_some();
         fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
         if fault.failure.is_stale || fault.failure.has_new_key {
             // A dead kept connection says nothing about the target, nor does a key that is changed.
@@ -268,6 +273,39 @@ async fn attempt(
     let report = Report { outcome, hint, account_wide, is_permanent, began };
     let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
     (end, changes, now)
+}
+
+/// No token could be had; the purse has said why.
+struct NoToken;
+
+/// Puts a slot with the token in force in the place of one without, or with an older one.
+async fn prove(slot: &mut Arc<Slot>) -> Result<(), NoToken> {
+    match slot.prove().await {
+        Ok(proved) => {
+            *slot = proved;
+            Ok(())
+        }
+        Err(fault) => {
+            tracing::debug!(target = %slot.target.id, %fault, "no token");
+            Err(NoToken)
+        }
+    }
+}
+
+/// Returns what is set where the client set nothing: the route's values come before the provider's.
+fn defaults<'a>(asked: &Asked<'a>, provider: &'a Provider) -> Cow<'a, [(String, String)]> {
+    let own = asked.route.map_or(&[][..], |route| &route.defaults);
+    let streamed = if asked.parsed.stream { &*provider.stream_params } else { &[] };
+    if provider.params.is_empty() && streamed.is_empty() {
+        return Cow::Borrowed(own);
+    }
+    let mut all = own.to_vec();
+    for (name, json) in streamed.iter().chain(&provider.params) {
+        if !all.iter().any(|(known, _)| known == name) {
+            all.push((name.clone(), json.clone()));
+        }
+    }
+    Cow::Owned(all)
 }
 
 /// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
@@ -472,10 +510,14 @@ fn explain(
         let tried = exchange.records().iter().rev().find(|record| record.candidate == at);
         let reason = reason(tried, resting, now);
         let _ = write!(text, "{separator}{} {reason}", slot.target.id);
-        if text.len() > 1500 {
+        if text.len() > EXPLANATION {
             text.push_str(", and more");
             break;
         }
+    }
+    if !asked.left_out.is_empty() {
+        text.push_str("; left out: ");
+        line::tell(&mut text, &asked.left_out);
     }
     let _ = write!(text, "; request id {id}, generation {}", live.generation);
     text

@@ -27,6 +27,7 @@ mod conduct;
 mod echo;
 mod forward;
 mod incoming;
+mod line;
 mod outgoing;
 mod patience;
 mod reply;

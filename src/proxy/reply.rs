@@ -29,6 +29,7 @@ const X_USED_FALLBACK: HeaderName = HeaderName::from_static("x-used-fallback");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-attempts");
 const X_BREAKER: HeaderName = HeaderName::from_static("x-circuit-breaker-state");
 const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-provider-response-time");
+const X_DEGRADED: HeaderName = HeaderName::from_static("x-model-degraded");
 const X_TRAIL: HeaderName = HeaderName::from_static("x-pointsman-trail");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -154,6 +155,9 @@ fn own_headers(
         }
         let fallback = if target.is_fallback { "true" } else { "false" };
         set(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;
+        if target.is_degraded {
+            set(X_DEGRADED, HeaderValue::from_static("true"))?;
+        }
         set(X_BREAKER, HeaderValue::from_static(target.breaker))?;
         set(X_RESPONSE_TIME, HeaderValue::from(target.response_ms))?;
     }

@@ -6,6 +6,7 @@
 use super::body::{self, BodyFault};
 use super::conduct::{self, Asked};
 use super::forward::{self, Forward, NowhereToGo};
+use super::line::{self, Line};
 use super::reply::{self, Extra};
 use super::story::Story;
 use crate::authenticate::{self, AuthFault};
@@ -16,6 +17,7 @@ use crate::live::{House, Live, Slot};
 use crate::parse;
 use crate::rewrite;
 use crate::route::{self, Call, Endpoint, Named};
+use crate::select::fit::{Shed, Wish};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -25,7 +27,6 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use serde_json::json;
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -271,22 +272,31 @@ impl Proxy {
         let Ok(named) = route::resolve(&live.plan, parsed.model.as_deref()) else {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         };
-        let (slots, groups, route) = match &named {
+        let Ok(tier) = line::wished_tier(&session.req_header().headers) else {
+            let message = "x-pointsman-tier must be fast, medium, large or reasoning";
+            return refuse(session, story, shape, 400, ErrorCode::ValidationFailed, message).await;
+        };
+        let wish = Wish { needs: parsed.needs, tokens: parsed.tokens_estimate(), tier };
+        let (line, route) = match &named {
             Named::Route(at) => {
                 story.route = Some(*at);
-                let (slots, groups) = conduct::line_up(house, live, api, *at);
-                (slots, groups, Some(live.plan.route(*at)))
+                (line::of_route(house, live, api, *at, &wish), Some(live.plan.route(*at)))
             }
             Named::Direct { provider, model } => {
-                let is_spoken = live.plan.provider(*provider).kind.speaks(api);
-                let slots = if is_spoken { house.direct(live, *provider, model) } else { Vec::new() };
-                let groups: SmallVec<[u32; 4]> = SmallVec::from_elem(0, slots.len());
-                (slots, groups, None)
+                (line::of_model(house, live, api, *provider, model, &wish), None)
             }
         };
+        let Line { slots, groups, left_out, first } = line;
+        story.first = first;
         let name = route.map_or_else(|| parsed.model.clone().unwrap_or_default(), |r| r.name.to_string());
         if !client_may_use(story, &live.plan, &name) {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
+        }
+        if slots.is_empty() && !left_out.is_empty() {
+            let is_long = left_out.iter().any(|(_, why)| matches!(why, Shed::Window(_)));
+            let code = if is_long { ErrorCode::ValidationFailed } else { ErrorCode::CapabilityNotSupported };
+            let message = line::nobody(&name, &left_out, &wish);
+            return refuse(session, story, shape, 400, code, &message).await;
         }
         if slots.is_empty() {
             let message = format!(
@@ -306,7 +316,8 @@ impl Proxy {
         drop(keys);
         drop(presented);
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
-        let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue };
+        let asked =
+            Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue, left_out };
         conduct::conduct(house, live, slots, &groups, &asked, session, story).await
     }
 
@@ -551,7 +562,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
-            let may_go_on = forward.refused(&self.house, live);
+            let may_go_on = forward.refused(&self.house, live, Outcome::Connect);
             error.set_retry(may_go_on);
         }
         error

@@ -4,6 +4,7 @@
 //! and the headers are rendered from the very records that `exchange` decided by, so that the two
 //! cannot say different things.
 
+use super::line::First;
 use crate::base::api::Dialect;
 use crate::base::ids::{ClientIdx, RouteIdx};
 use crate::base::outcome::Outcome;
@@ -37,6 +38,8 @@ pub(super) struct Story {
     pub(super) model: Option<String>,
     pub(super) is_stream: bool,
     pub(super) usage: Usage,
+    /// What is told of the first choice.
+    pub(super) first: First,
     pub(super) guard: Option<UnderWay>,
     status: Option<u16>,
     told: Option<Told>,
@@ -60,6 +63,7 @@ pub(super) struct Told {
 /// The target part of [`Told`], borrowed.
 pub(super) struct ToldTarget {
     pub(super) is_fallback: bool,
+    pub(super) is_degraded: bool,
     pub(super) breaker: &'static str,
     pub(super) response_ms: u64,
 }
@@ -76,6 +80,7 @@ pub(super) struct TargetView<'a> {
     pub(super) provider: &'a HeaderValue,
     pub(super) model: Option<&'a HeaderValue>,
     pub(super) is_fallback: bool,
+    pub(super) is_degraded: bool,
     pub(super) breaker: &'static str,
     pub(super) response_ms: u64,
 }
@@ -94,6 +99,7 @@ impl Story {
             model: None,
             is_stream: false,
             usage: Usage::default(),
+            first: First::default(),
             guard: None,
             status: None,
             told: None,
@@ -154,6 +160,7 @@ impl Story {
             provider: &slot.provider_header,
             model: slot.model_header.as_ref(),
             is_fallback: target.is_fallback,
+            is_degraded: target.is_degraded,
             breaker: target.breaker,
             response_ms: target.response_ms,
         });
@@ -171,7 +178,8 @@ impl Story {
     ) {
         let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
-            is_fallback: at != 0,
+            is_fallback: at != 0 || self.first.was_left_out,
+            is_degraded: slots.get(at).is_some_and(|slot| self.is_degraded(slot)),
             breaker: slots.get(at).map_or("closed", |slot| slot.breaker(now).as_label()),
             response_ms: millis(now.since(record.began)),
         });
@@ -243,8 +251,14 @@ impl Story {
             in_tokens: self.usage.input,
             out_tokens: self.usage.output,
             cost_usd: cost,
+            degraded: answering.as_ref().is_some_and(|slot| self.is_degraded(slot)),
             generation: live.generation,
         });
+    }
+
+    /// Tells whether a target's model is of a smaller size than the first choice's.
+    fn is_degraded(&self, slot: &Slot) -> bool {
+        self.first.tier.zip(slot.target.traits.tier).is_some_and(|(first, answering)| answering < first)
     }
 
     fn has_ended_well(&self) -> bool {

@@ -79,7 +79,7 @@ fn is_named_by_connection(client: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 /// Response headers that never reach the client, by name.
-const DROPPED: [&str; 34] = [
+const DROPPED: [&str; 35] = [
     // The hop's.
     "connection",
     "content-length",
@@ -113,6 +113,7 @@ const DROPPED: [&str; 34] = [
     // Ours to set.
     "x-attempts",
     "x-circuit-breaker-state",
+    "x-model-degraded",
     "x-provider-response-time",
     "x-request-id",
     "x-used-fallback",

@@ -10,9 +10,10 @@
 use super::Bench;
 use super::providers::{Inventory, index};
 use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
+use crate::catalog::{self, Abilities, Ability, Tier};
 use crate::config::file::{RouteFile, TargetFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Entry, Group, Route, Target, TimeoutOverrides};
+use crate::config::plan::{Entry, Group, Model, Route, Target, TimeoutOverrides};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -72,6 +73,7 @@ impl<'i> Directory<'i> {
                 defaults: file.defaults.clone(),
                 timeouts: file.timeouts,
                 no_rescue: file.no_rescue,
+                tier: file.tier,
             });
         }
     }
@@ -91,7 +93,7 @@ impl<'i> Directory<'i> {
                 if provider.models.contains_key(model) {
                     let targets = self.targets_of(ProviderIdx(index(at)), model);
                     let priority = index(groups.len()) + 1;
-                    groups.push(Group { priority, entries: vec![Entry { weight: 100, targets }] });
+                    groups.push(Group { priority, entries: vec![Entry::of(100, targets)] });
                 }
             }
             self.push(Route {
@@ -101,6 +103,7 @@ impl<'i> Directory<'i> {
                 defaults: Vec::new(),
                 timeouts: TimeoutOverrides::default(),
                 no_rescue: false,
+                tier: None,
             });
         }
     }
@@ -155,21 +158,36 @@ impl<'i> Directory<'i> {
     fn groups(&mut self, bench: &Bench<'_>, file: &RouteFile) -> Vec<Group> {
         let mut groups: BTreeMap<u32, Vec<Entry>> = BTreeMap::new();
         let mut seen: HashMap<(&str, &str), &KeyPath> = HashMap::new();
-        for target in &file.targets {
+        let is_left_out = |target: &&TargetFile| {
+            target.provider.as_deref().is_some_and(|name| self.inventory.is_left_out(name))
+        };
+        if !file.targets.is_empty()
+            && file.fallback.is_empty()
+            && file.targets.iter().all(|target| is_left_out(&target))
+        {
+            let what = "names only providers that are left out: set the variables of one of them";
+            bench.faults.error(&file.at.key("targets"), what);
+        }
+        let present: Vec<&TargetFile> = file.targets.iter().filter(|target| !is_left_out(target)).collect();
+        for target in present {
             let entries = groups.entry(target.priority).or_default();
             let Some((provider, model)) = self.resolve(bench, target) else {
                 // It is a fault already; weight of the group must not become a second one.
-                entries.push(Entry { weight: 1, targets: Vec::new() });
+                entries.push(Entry::of(1, Vec::new()));
                 continue;
             };
-            if let Some(first) = seen.insert((target.provider.as_deref().unwrap_or(""), model), &target.at) {
+            let named = (target.provider.as_deref().unwrap_or(""), model.unwrap_or("any model"));
+            if let Some(first) = seen.insert(named, &target.at) {
                 bench.faults.warning(&target.at, format!("names the same provider and model as {first}"));
             }
             if target.weight == 0 {
                 continue;
             }
-            let targets = self.targets_of(provider, model);
-            entries.push(Entry { weight: target.weight, targets });
+            let entry = match model {
+                Some(model) => Entry::of(target.weight, self.targets_of(provider, model)),
+                None => self.any_model(bench, target, provider, file.tier),
+            };
+            entries.push(entry);
         }
         for (priority, entries) in &groups {
             if entries.is_empty() {
@@ -180,14 +198,60 @@ impl<'i> Directory<'i> {
         groups.into_iter().map(|(priority, entries)| Group { priority, entries }).collect()
     }
 
-    fn resolve<'f>(&self, bench: &Bench<'_>, target: &'f TargetFile) -> Option<(ProviderIdx, &'f str)> {
+    /// Finds what a target names; no model means one of the provider's, picked by size.
+    fn resolve<'f>(
+        &self,
+        bench: &Bench<'_>,
+        target: &'f TargetFile,
+    ) -> Option<(ProviderIdx, Option<&'f str>)> {
         let name = target.provider.as_deref()?;
         if !self.inventory.names.contains(name) {
             let near = did_you_mean(name, self.inventory.names.iter().map(String::as_str));
             let what = format!("provider {} is not defined{near}", shown(name));
             bench.faults.error(&target.at.key("provider"), what);
         }
-        Some((self.inventory.find(name)?, target.model.as_deref()?))
+        if target.has_model && target.model.is_none() {
+            return None;
+        }
+        Some((self.inventory.find(name)?, target.model.as_deref()))
+    }
+
+    /// Makes an entry that stands for one of the provider's models: the one of the size that the
+    /// route wants, and one for each size that a client may wish.
+    fn any_model(
+        &mut self,
+        bench: &Bench<'_>,
+        target: &TargetFile,
+        at: ProviderIdx,
+        tier: Option<Tier>,
+    ) -> Entry {
+        let inventory = self.inventory;
+        let provider = inventory.providers.get(at.at());
+        let names = inventory.models.get(at.at()).map(Vec::as_slice).unwrap_or_default();
+        let converses = |model: &Model| model.skills.lacks(Abilities::of(&[Ability::Chat])).is_none();
+        let models: Vec<(&Arc<str>, Option<Tier>)> = names
+            .iter()
+            .filter_map(|name| Some((name, provider?.models.get(name)?)))
+            .filter(|(_, model)| converses(model))
+            .map(|(name, model)| (name, model.tier))
+            .collect();
+        let picked = |wish| {
+            models.get(catalog::pick(wish, models.iter().map(|(_, tier)| *tier))).map(|(name, _)| *name)
+        };
+        if tier.is_none() {
+            let what = "model is missing; name one, or set tier on the route to have one picked by size";
+            bench.faults.error(&target.at, what);
+            return Entry::of(1, Vec::new());
+        }
+        let Some(first) = picked(tier) else {
+            let what = "model is missing, and no model of this provider is known to pick one from";
+            bench.faults.error(&target.at, what);
+            return Entry::of(1, Vec::new());
+        };
+        let targets = self.targets_of(at, first);
+        let by_tier =
+            Tier::ALL.map(|wish| picked(Some(wish)).map_or_else(Vec::new, |name| self.targets_of(at, name)));
+        Entry { weight: target.weight, targets, by_tier: Some(Box::new(by_tier)) }
     }
 
     /// Finds or makes the targets of a model: one per credential of the provider, in order.
@@ -207,6 +271,7 @@ impl<'i> Directory<'i> {
                     credential: *credential,
                     endpoint: provider.endpoint,
                     model: model.into(),
+                    traits: provider.models.get(model).map(Model::traits).unwrap_or_default(),
                 });
             }
             found.push(target);
