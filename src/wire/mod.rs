@@ -26,7 +26,6 @@ pub mod transcript;
 
 mod anthropic;
 mod gemini;
-pub mod items;
 mod openai;
 mod responses;
 mod stream;
