@@ -58,6 +58,8 @@ pub struct Plan {
     pub default_route: Option<RouteIdx>,
     /// Whether `provider/model` and known model names are routes of their own.
     pub implicit_routes: bool,
+    /// What may be lost in translation where no route of the file says it.
+    pub translation: Translation,
     /// When to repeat, wait and move on.
     pub retry: RetryPolicy,
     /// When a target is left alone because it fails.
@@ -344,6 +346,20 @@ pub struct Route {
     pub hedge: Option<HedgePolicy>,
     /// The size class that is wanted where the client wishes none.
     pub tier: Option<Tier>,
+    /// What may be lost on the way to targets of another dialect than the client's.
+    pub translation: Translation,
+}
+
+/// What may be lost on the way to a target of another dialect than the client's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Translation {
+    /// What the target's dialect cannot say is left out.
+    #[default]
+    Lossy,
+    /// A target is left out where something would be lost that was asked for.
+    Strict,
+    /// Only targets that take the client's call as it is are asked.
+    None,
 }
 
 /// Entries of equal priority. Their targets are equals: "the same model".

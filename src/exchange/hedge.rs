@@ -99,6 +99,8 @@ impl Exchange {
     #[must_use]
     pub fn ends_both(&self, failure: &Failure) -> bool {
         match self.rule_of(failure).onward {
+            // It is this target that cannot be asked so.
+            Onward::Relay | Onward::Stop if failure.refuses_thinking => false,
             Onward::Relay | Onward::Stop => true,
             Onward::Next | Onward::NextLarger | Onward::NextOrRelay => false,
         }

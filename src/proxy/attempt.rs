@@ -22,6 +22,7 @@ mod stream;
 pub(super) use apart::{Ready, deliver, open};
 use stream::Delivery;
 
+use super::carried::{Carried, Rendering};
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
@@ -101,6 +102,8 @@ struct Answer {
     usage: Usage,
     /// What the last held piece of a stream came to.
     mark: Mark,
+    /// What says it in the client's dialect, where that is another.
+    rendering: Option<Box<Rendering>>,
 }
 
 /// At whom an attempt is aimed, and what was asked.
@@ -111,6 +114,7 @@ pub(super) struct Aim<'a> {
     pub(super) at: usize,
     /// The slot there, proved.
     pub(super) slot: &'a Arc<Slot>,
+    /// The target's.
     pub(super) dialect: Dialect,
     pub(super) timeouts: Timeouts,
     pub(super) wants_stream: bool,
@@ -133,12 +137,25 @@ pub(super) struct Stage<'a> {
     pub(super) story: &'a mut Story,
     /// What the client was told, where a break could be taken up.
     pub(super) told: &'a mut Option<Telling>,
+    /// The request in the dialects that it was translated to.
+    pub(super) carried: &'a mut Carried,
+}
+
+/// The request of one attempt.
+pub(super) struct Errand {
+    pub(super) head: Box<RequestHeader>,
+    pub(super) body: Rewritten,
+    /// Set where the target speaks another dialect than the client.
+    pub(super) rendering: Option<Box<Rendering>>,
+    pub(super) cause: Cause,
 }
 
 /// The first half of an attempt.
 struct Opening<'a, 's> {
     aim: &'a Aim<'a>,
     watch: Watch<'a, 's>,
+    /// Goes with the answer, once there is one.
+    rendering: Option<Box<Rendering>>,
 }
 
 /// Who watches the client, the deadline and the soft limits while the provider is waited for.
@@ -154,6 +171,8 @@ enum Watch<'a, 's> {
 struct Mark {
     content_began: bool,
     fault: Option<StreamFault>,
+    /// Why the piece could not be said in the client's dialect.
+    untold: Option<Outcome>,
     has_ended: bool,
     is_clean_end: bool,
 }
@@ -194,11 +213,10 @@ pub(super) async fn run(
     stage: &mut Stage<'_>,
     permit: &mut Permit,
     splice: &mut Option<Splice>,
-    head: Box<RequestHeader>,
-    body: Rewritten,
-    cause: Cause,
+    errand: Errand,
 ) -> End {
-    let mut opening = Opening { aim, watch: Watch::Stage(stage) };
+    let Errand { head, body, rendering, cause } = errand;
+    let mut opening = Opening { aim, watch: Watch::Stage(stage), rendering };
     let (peer, mut upstream, is_reused) = match opening.connect(cause).await {
         Ok(connected) => connected,
         Err(end) => return end,
@@ -328,7 +346,8 @@ impl Opening<'_, '_> {
 
     /// Begins the answer with what its head says.
     fn draft(&mut self, upstream: &Upstream) -> Result<Answer, End> {
-        let answer = upstream.response_header().and_then(|head| self.aim.draft(head));
+        let rendering = self.rendering.take();
+        let answer = upstream.response_header().and_then(|head| self.aim.draft(head, rendering));
         let answer = answer.ok_or_else(|| End::Failed(Fault::plain(Outcome::Reset)))?;
         if let Watch::Stage(stage) = &mut self.watch {
             stage.exchange.answered(answer.status);

@@ -5,6 +5,7 @@
 //! off, as the machine says.
 
 use super::attempt::{End, Held, Stage};
+use super::carried::{self, Carried};
 use super::echo;
 use super::line::{self, LeftOut};
 use super::patience::{Patience, client_leaves};
@@ -13,19 +14,20 @@ use super::reply::{self, Extra, Framing};
 use super::story::Story;
 use super::telling::Telling;
 use super::trial::{self, Over, Round};
-use crate::base::api::Api;
+use crate::base::api::{Api, Dialect};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Route};
-use crate::exchange::ending::Refusal;
+use crate::exchange::ending::{self, Refusal};
 use crate::exchange::{Ending, Exchange, Record, Rules, Step};
 use crate::health::{Change, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
 use crate::select::{Candidate, Candidates};
+use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
@@ -50,16 +52,26 @@ pub(super) struct Asked<'a> {
     pub(super) left_out: LeftOut,
 }
 
+impl Asked<'_> {
+    /// Returns what makes an array of a stream, where the client wants that and no events.
+    pub(super) fn listing(&self) -> Option<Listing> {
+        let is_gemini = self.api == Api::GenerateContent && self.parsed.stream;
+        (is_gemini && !Listing::is_events(self.query.as_deref())).then(Listing::default)
+    }
+}
+
 /// Longest list of targets in an explanation to a client, in bytes.
 pub(super) const EXPLANATION: usize = 1500;
 
 /// Plays the request through.
+#[allow(clippy::too_many_arguments, reason = "what `service` has found out, each its own")]
 pub(super) async fn conduct(
     house: &House,
     live: &Live,
     mut slots: Vec<Arc<Slot>>,
     groups: &[u32],
     asked: &Asked<'_>,
+    mut carried: Carried,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
@@ -101,6 +113,7 @@ pub(super) async fn conduct(
                     patience: &mut patience,
                     story,
                     told: &mut told,
+                    carried: &mut carried,
                 };
                 let over = match hedge.filter(|_| proving.is_ok()) {
                     // On the heap: a request that is not hedged should not carry a second attempt.
@@ -180,6 +193,8 @@ fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
         && asked.parsed.n == 1
         && !asked.parsed.wants_json
         && !asked.refuses_rescue
+        // An array has no place for a comment at the seam, nor is it read back.
+        && asked.listing().is_none()
         && !asked.route.is_some_and(|route| route.no_rescue)
 }
 
@@ -233,6 +248,10 @@ async fn conclude(
                     reply::refuse(session, story, shape, 502, code, reply::KEY_REFUSED, &extra).await?;
                     Ok(true)
                 }
+                Some(held) if is_translated(live, slots, exchange, asked) => {
+                    let record = exchange.records().last();
+                    refuse_translated(session, story, &held, record, dialect).await.map(|()| true)
+                }
                 Some(held) => {
                     let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
                     let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
@@ -256,12 +275,44 @@ async fn conclude(
             let message = format!("the provider's stream broke off; request id {}", story.id());
             if story.is_stream {
                 let (tail, number) = told.map(|mut told| told.last_words()).unwrap_or_default();
-                reply::break_off(session, dialect, tail, number, &message, story).await;
+                let number = if number == 0 { story.next_sequence } else { number };
+                let form = (dialect, asked.listing().is_some());
+                reply::break_off(session, form, tail, number, &message, story).await;
             }
             // An error, so that Pingora drops the connection instead of ending the body cleanly.
             Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "upstream stream lost"))
         }
     }
+}
+
+/// Tells whether what is to be relayed are a provider's words in another dialect than the client's.
+fn is_translated(live: &Live, slots: &[Arc<Slot>], exchange: &Exchange, asked: &Asked<'_>) -> bool {
+    let said = exchange.records().last().filter(|record| record.status.is_some());
+    let slot = said.and_then(|record| slots.get(record.candidate));
+    slot.is_some_and(|slot| carried::api_of(live, slot, asked.api) != asked.api)
+}
+
+/// Tells a refusal of another dialect by its class: its own words may speak of members that the
+/// client never wrote.
+async fn refuse_translated(
+    session: &mut Session,
+    story: &mut Story,
+    held: &Held,
+    record: Option<&Record>,
+    dialect: Dialect,
+) -> pingora::Result<()> {
+    let (told, code) = record.map_or((502, ErrorCode::UpstreamError), ending::told);
+    let said = held.head.status.as_u16();
+    let status = if (400..500).contains(&said) { said } else { told };
+    let outcome = record.map_or(Outcome::ClientError, |record| record.outcome);
+    let what = match outcome {
+        Outcome::ContextLength => "prompt is too long: it exceeds the maximum context length of the model",
+        Outcome::ContentFiltered => "the provider's content filter refused the request",
+        _ => "the provider refused the request, which was translated for it, as invalid",
+    };
+    let message = format!("{what} (status {said}, {}); request id {}", outcome.as_label(), story.id());
+    let shape = dialect.error_shape();
+    reply::refuse(session, story, shape, status, code, &message, &Extra::default()).await
 }
 
 fn gone() -> Box<pingora::Error> {

@@ -9,6 +9,7 @@
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     trial       one attempt, from the order to what health is told of it
 //!     race        two of them side by side
+//!       carried     the request in a target's dialect, the answer in the client's
 //!       outgoing    the request as the provider sees it
 //!       attempt     one try: connect, send; behind it hold, judge, and stream (sent on)
 //!         incoming    the body of an answer, unpacked where it is packed
@@ -25,6 +26,7 @@
 
 mod attempt;
 mod body;
+mod carried;
 mod conduct;
 mod echo;
 mod forward;

@@ -8,10 +8,10 @@
 use super::attempt::{self, End, Fault, Ready, Stage};
 use super::conduct;
 use super::patience::{ASK_AGAIN, client_leaves};
-use super::trial::{self, Over, Round, Setting, Trial};
+use super::trial::{self, Letter, Over, Round, Setting, Tongue, Trial};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::exchange::{Exchange, Try};
+use crate::exchange::{Failure, Try};
 use crate::health::Change;
 use crate::live::Slot;
 use smallvec::SmallVec;
@@ -33,6 +33,7 @@ struct Opened {
 /// One of the two.
 struct Lane<'a> {
     trial: Trial<'a>,
+    tongue: Tongue,
     opening: Opening<'a>,
     /// When its first content, or its whole answer, is due.
     due: Tick,
@@ -57,7 +58,9 @@ enum Event {
 /// Carries out an order, and asks another target beside it after a while.
 pub(super) async fn run(round: &Round<'_>, order: Try, after: Duration, stage: &mut Stage<'_>) -> Over {
     let mut race = Race { round, lanes: SmallVec::new(), hedge_at: None };
-    race.enter(order, stage.exchange);
+    if let Err(over) = race.enter(order, stage) {
+        return *over;
+    }
     race.hedge_at = race.lanes.first().map(|lane| lane.trial.setting.began.after(after));
     let clock = &round.house.clock;
     loop {
@@ -78,12 +81,12 @@ pub(super) async fn run(round: &Round<'_>, order: Try, after: Duration, stage: &
                 }
                 match answer {
                     Ok(ready) => return race.deliver(at, ready, stage, now).await,
-                    Err(fault) => race.fell_out(at, fault, stage.exchange, now).await,
+                    Err(fault) => race.fell_out(at, fault, stage, now).await,
                 }
             }
             Event::Gone => return race.abandon(now),
-            Event::Time if now >= stage.exchange.deadline() => race.run_out(stage.exchange).await,
-            Event::Time => race.look_at_the_clock(stage.exchange, now).await,
+            Event::Time if now >= stage.exchange.deadline() => race.run_out(stage).await,
+            Event::Time => race.look_at_the_clock(stage, now).await,
         };
         if let Some(over) = over {
             return over;
@@ -105,7 +108,7 @@ async fn next(lanes: &mut [Lane<'_>]) -> (usize, Opened) {
 }
 
 /// Makes the first half of an attempt, after a wait for a token where its target wants one.
-async fn open(round: &Round<'_>, setting: Setting) -> Opened {
+async fn open(round: &Round<'_>, setting: Setting, letter: Letter) -> Opened {
     let mut slot = Arc::clone(&round.slots[setting.at]);
     if slot.purse.is_some()
         && let Err(no_token) = trial::prove(&mut slot).await
@@ -113,11 +116,10 @@ async fn open(round: &Round<'_>, setting: Setting) -> Opened {
         return Opened { answer: Err(no_token.into()), proved: None };
     }
     let signature = slot.keyring.current();
-    let body = round.body(&setting);
     let answer = {
-        let aim = round.aim(&setting, &slot, &signature);
-        match round.head(&aim, &body) {
-            Ok(head) => attempt::open(&aim, head, body, setting.cause).await,
+        let aim = round.aim(&setting, letter.tongue, &slot, &signature);
+        match round.errand(&aim, &setting, letter) {
+            Ok(errand) => attempt::open(&aim, errand).await,
             Err(_) => Err(Fault::plain(Outcome::ClientError)),
         }
     };
@@ -126,14 +128,18 @@ async fn open(round: &Round<'_>, setting: Setting) -> Opened {
 }
 
 impl Race<'_> {
-    fn enter(&mut self, order: Try, exchange: &Exchange) {
+    /// Begins an attempt; over at once where the request cannot be said to its target.
+    fn enter(&mut self, order: Try, stage: &mut Stage<'_>) -> Result<(), Box<Over>> {
         let round = self.round;
-        let trial = Trial::begin(round, order);
+        let mut trial = Trial::begin(round, order);
         let setting = trial.setting;
+        let letter = round.letter(&setting, stage).map_err(|fault| Box::new(trial.unwritten(*fault)))?;
+        let tongue = letter.tongue;
         let due = setting.began.after(round.first_span(&setting));
-        let limit = exchange.curb(setting.at, due, setting.began);
-        let opening = Box::pin(open(round, setting));
-        self.lanes.push(Lane { trial, opening, due, limit });
+        let limit = stage.exchange.curb(setting.at, due, setting.began);
+        let opening = Box::pin(open(round, setting, letter));
+        self.lanes.push(Lane { trial, tongue, opening, due, limit });
+        Ok(())
     }
 
     fn next_due(&self) -> Tick {
@@ -148,51 +154,47 @@ impl Race<'_> {
 
     /// Delivers the answer of the one, once the other is gone.
     async fn deliver(mut self, at: usize, ready: Ready, stage: &mut Stage<'_>, now: Tick) -> Over {
-        let Lane { mut trial, opening, .. } = self.lanes.remove(at);
+        let Lane { mut trial, tongue, opening, .. } = self.lanes.remove(at);
         drop(opening);
-        self.call_off_the_rest(stage.exchange, now);
+        self.call_off_the_rest(stage, now);
         stage.exchange.answered(ready.status());
         let mut permit = std::mem::take(&mut trial.permit);
-        let mut end = attempt::deliver(&trial.aim(), stage, &mut permit, ready).await;
+        let mut end = attempt::deliver(&trial.aim(tongue), stage, &mut permit, ready).await;
         trial.permit = permit;
-        conclude(trial, &mut end).await.with(end)
+        conclude(trial, &mut end, stage).await.with(end)
     }
 
     /// One has failed: the other goes on, if there is one and the fault is not its own as well.
-    async fn fell_out(
-        &mut self,
-        at: usize,
-        fault: Fault,
-        exchange: &mut Exchange,
-        now: Tick,
-    ) -> Option<Over> {
-        let lane = self.lanes.remove(at);
-        if exchange.ends_both(&fault.failure) {
-            self.call_off_the_rest(exchange, now);
+    async fn fell_out(&mut self, at: usize, fault: Fault, stage: &mut Stage<'_>, now: Tick) -> Option<Over> {
+        let (concluded, end, failure) = put_out(self.lanes.remove(at), fault, stage).await;
+        if stage.exchange.ends_both(&failure) {
+            self.call_off_the_rest(stage, now);
         }
-        self.put_out(lane, fault, exchange).await
+        self.go_on_without(concluded, end, &failure, stage)
     }
 
-    async fn put_out(&mut self, lane: Lane<'_>, fault: Fault, exchange: &mut Exchange) -> Option<Over> {
-        let Lane { trial, opening, .. } = lane;
-        drop(opening);
-        let failure = fault.failure;
-        let mut end = End::Failed(fault);
-        let concluded = conclude(trial, &mut end).await;
+    /// Goes on with the other, or ends with this one.
+    fn go_on_without(
+        &mut self,
+        concluded: Concluded,
+        end: End,
+        failure: &Failure,
+        stage: &mut Stage<'_>,
+    ) -> Option<Over> {
         if self.lanes.is_empty() {
             return Some(concluded.with(end));
         }
-        exchange.fell_out(concluded.at, &failure, concluded.now);
+        stage.exchange.fell_out(concluded.at, failure, concluded.now);
         conduct::note(self.round.house, self.round.slots, concluded.at, &concluded.changes);
         None
     }
 
     /// The deadline ends both.
-    async fn run_out(&mut self, exchange: &mut Exchange) -> Option<Over> {
+    async fn run_out(&mut self, stage: &mut Stage<'_>) -> Option<Over> {
         while let Some(lane) = self.lanes.pop() {
-            let over = self.put_out(lane, Fault::plain(Outcome::TimeoutTotal), exchange).await;
-            if over.is_some() {
-                return over;
+            let (concluded, end, failure) = put_out(lane, Fault::plain(Outcome::TimeoutTotal), stage).await;
+            if let Some(over) = self.go_on_without(concluded, end, &failure, stage) {
+                return Some(over);
             }
         }
         None
@@ -200,25 +202,27 @@ impl Race<'_> {
 
     /// Asks the hedge where that is due, and gives up who had the time it gets: with the other still
     /// running, or with somebody else left. Without either it is asked again each second.
-    async fn look_at_the_clock(&mut self, exchange: &mut Exchange, now: Tick) -> Option<Over> {
+    async fn look_at_the_clock(&mut self, stage: &mut Stage<'_>, now: Tick) -> Option<Over> {
         if self.hedge_at.is_some_and(|at| now >= at) {
             self.hedge_at = None;
             let house = self.round.house;
-            if let Some(order) = exchange.hedge(now, &house.hedges, &house.budget) {
-                self.enter(order, exchange);
+            if let Some(order) = stage.exchange.hedge(now, &house.hedges, &house.budget)
+                && let Err(over) = self.enter(order, stage)
+            {
+                stage.exchange.fell_out(over.at, &Failure::plain(Outcome::ClientError), now);
             }
         }
         let late = self.lanes.iter().position(|lane| now >= self.limit_of(lane))?;
-        if self.lanes.len() > 1 || exchange.has_alternative(now) {
-            return self.fell_out(late, Fault::plain(Outcome::TimeoutFirstContent), exchange, now).await;
+        if self.lanes.len() > 1 || stage.exchange.has_alternative(now) {
+            return self.fell_out(late, Fault::plain(Outcome::TimeoutFirstContent), stage, now).await;
         }
         self.lanes.iter_mut().for_each(|lane| lane.limit = now.after(ASK_AGAIN));
         None
     }
 
-    fn call_off_the_rest(&mut self, exchange: &mut Exchange, now: Tick) {
+    fn call_off_the_rest(&mut self, stage: &mut Stage<'_>, now: Tick) {
         for lane in self.lanes.drain(..) {
-            exchange.call_off(lane.trial.setting.at, now);
+            stage.exchange.call_off(lane.trial.setting.at, now);
         }
     }
 
@@ -244,7 +248,21 @@ impl Concluded {
     }
 }
 
-async fn conclude(mut trial: Trial<'_>, end: &mut End) -> Concluded {
-    let (changes, now) = trial.conclude(end).await;
+/// Ends an attempt with a fault.
+async fn put_out(lane: Lane<'_>, fault: Fault, stage: &mut Stage<'_>) -> (Concluded, End, Failure) {
+    let Lane { trial, opening, .. } = lane;
+    drop(opening);
+    let plain = fault.failure;
+    let mut end = End::Failed(fault);
+    let concluded = conclude(trial, &mut end, stage).await;
+    let failure = match &end {
+        End::Failed(fault) => fault.failure,
+        End::Delivered | End::Gone => plain,
+    };
+    (concluded, end, failure)
+}
+
+async fn conclude(mut trial: Trial<'_>, end: &mut End, stage: &mut Stage<'_>) -> Concluded {
+    let (changes, now) = trial.conclude(end, stage.carried).await;
     Concluded { at: trial.setting.at, changes, now, proved: trial.proved.take() }
 }

@@ -4,10 +4,13 @@
 //! what came of it, where that says something of the target at all. [`alone`] makes one by itself;
 //! [`super::race`] lets two run side by side.
 
-use super::attempt::{self, Aim, End, Fault, Stage};
+use super::attempt::{self, Aim, End, Errand, Fault, Held, Stage};
+use super::carried::{self, Carried, Rendering, Source};
 use super::conduct::Asked;
 use super::outgoing;
+use super::reply;
 use super::telling::Telling;
+use crate::base::api::Api;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::{Continues, Model, Provider, Timeouts};
@@ -19,7 +22,6 @@ use crate::observe::meter::InFlight;
 use crate::rewrite::{self, Rewritten};
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
-use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -68,6 +70,21 @@ impl From<NoToken> for Fault {
     }
 }
 
+/// As which call a target is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Tongue {
+    api: Api,
+    /// Whether that is another than the client's.
+    is_translated: bool,
+}
+
+/// A request as it goes to a target.
+pub(super) struct Letter {
+    pub(super) tongue: Tongue,
+    body: Rewritten,
+    rendering: Option<Box<Rendering>>,
+}
+
 /// What sets one attempt apart.
 #[derive(Clone, Copy)]
 pub(super) struct Setting {
@@ -98,22 +115,23 @@ pub(super) async fn alone(
     stage: &mut Stage<'_>,
 ) -> Over {
     let mut trial = Trial::begin(round, order);
-    let mut body = round.body(&trial.setting);
+    let setting = trial.setting;
+    let mut letter = match round.letter(&setting, stage) {
+        Ok(letter) => letter,
+        Err(fault) => return trial.unwritten(*fault),
+    };
     let mut splice = None;
-    if trial.setting.cause.is_rescue() {
-        splice = stage.told.as_mut().map(|told| take_up(round, &trial.setting, told, &mut body));
+    if setting.cause.is_rescue() {
+        splice = stage.told.as_mut().map(|told| take_up(round, &setting, told, &mut letter.body));
     }
-    let aim = round.aim(&trial.setting, &round.slots[trial.setting.at], &trial.signature);
-    let cause = trial.setting.cause;
-    let mut end = match (proving, round.head(&aim, &body)) {
+    let aim = round.aim(&setting, letter.tongue, &round.slots[setting.at], &trial.signature);
+    let mut end = match (proving, round.errand(&aim, &setting, letter)) {
         (Err(no_token), _) => End::Failed(no_token.into()),
-        (Ok(()), Ok(head)) => {
-            attempt::run(&aim, stage, &mut trial.permit, &mut splice, head, body, cause).await
-        }
+        (Ok(()), Ok(errand)) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, errand).await,
         (Ok(()), Err(_)) => End::Failed(Fault::plain(Outcome::ClientError)),
     };
-    let (changes, now) = trial.conclude(&mut end).await;
-    Over { at: trial.setting.at, end, changes, now, proved: None }
+    let (changes, now) = trial.conclude(&mut end, stage.carried).await;
+    Over { at: setting.at, end, changes, now, proved: None }
 }
 
 /// Asks a target to take up a broken stream.
@@ -124,6 +142,7 @@ fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, body: &mut 
         | Cause::Repeat
         | Cause::Resend
         | Cause::NewKey
+        | Cause::WithoutThinking
         | Cause::Failover
         | Cause::Hedge
         | Cause::Restart => None,
@@ -140,28 +159,60 @@ fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, body: &mut 
 }
 
 impl<'a> Round<'a> {
-    /// Returns the request's body as the target is to get it.
-    pub(super) fn body(&self, setting: &Setting) -> Rewritten {
-        let asked = self.asked;
-        let target = &self.slots[setting.at].target;
-        let provider = self.live.plan.provider(target.provider);
-        let body = rewrite::body(&asked.body, &asked.parsed, &target.model, &defaults(asked, provider));
-        match provider.models.get(&target.model) {
-            Some(Model { limits, .. }) => rewrite::limited(body, limits),
-            None => body,
+    /// Writes the request for a target: the call as which it is asked, the body, and what says the
+    /// answer in the client's dialect where that is another.
+    ///
+    /// # Errors
+    /// Where it cannot be translated.
+    pub(super) fn letter(&self, setting: &Setting, stage: &mut Stage<'_>) -> Result<Letter, Box<Fault>> {
+        let Round { house, live, slots, asked } = *self;
+        let slot = &slots[setting.at];
+        let provider = live.plan.provider(slot.target.provider);
+        let defaults = defaults(asked, provider);
+        let source = Source { api: asked.api, body: &asked.body, parsed: &asked.parsed, defaults: &defaults };
+        let mut letter = match stage.carried.write(live, slot, setting.at, &source) {
+            None => {
+                let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
+                let tongue = Tongue { api: asked.api, is_translated: false };
+                Letter { tongue, body, rendering: None }
+            }
+            Some(Ok(written)) => {
+                let mut all = slots.iter().chain(asked.left_out.iter().map(|(slot, _)| slot));
+                let is_claude =
+                    |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
+                let (has_claude, now) = (all.any(is_claude), house.clock.wall());
+                let rendering =
+                    Rendering::new(asked.api, written, stage.story, now, !has_claude, asked.listing());
+                let tongue = Tongue { api: written.api(), is_translated: true };
+                Letter { tongue, body: written.body(&defaults), rendering: Some(rendering) }
+            }
+            Some(Err(why)) => {
+                let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
+                let shape = asked.api.dialect().error_shape();
+                let held = reply::invalid(shape, &message, stage.story.id()).ok();
+                let held = held.map(|(head, body)| Box::new(Held { head, body }));
+                return Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }));
+            }
+        };
+        if let Some(Model { limits, .. }) = provider.models.get(&slot.target.model) {
+            letter.body = rewrite::limited(letter.body, limits);
         }
+        Ok(letter)
     }
 
-    /// Returns the head for it, signed where the credential signs whole requests.
-    pub(super) fn head(&self, aim: &Aim<'_>, body: &Rewritten) -> pingora::Result<Box<RequestHeader>> {
-        let head = outgoing::head(aim.slot, aim.signature, self.asked, body.len)?;
-        outgoing::signed(head, aim.slot, aim.signature, body, || self.house.clock.wall())
+    /// Puts a letter under its head, signed where the credential signs whole requests.
+    pub(super) fn errand(&self, aim: &Aim<'_>, setting: &Setting, letter: Letter) -> pingora::Result<Errand> {
+        let Letter { tongue, body, rendering } = letter;
+        let head = outgoing::head(aim.slot, aim.signature, self.asked, tongue.api, body.len)?;
+        let head = outgoing::signed(head, aim.slot, aim.signature, &body, || self.house.clock.wall())?;
+        Ok(Errand { head, body, rendering, cause: setting.cause })
     }
 
     /// Aims an attempt.
     pub(super) fn aim<'b>(
         &self,
         setting: &Setting,
+        tongue: Tongue,
         slot: &'b Arc<Slot>,
         signature: &'b Arc<Signature>,
     ) -> Aim<'b>
@@ -175,7 +226,7 @@ impl<'a> Round<'a> {
             slots: self.slots,
             slot,
             at: setting.at,
-            dialect: self.asked.api.dialect(),
+            dialect: tongue.api.dialect(),
             timeouts: setting.timeouts,
             wants_stream: parsed.stream,
             wants_reasoning: setting.reasons,
@@ -183,7 +234,8 @@ impl<'a> Round<'a> {
             began: setting.began,
             signature,
             is_rescue: setting.cause.is_rescue(),
-            choices: parsed.n,
+            // Of a translated request nobody writes how many.
+            choices: if tongue.is_translated { 1 } else { parsed.n },
         }
     }
 
@@ -223,16 +275,25 @@ impl<'a> Trial<'a> {
     }
 
     /// Aims it.
-    pub(super) fn aim(&self) -> Aim<'_> {
-        self.round.aim(&self.setting, self.slot(), &self.signature)
+    pub(super) fn aim(&self, tongue: Tongue) -> Aim<'_> {
+        let slot = self.proved.as_ref().unwrap_or(&self.round.slots[self.setting.at]);
+        self.round.aim(&self.setting, tongue, slot, &self.signature)
     }
 
-    fn slot(&self) -> &Arc<Slot> {
-        self.proved.as_ref().unwrap_or(&self.round.slots[self.setting.at])
+    /// Ends it before it was made: the request cannot be said to its target. That is no matter of
+    /// health.
+    pub(super) fn unwritten(&mut self, fault: Fault) -> Over {
+        let now = self.round.house.clock.tick();
+        self.counted.ended = (Outcome::ClientError, None, Some(now));
+        Over { at: self.setting.at, end: End::Failed(fault), changes: SmallVec::new(), now, proved: None }
     }
 
     /// Counts it out and tells health what came of it; returns what that did there, and when.
-    pub(super) async fn conclude(&mut self, end: &mut End) -> (SmallVec<[Change; 2]>, Tick) {
+    pub(super) async fn conclude(
+        &mut self,
+        end: &mut End,
+        carried: &mut Carried,
+    ) -> (SmallVec<[Change; 2]>, Tick) {
         let Round { house, live, asked, .. } = *self.round;
         let slot = self.proved.as_ref().unwrap_or(&self.round.slots[self.setting.at]);
         let Setting { began, timeouts, .. } = &self.setting;
@@ -256,6 +317,9 @@ impl<'a> Trial<'a> {
                 // Nor does a dead kept connection, nor a key that is changed.
                 return (SmallVec::new(), now);
             }
+        }
+        if let End::Failed(Fault { failure, held: Some(held), .. }) = end {
+            failure.refuses_thinking = carried.gives_thinking_up(self.setting.at, failure.status, &held.body);
         }
         let is_permanent = match &*end {
             End::Failed(Fault { held: Some(held), .. }) => {

@@ -5,7 +5,7 @@ use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, Target
 use crate::config::plan::{
     Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
     Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Proof, Provider, RescuePolicy,
-    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits,
+    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,6 +43,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             no_rescue: false,
             hedge: None,
             tier: None,
+            translation: Translation::Lossy,
         });
     }
     plan
@@ -131,6 +132,7 @@ fn empty() -> Plan {
         default_route: None,
         implicit_routes: true,
         hedge: None,
+        translation: Translation::Lossy,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
             same_target: 1,

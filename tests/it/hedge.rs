@@ -1,8 +1,8 @@
 //! A second target is asked while the first keeps the client waiting: who wins, what becomes of the
 //! other, and what it costs.
 
-use crate::scene::{Api, Pair, RESCUER, Wire, ms, trail};
-use crate::stage::eventually;
+use crate::scene::{Api, KEY_ONE, KEY_TWO, Pair, RESCUER, Wire, ms, provider, trail};
+use crate::stage::{Stage, eventually};
 use pointsman::standin::caller::{Answer, Call};
 use pointsman::standin::{Gate, Place, Provider, Refusal, Reply, Script, Seen, Twist};
 use std::time::Duration;
@@ -36,9 +36,9 @@ fn is(value: f64, want: u32) -> bool {
     (value - f64::from(want)).abs() < 0.5
 }
 
-async fn sees_the_client_leave(provider: &Provider) {
-    let left = provider.until(Duration::from_secs(2), |seen| seen.iter().any(Seen::has_client_left)).await;
-    assert!(left, "{:?}", provider.seen());
+async fn sees_the_client_leave(left: &Provider) {
+    let left = left.until(Duration::from_secs(2), |seen| seen.iter().any(Seen::has_client_left)).await;
+    assert!(left, "the call was not called off");
 }
 
 #[tokio::test]
@@ -283,4 +283,23 @@ async fn an_error_inside_a_200_wins_no_race() {
     let answer = pair.stream().await;
     assert_eq!(answer.text(), FIRST, "{:?}", answer.headers);
     assert_eq!(answer.header("x-used-provider"), Some("one"));
+}
+
+#[tokio::test]
+async fn a_hedge_in_another_dialect_answers_in_the_clients() {
+    for is_streamed in [false, true] {
+        let first = Provider::start(Reply::silence()).await.unwrap();
+        let second = Provider::start(Reply::says(RESCUER)).await.unwrap();
+        let mut yaml = format!("{HEDGED}providers:\n");
+        yaml += &provider("one", "openai", &first.base_url(), KEY_ONE, "");
+        yaml += &provider("two", "anthropic", &second.origin(), KEY_TWO, "");
+        yaml += "routes: {chat: {targets: [{provider: one, model: a}, {provider: two, model: b, priority: 2}]}}\n";
+        let stage = Stage::open(&yaml).await;
+        let call = if is_streamed { Call::chat_stream("chat") } else { Call::chat("chat") };
+        let answer = call.send(stage.data).await.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, RESCUER), "{}", answer.body_text());
+        assert!(!is_streamed || answer.has_end_marker(), "{}", answer.body_text());
+        assert_eq!(trail(&answer), ["one/k:hedge_lost", "two/k:ok"]);
+        assert_eq!(second.last().unwrap().path, "/v1/messages");
+    }
 }

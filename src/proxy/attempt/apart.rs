@@ -4,7 +4,7 @@
 //! client, the deadline and the timers, and may drop either at any point: the connection closes with
 //! it, on HTTP/2 the stream is reset. [`deliver`] goes on with the one that is taken.
 
-use super::{Aim, Answer, Delivery, End, Fault, Opening, Stage, Watch};
+use super::{Aim, Answer, Delivery, End, Errand, Fault, Opening, Stage, Watch};
 use crate::exchange::Cause;
 use crate::health::Permit;
 use crate::proxy::incoming::{Incoming, Paused};
@@ -33,13 +33,9 @@ impl Ready {
 }
 
 /// Makes the first half of an attempt.
-pub(in crate::proxy) async fn open(
-    aim: &Aim<'_>,
-    head: Box<RequestHeader>,
-    body: Rewritten,
-    cause: Cause,
-) -> Result<Ready, Fault> {
-    let mut opening = Opening { aim, watch: Watch::Elsewhere(Patience::default()) };
+pub(in crate::proxy) async fn open(aim: &Aim<'_>, errand: Errand) -> Result<Ready, Fault> {
+    let Errand { head, body, rendering, cause } = errand;
+    let mut opening = Opening { aim, watch: Watch::Elsewhere(Patience::default()), rendering };
     match opening.make(head, body, cause).await {
         Ok(ready) => Ok(ready),
         Err(End::Failed(fault)) => Err(fault),

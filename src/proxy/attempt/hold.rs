@@ -6,9 +6,10 @@
 
 use super::{Aim, Answer, End, Fault, Mark, Opening};
 use crate::base::outcome::Outcome;
+use crate::proxy::carried::Rendering;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::Cut;
-use crate::wire::StreamReader;
+use crate::wire::{Pushed, StreamReader};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -34,7 +35,7 @@ impl Opening<'_, '_> {
                     return Err(End::Failed(Fault::after_head(outcome, answer.status)));
                 }
             };
-            let (pieces, mark) = taken(reader, read);
+            let (pieces, mark) = taken(reader, answer.rendering.as_deref_mut(), read);
             held_length += pieces.iter().map(Bytes::len).sum::<usize>();
             answer.held.extend(pieces);
             let is_whole = mark.has_ended && mark.fault.is_none() && reader.is_complete();
@@ -49,16 +50,22 @@ impl Opening<'_, '_> {
     }
 }
 
-/// Puts what was read through the reader.
+/// Puts what was read through the reader, and into the client's dialect where that is another.
 pub(super) fn taken(
     reader: &mut StreamReader,
+    rendering: Option<&mut Rendering>,
     read: pingora::Result<Option<Bytes>>,
 ) -> (SmallVec<[Bytes; 2]>, Mark) {
     let is_clean_end = matches!(read, Ok(None));
     let has_ended = !matches!(read, Ok(Some(_)));
     let pushed = if let Ok(Some(chunk)) = read { reader.push(chunk) } else { reader.finish() };
-    let mark = Mark { content_began: pushed.content_began, fault: pushed.fault, has_ended, is_clean_end };
-    (pushed.release, mark)
+    let Pushed { release, content_began, fault } = pushed;
+    let mut mark = Mark { content_began, fault, untold: None, has_ended, is_clean_end };
+    let Some(rendering) = rendering else { return (release, mark) };
+    let is_last = has_ended && mark.fault.is_none() && reader.is_complete();
+    let rendered = rendering.feed(&release, is_last);
+    mark.untold = rendered.fault;
+    (rendered.pieces, mark)
 }
 
 impl Aim<'_> {
@@ -66,6 +73,9 @@ impl Aim<'_> {
     pub(super) fn broken_off(&self, mark: &Mark, reader: &StreamReader, status: u16) -> Option<End> {
         if let Some(fault) = &mark.fault {
             return Some(End::Failed(self.judge_inband(&fault.body, status)));
+        }
+        if let Some(outcome) = mark.untold {
+            return Some(End::Failed(Fault::after_head(outcome, status)));
         }
         if !mark.has_ended || reader.is_complete() {
             return None;

@@ -7,6 +7,7 @@ use super::{Aim, Answer, End, Fault, Held, Mark, Opening};
 use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::exchange::rules::{self, Onward};
+use crate::proxy::carried::Rendering;
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
 use crate::proxy::reply;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// Longest answer that is held until it is whole (failure table, *Commit point*).
 const HELD_ANSWER: usize = 1024 * 1024;
+/// Longest answer that is translated; the rooms of `wire` and `translate` hold no longer event.
+const TRANSLATED_ANSWER: usize = 8 * 1024 * 1024;
 /// Most of a refusing answer's body that is read and judged.
 const REFUSAL_BODY: usize = 64 * 1024;
 /// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
@@ -29,17 +32,21 @@ const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 
 impl Aim<'_> {
     /// Takes from the provider's head what is needed of it, in one pass.
-    pub(super) fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
+    pub(super) fn draft(&self, head: &ResponseHeader, rendering: Option<Box<Rendering>>) -> Option<Answer> {
         let packing = Packing::of(&head.headers);
-        let mut own =
-            reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()).ok()?;
+        let is_event_stream = is_event_stream(&head.headers);
+        let own = match &rendering {
+            None => reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()),
+            Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list()),
+        };
+        let mut own = own.ok()?;
         if packing.is_some() {
             own.headers.remove(header::CONTENT_ENCODING);
             own.headers.remove(header::ETAG);
         }
         Some(Answer {
             status: head.status.as_u16(),
-            is_event_stream: is_event_stream(&head.headers),
+            is_event_stream,
             is_encoded: packing.is_none() && is_encoded(&head.headers),
             length: content_length(&head.headers).filter(|_| packing.is_none()),
             packing,
@@ -48,6 +55,7 @@ impl Aim<'_> {
             is_whole: false,
             usage: Usage::default(),
             mark: Mark::default(),
+            rendering,
         })
     }
 
@@ -134,8 +142,12 @@ impl Opening<'_, '_> {
                 Ok(Some(piece)) => {
                     length += piece.len();
                     answer.held.push(piece);
-                    if length > HELD_ANSWER {
+                    if length > HELD_ANSWER && answer.rendering.is_none() {
                         return Ok(());
+                    }
+                    // Translated as a whole or not at all.
+                    if length > TRANSLATED_ANSWER {
+                        return Err(End::Failed(Fault::after_head(Outcome::BadBody, status)));
                     }
                 }
                 Ok(None) => break,
@@ -150,6 +162,11 @@ impl Opening<'_, '_> {
             Ok(usage) => answer.usage = usage,
             Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
         }
+        let body = match answer.rendering.as_ref().map(|rendering| rendering.answer(&body)) {
+            None => body,
+            Some(Ok(translated)) => translated,
+            Some(Err(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
+        };
         answer.held.push(body);
         answer.is_whole = true;
         Ok(())

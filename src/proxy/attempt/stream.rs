@@ -105,6 +105,9 @@ impl Delivery<'_, '_> {
         let mut mark = std::mem::take(&mut answer.mark);
         loop {
             self.stage.story.usage = reader.usage();
+            if let Some(rendering) = &answer.rendering {
+                self.stage.story.next_sequence = rendering.next_sequence();
+            }
             if let Some(end) = self.aim.broken_off(&mark, reader, status) {
                 return end;
             }
@@ -123,7 +126,7 @@ impl Delivery<'_, '_> {
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             };
-            let (pieces, next) = taken(reader, read);
+            let (pieces, next) = taken(reader, answer.rendering.as_deref_mut(), read);
             if let Err(end) = self.forward(pieces).await {
                 return end;
             }
