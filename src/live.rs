@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::credential::Login;
 use crate::config::plan::{Credential, Endpoint, HttpVersions, Model, Plan, Target};
 use crate::exchange::budget::RetryBudget;
+use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
@@ -195,6 +196,8 @@ pub struct House {
     pub log: Log,
     /// The retry budget.
     pub budget: RetryBudget,
+    /// Hedges that may be made.
+    pub hedges: Hedges,
     /// Connections to providers that are kept.
     pub pools: Pools,
     /// Bytes of request bodies that may still be kept, in grains of [`REPLAY_GRAIN`].
@@ -258,6 +261,7 @@ impl House {
             metrics,
             log,
             budget: RetryBudget::default(),
+            hedges: Hedges::default(),
             pools: Pools::default(),
             replay_memory: Arc::new(Semaphore::new(replay.min(Semaphore::MAX_PERMITS))),
             current: ArcSwap::from_pointee(first),

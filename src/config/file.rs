@@ -9,6 +9,7 @@
 
 use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
+use super::hedge::{HedgePolicy, read_hedge};
 use super::path::KeyPath;
 use super::plan::{
     CooldownPolicy, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts, Translation,
@@ -46,6 +47,7 @@ pub struct File {
     pub cooldown: CooldownPolicy,
     pub patterns: Vec<Pattern>,
     pub rescue: RescuePolicy,
+    pub hedge: Option<HedgePolicy>,
     pub limits: Limits,
     pub log: LogPolicy,
 }
@@ -98,6 +100,7 @@ pub struct RouteFile {
     pub defaults: Vec<(String, String)>,
     pub timeouts: TimeoutOverrides,
     pub no_rescue: bool,
+    pub hedge: Option<HedgePolicy>,
     pub tier: Option<Tier>,
     /// Absent: as the file has it for all.
     pub translation: Option<Translation>,
@@ -175,6 +178,7 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             read_classifier,
         ),
         rescue: m.section("rescue", "going on with another target in the middle of a stream", read_rescue),
+        hedge: read_hedge(m, "asking another target beside one that keeps a client waiting; null is off"),
         limits: m.section("limits", "bounds on what clients may use", read_limits),
         log: m.section("log", "what is logged, and how", read_log),
     }
@@ -297,6 +301,7 @@ fn read_route(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> RouteFile {
         defaults: read_defaults(m, faults),
         timeouts: m.section("timeouts", "timers for this route", read_overrides),
         no_rescue: m.boolean("no_rescue", false, "whether a broken stream ends with an error event instead"),
+        hedge: read_hedge(m, "as the file's hedge, for this route; null is the file's"),
         tier: m.maybe_choice(
             "tier",
             "null",

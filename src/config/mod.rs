@@ -18,6 +18,7 @@ pub mod credential;
 pub mod discover;
 mod fault;
 mod file;
+pub mod hedge;
 mod keydoc;
 pub mod ladder;
 mod lines;

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::classifier::Pattern;
+use super::hedge::HedgePolicy;
 pub use crate::catalog::Continues;
 
 /// A whole configuration, checked and resolved.
@@ -69,6 +70,8 @@ pub struct Plan {
     pub cooldown: CooldownPolicy,
     /// Going on after content went downstream.
     pub rescue: RescuePolicy,
+    /// When a second target is asked beside the first; absent is never.
+    pub hedge: Option<HedgePolicy>,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// What is logged, and how.
@@ -339,6 +342,8 @@ pub struct Route {
     pub timeouts: TimeoutOverrides,
     /// Whether rescue is switched off for it (`no_rescue`).
     pub no_rescue: bool,
+    /// When a second target is asked beside the first; absent where the file's word stands.
+    pub hedge: Option<HedgePolicy>,
     /// The size class that is wanted where the client wishes none.
     pub tier: Option<Tier>,
     /// What may be lost on the way to targets of another dialect than the client's.
@@ -681,6 +686,12 @@ impl Plan {
     #[must_use]
     pub fn speaks(&self, at: TargetIdx, api: Api) -> bool {
         self.provider_of(at).serves.has(api)
+    }
+
+    /// Returns when a second target is asked beside the first on a route, where that is wanted.
+    #[must_use]
+    pub fn hedge(&self, route: Option<&Route>) -> Option<HedgePolicy> {
+        route.and_then(|route| route.hedge).or(self.hedge).filter(|hedge| hedge.max_ratio > 0.0)
     }
 
     /// Returns the timers of an attempt at one of a provider's targets for a route: the route's

@@ -276,6 +276,9 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ),
     ("classifier: {quota_patterns: [a]}", &[("classifier.quota_patterns", "is not a known key")]),
     ("rescue: {hold: 11s}", &[("rescue.hold", "10s")]),
+    ("hedge: {after: 9ms}", &[("hedge.after", "between 10ms and 10m")]),
+    ("hedge: {max_ratio: 1.1}", &[("hedge.max_ratio", "must be a number between 0 and 1")]),
+    ("hedge: true", &[("hedge", "must be a mapping")]),
     (
         "state: {path: /var/lib/x}",
         &[("state.path", "not built yet; leave it out or set it to its default (null)")],

@@ -4,39 +4,36 @@
 //! what came of it, and hands the failure back. At the end it delivers, relays, refuses or breaks
 //! off, as the machine says.
 
-use super::attempt::{Attempt, End, Fault, Held};
-use super::carried::{self, Carried, Rendering, Source};
+use super::attempt::{End, Held, Stage};
+use super::carried::{self, Carried};
 use super::echo;
 use super::line::{self, LeftOut};
-use super::outgoing;
 use super::patience::{Patience, client_leaves};
+use super::race;
 use super::reply::{self, Extra, Framing};
 use super::story::Story;
 use super::telling::Telling;
+use super::trial::{self, Over, Round};
 use crate::base::api::{Api, Dialect};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
-use crate::config::plan::{Continues, Model, Provider, Route};
+use crate::config::plan::{Continues, Route};
 use crate::exchange::ending::{self, Refusal};
-use crate::exchange::{Cause, Ending, Exchange, Failure, Record, Rules, Step, Try};
-use crate::health::{Change, Report, Resting};
+use crate::exchange::{Ending, Exchange, Record, Rules, Step};
+use crate::health::{Change, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
-use crate::rewrite::{self, Rewritten};
 use crate::select::{Candidate, Candidates};
 use crate::wire::listing::Listing;
-use crate::wire::retry_hint::RetryHint;
-use crate::wire::splice::{Splice, Way};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
-use smallvec::SmallVec;
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a client asked for.
 pub(super) struct Asked<'a> {
@@ -49,13 +46,15 @@ pub(super) struct Asked<'a> {
     pub(super) route: Option<&'a Route>,
     /// The client sent `x-pointsman-no-rescue`.
     pub(super) refuses_rescue: bool,
+    /// How long the client wants to wait, where it said so (`x-request-timeout-ms`).
+    pub(super) within: Option<Duration>,
     /// Targets that cannot serve this request.
     pub(super) left_out: LeftOut,
 }
 
 impl Asked<'_> {
     /// Returns what makes an array of a stream, where the client wants that and no events.
-    fn listing(&self) -> Option<Listing> {
+    pub(super) fn listing(&self) -> Option<Listing> {
         let is_gemini = self.api == Api::GenerateContent && self.parsed.stream;
         (is_gemini && !Listing::is_events(self.query.as_deref())).then(Listing::default)
     }
@@ -79,37 +78,55 @@ pub(super) async fn conduct(
     let now = house.clock.tick();
     house.budget.deposit(&live.plan.retry);
     let total = slots.first().map(|slot| live.plan.timeouts(asked.route, slot.target.provider).total);
+    let total = total.unwrap_or_default();
+    let hurry = asked.within.filter(|within| *within < total);
     let rules = Rules {
         retry: live.plan.retry,
         health: live.policy,
         may_replay: asked.parsed.replay == Replay::Safe,
         may_rescue: may_rescue(live, asked),
-        deadline: now.after(total.unwrap_or_default()),
+        deadline: now.after(hurry.unwrap_or(total)),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
     let mut patience = Patience::default();
     let mut held = None;
     let can_be_taken_up = rules.may_rescue && rules.may_replay;
     let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
+    let speaks = |slot: &Arc<Slot>| carried::api_of(live, slot, asked.api) == asked.api;
+    let hedge = live.plan.hedge(asked.route);
+    // A translation belongs to one attempt at a time.
+    let hedge = hedge.filter(|_| exchange.could_hedge() && slots.iter().all(speaks));
+    if let Some(hedge) = hedge {
+        house.hedges.deposit(hedge.max_ratio);
+    }
     let mut step = exchange.start(now);
     let ending = loop {
         step = match step {
             Step::Try(order) => {
-                let at = order.candidate;
-                let (end, changes, now) = attempt(
-                    house,
-                    live,
-                    &mut slots,
-                    asked,
-                    order,
-                    &mut carried,
+                let hedge = hedge.filter(|_| exchange.may_hedge());
+                let proving = match slots[order.candidate].purse {
+                    // On the heap: few requests wait for a token, and none should carry the wait along.
+                    Some(_) => Box::pin(trial::prove(&mut slots[order.candidate])).await,
+                    None => Ok(()),
+                };
+                let round = Round { house, live, slots: &slots, asked };
+                let mut stage = Stage {
                     session,
-                    &mut exchange,
-                    &mut patience,
-                    &mut told,
+                    exchange: &mut exchange,
+                    patience: &mut patience,
                     story,
-                )
-                .await;
+                    told: &mut told,
+                    rendering: None,
+                };
+                let over = match hedge.filter(|_| proving.is_ok()) {
+                    // On the heap: a request that is not hedged should not carry a second attempt.
+                    Some(hedge) => Box::pin(race::run(&round, order, hedge.after, &mut stage)).await,
+                    None => trial::alone(&round, order, proving, &mut carried, &mut stage).await,
+                };
+                let Over { at, end, changes, now, proved } = over;
+                if let Some(proved) = proved {
+                    slots[at] = proved;
+                }
                 note(house, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
@@ -172,213 +189,6 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
         .collect()
 }
 
-#[allow(clippy::too_many_arguments, reason = "one step of `conduct`, with its parts borrowed apart")]
-async fn attempt(
-    house: &House,
-    live: &Live,
-    slots: &mut [Arc<Slot>],
-    asked: &Asked<'_>,
-    order: Try,
-    carried: &mut Carried,
-    session: &mut Session,
-    exchange: &mut Exchange,
-    patience: &mut Patience,
-    told: &mut Option<Telling>,
-    story: &mut Story,
-) -> (End, SmallVec<[Change; 2]>, Tick) {
-    let proving = match slots[order.candidate].purse {
-        // On the heap: few requests wait for a token, and none should carry the wait along.
-        Some(_) => Box::pin(prove(&mut slots[order.candidate])).await,
-        None => Ok(()),
-    };
-    let slots = &*slots;
-    let slot = &slots[order.candidate];
-    let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
-    let began = house.clock.tick();
-    let mut permit = order.permit;
-    let _in_flight = slot.meter.in_flight();
-    let mut counted = Counted::new(house, slot, began);
-    let provider = live.plan.provider(slot.target.provider);
-    let model = provider.models.get(&slot.target.model);
-    let written = carry(live, slots, order.candidate, asked, carried, house, story);
-    let (api, mut body, rendering) = match written {
-        Ok(ready) => ready,
-        Err(fault) => {
-            let now = house.clock.tick();
-            counted.ended = (Outcome::ClientError, None, Some(now));
-            drop(permit);
-            return (End::Failed(*fault), SmallVec::new(), now);
-        }
-    };
-    if let Some(Model { limits, .. }) = model {
-        body = rewrite::limited(body, limits);
-    }
-    let splice = told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
-        let more = match order.cause {
-            Cause::Continue => continued(&body, told, continues(live, slot)),
-            Cause::First
-            | Cause::Repeat
-            | Cause::Resend
-            | Cause::NewKey
-            | Cause::WithoutThinking
-            | Cause::Failover
-            | Cause::Restart => None,
-        };
-        let way = match more {
-            Some(more) => {
-                body = more;
-                Way::Continue
-            }
-            // Where the text cannot be put into the request, the target begins anew all the same.
-            None => Way::Verify,
-        };
-        Splice::new(told.told(), way)
-    });
-    let signature = slot.keyring.current();
-    let head = outgoing::head(slot, &signature, asked, api, body.len)
-        .and_then(|head| outgoing::signed(head, slot, &signature, &body, || house.clock.wall()));
-    let mut end = match (proving, head) {
-        (Err(NoToken), _) => {
-            End::Failed(Fault { failure: Failure::plain(Outcome::Auth), account_wide: false, held: None })
-        }
-        (Ok(()), Ok(head)) => {
-            let attempt = Attempt {
-                house,
-                live,
-                slots,
-                at: order.candidate,
-                dialect: api.dialect(),
-                timeouts,
-                wants_stream: asked.parsed.stream,
-                wants_reasoning: wants_reasoning(live, slot, asked),
-                drops_rate_limits: slots.len() > 1,
-                began,
-                signature: &signature,
-                session,
-                exchange,
-                patience,
-                story,
-                permit: &mut permit,
-                told,
-                splice,
-                // Of a translated request nobody writes how many.
-                choices: if rendering.is_some() { 1 } else { asked.parsed.n },
-                rendering,
-            };
-            attempt.run(head, body, order.cause).await
-        }
-        (Ok(()), Err(_)) => End::Failed(Fault {
-            failure: Failure::plain(Outcome::ClientError),
-            account_wide: false,
-            held: None,
-        }),
-    };
-    let (outcome, hint, account_wide) = match &end {
-        End::Delivered => (Outcome::Ok, RetryHint::None, false),
-        End::Gone => (Outcome::ClientGone, RetryHint::None, false),
-        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
-    };
-    let now = house.clock.tick();
-    counted.ended = (outcome, exchange_status(&end), Some(now));
-    drop(counted);
-    if let End::Failed(fault) = &mut end {
-        // On the heap: it is rare, and would make every attempt's future larger.
-        let is_refused = outcome == Outcome::Auth && fault.failure.status.is_some();
-        fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
-        if fault.failure.is_stale || fault.failure.has_new_key {
-            // A dead kept connection says nothing about the target, nor does a key that is changed.
-            return (end, SmallVec::new(), now);
-        }
-    }
-    if let End::Failed(Fault { failure, held: Some(held), .. }) = &mut end {
-        failure.refuses_thinking = carried.gives_thinking_up(order.candidate, failure.status, &held.body);
-    }
-    let is_permanent = match &end {
-        End::Failed(Fault { held: Some(held), .. }) => {
-            live.plan.permanent.cover(held.head.status, &held.body)
-        }
-        End::Failed(_) | End::Delivered | End::Gone => false,
-    };
-    let report = Report { outcome, hint, account_wide, is_permanent, began };
-    let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
-    (end, changes, now)
-}
-
-/// A request as it goes to a target: the call, the body, and the way back into the client's dialect
-/// where that is another.
-type Ready = (Api, Rewritten, Option<Box<Rendering>>);
-
-/// Writes the request for a target: the call as which it is asked, the body, and what says the answer
-/// in the client's dialect where that is another.
-fn carry(
-    live: &Live,
-    slots: &[Arc<Slot>],
-    at: usize,
-    asked: &Asked<'_>,
-    carried: &mut Carried,
-    house: &House,
-    story: &Story,
-) -> Result<Ready, Box<Fault>> {
-    let slot = &slots[at];
-    let provider = live.plan.provider(slot.target.provider);
-    let defaults = defaults(asked, provider);
-    let source = Source { api: asked.api, body: &asked.body, parsed: &asked.parsed, defaults: &defaults };
-    match carried.write(live, slot, at, &source) {
-        None => {
-            let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
-            Ok((asked.api, body, None))
-        }
-        Some(Ok(written)) => {
-            let all = slots.iter().chain(asked.left_out.iter().map(|(slot, _)| slot));
-            let is_claude = |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
-            let now = house.clock.wall();
-            let has_claude = all.clone().any(is_claude);
-            let rendering = Rendering::new(asked.api, written, story, now, !has_claude, asked.listing());
-            Ok((written.api(), written.body(&defaults), Some(rendering)))
-        }
-        Some(Err(why)) => {
-            let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
-            let shape = asked.api.dialect().error_shape();
-            let held = reply::invalid(shape, &message, story.id()).ok();
-            let held = held.map(|(head, body)| Held { head, body });
-            Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }))
-        }
-    }
-}
-
-/// No token could be had; the purse has said why.
-struct NoToken;
-
-/// Puts a slot with the token in force in the place of one without, or with an older one.
-async fn prove(slot: &mut Arc<Slot>) -> Result<(), NoToken> {
-    match slot.prove().await {
-        Ok(proved) => {
-            *slot = proved;
-            Ok(())
-        }
-        Err(fault) => {
-            tracing::debug!(target = %slot.target.id, %fault, "no token");
-            Err(NoToken)
-        }
-    }
-}
-
-/// Returns what is set where the client set nothing: the route's values come before the provider's.
-fn defaults<'a>(asked: &Asked<'a>, provider: &'a Provider) -> Cow<'a, [(String, String)]> {
-    let own = asked.route.map_or(&[][..], |route| &route.defaults);
-    let streamed = if asked.parsed.stream { &*provider.stream_params } else { &[] };
-    if provider.params.is_empty() && streamed.is_empty() {
-        return Cow::Borrowed(own);
-    }
-    let mut all = own.to_vec();
-    for (name, json) in streamed.iter().chain(&provider.params) {
-        if !all.iter().any(|(known, _)| known == name) {
-            all.push((name.clone(), json.clone()));
-        }
-    }
-    Cow::Owned(all)
-}
-
 /// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
 fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
     live.plan.rescue.enabled
@@ -389,54 +199,6 @@ fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
         // An array has no place for a comment at the seam, nor is it read back.
         && asked.listing().is_none()
         && !asked.route.is_some_and(|route| route.no_rescue)
-}
-
-fn continues(live: &Live, slot: &Slot) -> Continues {
-    let models = &live.plan.provider(slot.target.provider).models;
-    models.get(&slot.target.model).map_or(Continues::None, |model| model.continues)
-}
-
-/// Puts the text told so far into a request as its last message.
-fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
-    let whole = body.pieces.concat();
-    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
-    Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
-}
-
-/// Counts an attempt in and, however it ends, out again.
-struct Counted<'a> {
-    house: &'a House,
-    slot: &'a Slot,
-    began: Tick,
-    ended: (Outcome, Option<u16>, Option<Tick>),
-}
-
-impl<'a> Counted<'a> {
-    fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
-        slot.tally.began();
-        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let (outcome, status, at) = self.ended;
-        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
-        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
-    }
-}
-
-fn exchange_status(end: &End) -> Option<u16> {
-    match end {
-        End::Failed(fault) => fault.failure.status,
-        End::Delivered | End::Gone => None,
-    }
-}
-
-fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
-    let provider = live.plan.provider(slot.target.provider);
-    asked.parsed.wants_reasoning
-        || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
 }
 
 /// Writes one line for each change of state.
@@ -464,7 +226,7 @@ async fn conclude(
     slots: &[Arc<Slot>],
     exchange: &Exchange,
     ending: Ending,
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     told: Option<Telling>,
     asked: &Asked<'_>,
     session: &mut Session,
@@ -496,7 +258,7 @@ async fn conclude(
                 Some(held) => {
                     let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
                     let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
-                    relay(session, story, held, keys).await.map(|()| true)
+                    relay(session, story, *held, keys).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
@@ -505,7 +267,7 @@ async fn conclude(
             story.tell(house, slots, exchange.records(), None);
             let message = explain(house, live, slots, exchange, &refusal, asked, story.id());
             let shape = dialect.error_shape();
-            let provider_type = quota_type(house, live, slots, exchange, held.as_ref());
+            let provider_type = quota_type(house, live, slots, exchange, held.as_deref());
             let extra = Extra { provider_type, ..Extra::from(&refusal) };
             reply::refuse(session, story, shape, refusal.status, refusal.code, &message, &extra)
                 .await

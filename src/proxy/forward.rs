@@ -72,6 +72,7 @@ impl Forward {
             outcome: Outcome::Ok,
             status: None,
             timed_out: false,
+            is_called_off: false,
         };
         Forward {
             slots,

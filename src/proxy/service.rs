@@ -14,6 +14,7 @@ use crate::authenticate::{self, AuthFault};
 use crate::base::api::ErrorShape;
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan, Translation};
+use crate::exchange;
 use crate::live::{House, Live, Slot};
 use crate::parse;
 use crate::rewrite;
@@ -322,8 +323,10 @@ impl Proxy {
         drop(keys);
         drop(presented);
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
-        let asked =
-            Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue, left_out };
+        let within = session.req_header().headers.get("x-request-timeout-ms");
+        let within = within.and_then(|value| exchange::wish(value.as_bytes()));
+        let body = body.bytes.clone();
+        let asked = Asked { api, body, parsed, query, headers, route, refuses_rescue, within, left_out };
         conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await
     }
 

@@ -41,6 +41,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             defaults: Vec::new(),
             timeouts: TimeoutOverrides::default(),
             no_rescue: false,
+            hedge: None,
             tier: None,
             translation: Translation::Lossy,
         });
@@ -131,6 +132,7 @@ fn empty() -> Plan {
         default_route: None,
         implicit_routes: true,
         translation: Translation::Lossy,
+        hedge: None,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
             same_target: 1,

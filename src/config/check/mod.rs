@@ -67,6 +67,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         permanent: file.breaker.permanent,
         cooldown: file.cooldown,
         rescue: file.rescue,
+        hedge: file.hedge,
         limits: file.limits,
         log: file.log,
     }

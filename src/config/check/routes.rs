@@ -72,6 +72,7 @@ impl<'i> Directory<'i> {
                 defaults: file.defaults.clone(),
                 timeouts: file.timeouts,
                 no_rescue: file.no_rescue,
+                hedge: file.hedge,
                 tier: file.tier,
                 translation: file.translation.unwrap_or(translation),
             });
@@ -103,6 +104,7 @@ impl<'i> Directory<'i> {
                 defaults: Vec::new(),
                 timeouts: TimeoutOverrides::default(),
                 no_rescue: false,
+                hedge: None,
                 tier: None,
                 translation,
             });

@@ -89,7 +89,8 @@ impl Listener {
             | Cause::Resend
             | Cause::NewKey
             | Cause::WithoutThinking
-            | Cause::Failover => None,
+            | Cause::Failover
+            | Cause::Hedge => None,
         };
         let mut splice = way.map(|way| Splice::new(&mut self.told, way));
         let from = if way == Some(Way::Continue) { before.len() } else { 0 };
