@@ -8,7 +8,7 @@ use pointsman::standin::{GREETING, Provider, Reply, Seen};
 use serde_json::json;
 
 use crate::process::Process;
-use crate::roster::{Call, Client, Form, Speech, installed};
+use crate::roster::{Call, Client, Form, Speech};
 use crate::tap::{Said, Tap};
 use crate::tools;
 
@@ -181,9 +181,8 @@ default_route: {ROUTE}
         let call = Probe::json(&path, &body).bearer(CLIENT_KEY).limit(RUN_LIMIT);
         let answer = call.send(self.process.data).await.expect("pointsman answers");
         self.first.reset();
-        let is_unbuilt =
-            answer.body_text().contains("not served yet") || answer.body_text().contains(" speaks ");
-        !(answer.status == 400 && is_unbuilt)
+        let is_refused = answer.body_text().to_ascii_lowercase().contains("capability_not_supported");
+        !(answer.status == 400 && is_refused)
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -243,16 +242,22 @@ pub async fn play(client: &Client, cell: Cell) -> Played {
     Played { verdict, cell: Some(cell), said, elsewhere }
 }
 
+/// Judges a cell of a client whose dialect is not served, without playing it.
+pub fn without(client: &Client, cell: Cell) -> Played {
+    Played::only(if cell.steps(client).is_some() { Verdict::NotYet } else { Verdict::None })
+}
+
 /// Returns the host of `host:443` or of `http://host/path`, the two forms in which a proxy is asked.
 fn host_of(path: &str) -> String {
     let rest = path.split("://").nth(1).unwrap_or(path);
-    rest.split(['/', ':']).next().unwrap_or_default().to_owned()
+    let host = rest.split(['/', ':']).next().unwrap_or_default();
+    // What a client installs at run time; which registry that is, its settings say.
+    if host.starts_with("registry.") { "a package registry".to_owned() } else { host.to_owned() }
 }
 
 /// Runs the client to its end; tells whether it exited with 0, and all it said.
 async fn run(client: &Client, stage: &Stage, steps: &str) -> (bool, String) {
-    // Below the target folder: one of the clients takes no home below the system's own /tmp.
-    let home = tempfile::Builder::new().prefix("home-").tempdir_in(installed()).expect("a home");
+    let home = tempfile::Builder::new().prefix("client-").tempdir().expect("a home");
     let (origin, elsewhere) = (stage.tap.origin(), stage.elsewhere.origin());
     let call = Call {
         origin: &origin,

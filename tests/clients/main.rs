@@ -27,7 +27,7 @@ mod tools;
 
 use std::process::ExitCode;
 
-use cell::{CELLS, Verdict};
+use cell::{CELLS, Cell, Played, Verdict};
 use page::Row;
 use roster::ROSTER;
 
@@ -61,7 +61,9 @@ async fn play(only: &[String]) -> (Vec<Row>, String) {
         let mut row = Row::new(client);
         for cell in CELLS {
             let played = match client.missing() {
-                Some(reason) => cell::Played::only(Verdict::Missing(reason)),
+                Some(reason) => Played::only(Verdict::Missing(reason)),
+                // Where its own dialect is not served, no more can be asked of us in it.
+                None if row.is_not_served() && cell != Cell::Other => cell::without(client, cell),
                 None => cell::play(client, cell).await,
             };
             row.add(played);

@@ -32,6 +32,11 @@ impl Row {
         self.verdicts.push(played.verdict);
     }
 
+    /// Tells whether the client's own dialect turned out not to be served.
+    pub fn is_not_served(&self) -> bool {
+        self.verdicts.contains(&Verdict::NotYet)
+    }
+
     /// Returns the row as the terminal has it.
     pub fn line(&self) -> String {
         let words =

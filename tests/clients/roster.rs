@@ -4,14 +4,14 @@
 //! `scripts/clients` installs them under `target/clients`. Whatever could not be installed has its
 //! reason in a file there, and its row says it.
 //!
-//! A program that a person uses gets a home of its own, the variables of its own documentation that
+//! The programs are set up by the very blocks of README.md, so that those are known to work. A program gets a home of its own, the variables of its own documentation that
 //! silence telemetry and updates, and the address of a proxy that refuses everything, so that
 //! nothing leaves the machine and what it looks for elsewhere is known. No variable of the caller
 //! is handed on but `PATH`.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// The dialect in which a client speaks.
@@ -124,7 +124,7 @@ pub const ROSTER: [Client; 9] = [
         package: "@anthropic-ai/claude-code",
         speech: Speech::Messages,
         form: Form::Program(Program::ClaudeCode),
-        pointed: "`ANTHROPIC_BASE_URL`, `ANTHROPIC_API_KEY`, `--model`",
+        pointed: "`ANTHROPIC_BASE_URL`, `ANTHROPIC_API_KEY`, `ANTHROPIC_MODEL`",
     },
     Client {
         name: "Codex CLI",
@@ -204,6 +204,8 @@ impl Client {
                 let mut command = Command::new(installed().join("venv/bin/python"));
                 command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/sdk.py"));
                 command.args([name, call.steps, call.origin, call.key, call.model, call.text]);
+                // litellm reads its list of prices from its own package, not from the network.
+                command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True");
                 command
             }
             Form::Program(program) => self.program(program, call),
@@ -232,16 +234,14 @@ impl Client {
         match program {
             Program::ClaudeCode => {
                 let mut command = bin("claude");
-                command.args(["-p", PROMPT, "--model", call.model]);
-                command.env("ANTHROPIC_BASE_URL", call.origin).env("ANTHROPIC_API_KEY", call.key);
+                command.args(["-p", PROMPT]).envs(exports(call));
                 command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1").env("DISABLE_AUTOUPDATER", "1");
                 command
             }
             Program::Codex => {
-                let config = format!(
-                    "model = \"{}\"\nmodel_provider = \"pointsman\"\ncheck_for_update_on_startup = false\n\n[analytics]\nenabled = false\n\n[model_providers.pointsman]\nname = \"pointsman\"\nbase_url = \"{}/v1\"\nenv_key = \"POINTSMAN_KEY\"\nwire_api = \"responses\"\n",
-                    call.model, call.origin
-                );
+                let shown = block("toml", call);
+                let config =
+                    format!("check_for_update_on_startup = false\n{shown}\n[analytics]\nenabled = false\n");
                 write(call.home, ".codex/config.toml", &config);
                 let mut command = bin("codex");
                 command.args(["exec", "--skip-git-repo-check", "--sandbox", "read-only", PROMPT]);
@@ -249,17 +249,10 @@ impl Client {
                 command
             }
             Program::Opencode => {
-                let config = json!({
-                    "$schema": "https://opencode.ai/config.json",
-                    "model": format!("pointsman/{}", call.model),
-                    "autoupdate": false,
-                    "share": "disabled",
-                    "provider": {"pointsman": {
-                        "npm": "@ai-sdk/openai-compatible",
-                        "options": {"baseURL": format!("{}/v1", call.origin), "apiKey": call.key},
-                        "models": {call.model: {"name": call.model}},
-                    }},
-                });
+                let shown = block("json", call);
+                let mut config: Value = serde_json::from_str(&shown).expect("README.md shows JSON");
+                config["autoupdate"] = json!(false);
+                config["share"] = json!("disabled");
                 write(call.home, "opencode.json", &config.to_string());
                 let mut command = bin("opencode");
                 command.args(["run", PROMPT]);
@@ -281,6 +274,30 @@ impl Client {
             }
         }
     }
+}
+
+const README: &str = include_str!("../../README.md");
+
+/// Returns what README.md shows in this language, pointed at this address with this key: the last
+/// block of it, as the clients come last.
+fn block(language: &str, call: &Call<'_>) -> String {
+    let opening = format!("```{language}\n");
+    let (_, rest) = README.rsplit_once(&opening).expect("README.md has such a block");
+    let (shown, _) = rest.split_once("```").expect("the block ends");
+    shown.replace("http://127.0.0.1:8080", call.origin).replace("\"KEY\"", &format!("\"{}\"", call.key))
+}
+
+/// Returns the variables that README.md exports for Claude Code.
+fn exports(call: &Call<'_>) -> Vec<(String, String)> {
+    let shown = block("sh", call);
+    let exports = shown.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+    let value = |value: &str| match value {
+        "KEY" => call.key.to_owned(),
+        // The route of the configuration that README.md shows.
+        "code" => call.model.to_owned(),
+        value => value.to_owned(),
+    };
+    exports.map(|(name, of_it)| (name.to_owned(), value(of_it))).collect()
 }
 
 /// Returns the folder into which `scripts/clients` installs.
