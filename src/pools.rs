@@ -5,9 +5,15 @@
 //! Pingora's way to a *new* connection (proxies, TLS, happy paths of five protocols) is a future of
 //! nine kilobytes that would otherwise sit in every request, and be copied each time one async
 //! function hands it to the next.
+//!
+//! New HTTP/1 connections are watched for answers that come before the end of an upload: see
+//! [`early`].
+
+mod early;
 
 use pingora::connectors::http::{Connector, v1};
 use pingora::protocols::http::client::HttpSession as Upstream;
+use pingora::protocols::http::v1::client::HttpSession as Upstream1;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use std::time::Duration;
 
@@ -36,13 +42,18 @@ impl Pools {
     pub async fn open(&self, peer: &HttpPeer) -> pingora::Result<(Upstream, bool)> {
         if is_h1_only(peer) {
             let (session, is_reused) = self.h1.get_http_session(peer).await?;
-            return Ok((Upstream::H1(session), is_reused));
+            return Ok((watched(Upstream::H1(session), peer, is_reused), is_reused));
         }
-        self.any.get_http_session(peer).await
+        let (session, is_reused) = self.any.get_http_session(peer).await?;
+        Ok((watched(session, peer, is_reused), is_reused))
     }
 
     /// Gives a connection back whose answer was read to its end.
-    pub async fn give_back(&self, session: Upstream, peer: &HttpPeer, idle: Option<Duration>) {
+    pub async fn give_back(&self, mut session: Upstream, peer: &HttpPeer, idle: Option<Duration>) {
+        if session.as_http1().is_some_and(|session| early::is_spoilt(session.stream())) {
+            session.shutdown().await;
+            return;
+        }
         match session {
             Upstream::H1(session) if is_h1_only(peer) => {
                 self.h1.release_http_session(session, peer, idle).await;
@@ -50,6 +61,17 @@ impl Pools {
             // On the heap: four kilobytes that would sit in every request for the sake of HTTP/2.
             other => Box::pin(self.any.release_http_session(other, peer, idle)).await,
         }
+    }
+}
+
+/// Watches a new HTTP/1 connection; a kept one has been since it was new.
+fn watched(session: Upstream, peer: &HttpPeer, is_reused: bool) -> Upstream {
+    match session {
+        Upstream::H1(session) if !is_reused => {
+            let stream = early::watch(session.into_inner());
+            Upstream::H1(Upstream1::new_with_options(stream, peer))
+        }
+        other => other,
     }
 }
 

@@ -8,7 +8,8 @@
 //! taken into the plan, and said to need a restart.
 //!
 //! Reading may take time (a `command:` secret up to ten seconds), so it happens on a thread of its
-//! own; reloads that come meanwhile queue up behind it, one at a time.
+//! own. Reloads that are asked for meanwhile wait for one more, together: it begins after the last of
+//! them was asked for, so it sees what each of them is about.
 
 use crate::config::plan::Plan;
 use crate::config::{self, Problem, Severity, Source};
@@ -18,6 +19,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Longest configuration file that is read (threat A3).
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -180,8 +182,17 @@ pub struct Reloader {
     house: Arc<House>,
     origin: Origin,
     bound: Bound,
-    one_at_a_time: tokio::sync::Mutex<()>,
+    /// How many reloads were asked for.
+    asked: AtomicU64,
+    one_at_a_time: tokio::sync::Mutex<Option<Done>>,
     before_swap: BeforeSwap,
+}
+
+/// The last reload that was carried out.
+struct Done {
+    /// The last one asked for before it began; it answers those up to here.
+    upto: u64,
+    result: Result<Reloaded, Vec<String>>,
 }
 
 /// What was bound at start and cannot change under way.
@@ -202,15 +213,22 @@ impl Reloader {
             listen: live.plan.listen.clone(),
             admin: live.plan.admin.address,
         };
-        Arc::new(Reloader { house, origin, bound, one_at_a_time: tokio::sync::Mutex::new(()), before_swap })
+        let one_at_a_time = tokio::sync::Mutex::new(None);
+        Arc::new(Reloader { house, origin, bound, asked: AtomicU64::new(0), one_at_a_time, before_swap })
     }
 
-    /// Reads the configuration again and puts it in force.
+    /// Reads the configuration again and puts it in force. Several that wait behind one under way
+    /// share one reading and its result.
     ///
     /// # Errors
     /// Every fault, as lines for people; the plan in force then stays.
     pub async fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let _turn = self.one_at_a_time.lock().await;
+        let number = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut done = self.one_at_a_time.lock().await;
+        if let Some(done) = done.as_ref().filter(|done| done.upto >= number) {
+            return done.result.clone();
+        }
+        let upto = self.asked.load(Ordering::Acquire);
         let origin = self.origin.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&origin)).await;
         let result = match loaded {
@@ -219,6 +237,7 @@ impl Reloader {
             Err(_) => Err(vec!["reading the configuration failed within; it stays as it was".to_owned()]),
         };
         self.tell(&result);
+        *done = Some(Done { upto, result: result.clone() });
         result
     }
 

@@ -13,15 +13,18 @@
 //! the highest and subtracts the sum, so that 5:1:1 becomes a a b a c a a and not a a a a a b c.
 
 pub mod fit;
+mod reach;
 
 use crate::base::api::Api;
 use crate::base::ids::TargetIdx;
 use crate::catalog::Tier;
-use crate::config::plan::{Group, Plan, Route};
+use crate::config::plan::{Group, Plan, Route, Translation};
 use crate::health::Units;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+pub use reach::reach;
 
 /// A target that a request may use.
 #[derive(Clone, Debug)]
@@ -79,7 +82,7 @@ impl Turns {
 
 /// Puts the targets of a route in the order in which a request is to try them. `usable` tells
 /// whether a target can be used now; `spread` whether its provider uses its credentials in turn.
-/// Targets that do not speak the call's dialect are left out. `wish` is the size class that the
+/// Targets that neither speak the call's dialect nor can be reached in another are left out. `wish` is the size class that the
 /// client asks for, which decides which model is meant where the route names none.
 pub fn order(
     plan: &Plan,
@@ -92,8 +95,11 @@ pub fn order(
     let mut ordered = SmallVec::new();
     for (group_number, group) in (0u32..).zip(&route.groups) {
         let is_single = group.entries.len() == 1 && group.entries.iter().all(|e| e.targets.len() == 1);
-        let (first, spread) =
-            if is_single { (0, 0) } else { take_turn(group, group_number, turns, plan, api, wish, &usable) };
+        let (first, spread) = if is_single {
+            (0, 0)
+        } else {
+            take_turn(group, group_number, turns, plan, (api, route.translation), wish, &usable)
+        };
         let count = group.entries.len();
         let in_turn = std::iter::once(first).chain((0..count).filter(|at| *at != first));
         for entry in in_turn.filter_map(|at| group.entries.get(at)) {
@@ -103,7 +109,7 @@ pub fn order(
             let shift = if is_spread { spread as usize % keys.max(1) } else { 0 };
             for step in 0..keys {
                 let target = targets[(step + shift) % keys];
-                if plan.speaks(target, api) {
+                if is_reached(plan, target, api, route.translation) {
                     ordered.push((group_number, target));
                 }
             }
@@ -112,12 +118,16 @@ pub fn order(
     ordered
 }
 
+fn is_reached(plan: &Plan, target: TargetIdx, api: Api, translation: Translation) -> bool {
+    reach(plan.provider_of(target).serves, api, translation).is_some()
+}
+
 fn take_turn(
     group: &Group,
     number: u32,
     turns: &Turns,
     plan: &Plan,
-    api: Api,
+    (api, translation): (Api, Translation),
     wish: Option<Tier>,
     usable: &impl Fn(TargetIdx) -> bool,
 ) -> (usize, u32) {
@@ -126,7 +136,11 @@ fn take_turn(
     let mut sum = 0;
     let mut best: Option<usize> = None;
     for (at, entry) in group.entries.iter().enumerate() {
-        if !entry.targets_for(wish).iter().any(|target| plan.speaks(*target, api) && usable(*target)) {
+        if !entry
+            .targets_for(wish)
+            .iter()
+            .any(|target| is_reached(plan, *target, api, translation) && usable(*target))
+        {
             continue;
         }
         let Some(score) = scores.entries.get_mut(at) else { continue };

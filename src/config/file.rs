@@ -10,7 +10,9 @@
 use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
 use super::path::KeyPath;
-use super::plan::{CooldownPolicy, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts};
+use super::plan::{
+    CooldownPolicy, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts, Translation,
+};
 use super::policies::{
     BreakerFile, hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_rescue,
     read_retry, read_timeouts, secs,
@@ -37,6 +39,7 @@ pub struct File {
     pub routes: Vec<RouteFile>,
     pub default_route: Option<String>,
     pub implicit_routes: bool,
+    pub translation: Translation,
     pub timeouts: Timeouts,
     pub retry: RetryPolicy,
     pub breaker: BreakerFile,
@@ -96,6 +99,8 @@ pub struct RouteFile {
     pub timeouts: TimeoutOverrides,
     pub no_rescue: bool,
     pub tier: Option<Tier>,
+    /// Absent: as the file has it for all.
+    pub translation: Option<Translation>,
 }
 
 /// One entry of `routes.*.targets`.
@@ -149,6 +154,12 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             "implicit_routes",
             true,
             "whether known model names and provider/model are routes of their own",
+        ),
+        translation: m.choice(
+            "translation",
+            Translation::Lossy,
+            &TRANSLATIONS,
+            "what a target's dialect cannot say of a request: lossy leaves it out, strict leaves the target out; none leaves every target of another dialect out",
         ),
         timeouts: m.section("timeouts", "timers of an attempt and of the request", read_timeouts),
         retry: m.section("retry", "when to repeat, wait and move on", read_retry),
@@ -240,6 +251,10 @@ pub(super) fn read_rates(m: &mut Map<'_, '_>, what: &'static str) {
 pub(super) const TIERS: [(&str, Tier); 4] =
     [("fast", Tier::Fast), ("medium", Tier::Medium), ("large", Tier::Large), ("reasoning", Tier::Reasoning)];
 
+/// What may be lost on the way to a target of another dialect.
+const TRANSLATIONS: [(&str, Translation); 3] =
+    [("lossy", Translation::Lossy), ("strict", Translation::Strict), ("none", Translation::None)];
+
 /// Strategies that the contract names; only the first is built.
 const STRATEGIES: [(&str, &str); 7] = [
     ("priority", "priority"),
@@ -287,6 +302,12 @@ fn read_route(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> RouteFile {
             "null",
             &TIERS,
             "size class that is wanted: exactly it, else the next higher, else the first; x-pointsman-tier asks for another",
+        ),
+        translation: m.maybe_choice(
+            "translation",
+            "null",
+            &TRANSLATIONS,
+            "as the key of the whole file, for this route; null leaves it to that",
         ),
     }
 }

@@ -17,7 +17,7 @@ use crate::config::SecretRef;
 use crate::config::credential::Login;
 pub use crate::config::ladder::Ladder;
 pub use crate::config::permanent::{Permanent, PermanentPatterns};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub struct Plan {
     pub default_route: Option<RouteIdx>,
     /// Whether `provider/model` and known model names are routes of their own.
     pub implicit_routes: bool,
+    /// What may be lost in translation where no route of the file says it.
+    pub translation: Translation,
     /// When to repeat, wait and move on.
     pub retry: RetryPolicy,
     /// When a target is left alone because it fails.
@@ -140,8 +142,9 @@ pub struct Provider {
     pub spread_credentials: bool,
     /// Timers for this provider's attempts.
     pub timeouts: Timeouts,
-    /// Models known of it, by the provider's name for them.
-    pub models: HashMap<Arc<str>, Model>,
+    /// Models known of it, by the provider's name for them. A request looks its own up a few times,
+    /// and a walk down a small tree costs less than one hash.
+    pub models: BTreeMap<Arc<str>, Model>,
     /// The calls that it takes.
     pub serves: Calls,
     /// Paths that the file gives for calls, below the origin; `{model}` stands for the model.
@@ -338,6 +341,20 @@ pub struct Route {
     pub no_rescue: bool,
     /// The size class that is wanted where the client wishes none.
     pub tier: Option<Tier>,
+    /// What may be lost on the way to targets of another dialect than the client's.
+    pub translation: Translation,
+}
+
+/// What may be lost on the way to a target of another dialect than the client's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Translation {
+    /// What the target's dialect cannot say is left out.
+    #[default]
+    Lossy,
+    /// A target is left out where something would be lost that was asked for.
+    Strict,
+    /// Only targets that take the client's call as it is are asked.
+    None,
 }
 
 /// Entries of equal priority. Their targets are equals: "the same model".

@@ -1,6 +1,6 @@
 //! What a file may say, as tables.
 
-use super::plan::{HttpVersions, Jitter, Level, LogFormat, Plan, Prefer};
+use super::plan::{HttpVersions, Jitter, Level, LogFormat, Plan, Prefer, Translation};
 use super::*;
 use crate::base::api::{Api, Kind};
 use crate::base::outcome::Outcome;
@@ -120,14 +120,7 @@ state: {path: null}            # null: memory only
 #[test]
 fn the_sample_of_the_contract_passes_and_says_what_it_says() {
     let reading = reading(SAMPLE);
-    let told: Vec<String> = reading.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        told,
-        [
-            "pointsman.yaml:27: warning: routes.internal-lite.targets: speak different dialects (openai: openai/gpt-4o-mini; \
-          anthropic: anthropic/claude-haiku-4-5); until translation is built, a client is served only by those of its own"
-        ]
-    );
+    assert_eq!(reading.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [""; 0]);
     let plan = reading.plan.unwrap();
     assert_eq!(plan.clients[0].routes, ["*"]);
     assert!(plan.admin.token.is_some());
@@ -767,7 +760,7 @@ fn several_words_of_the_file_reach_the_plan() {
 listen: [{address: \"127.0.0.1:0\", tls: {cert: \"/x/${HOST}.pem\", key: k, min_version: \"1.3\"}}, {address: \"[::1]:0\", h2c: true}]
 admin: {address: \"127.0.0.1:0\"}
 rescue: {hold: 10s}
-routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: {stall: 1s}, defaults: {stop: [a, 1, null], o: {p: -1.5}}}}
+routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, translation: strict, timeouts: {stall: 1s}, defaults: {stop: [a, 1, null], o: {p: -1.5}}}, s: {targets: [{provider: far, model: m}]}}
 ";
     let plan = plan(text);
     let local = &plan.providers[0];
@@ -784,6 +777,9 @@ routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: 
     let timeouts = plan.timeouts(Some(route), plan.target(route.groups[0].entries[0].targets[0]).provider);
     assert_eq!((timeouts.stall, timeouts.total), (Duration::from_secs(1), Duration::from_secs(5)));
     assert!(route.no_rescue);
+    assert_eq!((route.translation, plan.translation), (Translation::Strict, Translation::Lossy));
+    let all_strict = self::plan(&format!("{text}translation: strict\n"));
+    assert!(all_strict.routes.iter().all(|route| route.translation == Translation::Strict));
     assert_eq!((plan.rescue.enabled, plan.rescue.hold), (true, Duration::from_secs(10)));
 }
 

@@ -13,8 +13,9 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20), and one where the key that was refused has
-//!    been changed since (row 13). At most `retry.failovers` changes.
+//!    out dead before a byte came back (rows 19 and 20), one where the key that was refused has
+//!    been changed since (row 13), and one without the thinking that a translated request asked for
+//!    and the target refused. At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires.
@@ -73,6 +74,8 @@ pub enum Cause {
     Resend,
     /// The same target at once, because the key that it refused was changed meanwhile. Free.
     NewKey,
+    /// The same target at once, without the thinking that it refused. Free.
+    WithoutThinking,
     /// Another target.
     Failover,
     /// A broken stream is taken up: the target goes on from the text so far.
@@ -164,6 +167,8 @@ pub struct Failure {
     pub is_stale: bool,
     /// Whether the key was refused, and another one is in force now.
     pub has_new_key: bool,
+    /// Whether it refused what was asked of its thinking, and can be asked without.
+    pub refuses_thinking: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
@@ -180,6 +185,7 @@ impl Failure {
             hint: RetryHint::None,
             is_stale: false,
             has_new_key: false,
+            refuses_thinking: false,
             is_inband: false,
             timed_out: false,
         }
@@ -193,6 +199,7 @@ struct Tally {
     rescues: u32,
     was_resent: bool,
     had_new_key: bool,
+    was_without_thinking: bool,
     is_excluded: bool,
 }
 
@@ -216,6 +223,8 @@ pub struct Exchange {
     first_break: Option<Break>,
     is_rescuable: bool,
     budget_ran_dry: bool,
+    /// Held while a Retry-After is waited out.
+    reserved: Permit,
     changes: SmallVec<[(usize, Change); 1]>,
 }
 
@@ -234,6 +243,7 @@ impl Exchange {
             first_break: None,
             is_rescuable: false,
             budget_ran_dry: false,
+            reserved: Permit::default(),
             changes: SmallVec::new(),
         }
     }
@@ -302,6 +312,9 @@ impl Exchange {
             failure.is_inband,
             &self.rules.retry,
         );
+        if let Some(step) = self.without_thinking(failure, current, now) {
+            return step;
+        }
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
         }
@@ -330,10 +343,12 @@ impl Exchange {
     /// Decides after a pause.
     pub fn resume(&mut self, now: Tick) -> Step {
         let Some(last) = self.records.last().copied() else { return self.start(now) };
+        let reserved = std::mem::take(&mut self.reserved);
         let units = &self.candidates[last.candidate].health;
         if self.has_time(now) && units.may_repeat(now, &self.rules.health) {
-            return self.attempt(last.candidate, Permit::default(), Cause::Repeat, now);
+            return self.attempt(last.candidate, reserved, Cause::Repeat, now);
         }
+        drop(reserved);
         self.leave(last.candidate, last.outcome, now);
         self.move_on(rules::rule(last.outcome, last.status, false), last.candidate, now)
     }
@@ -420,6 +435,7 @@ impl Exchange {
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
             Cause::NewKey => tally.had_new_key = true,
+            Cause::WithoutThinking => tally.was_without_thinking = true,
             Cause::Failover => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
@@ -465,10 +481,12 @@ impl Exchange {
     }
 
     fn claim_next(&self, after: Option<(usize, Rule)>, now: Tick) -> Option<(usize, Permit)> {
-        (0..self.candidates.len()).filter(|at| self.is_open_to(*at, after)).find_map(|at| {
-            let permit = self.candidates[at].health.admit(now, &self.rules.health).ok()?;
-            Some((at, permit))
-        })
+        let policy = &self.rules.health;
+        let open = || (0..self.candidates.len()).filter(|at| self.is_open_to(*at, after));
+        let health = |at: usize| &self.candidates[at].health;
+        open()
+            .find_map(|at| Some((at, health(at).admit(now, policy).ok()?)))
+            .or_else(|| open().find_map(|at| Some((at, health(at).admit_at_last(now, policy).ok()?))))
     }
 
     fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {

@@ -32,6 +32,16 @@ impl Exchange {
         Some(self.attempt(current, permit, cause, now))
     }
 
+    /// Once per target, at once, free: the provider refused before it did anything.
+    pub(super) fn without_thinking(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
+        let tally = &self.tallies[current];
+        if !failure.refuses_thinking || tally.was_without_thinking || !self.has_time(now) {
+            return None;
+        }
+        let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
+        Some(self.attempt(current, permit, Cause::WithoutThinking, now))
+    }
+
     /// Returns until when to wait before the same target is tried again, if it is to be.
     pub(super) fn repeat_at(
         &mut self,
@@ -66,6 +76,7 @@ impl Exchange {
             self.budget_ran_dry = true;
             return None;
         }
+        self.reserved = self.candidates[current].health.reserve(until);
         Some(until)
     }
 }

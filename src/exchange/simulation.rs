@@ -561,6 +561,12 @@ impl World {
                 .count();
             let reading = units.target.read(self.now, &policy());
             if reading.resting == Some(Resting::Probing) {
+                // Who waits out a Retry-After may hold the first try after it.
+                let waits = |r: &&Running| {
+                    let last = r.exchange.records().last().map(|record| record.candidate);
+                    r.attempt.is_none() && last.is_some_and(|at| Arc::ptr_eq(&self.units[at], units))
+                };
+                let in_flight = in_flight + self.running.values().filter(waits).count();
                 assert!(in_flight >= 1, "seed {}: a probe that nobody makes holds a target shut", self.seed);
             }
         }

@@ -505,6 +505,36 @@ fn backoff_grows_is_capped_and_jitter_stays_inside() {
 }
 
 #[test]
+fn a_target_that_rests_on_a_guess_is_tried_where_nothing_else_is_left() {
+    for (others, expected, why) in [
+        (vec![], Some(0), "nowhere else to go"),
+        (vec![candidate(1, 1, "m")], Some(1), "another is free, though it comes later"),
+    ] {
+        let candidates: Vec<_> = [vec![candidate(0, 0, "m")], others].concat();
+        let mut scene = scene(candidates, |_| {});
+        let policy = scene.policy;
+        let report = Report {
+            outcome: Outcome::RateLimited,
+            hint: RetryHint::None,
+            account_wide: false,
+            is_permanent: false,
+            began: scene.now,
+        };
+        for _ in 0..4 {
+            let units = Arc::clone(&scene.exchange.candidates()[0].health);
+            units.report(Permit::default(), &report, scene.now, &policy, 20);
+        }
+        // The rest lasts forty seconds.
+        scene.now = scene.now.after(Duration::from_secs(9));
+        let tried = match scene.exchange.start(scene.now) {
+            Step::Try(order) => Some(order.candidate),
+            Step::Pause { .. } | Step::End(_) => None,
+        };
+        assert_eq!(tried, expected, "{why}");
+    }
+}
+
+#[test]
 fn prefer_same_target_repeats_what_is_left_at_once_otherwise_but_never_silence() {
     let (stays, leaves) = (Went::Waits(250), Went::To(1, Cause::Failover));
     for (failure, want) in [

@@ -23,6 +23,7 @@
 pub mod breaker;
 pub mod climb;
 mod effect;
+pub mod permit;
 pub mod rest;
 
 use crate::base::outcome::Outcome;
@@ -33,7 +34,8 @@ use breaker::{Breaker, BreakerState, Mark};
 use climb::Climb;
 use effect::{Effect, effect, is_held};
 use parking_lot::Mutex;
-use rest::Rest;
+pub use permit::Permit;
+use rest::{Need, Rest};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -168,14 +170,22 @@ struct State {
 
 impl State {
     fn look(&self, now: Tick, policy: &BreakerPolicy) -> Result<(), Resting> {
+        self.look_in(Need::Usual, now, policy)
+    }
+
+    fn look_in(&self, need: Need, now: Tick, policy: &BreakerPolicy) -> Result<(), Resting> {
         match self.operation {
             Operation::Ready => {}
             Operation::Drained => return Err(Resting::Drained),
             Operation::Disabled => return Err(Resting::Disabled),
         }
-        if let Some((until, reason)) = self.cooling(now) {
+        // The operator's ladder is no guess of ours.
+        if self.climb.at(now).is_some()
+            && let Some((until, reason)) = self.cooling(now)
+        {
             return Err(Resting::Cooling { until, reason });
         }
+        self.rest.look(now, need)?;
         self.breaker.look(now, policy)
     }
 
@@ -244,10 +254,6 @@ impl Unit {
         state.rest.end(&[Outcome::Auth, Outcome::Permission, Outcome::Quota]);
         state.breaker = Breaker::default();
     }
-
-    fn release_probe(&self) {
-        self.0.lock().breaker.release();
-    }
 }
 
 /// The units that a target depends on.
@@ -284,9 +290,13 @@ impl Units {
     /// # Errors
     /// Returns why not; where several scopes forbid it, the one that lasts longest.
     pub fn look(&self, now: Tick, policy: &Policy) -> Result<(), Resting> {
+        self.look_in(Need::Usual, now, policy)
+    }
+
+    fn look_in(&self, need: Need, now: Tick, policy: &Policy) -> Result<(), Resting> {
         let mut worst: Option<Resting> = None;
         for unit in [&self.target, &self.credential, &self.endpoint] {
-            let Err(resting) = unit.0.lock().look(now, &policy.breaker) else { continue };
+            let Err(resting) = unit.0.lock().look_in(need, now, &policy.breaker) else { continue };
             let lasts_longer = match (worst, resting.until()) {
                 (None, _) => true,
                 (Some(known), Some(until)) => known.until().is_some_and(|other| until > other),
@@ -299,23 +309,54 @@ impl Units {
         worst.map_or(Ok(()), Err)
     }
 
-    /// Claims the right to one attempt, and with it the half-open probe where one is due.
+    /// Claims the right to one attempt, and with it the half-open probe or the first try after a
+    /// rest where one is due.
     ///
     /// # Errors
     /// Returns why not.
     pub fn admit(&self, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
-        self.look(now, policy)?;
+        self.admit_in(Need::Usual, now, policy)
+    }
+
+    /// The same for a request that has nowhere else to go: a rest that is only our guess does not
+    /// keep it away for long.
+    ///
+    /// # Errors
+    /// Returns why not.
+    pub fn admit_at_last(&self, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
+        self.admit_in(Need::Last, now, policy)
+    }
+
+    fn admit_in(&self, need: Need, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
+        self.look_in(need, now, policy)?;
         let mut permit = Permit::default();
-        if self.endpoint.0.lock().breaker.claim(now, &policy.breaker)? {
-            permit.endpoint = Some(Arc::clone(&self.endpoint));
-        }
-        if self.credential.0.lock().breaker.claim(now, &policy.breaker)? {
-            permit.credential = Some(Arc::clone(&self.credential));
-        }
-        if self.target.0.lock().breaker.claim(now, &policy.breaker)? {
-            permit.target = Some(Arc::clone(&self.target));
+        for (unit, probe) in [
+            (&self.endpoint, &mut permit.endpoint),
+            (&self.credential, &mut permit.credential),
+            (&self.target, &mut permit.target),
+        ] {
+            let mut state = unit.0.lock();
+            // Somebody may have been quicker since the look.
+            state.rest.look(now, need)?;
+            if state.breaker.claim(now, &policy.breaker)? {
+                *probe = Some(Arc::clone(unit));
+            }
+            if state.rest.claim(now) {
+                permit.trials.push((Arc::clone(unit), now));
+            }
         }
         Ok(permit)
+    }
+
+    /// Claims the first try after the rest that has just begun, for the request that waits it out
+    /// until `until`: nobody else comes between.
+    #[must_use]
+    pub fn reserve(&self, until: Tick) -> Permit {
+        let mut permit = Permit::default();
+        if self.target.0.lock().rest.claim(until) {
+            permit.trials.push((Arc::clone(&self.target), until));
+        }
+        permit
     }
 
     /// Tells whether the target may be tried again at once by a request whose own attempt has
@@ -349,6 +390,7 @@ impl Units {
             state.breaker.mark(Mark::Success, Outcome::Ok, now, &policy.breaker, 0);
             state.breaker.release();
         }
+        permit.pass();
     }
 
     /// Turns what an attempt came to into state: the one owner of the cooldown and breaker
@@ -356,7 +398,7 @@ impl Units {
     #[allow(clippy::must_use_candidate, reason = "the changes are for the log, the state is what counts")]
     pub fn report(
         &self,
-        permit: Permit,
+        mut permit: Permit,
         report: &Report,
         now: Tick,
         policy: &Policy,
@@ -371,6 +413,11 @@ impl Units {
             for sibling in self.siblings.iter() {
                 sibling.0.lock().rest.begin(report, now, &policy.cooldown, dice);
             }
+        }
+        // A provider that says something else than to rest has let us in. One that it told to rest
+        // has a new rest by now, of which this permit claims nothing.
+        if effect.endpoint == Mark::Success {
+            permit.pass();
         }
         drop(permit);
         changes
@@ -426,28 +473,6 @@ impl Units {
         if before != after {
             let until = state.look(now, &policy.breaker).err().and_then(Resting::until);
             changes.push(Change { scope, from: before, to: after, reason: report.outcome, until });
-        }
-    }
-}
-
-/// The right to one attempt. Dropping it gives claimed probes back without counting them.
-#[derive(Debug, Default)]
-pub struct Permit {
-    target: Option<Arc<Unit>>,
-    credential: Option<Arc<Unit>>,
-    endpoint: Option<Arc<Unit>>,
-}
-
-impl Permit {
-    fn take(&mut self) -> impl Iterator<Item = Arc<Unit>> + use<> {
-        [self.target.take(), self.credential.take(), self.endpoint.take()].into_iter().flatten()
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        for claimed in self.take() {
-            claimed.release_probe();
         }
     }
 }

@@ -20,10 +20,19 @@
 //! set. A fault of an attempt that began before the present rest does not climb the ladder: twenty
 //! requests under way when a limit strikes are one event, not twenty. A duration of zero in the
 //! configuration switches that rest off.
+//!
+//! *The first try after a rest is alone.* Nobody knows yet whether the limit is over, and a hundred
+//! requests would find out no better than one. The others pass once it was answered otherwise than
+//! with another rest, and at the latest after [`TRIAL`]: limits are told at once, and who still says
+//! nothing by then is at work.
+//!
+//! *A guess does not shut the last door.* The ladder above is ours where the provider named no time.
+//! A request that has no other target left tries one that rests on a guess after [`LONGEST_GUESS`],
+//! alone as well: else an outage would outlast its cause by up to a minute.
 
-use super::Report;
 use super::breaker::spread;
 use super::effect::is_held;
+use super::{Report, Resting};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::CooldownPolicy;
@@ -36,14 +45,43 @@ const RATE_LIMIT_CAP: Duration = Duration::from_secs(60);
 const OVERLOAD_CAP: Duration = Duration::from_secs(10);
 /// Least rest that a provider's word can bring about: `Retry-After: 0` must not make us hammer.
 const LEAST: Duration = Duration::from_secs(1);
+/// How long the first try after a rest keeps others away.
+const TRIAL: Duration = Duration::from_secs(1);
+/// How long a rest without a time from the provider keeps away a request that has nowhere else to
+/// go, ±20 %: within the longest that a breaker stays open, for the same reason.
+const LONGEST_GUESS: Duration = Duration::from_secs(8);
 
 /// The rest of one unit.
 #[derive(Debug, Default)]
 pub struct Rest {
     until: Tick,
+    /// Until when it keeps away those who have nowhere else to go; at most `until`.
+    until_at_last: Tick,
     set_at: Tick,
     reason: Option<Outcome>,
     steps: u32,
+    trial: Trial,
+}
+
+/// How the first try after a rest stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Trial {
+    /// Nobody tries yet.
+    #[default]
+    Due,
+    /// Somebody does, since then.
+    Running(Tick),
+    /// It was not told to rest again.
+    Over,
+}
+
+/// Who asks for a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// A request with other targets left, or any other look.
+    Usual,
+    /// A request that has nowhere else to go.
+    Last,
 }
 
 impl Rest {
@@ -51,6 +89,45 @@ impl Rest {
     #[must_use]
     pub fn at(&self, now: Tick) -> Option<(Tick, Outcome)> {
         self.reason.filter(|_| now < self.until).map(|reason| (self.until, reason))
+    }
+
+    /// Tells whether a request may pass, without claiming the first try.
+    pub(super) fn look(&self, now: Tick, need: Need) -> Result<(), Resting> {
+        let Some(reason) = self.reason else { return Ok(()) };
+        let until = match need {
+            Need::Usual => self.until,
+            Need::Last => self.until_at_last,
+        };
+        match self.trial {
+            _ if now < until => Err(Resting::Cooling { until: self.until, reason }),
+            Trial::Running(since) if now < since.after(TRIAL) => Err(Resting::Probing),
+            Trial::Due | Trial::Running(_) | Trial::Over => Ok(()),
+        }
+    }
+
+    /// Claims the first try where it is due, for a request that begins or will begin at `at`; `true`
+    /// when the caller now holds it.
+    pub(super) fn claim(&mut self, at: Tick) -> bool {
+        let is_due = self.reason.is_some() && self.trial == Trial::Due;
+        if is_due {
+            self.trial = Trial::Running(at);
+        }
+        is_due
+    }
+
+    /// Gives the first try back, claimed for `at`: it did not show anything.
+    pub(super) fn release(&mut self, at: Tick) {
+        if self.trial == Trial::Running(at) {
+            self.trial = Trial::Due;
+        }
+    }
+
+    /// Lets the others pass, because the first try claimed for `at` was not told to rest again. Rest
+    /// and ladder stay: only a success clears them.
+    pub(super) fn pass(&mut self, at: Tick) {
+        if self.trial == Trial::Running(at) {
+            self.trial = Trial::Over;
+        }
     }
 
     /// Starts or extends the rest.
@@ -67,10 +144,14 @@ impl Rest {
             return;
         }
         let until = now.after(span);
+        let guess = spread(LONGEST_GUESS, dice).max(policy.default);
+        let until_at_last = if is_guessed(report, policy) { until.min(now.after(guess)) } else { until };
         if until > self.until {
             self.until = until;
             self.reason = Some(report.outcome);
         }
+        self.until_at_last = self.until_at_last.max(until_at_last);
+        self.trial = Trial::Due;
         if is_new_event {
             self.set_at = now;
             self.steps = steps;
@@ -90,6 +171,14 @@ impl Rest {
             *self = Rest::default();
         }
     }
+}
+
+/// Tells whether the rest is a guess of ours about something that may pass at any moment: the
+/// provider named no time, and the operator none that holds for everything.
+fn is_guessed(report: &Report, policy: &CooldownPolicy) -> bool {
+    let has_time = matches!(report.hint, RetryHint::After(_));
+    let is_limit = matches!(report.outcome, Outcome::RateLimited | Outcome::Overloaded);
+    is_limit && !has_time && !is_held(report.outcome, policy)
 }
 
 fn span(report: &Report, step: u32, policy: &CooldownPolicy, dice: u64) -> Duration {

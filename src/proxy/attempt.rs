@@ -16,6 +16,7 @@ mod connect;
 mod judge;
 mod stream;
 
+use super::carried::Rendering;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
@@ -89,6 +90,7 @@ pub(super) struct Attempt<'a> {
     pub(super) live: &'a Live,
     pub(super) slots: &'a [Arc<Slot>],
     pub(super) at: usize,
+    /// The target's.
     pub(super) dialect: Dialect,
     pub(super) timeouts: Timeouts,
     pub(super) wants_stream: bool,
@@ -108,10 +110,12 @@ pub(super) struct Attempt<'a> {
     pub(super) splice: Option<Splice>,
     /// How many choices were asked for.
     pub(super) choices: u32,
+    /// Set where the target speaks another dialect than the client.
+    pub(super) rendering: Option<Box<Rendering>>,
 }
 
 impl Fault {
-    fn plain(outcome: Outcome) -> Self {
+    pub(super) fn plain(outcome: Outcome) -> Self {
         Fault { failure: Failure::plain(outcome), account_wide: false, held: None }
     }
 

@@ -5,6 +5,7 @@
 //! off, as the machine says.
 
 use super::attempt::{Attempt, End, Fault, Held};
+use super::carried::{self, Carried, Rendering, Source};
 use super::echo;
 use super::line::{self, LeftOut};
 use super::outgoing;
@@ -12,13 +13,13 @@ use super::patience::{Patience, client_leaves};
 use super::reply::{self, Extra, Framing};
 use super::story::Story;
 use super::telling::Telling;
-use crate::base::api::Api;
+use crate::base::api::{Api, Dialect};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Model, Provider, Route};
-use crate::exchange::ending::Refusal;
+use crate::exchange::ending::{self, Refusal};
 use crate::exchange::{Cause, Ending, Exchange, Failure, Record, Rules, Step, Try};
 use crate::health::{Change, Report, Resting};
 use crate::live::{House, Live, Slot};
@@ -26,6 +27,7 @@ use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
 use crate::rewrite::{self, Rewritten};
 use crate::select::{Candidate, Candidates};
+use crate::wire::listing::Listing;
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use bytes::Bytes;
@@ -51,16 +53,26 @@ pub(super) struct Asked<'a> {
     pub(super) left_out: LeftOut,
 }
 
+impl Asked<'_> {
+    /// Returns what makes an array of a stream, where the client wants that and no events.
+    fn listing(&self) -> Option<Listing> {
+        let is_gemini = self.api == Api::GenerateContent && self.parsed.stream;
+        (is_gemini && !Listing::is_events(self.query.as_deref())).then(Listing::default)
+    }
+}
+
 /// Longest list of targets in an explanation to a client, in bytes.
 pub(super) const EXPLANATION: usize = 1500;
 
 /// Plays the request through.
+#[allow(clippy::too_many_arguments, reason = "what `service` has found out, each its own")]
 pub(super) async fn conduct(
     house: &House,
     live: &Live,
     mut slots: Vec<Arc<Slot>>,
     groups: &[u32],
     asked: &Asked<'_>,
+    mut carried: Carried,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
@@ -90,6 +102,7 @@ pub(super) async fn conduct(
                     &mut slots,
                     asked,
                     order,
+                    &mut carried,
                     session,
                     &mut exchange,
                     &mut patience,
@@ -166,6 +179,7 @@ async fn attempt(
     slots: &mut [Arc<Slot>],
     asked: &Asked<'_>,
     order: Try,
+    carried: &mut Carried,
     session: &mut Session,
     exchange: &mut Exchange,
     patience: &mut Patience,
@@ -186,7 +200,16 @@ async fn attempt(
     let mut counted = Counted::new(house, slot, began);
     let provider = live.plan.provider(slot.target.provider);
     let model = provider.models.get(&slot.target.model);
-    let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults(asked, provider));
+    let written = carry(live, slots, order.candidate, asked, carried, house, story);
+    let (api, mut body, rendering) = match written {
+        Ok(ready) => ready,
+        Err(fault) => {
+            let now = house.clock.tick();
+            counted.ended = (Outcome::ClientError, None, Some(now));
+            drop(permit);
+            return (End::Failed(*fault), SmallVec::new(), now);
+        }
+    };
     if let Some(Model { limits, .. }) = model {
         body = rewrite::limited(body, limits);
     }
@@ -197,6 +220,7 @@ async fn attempt(
             | Cause::Repeat
             | Cause::Resend
             | Cause::NewKey
+            | Cause::WithoutThinking
             | Cause::Failover
             | Cause::Restart => None,
         };
@@ -211,7 +235,7 @@ async fn attempt(
         Splice::new(told.told(), way)
     });
     let signature = slot.keyring.current();
-    let head = outgoing::head(slot, &signature, asked, body.len)
+    let head = outgoing::head(slot, &signature, asked, api, body.len)
         .and_then(|head| outgoing::signed(head, slot, &signature, &body, || house.clock.wall()));
     let mut end = match (proving, head) {
         (Err(NoToken), _) => {
@@ -223,7 +247,7 @@ async fn attempt(
                 live,
                 slots,
                 at: order.candidate,
-                dialect: asked.api.dialect(),
+                dialect: api.dialect(),
                 timeouts,
                 wants_stream: asked.parsed.stream,
                 wants_reasoning: wants_reasoning(live, slot, asked),
@@ -237,7 +261,9 @@ async fn attempt(
                 permit: &mut permit,
                 told,
                 splice,
-                choices: asked.parsed.n,
+                // Of a translated request nobody writes how many.
+                choices: if rendering.is_some() { 1 } else { asked.parsed.n },
+                rendering,
             };
             attempt.run(head, body, order.cause).await
         }
@@ -264,6 +290,9 @@ async fn attempt(
             return (end, SmallVec::new(), now);
         }
     }
+    if let End::Failed(Fault { failure, held: Some(held), .. }) = &mut end {
+        failure.refuses_thinking = carried.gives_thinking_up(order.candidate, failure.status, &held.body);
+    }
     let is_permanent = match &end {
         End::Failed(Fault { held: Some(held), .. }) => {
             live.plan.permanent.cover(held.head.status, &held.body)
@@ -273,6 +302,48 @@ async fn attempt(
     let report = Report { outcome, hint, account_wide, is_permanent, began };
     let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
     (end, changes, now)
+}
+
+/// A request as it goes to a target: the call, the body, and the way back into the client's dialect
+/// where that is another.
+type Ready = (Api, Rewritten, Option<Box<Rendering>>);
+
+/// Writes the request for a target: the call as which it is asked, the body, and what says the answer
+/// in the client's dialect where that is another.
+fn carry(
+    live: &Live,
+    slots: &[Arc<Slot>],
+    at: usize,
+    asked: &Asked<'_>,
+    carried: &mut Carried,
+    house: &House,
+    story: &Story,
+) -> Result<Ready, Box<Fault>> {
+    let slot = &slots[at];
+    let provider = live.plan.provider(slot.target.provider);
+    let defaults = defaults(asked, provider);
+    let source = Source { api: asked.api, body: &asked.body, parsed: &asked.parsed, defaults: &defaults };
+    match carried.write(live, slot, at, &source) {
+        None => {
+            let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
+            Ok((asked.api, body, None))
+        }
+        Some(Ok(written)) => {
+            let all = slots.iter().chain(asked.left_out.iter().map(|(slot, _)| slot));
+            let is_claude = |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
+            let now = house.clock.wall();
+            let has_claude = all.clone().any(is_claude);
+            let rendering = Rendering::new(asked.api, written, story, now, !has_claude, asked.listing());
+            Ok((written.api(), written.body(&defaults), Some(rendering)))
+        }
+        Some(Err(why)) => {
+            let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
+            let shape = asked.api.dialect().error_shape();
+            let held = reply::invalid(shape, &message, story.id()).ok();
+            let held = held.map(|(head, body)| Held { head, body });
+            Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }))
+        }
+    }
 }
 
 /// No token could be had; the purse has said why.
@@ -315,6 +386,8 @@ fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
         && asked.parsed.n == 1
         && !asked.parsed.wants_json
         && !asked.refuses_rescue
+        // An array has no place for a comment at the seam, nor is it read back.
+        && asked.listing().is_none()
         && !asked.route.is_some_and(|route| route.no_rescue)
 }
 
@@ -416,6 +489,10 @@ async fn conclude(
                     reply::refuse(session, story, shape, 502, code, reply::KEY_REFUSED, &extra).await?;
                     Ok(true)
                 }
+                Some(held) if is_translated(live, slots, exchange, asked) => {
+                    let record = exchange.records().last();
+                    refuse_translated(session, story, &held, record, dialect).await.map(|()| true)
+                }
                 Some(held) => {
                     let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
                     let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
@@ -439,12 +516,44 @@ async fn conclude(
             let message = format!("the provider's stream broke off; request id {}", story.id());
             if story.is_stream {
                 let (tail, number) = told.map(|mut told| told.last_words()).unwrap_or_default();
-                reply::break_off(session, dialect, tail, number, &message, story).await;
+                let number = if number == 0 { story.next_sequence } else { number };
+                let form = (dialect, asked.listing().is_some());
+                reply::break_off(session, form, tail, number, &message, story).await;
             }
             // An error, so that Pingora drops the connection instead of ending the body cleanly.
             Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "upstream stream lost"))
         }
     }
+}
+
+/// Tells whether what is to be relayed are a provider's words in another dialect than the client's.
+fn is_translated(live: &Live, slots: &[Arc<Slot>], exchange: &Exchange, asked: &Asked<'_>) -> bool {
+    let said = exchange.records().last().filter(|record| record.status.is_some());
+    let slot = said.and_then(|record| slots.get(record.candidate));
+    slot.is_some_and(|slot| carried::api_of(live, slot, asked.api) != asked.api)
+}
+
+/// Tells a refusal of another dialect by its class: its own words may speak of members that the
+/// client never wrote.
+async fn refuse_translated(
+    session: &mut Session,
+    story: &mut Story,
+    held: &Held,
+    record: Option<&Record>,
+    dialect: Dialect,
+) -> pingora::Result<()> {
+    let (told, code) = record.map_or((502, ErrorCode::UpstreamError), ending::told);
+    let said = held.head.status.as_u16();
+    let status = if (400..500).contains(&said) { said } else { told };
+    let outcome = record.map_or(Outcome::ClientError, |record| record.outcome);
+    let what = match outcome {
+        Outcome::ContextLength => "prompt is too long: it exceeds the maximum context length of the model",
+        Outcome::ContentFiltered => "the provider's content filter refused the request",
+        _ => "the provider refused the request, which was translated for it, as invalid",
+    };
+    let message = format!("{what} (status {said}, {}); request id {}", outcome.as_label(), story.id());
+    let shape = dialect.error_shape();
+    reply::refuse(session, story, shape, status, code, &message, &Extra::default()).await
 }
 
 fn gone() -> Box<pingora::Error> {

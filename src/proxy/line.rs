@@ -4,6 +4,7 @@
 //! stand in, and keeps what the story needs: whether the first choice was left out, and how large
 //! its model is.
 
+use super::carried::{Carried, Source};
 use super::conduct;
 use crate::base::api::Api;
 use crate::base::ids::{ProviderIdx, RouteIdx, TargetIdx};
@@ -81,7 +82,7 @@ pub(super) fn of_model(
     model: &str,
     wish: &Wish,
 ) -> Line {
-    if !live.plan.provider(at).serves.has(api) {
+    if select::reach(live.plan.provider(at).serves, api, live.plan.translation).is_none() {
         return Line::default();
     }
     take_out(house.direct(live, at, model).into_iter().map(|slot| (slot, 0)).collect(), wish)
@@ -98,11 +99,33 @@ fn take_out(mut line: Vec<(Arc<Slot>, u32)>, wish: &Wish) -> Line {
     Line { slots, groups, left_out, first: First { was_left_out, tier } }
 }
 
+/// Takes out the targets to which a strict route cannot say all that was asked for.
+pub(super) fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, carried: &mut Carried) {
+    let mut at = 0;
+    let mut is_first = true;
+    while let Some(slot) = line.slots.get(at) {
+        let shed = match carried.write(live, slot, at, source) {
+            None => None,
+            Some(Ok(written)) => written.lost.matter().then_some(Shed::Loses(written.lost)),
+            Some(Err(why)) => Some(Shed::Untranslatable(why)),
+        };
+        match shed {
+            None => at += 1,
+            Some(why) => {
+                line.first.was_left_out |= is_first && at == 0;
+                line.left_out.push((line.slots.remove(at), why));
+                line.groups.remove(at);
+            }
+        }
+        is_first = false;
+    }
+}
+
 /// Says why nobody can serve a request.
 pub(super) fn nobody(name: &str, left_out: &LeftOut, wish: &Wish) -> String {
     let windows = left_out.iter().filter_map(|(_, why)| match why {
         Shed::Window(window) => Some(*window),
-        Shed::Lacks(_) => None,
+        Shed::Lacks(_) | Shed::Loses(_) | Shed::Untranslatable(_) => None,
     });
     if let Some(window) = windows.max() {
         // Tools know a prompt that is too long by these words of the two large providers.
@@ -132,6 +155,10 @@ pub(super) fn tell(text: &mut String, left_out: &LeftOut) {
             Shed::Window(window) => {
                 write!(text, "{separator}{} has a window of {window} tokens", slot.target.id)
             }
+            Shed::Loses(losses) => {
+                write!(text, "{separator}{} would lose {losses} in translation", slot.target.id)
+            }
+            Shed::Untranslatable(why) => write!(text, "{separator}{}: {why}", slot.target.id),
         };
     }
 }

@@ -7,6 +7,7 @@
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
+//!     carried     the request in a target's dialect, the answer in the client's
 //!     outgoing    the request as the provider sees it
 //!     attempt     one try: connect, send; behind it judge (held), stream (sent on)
 //!       incoming    the body of an answer, unpacked where it is packed
@@ -23,6 +24,7 @@
 
 mod attempt;
 mod body;
+mod carried;
 mod conduct;
 mod echo;
 mod forward;

@@ -5,7 +5,7 @@
 //! client's credential can slip through by being spelt in a way that nobody thought of.
 
 use super::conduct::Asked;
-use crate::base::api::Dialect;
+use crate::base::api::{Api, Dialect};
 use crate::base::time::WallTime;
 use crate::live::Slot;
 use crate::live::keyring::Signature;
@@ -21,25 +21,36 @@ use sha2::{Digest, Sha256};
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
-/// Makes the head of a replayable call for one target.
+/// Makes the head of a replayable call for one target, which is asked as `api`.
 pub(super) fn head(
     slot: &Slot,
     signature: &Signature,
     asked: &Asked<'_>,
+    api: Api,
     length: usize,
 ) -> pingora::Result<Box<RequestHeader>> {
-    let query = asked.query.as_deref();
-    let path = match slot.path(asked.api) {
-        Some(template) => rewrite::templated_path(template, &slot.target.model, query),
-        None => rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, query),
-    };
+    let path = path(slot, asked, api);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(path));
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = Method::POST;
     head.uri = Uri::from(path.or_err(ErrorType::InvalidHTTPHeader, "the path cannot be sent")?);
-    head.headers =
-        headers(slot, signature, asked, length).or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
+    head.headers = headers(slot, signature, asked, api, length)
+        .or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
     Ok(Box::new(RequestHeader::from(head)))
+}
+
+/// The path of a replayable call. The query is the client's dialect's own, and stays with it.
+fn path(slot: &Slot, asked: &Asked<'_>, api: Api) -> String {
+    let streams_gemini = api == Api::GenerateContent && asked.parsed.stream;
+    let query = if api == asked.api { asked.query.as_deref() } else { streams_gemini.then_some("alt=sse") };
+    let model = &slot.target.model;
+    match slot.path(api) {
+        Some(template) => rewrite::templated_path(template, model, query),
+        None if api == Api::GenerateContent => {
+            rewrite::generate_path(&slot.base_path, model, asked.parsed.stream, query)
+        }
+        None => rewrite::upstream_path(slot.kind, api, &slot.base_path, query),
+    }
 }
 
 /// The headers of a replayable call. Built as a plain map: Pingora's own type spells a name out,
@@ -48,18 +59,21 @@ fn headers(
     slot: &Slot,
     signature: &Signature,
     asked: &Asked<'_>,
+    api: Api,
     length: usize,
 ) -> Result<HeaderMap, MaxSizeReached> {
     let mut headers = HeaderMap::with_capacity(16);
     headers.try_insert(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
-        headers.try_append(name.clone(), value.clone())?;
+        if api == asked.api || rewrite::crosses_dialects(name) {
+            headers.try_append(name.clone(), value.clone())?;
+        }
     }
     // The body was read and is JSON, whatever the client called it.
     headers.try_insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     headers.try_insert(header::CONTENT_LENGTH, HeaderValue::from(length))?;
     headers.try_insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    let is_anthropic = asked.api.dialect() == Dialect::AnthropicMessages;
+    let is_anthropic = api.dialect() == Dialect::AnthropicMessages;
     if is_anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
         let version = HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION);
         headers.try_insert(ANTHROPIC_VERSION, version)?;

@@ -4,15 +4,16 @@
 //! through returns `false` and meets the remaining hooks. `logging` tells the story in either case.
 
 use super::body::{self, BodyFault};
+use super::carried::{Carried, Source};
 use super::conduct::{self, Asked};
 use super::forward::{self, Forward, NowhereToGo};
 use super::line::{self, Line};
 use super::reply::{self, Extra};
 use super::story::Story;
 use crate::authenticate::{self, AuthFault};
-use crate::base::api::{Api, ErrorShape};
+use crate::base::api::ErrorShape;
 use crate::base::outcome::{ErrorCode, Outcome};
-use crate::config::plan::{Client, Plan};
+use crate::config::plan::{Client, Plan, Translation};
 use crate::live::{House, Live, Slot};
 use crate::parse;
 use crate::rewrite;
@@ -242,11 +243,6 @@ impl Proxy {
         let api = call.api;
         let shape = api.dialect().error_shape();
         story.dialect = Some(api.dialect());
-        if api == Api::GenerateContent {
-            session.set_keepalive(None);
-            let message = "the Gemini dialect is not served yet; use /v1/chat/completions or /v1/messages";
-            return refuse(session, story, shape, 400, ErrorCode::CapabilityNotSupported, message).await;
-        }
         if session.req_header().headers.contains_key(http::header::CONTENT_ENCODING) {
             session.set_keepalive(None);
             let message = "compressed request bodies are not taken; send the body as it is";
@@ -267,13 +263,17 @@ impl Proxy {
             }
         };
         story.body_was_read(house.clock.tick());
-        let parsed = match parse::body(api, &body.bytes) {
+        let mut parsed = match parse::body(api, &body.bytes) {
             Ok(parsed) => parsed,
             Err(fault) => {
                 let code = ErrorCode::ValidationFailed;
                 return refuse(session, story, shape, 400, code, &fault.to_string()).await;
             }
         };
+        if let Some(in_path) = call.in_path {
+            parsed.model = Some(in_path.model);
+            parsed.stream = in_path.is_stream;
+        }
         story.is_stream = parsed.stream;
         story.model.clone_from(&parsed.model);
         let Ok(named) = route::resolve(&live.plan, parsed.model.as_deref()) else {
@@ -284,7 +284,7 @@ impl Proxy {
             return refuse(session, story, shape, 400, ErrorCode::ValidationFailed, message).await;
         };
         let wish = Wish { needs: parsed.needs, tokens: parsed.tokens_estimate(), tier };
-        let (line, route) = match &named {
+        let (mut line, route) = match &named {
             Named::Route(at) => {
                 story.route = Some(*at);
                 (line::of_route(house, live, api, *at, &wish), Some(live.plan.route(*at)))
@@ -293,6 +293,12 @@ impl Proxy {
                 (line::of_model(house, live, api, *provider, model, &wish), None)
             }
         };
+        let mut carried = Carried::default();
+        let translation = route.map_or(live.plan.translation, |route| route.translation);
+        if translation == Translation::Strict {
+            let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[] };
+            line::keep_faithful(live, &mut line, &source, &mut carried);
+        }
         let Line { slots, groups, left_out, first } = line;
         story.first = first;
         let name = route.map_or_else(|| parsed.model.clone().unwrap_or_default(), |r| r.name.to_string());
@@ -307,7 +313,7 @@ impl Proxy {
         }
         if slots.is_empty() {
             let message = format!(
-                "no target of \"{name}\" speaks {}; call it in a dialect of one of its providers",
+                "no target of \"{name}\" speaks {} or can be translated to; call it in a dialect of one of its providers",
                 api.dialect().as_label()
             );
             let code = ErrorCode::CapabilityNotSupported;
@@ -325,7 +331,7 @@ impl Proxy {
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
         let asked =
             Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue, left_out };
-        conduct::conduct(house, live, slots, &groups, &asked, session, story).await
+        conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await
     }
 
     async fn unknown_model(

@@ -38,6 +38,8 @@ pub(super) struct Story {
     pub(super) model: Option<String>,
     pub(super) is_stream: bool,
     pub(super) usage: Usage,
+    /// The number of the next event of a translated stream, where its dialect counts them.
+    pub(super) next_sequence: u64,
     /// What is told of the first choice.
     pub(super) first: First,
     pub(super) guard: Option<UnderWay>,
@@ -99,6 +101,7 @@ impl Story {
             model: None,
             is_stream: false,
             usage: Usage::default(),
+            next_sequence: 0,
             first: First::default(),
             guard: None,
             status: None,

@@ -14,11 +14,11 @@ mod headers;
 mod limits;
 mod path;
 
-pub use body::{ONE_PIECE_MAX, Rewritten, body};
+pub use body::{ONE_PIECE_MAX, Rewritten, body, is_length_limit};
 pub use continuation::with_continuation;
-pub use headers::{keeps_response_header, request_headers};
+pub use headers::{crosses_dialects, keeps_response_header, request_headers};
 pub use limits::limited;
-pub use path::{forwarded_path, query_without_keys, templated_path, upstream_path};
+pub use path::{forwarded_path, generate_path, query_without_keys, templated_path, upstream_path};
 
 /// Shortest key that is looked for. Where no clients are configured tools send `x` or `none`, which
 /// lie in ordinary words: such a key would take away whatever holds them.

@@ -27,6 +27,22 @@ pub fn upstream_path(kind: Kind, api: Api, base_path: &str, query: Option<&str>)
     path
 }
 
+/// Makes the path of Gemini's calls, which carry the model and whether the answer is streamed: below
+/// `/v1beta` where the base path names no version itself.
+#[must_use]
+pub fn generate_path(base_path: &str, model: &str, is_stream: bool, query: Option<&str>) -> String {
+    let base = base_path.trim_end_matches('/');
+    let version = if base.ends_with("/v1beta") || base.ends_with("/v1") { "" } else { "/v1beta" };
+    let mut path = [base, version, "/models/"].concat();
+    push_escaped(&mut path, model.strip_prefix("models/").unwrap_or(model));
+    path.push_str(if is_stream { ":streamGenerateContent" } else { ":generateContent" });
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        path.push('?');
+        path.push_str(query);
+    }
+    path
+}
+
 /// Fills the path that the file gives for a call: `{model}` becomes the model's name, escaped, and
 /// the query is put behind the path's own.
 #[must_use]
@@ -140,6 +156,17 @@ mod tests {
             (Kind::Anthropic, CountTokens, "/anthropic", "/anthropic/v1/messages/count_tokens"),
         ] {
             assert_eq!(upstream_path(kind, api, base, None), want);
+        }
+    }
+
+    #[test]
+    fn a_path_of_geminis_carries_the_model_and_the_form_of_the_answer() {
+        for (base, model, is_stream, query, want) in [
+            ("", "gemini-2.5-pro", false, None, "/v1beta/models/gemini-2.5-pro:generateContent"),
+            ("/v1beta/", "g", true, Some("alt=sse"), "/v1beta/models/g:streamGenerateContent?alt=sse"),
+            ("/x/v1", "models/a/b", false, Some(""), "/x/v1/models/a%2Fb:generateContent"),
+        ] {
+            assert_eq!(generate_path(base, model, is_stream, query), want);
         }
     }
 

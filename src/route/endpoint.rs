@@ -134,7 +134,9 @@ fn below_models(path: &str, is_read: bool, is_post: bool) -> Endpoint {
     let call = gemini_call(path);
     let below = |prefix: &str| path.strip_prefix(prefix).and_then(percent::decode_utf8).map(Cow::into_owned);
     let id = below("/v1/models/").map(Endpoint::Model);
-    let id = id.or_else(|| below("/v1beta/models/").map(Endpoint::GeminiModel));
+    let is_list_of_google = is_read && call.is_none();
+    let of_google = || below("/v1beta/models/").filter(|_| is_list_of_google).map(Endpoint::GeminiModel);
+    let id = id.or_else(of_google);
     match (call, id) {
         (Some(call), _) if is_post => Endpoint::Llm(call),
         (_, Some(model)) if is_read => model,
@@ -268,7 +270,7 @@ mod tests {
             ("POST", "/v1/chat/completions/x"),
             ("POST", "/v1/messages/batches"),
             ("GET", "/v1/responses/resp_1"),
-            ("GET", "/v1beta/models"),
+            ("GET", "/v1beta"),
             ("POST", "/v1beta/models/gemini:embedContent"),
             ("POST", "/v1beta/models/:generateContent"),
             ("POST", "/v1beta/openai/chat/completions"),

@@ -5,9 +5,9 @@ use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, Target
 use crate::config::plan::{
     Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
     Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Proof, Provider, RescuePolicy,
-    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits,
+    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             timeouts: TimeoutOverrides::default(),
             no_rescue: false,
             tier: None,
+            translation: Translation::Lossy,
         });
     }
     plan
@@ -77,7 +78,7 @@ fn provider(name: &str, at: u32) -> Provider {
         http: HttpVersions::Auto,
         spread_credentials: false,
         timeouts: timeouts(),
-        models: HashMap::new(),
+        models: BTreeMap::new(),
         serves: [Api::ChatCompletions, Api::Completions, Api::Embeddings, Api::Responses]
             .into_iter()
             .collect(),
@@ -129,6 +130,7 @@ fn empty() -> Plan {
         route_names: HashMap::new(),
         default_route: None,
         implicit_routes: true,
+        translation: Translation::Lossy,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
             same_target: 1,

@@ -15,6 +15,7 @@
 
 use crate::catalog::{Abilities, Ability, Tier};
 use crate::config::plan::Traits;
+use crate::translate::{Losses, Untranslatable};
 use smallvec::SmallVec;
 
 /// What a request wants of a model.
@@ -35,6 +36,10 @@ pub enum Shed {
     Lacks(Ability),
     /// The request is longer than its window of this many tokens.
     Window(u64),
+    /// The request would lose this on the way into its dialect, and the route is strict.
+    Loses(Losses),
+    /// The request cannot be said in its dialect.
+    Untranslatable(Untranslatable),
 }
 
 impl Shed {
@@ -49,6 +54,8 @@ impl Shed {
             Shed::Lacks(Ability::Vision) => "no_vision",
             Shed::Lacks(Ability::Json) => "no_json",
             Shed::Window(_) => "context_window",
+            Shed::Loses(_) => "translation_loss",
+            Shed::Untranslatable(_) => "untranslatable",
         }
     }
 }

@@ -14,7 +14,8 @@
 //! * [`flaky`] is the provider of the demo, which fails in turns; [`wall`] plays the sixteen
 //!   scenarios of a public failover bench.
 //!
-//! It listens on port 0 of loopback only and stops when dropped. It refuses to be a mock of the
+//! It listens on loopback only, on a free port unless it is handed a socket, and stops when dropped.
+//! It can go down and come back on its port. It refuses to be a mock of the
 //! proxy: it decides nothing, it follows the script. Everything has a limit (head 1 MiB, body
 //! 64 MiB, 256 MiB of recorded bodies), so that a runaway client ends a test, not the machine.
 //!
@@ -51,7 +52,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
@@ -62,6 +63,9 @@ pub use self::tls::Certificate;
 
 use self::ask::Ask;
 use self::journal::Journal;
+
+/// Connections that may wait for a provider that came back.
+const BACKLOG: u32 = 1024;
 
 /// What all connections of a provider share.
 struct House {
@@ -116,17 +120,18 @@ impl House {
 pub struct Provider {
     house: Arc<House>,
     address: SocketAddr,
-    is_tls: bool,
-    serving: Option<AbortHandle>,
+    tls: Option<TlsAcceptor>,
+    serving: Option<JoinHandle<()>>,
     /// Sockets that only hold a port or fill a backlog.
     held: Vec<Held>,
 }
 
 /// A socket that is kept for what it occupies.
-#[expect(dead_code, reason = "held, never used: closing them is what must not happen")]
 enum Held {
     Port(TcpSocket),
+    #[expect(dead_code, reason = "held, never used: closing it is what must not happen")]
     Backlog(TcpListener),
+    #[expect(dead_code, reason = "held, never used: closing it is what must not happen")]
     Filler(TcpStream),
 }
 
@@ -149,11 +154,22 @@ impl Provider {
 
     async fn listen(script: Script, tls: Option<TlsAcceptor>) -> io::Result<Provider> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Provider::on(script, listener, tls)
+    }
+
+    /// Starts a provider on a socket that listens already: for a port that somebody else chose.
+    ///
+    /// # Errors
+    /// When the socket has no address. Must be called inside a tokio runtime.
+    pub fn start_on(script: impl Into<Script>, listener: TcpListener) -> io::Result<Provider> {
+        Provider::on(script.into(), listener, None)
+    }
+
+    fn on(script: Script, listener: TcpListener, tls: Option<TlsAcceptor>) -> io::Result<Provider> {
         let address = listener.local_addr()?;
         let house = House::new(script);
-        let is_tls = tls.is_some();
-        let serving = tokio::spawn(serve(listener, Arc::clone(&house), tls));
-        Ok(Provider { house, address, is_tls, serving: Some(serving.abort_handle()), held: Vec::new() })
+        let serving = Some(tokio::spawn(serve(listener, Arc::clone(&house), tls.clone())));
+        Ok(Provider { house, address, tls, serving, held: Vec::new() })
     }
 
     /// Returns a provider whose port refuses connections. The port stays taken, so that nobody
@@ -191,7 +207,7 @@ impl Provider {
 
     fn unserved(address: SocketAddr, held: Vec<Held>) -> Provider {
         let house = House::new(Script::always(Reply::ok()));
-        Provider { house, address, is_tls: false, serving: None, held }
+        Provider { house, address, tls: None, serving: None, held }
     }
 
     /// Returns the address it listens on.
@@ -210,7 +226,7 @@ impl Provider {
     /// Returns the origin under another name for the same address, as a certificate has it.
     #[must_use]
     pub fn origin_as(&self, host: &str) -> String {
-        let scheme = if self.is_tls { "https" } else { "http" };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{host}:{}", self.address.port())
     }
 
@@ -271,6 +287,39 @@ impl Provider {
     /// Keeps only counts from now on (for load), or records again.
     pub fn record(&self, is_recording: bool) {
         self.house.journal.record(is_recording);
+    }
+
+    /// Closes all connections at once and refuses new ones, but keeps the port: until
+    /// [`Provider::come_back`].
+    ///
+    /// # Errors
+    /// When the port is lost to somebody else.
+    pub async fn go_down(&mut self) -> io::Result<()> {
+        let Some(serving) = self.serving.take() else { return Ok(()) };
+        serving.abort();
+        // An aborted task ends with an error; what counts is that its sockets are closed.
+        let _ = serving.await;
+        let socket = TcpSocket::new_v4()?;
+        // The connections of before may linger on the port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        self.held.push(Held::Port(socket));
+        Ok(())
+    }
+
+    /// Listens again on the port that it went down on, or refused connections on from the start.
+    ///
+    /// # Errors
+    /// When the port does not listen. Must be called inside a tokio runtime.
+    pub fn come_back(&mut self) -> io::Result<()> {
+        let Some(at) = self.held.iter().position(|held| matches!(held, Held::Port(_))) else {
+            return Ok(());
+        };
+        if let Held::Port(socket) = self.held.swap_remove(at) {
+            let listener = socket.listen(BACKLOG)?;
+            self.serving = Some(tokio::spawn(serve(listener, Arc::clone(&self.house), self.tls.clone())));
+        }
+        Ok(())
     }
 
     /// Closes the port and all connections at once, as a crash would.

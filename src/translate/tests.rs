@@ -116,7 +116,7 @@ fn sampling() -> impl Strategy<Value = Sampling> {
 
 prop_compose! {
     /// A request that both chat and messages can say.
-    fn common()(
+    pub(super) fn common()(
         turns in conversation(),
         (tools, tool_choice, parallel_tools) in tools(),
         sampling in sampling(),

@@ -72,11 +72,13 @@ pub struct Played {
     pub said: Vec<Said>,
     /// Hosts that it looked for elsewhere.
     pub elsewhere: Vec<String>,
+    /// No target of its own dialect can be configured: another's stood in its place.
+    pub is_carried: bool,
 }
 
 impl Played {
     pub fn only(verdict: Verdict) -> Played {
-        Played { verdict, cell: None, said: Vec::new(), elsewhere: Vec::new() }
+        Played { verdict, cell: None, said: Vec::new(), elsewhere: Vec::new(), is_carried: false }
     }
 }
 
@@ -218,7 +220,13 @@ pub async fn play(client: &Client, cell: Cell) -> Played {
         Cell::Tool => tools::reply(client.speech).expect("a dialect with tools"),
         Cell::Plain | Cell::Streamed | Cell::Lists | Cell::Other => Reply::ok(),
     };
-    let stage = match Stage::build(cell.kind(client.speech), first).await {
+    let (own, other) = (cell.kind(client.speech), client.speech.other_kind());
+    let mut built = Stage::build(own, first.clone()).await;
+    let is_carried = own != other && matches!(built, Err(Verdict::NotYet));
+    if is_carried {
+        built = Stage::build(other, first).await;
+    }
+    let stage = match built {
         Ok(stage) => stage,
         Err(verdict) => return Played::only(verdict),
     };
@@ -239,7 +247,7 @@ pub async fn play(client: &Client, cell: Cell) -> Played {
         show(client, cell, &stage, &output);
     }
     let elsewhere = stage.elsewhere.seen().iter().map(|seen| host_of(&seen.path)).collect();
-    Played { verdict, cell: Some(cell), said, elsewhere }
+    Played { verdict, cell: Some(cell), said, elsewhere, is_carried }
 }
 
 /// Judges a cell of a client whose dialect is not served, without playing it.

@@ -13,11 +13,18 @@ pub struct Row {
     pub verdicts: Vec<Verdict>,
     asked: BTreeSet<String>,
     elsewhere: BTreeSet<String>,
+    is_carried: bool,
 }
 
 impl Row {
     pub fn new(client: &'static Client) -> Row {
-        Row { client, verdicts: Vec::new(), asked: BTreeSet::new(), elsewhere: BTreeSet::new() }
+        Row {
+            client,
+            verdicts: Vec::new(),
+            asked: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
+            is_carried: false,
+        }
     }
 
     pub fn add(&mut self, played: Played) {
@@ -29,6 +36,7 @@ impl Row {
             }
             self.elsewhere.extend(played.elsewhere);
         }
+        self.is_carried |= played.is_carried;
         self.verdicts.push(played.verdict);
     }
 
@@ -48,10 +56,14 @@ impl Row {
     /// Returns what is to be said beside the row.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if self.is_carried {
+            let (own, other) = (self.client.speech.own_kind(), self.client.speech.other_kind());
+            notes.push(format!("the kind `{own}` is not built yet; every column has `{other}` targets"));
+        }
         for (verdict, cell) in self.verdicts.iter().zip(CELLS) {
             match verdict {
                 Verdict::Failed(why) => notes.push(format!("{}: {why}", cell.title())),
-                Verdict::Missing(why) if notes.is_empty() => notes.push(format!("not installable: {why}")),
+                Verdict::Missing(why) if cell == CELLS[0] => notes.push(format!("not installable: {why}")),
                 Verdict::Missing(_) | Verdict::Good | Verdict::None | Verdict::NotYet => {}
             }
         }

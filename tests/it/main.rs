@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod carried;
 mod classifier;
 mod client_side;
 mod corpus;
@@ -40,4 +41,6 @@ mod secrets;
 mod stage;
 mod tokens;
 mod translate;
+mod translate_clouds;
 mod unit;
+mod uploads;

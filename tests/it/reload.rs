@@ -135,6 +135,36 @@ async fn the_operator_reloads_with_the_token_of_the_runtime_directory_only() {
 }
 
 #[tokio::test]
+async fn reloads_that_are_asked_for_while_one_reads_are_carried_out_as_one() {
+    let (one, other) = pair().await;
+    let slow =
+        "{command: [\"/bin/sh\", \"-c\", \"echo >> STARTED; /bin/sleep 0.5; echo sk-slow-0123456789\"]}";
+    let waiting = program(&two("one", &one, &other));
+    let slow = slow.replace("STARTED", &waiting.path("started").display().to_string());
+    let yaml = |first: &str| two(first, &one, &other).replace("{env: KEY_TWO}", &slow);
+    waiting.configure(&yaml("one"));
+    let process = waiting.start().await;
+    let readings = || std::fs::read_to_string(process.program.path("started")).unwrap().lines().count();
+    let (at_start, token) = (readings(), process.token());
+    let first = process.post("/v1/reload", &token);
+    let others = async {
+        eventually("the first one reads", async || readings() > at_start).await;
+        process.program.configure(&yaml("two"));
+        let (a, b, c) = tokio::join!(
+            process.post("/v1/reload", &token),
+            process.post("/v1/reload", &token),
+            process.post("/v1/reload", &token)
+        );
+        [a, b, c].map(|answer| answer.json()["generation"].as_u64())
+    };
+    let (first, others) = tokio::join!(first, others);
+    assert_eq!(first.json()["generation"], 2, "{}", first.body_text());
+    assert_eq!(others, [Some(3); 3], "one more reading, that saw the file as they left it");
+    assert_eq!((readings() - at_start, process.reloads().await.ok), (2, 2));
+    assert_eq!(chat(&process).await.text(), "two");
+}
+
+#[tokio::test]
 async fn a_get_never_reloads() {
     let (one, other) = pair().await;
     let process = program(&two("one", &one, &other)).start().await;

@@ -1,144 +1,84 @@
-//! Thirty scenarios against the real program with its default configuration.
+//! What an outsider sees of the real program while providers fail, with its default configuration.
 //!
-//! S01 to S16 are the public bar for LLM gateways, replayed from its description: twice in a row
-//! against one process, because what the first run leaves behind (breakers, cooldowns) must not
-//! spoil the second. S17 to S30 are ours. One row a scenario is printed, and the program fails
-//! unless every row passes.
+//! * [`thirty`]: thirty scenarios, a row each: the public sixteen and fourteen of ours.
+//! * [`outage`]: every target of a route fails under load, then one returns.
+//! * [`kills`]: a provider's process is killed in the middle of its streams, over and over.
 //!
-//! `make scenarios` plays all of it in real time (about five minutes). Without arguments, as under
-//! `cargo test`, it plays each once with timers shortened to a tenth, S15 beside the others.
-//! `POINTSMAN_BIN` names another program to be judged. Arguments: `--full`, and names of scenarios
-//! (`S08`) to play only these.
+//! `make scenarios`, `make outage` and `make kills` play them in real time and at full length.
+//! Without arguments, as under `cargo test`, each is played once with short timers. Arguments:
+//! `--full`, parts of the names below, and names of scenarios (`S08`) to play only these.
+//! `POINTSMAN_BIN` names another program to be judged.
 
 #![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a test")]
 #![allow(clippy::disallowed_methods, reason = "dates of the real clock go into headers")]
 
+mod child;
+mod kills;
 mod listener;
 mod ours;
+mod outage;
 mod process;
 mod row;
 mod sixteen;
+mod thirty;
 mod troupe;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use ours::{PLAYS, Scene};
-use process::Process;
-use row::Row;
-use sixteen::Wall;
-use troupe::Troupe;
+/// What a test runner sees.
+const TESTS: [&str; 3] = [
+    "thirty_scenarios_pass_with_short_timers",
+    "a_total_outage_is_not_multiplied_and_ends_soon",
+    "no_killed_stream_is_sold_as_a_whole_answer",
+];
 
-/// The one test that a test runner sees.
-const TEST: &str = "thirty_scenarios_pass_with_short_timers";
-
-/// Everything that waits, at a tenth.
-const SHORT_TIMERS: &str =
-    "timeouts: {first_content: 1200ms, stall: 2s, stall_last: 12s, response: 12s, total: 60s}
-breaker: {window: 1s, open: 500ms, open_max: 1s}
-cooldown: {default: 500ms, max: 1s}
-";
-
-struct Wish {
-    is_full: bool,
-    only: Vec<String>,
+/// What is to be played.
+pub struct Wish {
+    pub is_full: bool,
+    pub only: Vec<String>,
 }
 
 impl Wish {
-    fn has(&self, id: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, id: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only.eq_ignore_ascii_case(id))
     }
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, port] = arguments.as_slice()
+        && role == child::ROLE
+    {
+        return child::live(port);
+    }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     // What cargo-nextest asks of a program of its own making.
     if has("--list") {
         if !has("--ignored") {
-            println!("{TEST}: test");
+            for test in TESTS {
+                println!("{test}: test");
+            }
         }
         return ExitCode::SUCCESS;
     }
-    let names = arguments.iter().filter(|a| a.starts_with(['S', 's']) && a.len() == 3).cloned();
-    let wish = Wish { is_full: has("--full"), only: names.collect() };
-    // A filter of `cargo test` that means other tests.
-    let is_meant = |filter: &String| filter.starts_with("--") || TEST.contains(filter.as_str());
-    if wish.only.is_empty() && !arguments.iter().all(is_meant) {
-        return ExitCode::SUCCESS;
-    }
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    if runtime.block_on(play(&wish)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-async fn play(wish: &Wish) -> bool {
-    let second = Duration::from_millis(if wish.is_full { 1000 } else { 100 });
-    let wall = Wall::start(second).await;
-    let troupe = Troupe::start(ours::cast()).await;
-    let proxy = start(&wall, &troupe, wish.is_full).await;
-    println!("{}", row::header());
-    let mut are_good = true;
-    let mut tell = |row: Row| {
-        println!("{}", row.line());
-        are_good &= row.is_good();
+    let is_scenario = |argument: &&String| argument.starts_with(['S', 's']) && argument.len() == 3;
+    let only: Vec<String> = arguments.iter().filter(is_scenario).cloned().collect();
+    let filters: Vec<&String> =
+        arguments.iter().filter(|argument| !argument.starts_with("--") && !is_scenario(argument)).collect();
+    let wish = Wish { is_full: has("--full"), only };
+    let is_meant = |test: &str| {
+        let is_named = filters.is_empty() || filters.iter().any(|filter| test.contains(filter.as_str()));
+        is_named && (wish.only.is_empty() || test == TESTS[0])
     };
-    if wish.is_full {
-        for run in 1..=2 {
-            println!("-- run {run}");
-            wall.reset();
-            for number in 1..=16 {
-                if wish.has(&format!("S{number:02}")) {
-                    tell(wall.play(number, proxy.data).await);
-                }
-            }
-        }
-        println!("-- ours");
-        for play in PLAYS.iter().filter(|play| wish.has(play.id)) {
-            tell(play.play(&scene(&troupe, &proxy, second)).await);
-        }
-    } else {
-        let flap = async { if wish.has("S15") { Some(wall.play(15, proxy.data).await) } else { None } };
-        let others = async {
-            let mut rows = Vec::new();
-            for number in (1..=16).filter(|number| *number != 15 && wish.has(&format!("S{number:02}"))) {
-                rows.push(wall.play(number, proxy.data).await);
-            }
-            rows
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut are_good = true;
+    for test in TESTS.into_iter().filter(|test| is_meant(test)) {
+        are_good &= match test {
+            test if test == TESTS[0] => runtime.block_on(thirty::play(&wish)),
+            test if test == TESTS[1] => runtime.block_on(outage::play(wish.is_full)),
+            _ => runtime.block_on(kills::play(wish.is_full)),
         };
-        let ours = async {
-            let mut rows = Vec::new();
-            for play in PLAYS.iter().filter(|play| wish.has(play.id)) {
-                rows.push(play.play(&scene(&troupe, &proxy, second)).await);
-            }
-            rows
-        };
-        let (flap, others, ours) = tokio::join!(flap, others, ours);
-        others.into_iter().chain(flap).chain(ours).for_each(&mut tell);
     }
-    let is_available = proxy.metric("pointsman_target_available", &["wall", "fb-ok\""]).await;
-    if is_available != Some(1.0) {
-        println!("the fallback is not available at the end: {is_available:?}");
-        are_good = false;
-    }
-    if !are_good {
-        for line in proxy.last_lines(if wish.only.is_empty() { 20 } else { 200 }) {
-            println!("{line}");
-        }
-    }
-    are_good
-}
-
-fn scene<'a>(troupe: &'a Troupe, proxy: &Process, second: Duration) -> Scene<'a> {
-    Scene { troupe, proxy: proxy.data, first_content: second * 12 }
-}
-
-async fn start(wall: &Wall, troupe: &Troupe, is_full: bool) -> Process {
-    let (wall_provider, wall_routes) = wall.configuration();
-    let (providers, routes) = troupe.configuration();
-    let timers = if is_full { "" } else { SHORT_TIMERS };
-    let configuration =
-        format!("{timers}providers:\n{wall_provider}{providers}routes:\n{wall_routes}{routes}");
-    let mut environment = troupe.environment();
-    environment.push(("WALL_KEY".to_owned(), "sk-wall-0123456789".to_owned()));
-    Process::start(&configuration, &environment).await
+    if are_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

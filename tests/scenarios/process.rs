@@ -25,11 +25,19 @@ impl Process {
     /// Starts the program that `POINTSMAN_BIN` names, or the one that was built with this test.
     /// `listen` and `admin` are added to the configuration, on free ports.
     pub async fn start(configuration: &str, environment: &[(String, String)]) -> Process {
+        Process::listening("{address: \"127.0.0.1:0\"}", configuration, environment).await
+    }
+
+    /// The same, for clients that speak HTTP/2 with prior knowledge, too.
+    pub async fn start_h2c(configuration: &str, environment: &[(String, String)]) -> Process {
+        Process::listening("{address: \"127.0.0.1:0\", h2c: true}", configuration, environment).await
+    }
+
+    async fn listening(listen: &str, configuration: &str, environment: &[(String, String)]) -> Process {
         let folder = tempfile::tempdir().expect("a folder for the configuration");
         let path = folder.path().join("pointsman.yaml");
-        let text = format!(
-            "version: 1\nlisten: [{{address: \"127.0.0.1:0\"}}]\nadmin: {{address: \"127.0.0.1:0\"}}\n{configuration}"
-        );
+        let text =
+            format!("version: 1\nlisten: [{listen}]\nadmin: {{address: \"127.0.0.1:0\"}}\n{configuration}");
         std::fs::write(&path, &text).expect("the configuration is written");
         let program =
             std::env::var("POINTSMAN_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pointsman").to_owned());

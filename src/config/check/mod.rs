@@ -39,9 +39,9 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
     let (listen, admin, clients) = serve::check(bench, file.listen, &file.admin, file.clients);
     let inventory = providers::check(bench, file.providers, file.timeouts, &file.patterns);
     let mut directory = routes::Directory::new(&inventory);
-    directory.add_written(bench, &file.routes);
+    directory.add_written(bench, &file.routes, file.translation);
     if file.implicit_routes {
-        directory.add_implicit();
+        directory.add_implicit(file.translation);
     }
     let default_route = directory.find_default(bench, file.default_route.as_deref());
     serve::check_client_routes(bench, &clients, |name| directory.knows(name));
@@ -61,6 +61,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         credentials: inventory.credentials,
         default_route,
         implicit_routes: file.implicit_routes,
+        translation: file.translation,
         retry: file.retry,
         breaker: file.breaker.policy,
         permanent: file.breaker.permanent,

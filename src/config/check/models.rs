@@ -6,11 +6,11 @@
 use crate::catalog::{Abilities, Ability, KnownModel, Skills, Tier};
 use crate::config::plan::{Model, ModelLimits};
 use crate::config::servers::ModelFile;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry::Vacant;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::Vacant;
 use std::sync::Arc;
 
-pub(super) type Models = HashMap<Arc<str>, Model>;
+pub(super) type Models = BTreeMap<Arc<str>, Model>;
 
 /// Joins the file's models with the catalogue's: names in order, how many of them the file wrote,
 /// and what is known of each. `known` are offered, `described` only fill in.

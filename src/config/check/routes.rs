@@ -13,7 +13,7 @@ use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::catalog::{self, Abilities, Ability, Tier};
 use crate::config::file::{RouteFile, TargetFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Entry, Group, Model, Route, Target, TimeoutOverrides};
+use crate::config::plan::{Entry, Group, Model, Route, Target, TimeoutOverrides, Translation};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl<'i> Directory<'i> {
     }
 
     /// Adds the routes of the file.
-    pub(super) fn add_written(&mut self, bench: &Bench<'_>, files: &[RouteFile]) {
+    pub(super) fn add_written(&mut self, bench: &Bench<'_>, files: &[RouteFile], translation: Translation) {
         let own: Vec<Vec<Group>> = files.iter().map(|file| self.groups(bench, file)).collect();
         let by_name: HashMap<&str, usize> =
             files.iter().enumerate().map(|(at, file)| (file.name.as_str(), at)).collect();
@@ -65,7 +65,6 @@ impl<'i> Directory<'i> {
             if groups.is_empty() && file.targets.is_empty() && file.fallback.is_empty() {
                 bench.faults.error(&file.at, "has no targets; add {provider: …, model: …}");
             }
-            self.warn_of_dialects(bench, &file.at, &groups);
             self.push(Route {
                 name: file.name.as_str().into(),
                 is_implicit: false,
@@ -74,12 +73,13 @@ impl<'i> Directory<'i> {
                 timeouts: file.timeouts,
                 no_rescue: file.no_rescue,
                 tier: file.tier,
+                translation: file.translation.unwrap_or(translation),
             });
         }
     }
 
     /// Adds a route for every model that has none: those that the file lists first.
-    pub(super) fn add_implicit(&mut self) {
+    pub(super) fn add_implicit(&mut self, translation: Translation) {
         let inventory = self.inventory;
         let lists = || inventory.models.iter().zip(&inventory.written_models);
         let written = lists().flat_map(|(models, written)| models.iter().take(*written));
@@ -104,6 +104,7 @@ impl<'i> Directory<'i> {
                 timeouts: TimeoutOverrides::default(),
                 no_rescue: false,
                 tier: None,
+                translation,
             });
         }
     }
@@ -277,34 +278,6 @@ impl<'i> Directory<'i> {
             found.push(target);
         }
         found
-    }
-
-    /// Until translation is built, a client is served only by targets of its own dialect.
-    fn warn_of_dialects(&self, bench: &Bench<'_>, at: &KeyPath, groups: &[Group]) {
-        let mut families: Vec<(&'static str, Vec<String>)> = Vec::new();
-        let entries = groups.iter().flat_map(|group| &group.entries);
-        for target in entries.filter_map(|entry| entry.targets.first()) {
-            let Some(target) = self.targets.get(target.at()) else { continue };
-            let Some(provider) = self.inventory.providers.get(target.provider.at()) else { continue };
-            let word = provider.kind.as_label();
-            let name = format!("{}/{}", provider.name, target.model);
-            match families.iter_mut().find(|(family, _)| *family == word) {
-                Some((_, names)) if names.contains(&name) => {}
-                Some((_, names)) => names.push(name),
-                None => families.push((word, vec![name])),
-            }
-        }
-        if families.len() > 1 {
-            let list: Vec<String> =
-                families.iter().map(|(family, names)| format!("{family}: {}", names.join(", "))).collect();
-            bench.faults.warning(
-                &at.key("targets"),
-                format!(
-                    "speak different dialects ({}); until translation is built, a client is served only by those of its own",
-                    list.join("; ")
-                ),
-            );
-        }
     }
 }
 

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Longest answer that is held until it is whole (failure table, *Commit point*).
 const HELD_ANSWER: usize = 1024 * 1024;
+/// Longest answer that is translated; the rooms of `wire` and `translate` hold no longer event.
+const TRANSLATED_ANSWER: usize = 8 * 1024 * 1024;
 /// Most of a refusing answer's body that is read and judged.
 const REFUSAL_BODY: usize = 64 * 1024;
 /// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
@@ -30,15 +32,19 @@ impl Attempt<'_> {
     /// Takes from the provider's head what is needed of it, in one pass.
     pub(super) fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
         let packing = Packing::of(&head.headers);
-        let mut own =
-            reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()).ok()?;
+        let is_event_stream = is_event_stream(&head.headers);
+        let own = match &self.rendering {
+            None => reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()),
+            Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list()),
+        };
+        let mut own = own.ok()?;
         if packing.is_some() {
             own.headers.remove(header::CONTENT_ENCODING);
             own.headers.remove(header::ETAG);
         }
         Some(Answer {
             status: head.status.as_u16(),
-            is_event_stream: is_event_stream(&head.headers),
+            is_event_stream,
             is_encoded: packing.is_none() && is_encoded(&head.headers),
             length: content_length(&head.headers).filter(|_| packing.is_none()),
             packing,
@@ -88,7 +94,12 @@ impl Attempt<'_> {
                 Ok(Some(piece)) => {
                     length += piece.len();
                     pieces.push(piece);
-                    if length > HELD_ANSWER {
+                    if length > HELD_ANSWER && self.rendering.is_some() {
+                        // Translated as a whole or not at all.
+                        if length > TRANSLATED_ANSWER {
+                            return End::Failed(Fault::after_head(Outcome::BadBody, status));
+                        }
+                    } else if length > HELD_ANSWER {
                         return self.pour(incoming, answer, pieces).await;
                     }
                 }
@@ -103,6 +114,11 @@ impl Attempt<'_> {
         if let Err(fault) = self.judge(&body) {
             return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
         }
+        let body = match self.rendering.as_ref().map(|rendering| rendering.answer(&body)) {
+            None => body,
+            Some(Ok(translated)) => translated,
+            Some(Err(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+        };
         let length = Framing::Length(body.len() as u64);
         match self.commit(answer, length, SmallVec::from_iter([body]), true).await {
             Ok(()) => End::Delivered,

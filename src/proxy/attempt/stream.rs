@@ -79,8 +79,15 @@ impl Attempt<'_> {
             let is_clean_end = matches!(read, Ok(None));
             let has_ended = !matches!(read, Ok(Some(_)));
             let pushed = if let Ok(Some(chunk)) = read { reader.push(chunk) } else { reader.finish() };
-            let (pieces, content_began, fault) = (pushed.release, pushed.content_began, pushed.fault);
+            let (mut pieces, content_began, fault) = (pushed.release, pushed.content_began, pushed.fault);
             self.story.usage = reader.usage();
+            let mut untold = None;
+            if let Some(rendering) = &mut self.rendering {
+                let is_last = has_ended && fault.is_none() && reader.is_complete();
+                let rendered = rendering.feed(&pieces, is_last);
+                self.story.next_sequence = rendering.next_sequence();
+                (pieces, untold) = (rendered.pieces, rendered.fault.filter(|_| fault.is_none()));
+            }
             if is_committed {
                 if let Err(end) = self.forward(pieces).await {
                     return end;
@@ -103,6 +110,9 @@ impl Attempt<'_> {
                 let wall = self.house.clock.wall();
                 let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), &fault.body, wall);
                 return End::Failed(Fault::judged(&verdict, status, true, None));
+            }
+            if let Some(outcome) = untold {
+                return End::Failed(Fault::after_head(outcome, status));
             }
             if has_ended {
                 if reader.is_complete() {

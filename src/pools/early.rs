@@ -1,0 +1,318 @@
+//! Has the provider answered before it has all of the upload?
+//!
+//! A provider that refuses a large request (413, 401, 429) often answers at once and reads no
+//! further. Pingora's client session writes the body first and reads the head afterwards, so that
+//! such an upload hangs until somebody gives up: seconds at best, a minute at worst, for an answer
+//! that has long been there.
+//!
+//! [`Watched`] lies between the session and its connection. While a write cannot go on it looks
+//! whether there is something to read, and where that is a refusal (3xx, 4xx, 5xx), or the end of
+//! the connection, the write fails at once; the session then reads the head, as it does after any
+//! broken upload. Interim answers and a 2xx stop nothing: the rest of the upload is still wanted.
+//! What was read ahead is handed out first. A write that is never held up costs nothing more.
+//!
+//! A connection on which an upload was cut short must not carry another request: the provider would
+//! read it as the rest of the first one. [`is_spoilt`] says so to the pool.
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{ALPN, SslDigest, TlsRef};
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Most bytes that are read ahead: the interim answers before a status line.
+const AHEAD_MAX: usize = 4096;
+
+/// Returns the connection with an eye on its other direction.
+pub(super) fn watch(stream: Stream) -> Stream {
+    Box::new(Watched { inner: stream, ahead: BytesMut::new(), was_cut_short: false })
+}
+
+/// Tells whether a connection must not carry another request.
+pub(super) fn is_spoilt(stream: &Stream) -> bool {
+    let watched = stream.as_any().downcast_ref::<Watched>();
+    watched.is_some_and(|watched| watched.was_cut_short || !watched.ahead.is_empty())
+}
+
+#[derive(Debug)]
+struct Watched {
+    inner: Stream,
+    /// Read while a write was held up, and not asked for yet.
+    ahead: BytesMut,
+    was_cut_short: bool,
+}
+
+/// What the beginning of an answer means for the upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// Not enough of it is there.
+    Unclear,
+    /// The upload is still wanted.
+    GoOn,
+    /// It is not.
+    Stop,
+}
+
+impl Watched {
+    /// Tells whether the upload that is held up is to stop. Where it is not, the task is woken when
+    /// there is more to read.
+    fn must_stop(&mut self, context: &mut Context<'_>) -> bool {
+        loop {
+            match word(&self.ahead) {
+                Word::Stop => return true,
+                Word::GoOn => return false,
+                Word::Unclear if self.ahead.len() >= AHEAD_MAX => return false,
+                Word::Unclear => {}
+            }
+            let mut piece = [0; 512];
+            let mut piece = ReadBuf::new(&mut piece);
+            match Pin::new(&mut self.inner).poll_read(context, &mut piece) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => {
+                    self.ahead.extend_from_slice(piece.filled());
+                }
+                // The end, clean or not: nobody will read the rest.
+                Poll::Ready(_) => return true,
+            }
+        }
+    }
+
+    fn held_up<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if !self.must_stop(context) {
+            return Poll::Pending;
+        }
+        self.was_cut_short = true;
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "answered before the end of the upload")))
+    }
+}
+
+fn word(ahead: &[u8]) -> Word {
+    let mut rest = ahead;
+    loop {
+        match rest.get(..10) {
+            None => return Word::Unclear,
+            Some([b'H', b'T', b'T', b'P', b'/', _, _, _, b' ', b'1']) => {}
+            Some([b'H', b'T', b'T', b'P', b'/', _, _, _, b' ', b'2']) => return Word::GoOn,
+            // What is no HTTP is nobody who wants the rest.
+            Some(_) => return Word::Stop,
+        }
+        let Some(end) = rest.windows(4).position(|four| four == b"\r\n\r\n") else { return Word::Unclear };
+        rest = rest.get(end + 4..).unwrap_or_default();
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(context, out);
+        }
+        let count = self.ahead.len().min(out.remaining());
+        out.put_slice(self.ahead.get(..count).unwrap_or_default());
+        self.ahead.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.inner).poll_write(context, bytes) {
+            Poll::Pending => self.held_up(context),
+            done @ Poll::Ready(_) => done,
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.inner).poll_write_vectored(context, pieces) {
+            Poll::Pending => self.held_up(context),
+            done @ Poll::Ready(_) => done,
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.inner).poll_flush(context) {
+            Poll::Pending => self.held_up(context),
+            done @ Poll::Ready(_) => done,
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_shutdown(context))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[async_trait]
+impl Shutdown for Watched {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut *self.inner).await;
+    }
+}
+
+impl UniqueID for Watched {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Watched {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Watched {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Watched {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Watched {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+impl Peek for Watched {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    /// A connection whose other side takes 64 bytes before somebody reads them.
+    fn narrow() -> (Stream, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(64);
+        (watch(Box::new(ours)), theirs)
+    }
+
+    #[test]
+    fn only_a_refusal_stops_an_upload() {
+        for (ahead, expected) in [
+            ("", Word::Unclear),
+            ("HTTP/1.1 ", Word::Unclear),
+            ("HTTP/1.1 4", Word::Stop),
+            ("HTTP/1.0 503 Busy\r\n", Word::Stop),
+            ("HTTP/1.1 302 Found\r\n", Word::Stop),
+            ("HTTP/1.1 200 OK\r\n", Word::GoOn),
+            ("HTTP/1.1 100 Continue\r\n\r\n", Word::Unclear),
+            ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 413 ", Word::Stop),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK", Word::GoOn),
+            ("<html><body>", Word::Stop),
+        ] {
+            assert_eq!(word(ahead.as_bytes()), expected, "{ahead:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_upload_ends_at_once_and_the_answer_can_be_read() {
+        let (mut ours, mut theirs) = narrow();
+        theirs.write_all(b"HTTP/1.1 413 Too Large\r\n\r\n").await.unwrap();
+        assert_eq!(ours.write_all(&[b'x'; 1000]).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut answer = [0; 26];
+        ours.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 413 Too Large\r\n\r\n");
+        assert!(is_spoilt(&ours), "the other side waits for the rest of the upload");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_while_the_write_waits_wakes_it() {
+        let (mut ours, mut theirs) = narrow();
+        let writing = tokio::spawn(async move { ours.write_all(&[b'x'; 1000]).await });
+        tokio::task::yield_now().await;
+        theirs.write_all(b"HTTP/1.1 401 No\r\n\r\n").await.unwrap();
+        assert!(writing.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_good_or_interim_answer_lets_the_upload_go_on_and_loses_no_byte() {
+        for head in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"HTTP/1.1 102 Processing\r\n\r\n"] {
+            let (mut ours, mut theirs) = narrow();
+            theirs.write_all(head).await.unwrap();
+            let reading = tokio::spawn(async move {
+                let mut body = vec![0; 1000];
+                theirs.read_exact(&mut body).await.map(|_| (body, theirs))
+            });
+            ours.write_all(&[b'x'; 1000]).await.unwrap();
+            ours.flush().await.unwrap();
+            let (body, _theirs) = reading.await.unwrap().unwrap();
+            assert_eq!(body, [b'x'; 1000]);
+            let mut answer = vec![0; head.len()];
+            ours.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer, head);
+            assert!(!is_spoilt(&ours));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upload_to_nobody_ends() {
+        let (ours, theirs) = tokio::io::duplex(64);
+        let (_theirs_in, theirs_out) = tokio::io::split(theirs);
+        let mut ours = watch(Box::new(ours));
+        let mut theirs_out = theirs_out;
+        theirs_out.shutdown().await.unwrap();
+        assert!(ours.write_all(&[b'x'; 1000]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_never_held_up_is_left_alone() {
+        let (mut ours, mut theirs) = narrow();
+        theirs.write_all(b"HTTP/1.1 413 Too Large\r\n\r\n").await.unwrap();
+        ours.write_all(b"short").await.unwrap();
+        assert!(!is_spoilt(&ours));
+    }
+}
