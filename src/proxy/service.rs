@@ -378,8 +378,11 @@ fn client_may_use(story: &Story, plan: &Plan, name: &str) -> bool {
     client.is_none_or(|client| authenticate::may_use(client, name))
 }
 
-/// Errors are told in the caller's dialect also where the path does not say it: Anthropic's SDKs
-/// always send their version.
+/// What Google's SDKs send with every request; they ask for their list under `/v1` as well.
+const GOOGLE_HEADERS: [&str; 2] = ["x-goog-api-client", "x-goog-api-key"];
+
+/// Lists and errors are told in the caller's dialect also where the path does not say it:
+/// Anthropic's SDKs always send their version, Google's their own headers.
 fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
     match endpoint {
         Endpoint::Llm(call) => call.api.dialect().error_shape(),
@@ -393,6 +396,8 @@ fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
         | Endpoint::BadPath(_) => {
             if headers.contains_key("anthropic-version") {
                 ErrorShape::Anthropic
+            } else if GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name)) {
+                ErrorShape::Google
             } else {
                 ErrorShape::OpenAi
             }

@@ -230,7 +230,8 @@ pub async fn play(client: &Client, cell: Cell) -> Played {
         Ok(stage) => stage,
         Err(verdict) => return Played::only(verdict),
     };
-    if cell != Cell::Failover && cell != Cell::Tool && !stage.can(client.speech).await {
+    let is_asked_first = matches!(cell, Cell::Plain | Cell::Streamed | Cell::Other);
+    if is_asked_first && !stage.can(client.speech).await {
         return Played::only(Verdict::NotYet);
     }
     let (is_ok, output) = run(client, &stage, steps).await;

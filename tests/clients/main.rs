@@ -62,8 +62,10 @@ async fn play(only: &[String]) -> (Vec<Row>, String) {
         for cell in CELLS {
             let played = match client.missing() {
                 Some(reason) => Played::only(Verdict::Missing(reason)),
-                // Where its own dialect is not served, no more can be asked of us in it.
-                None if row.is_not_served() && cell != Cell::Other => cell::without(client, cell),
+                // Where its own dialect is not served, no call can be asked of us in it.
+                None if row.is_not_served() && !matches!(cell, Cell::Other | Cell::Lists) => {
+                    cell::without(client, cell)
+                }
                 None => cell::play(client, cell).await,
             };
             row.add(played);

@@ -342,7 +342,7 @@ async fn models_are_listed_for_both_sdks() {
 }
 
 #[tokio::test]
-async fn models_are_listed_for_googles_sdks_under_their_own_path() {
+async fn models_are_listed_for_googles_sdks_by_path_or_by_headers() {
     let pair = pair(Api::Chat, "").await;
     let get = async |path: &str| Call::get(path).send(pair.stage.data).await.unwrap();
     let page = get("/v1beta/models?pageSize=50").await.json();
@@ -350,6 +350,9 @@ async fn models_are_listed_for_googles_sdks_under_their_own_path() {
         |entry: &serde_json::Value| entry["name"] == "models/chat" && entry["displayName"] == "chat";
     assert!(page["models"].as_array().unwrap().iter().any(is_chat), "{page}");
     assert_eq!(get("/v1beta/models/chat").await.json()["name"], "models/chat");
+    // google-genai asks under `/v1`, and is known by its headers alone.
+    let theirs = Call::get("/v1/models").header("x-goog-api-client", "google-genai-sdk/3.4.0");
+    assert_eq!(theirs.send(pair.stage.data).await.unwrap().json(), page);
     let none = get("/v1beta/models/none").await;
     assert_eq!((none.status, none.json()["error"]["status"].as_str()), (404, Some("NOT_FOUND")));
 }
