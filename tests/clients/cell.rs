@@ -1,4 +1,12 @@
 //! Does one client, in one situation, get what it asked for?
+//!
+//! Each cell has a stage of its own: two stand-in providers, the real program before them with no
+//! policy changed, a tap before that, and a proxy that refuses everything for what the client looks
+//! for elsewhere. The client runs once, in a new home, for at most [`RUN_LIMIT`], and its whole
+//! process group is killed afterwards.
+//!
+//! What a client says is only half of the judgement: the stand-ins' journals say which targets were
+//! called and with whose key, the tap what was answered. `POINTSMAN_CLIENTS_SHOW` prints it all.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -309,7 +317,10 @@ fn judge(client: &Client, cell: Cell, stage: &Stage, is_ok: bool, output: &str) 
     let is_program = matches!(client.form, Form::Program(_));
     want(!is_program || output.contains(GREETING), &|| format!("it does not say the answer: {}", last()))?;
     let said = stage.tap.said();
-    let odd = said.iter().find(|said| said.what.contains(client.speech.path()) && said.status != Some(200));
+    // A call without an answer was given up by the client: opencode leaves before its title is there.
+    let mut answers =
+        said.iter().filter(|said| said.what.contains(client.speech.path()) && said.status.is_some());
+    let odd = answers.find(|said| said.status != Some(200));
     want(odd.is_none(), &|| format!("not answered well: {odd:?}"))?;
     let (first, second) = (stage.first.count(), stage.second.count());
     let are_counts_right = match cell {

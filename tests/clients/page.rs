@@ -1,4 +1,8 @@
 //! How is the matrix shown, on a terminal and in `docs/clients.md`?
+//!
+//! The page is written by hand but for what stands between its two marks. That has the table, the
+//! reasons of cells that are not good, and for each client what it asked of us by itself and which
+//! hosts it looked for elsewhere, so that a new version's new habits show as a difference.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -31,8 +35,8 @@ impl Row {
         // The lists are asked for by us; what a client asks for by itself shows in the others.
         if played.cell.is_some_and(|cell| cell != Cell::Lists) {
             for said in played.said {
-                let status = said.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-                self.asked.insert(format!("`{}` {status}", said.what));
+                // One that the client did not wait for has no status.
+                self.asked.extend(said.status.map(|status| format!("`{}` {status}", said.what)));
             }
             self.elsewhere.extend(played.elsewhere);
         }
