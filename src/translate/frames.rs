@@ -3,7 +3,10 @@
 //! `wire::cut` knows how each dialect puts its events one after another. Unlike the pass-through
 //! path, which lets a giant event through unread, translation must read whole events: they are
 //! kept up to [`EVENT_MAX`], and a longer one ends the stream as a fault, as does a frame whose
-//! checksum is wrong.
+//! checksum is wrong. Gemini streams one JSON array of answers where nobody asked for events
+//! (`array`).
+
+mod array;
 
 use crate::base::api::Dialect;
 use crate::wire::cut::{self, Cutter, Framing};
@@ -21,6 +24,10 @@ pub(super) struct Frames {
     cutter: Cutter,
     /// What came of an event that the cutter does not keep.
     long: BytesMut,
+    /// Gemini's array, once its first byte was seen.
+    array: Option<array::Array>,
+    /// Whether the first byte, which tells, is still to come.
+    may_be_array: bool,
 }
 
 /// An event is longer than [`EVENT_MAX`], or a frame is broken.
@@ -31,12 +38,28 @@ impl Frames {
     /// Starts before the first byte of a stream in this dialect.
     pub(super) fn new(dialect: Dialect) -> Self {
         let framing = Framing::of(dialect);
-        Frames { framing, cutter: Cutter::new(framing), long: BytesMut::new() }
+        Frames {
+            framing,
+            cutter: Cutter::new(framing),
+            long: BytesMut::new(),
+            array: None,
+            may_be_array: dialect == Dialect::GeminiGenerate,
+        }
     }
 
     /// Calls `on` with the name (may be empty) and the data of each event that this chunk
     /// completes.
     pub(super) fn push(&mut self, chunk: &Bytes, mut on: impl FnMut(&[u8], &[u8])) -> Result<(), Unreadable> {
+        if self.may_be_array {
+            match chunk.iter().find(|b| !b.is_ascii_whitespace()) {
+                None => return Ok(()),
+                Some(first) => self.array = (*first == b'[').then(array::Array::default),
+            }
+            self.may_be_array = false;
+        }
+        if let Some(array) = &mut self.array {
+            return array.push(chunk, |item| on(b"", item));
+        }
         while let Some(block) = self.cutter.next(chunk).map_err(|cut::Broken| Unreadable)? {
             match block {
                 Block::Here(range) => {
@@ -60,6 +83,10 @@ impl Frames {
     /// Calls `on` with what the end of the stream left open: a last event without its empty line,
     /// or the only document; half a frame is nothing.
     pub(super) fn finish(&mut self, mut on: impl FnMut(&[u8], &[u8])) {
+        if self.array.is_some() {
+            // An item without its end is none.
+            return;
+        }
         self.long.extend_from_slice(&self.cutter.take_rest());
         let _ = event(self.framing, &self.long.split(), &mut on);
     }
@@ -99,6 +126,19 @@ mod tests {
             assert_eq!(found, ["a|1".to_owned(), format!("|{giant}"), "|[DONE]".to_owned()], "{size}");
             let found = cut(Dialect::OllamaChat, &lines, size).unwrap();
             assert_eq!(found, ["|{\"a\":1}".to_owned(), format!("|{giant}"), "|{\"b\":2}".to_owned()]);
+        }
+    }
+
+    #[test]
+    fn gemini_s_items_are_found_in_events_and_in_an_array() {
+        let events = "\r\ndata: {\"a\":1}\r\n\r\ndata: {\"b\":\"]\"}\r\n\r\n";
+        let array = "\n [{\"a\":1}\n,\r\n{\"b\":\"]\"}\n, {\"c\":[{}, \"\\\"}{\"]}]";
+        for size in [1, 2, 5, 1000] {
+            let found = cut(Dialect::GeminiGenerate, events, size).unwrap();
+            assert_eq!(found, ["|{\"a\":1}", "|{\"b\":\"]\"}"], "{size}");
+            let found = cut(Dialect::GeminiGenerate, array, size).unwrap();
+            let third = "|{\"c\":[{}, \"\\\"}{\"]}";
+            assert_eq!(found, ["|{\"a\":1}", "|{\"b\":\"]\"}", third], "{size}");
         }
     }
 

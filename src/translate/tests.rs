@@ -1,6 +1,8 @@
 //! What must hold of any request: said in another dialect and back, nothing is lost that the
 //! other can say.
 
+mod pairs;
+
 use super::form::{
     Content, Effort, Function, Json, OutputFormat, Part, Request, Role, Sampling, Source, Thinking,
     ThinkingLevel, Tool, ToolChoice, ToolResult, ToolUse, Turn,

@@ -17,6 +17,7 @@
 pub mod answer;
 pub mod cut;
 pub mod hold;
+pub mod items;
 pub mod json;
 pub mod listing;
 pub mod request;

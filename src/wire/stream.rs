@@ -8,7 +8,8 @@
 //! A fault is an event named `error`, an event whose data has a top-level `error` that says
 //! something, `type: error`, `response.failed`; also a body that is no event stream at all but one
 //! JSON error object, or an array around one, under the content type of a stream (Gemini); also
-//! such an object bare between the events. The
+//! such an object bare between the events. Gemini's array of answers, which is its stream for whom
+//! did not ask for events, is followed item by item. The
 //! faulty event and all that follows is withheld, so that the client of a request that moves on
 //! never sees it. An event that is not JSON is neither content nor fault and passes.
 //!
@@ -25,6 +26,7 @@ use smallvec::SmallVec;
 
 use super::answer::{self, AnswerFault};
 use super::cut::{self, Cutter};
+use super::items::Items;
 use super::json::{Broken, Scan};
 use super::sse::{Block, EVENT_MAX, Piece};
 use super::{Progress, Usage, anthropic, bedrock, cohere, gemini, ollama, openai, responses, usage};
@@ -58,12 +60,14 @@ pub struct StreamFault {
 }
 
 /// What sort of body this is, told by its first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Framing {
     /// Only white space so far.
     Unknown,
     /// Events as the dialect has them.
     Events,
+    /// One JSON array of Gemini's answers, for whom did not ask for events.
+    Array(Items),
     /// JSON without framing; kept until its end.
     Bare,
     /// JSON without framing, too long to keep; passed on unread.
@@ -122,6 +126,7 @@ impl StreamReader {
             return pushed;
         }
         match self.framing_of(&chunk) {
+            Framing::Array(items) => self.push_items(items, chunk, &mut pushed),
             Framing::Bare => self.keep_bare(&chunk, &mut pushed),
             Framing::BareLong => pushed.release.push(chunk),
             Framing::Unknown | Framing::Events => self.push_events(&chunk, &mut pushed),
@@ -136,9 +141,19 @@ impl StreamReader {
         if self.faulted {
             return pushed;
         }
-        if self.framing == Framing::Bare {
-            self.finish_bare(&mut pushed);
-            return pushed;
+        match self.framing {
+            Framing::Bare => {
+                self.finish_bare(&mut pushed);
+                return pushed;
+            }
+            Framing::Array(items) => {
+                // The end of the array; a piece of an item is dropped.
+                if items.is_between() && !self.bare.is_empty() {
+                    pushed.release.push(self.bare.split().freeze());
+                }
+                return pushed;
+            }
+            Framing::Unknown | Framing::Events | Framing::BareLong => {}
         }
         let rest = self.cutter.take_rest();
         if rest.is_empty() {
@@ -391,18 +406,45 @@ impl StreamReader {
 
     /// Tells what the body is, once a byte that is not white space has been seen.
     fn framing_of(&mut self, chunk: &[u8]) -> Framing {
-        if self.framing == Framing::Unknown {
+        if matches!(self.framing, Framing::Unknown) {
             let text = chunk.strip_prefix(b"\xef\xbb\xbf").unwrap_or(chunk);
             self.framing = match text.iter().find(|b| !b.is_ascii_whitespace()) {
                 None => Framing::Unknown,
+                Some(b'[') if self.dialect == Dialect::GeminiGenerate => Framing::Array(Items::default()),
                 Some(b'{' | b'[') => Framing::Bare,
                 Some(_) => Framing::Events,
             };
-            if self.framing == Framing::Bare {
+            if matches!(self.framing, Framing::Bare | Framing::Array(_)) {
                 self.bare.extend_from_slice(&self.cutter.take_rest());
             }
         }
         self.framing
+    }
+
+    /// Releases whole items of an array with what stands before them, up to a fault.
+    fn push_items(&mut self, mut items: Items, mut chunk: Bytes, pushed: &mut Pushed) {
+        let content_before = self.has_content;
+        while let Some(end) = items.next_end(&chunk) {
+            self.bare.extend_from_slice(&chunk.split_to(end.min(chunk.len())));
+            let item = self.bare.split().freeze();
+            let start = memchr::memchr(b'{', &item).unwrap_or(0);
+            let body = item.slice(start..);
+            let mut progress = Progress { content: false, fault: false, ..self.progress };
+            let mut scan = Scan::new(&body);
+            if gemini::read(&mut scan, &mut progress).and_then(|()| scan.end()).is_ok() {
+                if progress.fault {
+                    self.fault(body, item, pushed);
+                    return;
+                }
+                self.progress = progress;
+                self.has_event = true;
+                self.has_content |= progress.content;
+            }
+            pushed.release.push(item);
+        }
+        pushed.content_began = self.has_content && !content_before;
+        self.framing = Framing::Array(items);
+        self.keep_bare(&chunk, pushed);
     }
 
     fn keep_bare(&mut self, chunk: &Bytes, pushed: &mut Pushed) {

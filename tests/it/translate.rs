@@ -6,6 +6,8 @@
 //! reviewed like code. *Recorded traffic*: what a provider said and what our client is told are
 //! read by a reader of this file's own and must be the same, however the stream was cut.
 
+mod others;
+
 use bytes::Bytes;
 use pointsman::base::api::Dialect;
 use pointsman::translate::{self, AnswerContext, Asked, RequestContext, State, Stream};
@@ -260,6 +262,10 @@ pub(crate) fn hear_answer(dialect: Dialect, body: &Value) -> Said {
 }
 
 fn events(body: &str) -> Vec<Value> {
+    // Gemini without `alt=sse`.
+    if body.starts_with('[') {
+        return serde_json::from_str(body).unwrap();
+    }
     let body = body.replace("\r\n", "\n");
     let data =
         body.split("\n\n").filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data:")));

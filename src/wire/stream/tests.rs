@@ -287,6 +287,25 @@ fn an_error_object_without_framing_is_a_fault_and_other_json_is_released_at_the_
 }
 
 #[test]
+fn gemini_s_array_is_followed_item_by_item_up_to_a_fault() {
+    let first = "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"}\"}]}}]}\n";
+    let last =
+        ",\r\n{\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":5}}\n]\n";
+    let error = ",\n{\"error\":{\"code\":503,\"status\":\"UNAVAILABLE\"}}\n]";
+    for size in [1, 7, 4096] {
+        let (reader, released, fault, began) = run(Dialect::GeminiGenerate, &format!("{first}{last}"), size);
+        assert_eq!(String::from_utf8(released).unwrap(), format!("{first}{last}"));
+        assert!(reader.is_complete() && reader.has_event() && fault.is_none() && began == 1, "{size}");
+        assert_eq!(reader.usage().input, Some(5));
+        let (reader, released, fault, _) = run(Dialect::GeminiGenerate, &format!("{first}{error}"), size);
+        assert!(released.starts_with(b"[{\"cand") && !released.ends_with(b"]"));
+        assert!(fault.unwrap().body.starts_with(b"{\"error\"") && !reader.is_complete());
+        let (reader, released, ..) = run(Dialect::GeminiGenerate, &first[..first.len() - 5], size);
+        assert!(released.is_empty() && !reader.has_event());
+    }
+}
+
+#[test]
 fn an_over_long_event_passes_and_its_head_and_end_are_still_read() {
     let filler = "x".repeat(3 * EVENT_MAX);
     let completed = format!(
