@@ -105,13 +105,20 @@ impl Proxy {
                 reply::refuse(session, story, shape, 405, code, message, &extra).await?;
                 Ok(true)
             }
-            Endpoint::Models | Endpoint::Model(_) | Endpoint::PassThrough | Endpoint::Llm(_) => {
+            Endpoint::Models
+            | Endpoint::Model(_)
+            | Endpoint::GeminiModels
+            | Endpoint::GeminiModel(_)
+            | Endpoint::PassThrough
+            | Endpoint::Llm(_) => {
                 if !self.admit(session, story, &live, shape).await? {
                     return Ok(true);
                 }
                 match endpoint {
-                    Endpoint::Models => models(session, story, &live).await,
-                    Endpoint::Model(id) => model(session, story, &live, shape, &id).await,
+                    Endpoint::Models | Endpoint::GeminiModels => models(session, story, &live, shape).await,
+                    Endpoint::Model(id) | Endpoint::GeminiModel(id) => {
+                        model(session, story, &live, shape, &id).await
+                    }
                     Endpoint::PassThrough => self.pass_through(session, context, &live, shape).await,
                     Endpoint::Llm(call) => self.call(session, story, &live, call).await,
                     Endpoint::Health
@@ -362,7 +369,10 @@ async fn refuse(
     code: ErrorCode,
     message: &str,
 ) -> pingora::Result<bool> {
-    reply::refuse(session, story, shape, status, code, message, &Extra::default()).await?;
+    // What the client got wrong is as wrong the second time; a slow upload may go better.
+    let should_retry = (matches!(status, 400..=499) && !matches!(status, 408 | 429)).then_some(false);
+    let extra = Extra { should_retry, ..Extra::default() };
+    reply::refuse(session, story, shape, status, code, message, &extra).await?;
     Ok(true)
 }
 
@@ -371,11 +381,15 @@ fn client_may_use(story: &Story, plan: &Plan, name: &str) -> bool {
     client.is_none_or(|client| authenticate::may_use(client, name))
 }
 
-/// Errors are told in the caller's dialect also where the path does not say it: Anthropic's SDKs
-/// always send their version.
+/// What Google's SDKs send with every request; they ask for their list under `/v1` as well.
+const GOOGLE_HEADERS: [&str; 2] = ["x-goog-api-client", "x-goog-api-key"];
+
+/// Lists and errors are told in the caller's dialect also where the path does not say it:
+/// Anthropic's SDKs always send their version, Google's their own headers.
 fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
     match endpoint {
         Endpoint::Llm(call) => call.api.dialect().error_shape(),
+        Endpoint::GeminiModels | Endpoint::GeminiModel(_) => ErrorShape::Google,
         Endpoint::Models
         | Endpoint::Model(_)
         | Endpoint::Health
@@ -385,6 +399,8 @@ fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
         | Endpoint::BadPath(_) => {
             if headers.contains_key("anthropic-version") {
                 ErrorShape::Anthropic
+            } else if GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name)) {
+                ErrorShape::Google
             } else {
                 ErrorShape::OpenAi
             }
@@ -417,8 +433,17 @@ fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
     is_too_large.then_some((431, "the request head is larger than limits.max_header allows"))
 }
 
-/// One entry of the model list, in the shape of both OpenAI's and Anthropic's SDKs.
-fn listed(name: &str) -> serde_json::Value {
+/// One entry of the model list. The shape of OpenAI's and Anthropic's SDKs is one, so that a client
+/// that shows neither dialect in its headers can read it too.
+fn listed(shape: ErrorShape, name: &str) -> serde_json::Value {
+    if shape == ErrorShape::Google {
+        return json!({
+            "name": format!("models/{name}"),
+            "version": "1",
+            "displayName": name,
+            "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+        });
+    }
     json!({
         "id": name,
         "object": "model",
@@ -438,16 +463,24 @@ fn listed_routes<'a>(story: &Story, plan: &'a Plan) -> impl Iterator<Item = &'a 
         .filter(move |name| client.is_none_or(|client| authenticate::may_use(client, name)))
 }
 
-async fn models(session: &mut Session, story: &mut Story, live: &Live) -> pingora::Result<bool> {
-    let data: Vec<_> = listed_routes(story, &live.plan).map(listed).collect();
+async fn models(
+    session: &mut Session,
+    story: &mut Story,
+    live: &Live,
+    shape: ErrorShape,
+) -> pingora::Result<bool> {
+    let data: Vec<_> = listed_routes(story, &live.plan).map(|name| listed(shape, name)).collect();
     let edge = |at: Option<&serde_json::Value>| at.and_then(|v| v.get("id")).cloned();
-    let page = json!({
-        "object": "list",
-        "first_id": edge(data.first()),
-        "last_id": edge(data.last()),
-        "has_more": false,
-        "data": data,
-    });
+    let page = match shape {
+        ErrorShape::Google => json!({ "models": data }),
+        ErrorShape::OpenAi | ErrorShape::Anthropic => json!({
+            "object": "list",
+            "first_id": edge(data.first()),
+            "last_id": edge(data.last()),
+            "has_more": false,
+            "data": data,
+        }),
+    };
     story.keep_quiet();
     reply::page(session, story, 200, page.to_string().into_bytes()).await?;
     Ok(true)
@@ -462,7 +495,7 @@ async fn model(
 ) -> pingora::Result<bool> {
     story.keep_quiet();
     if listed_routes(story, &live.plan).any(|name| name == id) {
-        reply::page(session, story, 200, listed(id).to_string().into_bytes()).await?;
+        reply::page(session, story, 200, listed(shape, id).to_string().into_bytes()).await?;
         return Ok(true);
     }
     let message = "no such model; GET /v1/models lists what is served";

@@ -34,12 +34,12 @@ async fn waits_in_place_leave_a_healthy_target_its_time() {
 
 #[tokio::test]
 async fn a_silent_target_leaves_the_next_its_time() {
-    for more in ["timeouts: {total: 1200ms}\n", "timeouts: {total: 1200ms, first_content: 1100ms}\n"] {
+    for more in ["timeouts: {total: 3s}\n", "timeouts: {total: 3s, first_content: 2900ms}\n"] {
         let pair = pair(Reply::silence(), Reply::ok().after(ms(300)), more).await;
         for answer in [pair.chat().await, pair.stream().await] {
             assert_eq!(answer.status, 200, "{} {:?}", answer.body_text(), trail(&answer));
             assert_eq!(trail(&answer), ["one/k:timeout_first_content", "two/k:ok"]);
-            assert!((ms(850)..ms(1200)).contains(&answer.took), "{:?}", answer.took);
+            assert!((ms(1750)..ms(3000)).contains(&answer.took), "{:?}", answer.took);
         }
     }
 }
@@ -53,7 +53,6 @@ async fn nobody_is_asked_who_would_not_have_the_time() {
     let body = br#"{"model":"chat","input":"hello","store":true}"#;
     let answer = Api::Responses.call(body.as_slice().into()).send(pair.stage.data).await.unwrap();
     assert_eq!((answer.status, answer.error_code().as_str()), (504, "deadline_exceeded"));
-    assert!(answer.took < ms(995), "at once: {:?}", answer.took);
     assert_eq!((pair.first.count(), pair.second.count()), (1, 0));
 }
 

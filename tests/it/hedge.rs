@@ -41,6 +41,25 @@ async fn sees_the_client_leave(left: &Provider) {
     assert!(left, "the call was not called off");
 }
 
+/// A first provider that says this once the gate is open.
+fn gated(reply: Reply) -> (Reply, Gate) {
+    let gate = Gate::closed();
+    (reply.hold(Place::BeforeHead, &gate), gate)
+}
+
+/// Waits until the hedge was asked, or for as long as nobody would ask it, and opens the gate.
+async fn open_once_asked(hedge: &Provider, gate: &Gate, limit: Duration) {
+    hedge.until(limit, |seen| !seen.is_empty()).await;
+    gate.open();
+}
+
+/// Waits until the hedge's answer has surely been read, and opens the gate.
+async fn open_once_answered(hedge: &Provider, gate: &Gate) {
+    hedge.until(Duration::from_secs(5), |seen| seen.iter().any(|one| one.ended.is_some())).await;
+    tokio::time::sleep(ms(300)).await;
+    gate.open();
+}
+
 #[tokio::test]
 async fn a_slow_target_is_overtaken_and_called_off_at_once() {
     for wire in [H1, H2] {
@@ -74,9 +93,10 @@ async fn a_slow_target_is_overtaken_and_called_off_at_once() {
 async fn the_first_may_still_win_and_the_hedge_is_called_off() {
     for wire in [H1, H2] {
         for is_streamed in [false, true] {
-            let slow = Reply::says(FIRST).after(ms(250));
+            let (slow, gate) = gated(Reply::says(FIRST));
             let pair = pair(wire, slow, Reply::silence(), "").await;
-            let answer = ask(&pair, wire, is_streamed).await;
+            let opening = open_once_asked(&pair.second, &gate, Duration::from_secs(5));
+            let (answer, ()) = tokio::join!(ask(&pair, wire, is_streamed), opening);
             let what = format!("{wire:?}, streamed {is_streamed}: {:?}", answer.headers);
             assert_eq!((answer.status, answer.text().as_str()), (200, FIRST), "{what}");
             assert_eq!(trail(&answer), ["two/k:hedge_lost", "one/k:ok"], "{what}");
@@ -118,20 +138,26 @@ async fn a_long_stream_and_a_long_answer_go_on_behind_the_first_content() {
 #[tokio::test]
 async fn a_fault_leaves_the_race_to_the_other() {
     // The hedge fails while the first is still at it; then the first answers.
-    let one = pair(H1, Reply::says(FIRST).after(ms(300)), Reply::status(500), "").await;
-    let answer = one.chat().await;
+    let (slow, gate) = gated(Reply::says(FIRST));
+    let one = pair(H1, slow, Reply::status(500), "").await;
+    let (answer, ()) = tokio::join!(one.chat(), open_once_answered(&one.second, &gate));
     assert_eq!(trail(&answer), ["two/k:hedge_500", "one/k:ok"]);
     eventually("it is counted", || is(hedges(&one, "failed"), 1)).await;
     assert!(is(attempts(&one, "outcome=\"server_error\""), 1), "it has its true outcome");
     // The first fails while the hedge is at it.
-    let two = pair(H1, Reply::status(503).after(ms(150)), Reply::says(RESCUER).after(ms(300)), "").await;
-    let answer = two.chat().await;
+    let ((slow, gate), (slower, last_gate)) = (gated(Reply::status(503)), gated(Reply::says(RESCUER)));
+    let two = pair(H1, slow, slower, "").await;
+    let opening = async {
+        open_once_asked(&two.second, &gate, Duration::from_secs(5)).await;
+        open_once_answered(&two.first, &last_gate).await;
+    };
+    let (answer, ()) = tokio::join!(two.chat(), opening);
     assert_eq!((answer.text().as_str(), trail(&answer)), (RESCUER, stops(["one/k:503", "two/k:ok"])));
     eventually("it is counted", || is(hedges(&two, "won"), 1)).await;
     // Both fail: the request ends as it would have.
-    let both =
-        pair(H1, Reply::status(500).after(ms(150)), Reply::status(500), "retry: {same_target: 0}\n").await;
-    let answer = both.chat().await;
+    let (slow, gate) = gated(Reply::status(500));
+    let both = pair(H1, slow, Reply::status(500), "retry: {same_target: 0}\n").await;
+    let (answer, ()) = tokio::join!(both.chat(), open_once_answered(&both.second, &gate));
     assert_eq!((answer.status, trail(&answer)), (502, stops(["two/k:hedge_500", "one/k:500"])));
 }
 
@@ -141,9 +167,10 @@ fn stops<const N: usize>(stops: [&str; N]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_fault_of_the_request_ends_both() {
-    let refusal = Reply::status(400).message("temperature must be below 2").after(ms(150));
+    let (refusal, gate) = gated(Reply::status(400).message("temperature must be below 2"));
     let pair = pair(H1, refusal, Reply::silence(), "").await;
-    let answer = pair.chat().await;
+    let opening = open_once_asked(&pair.second, &gate, Duration::from_secs(5));
+    let (answer, ()) = tokio::join!(pair.chat(), opening);
     assert_eq!(answer.status, 400, "{:?}", answer.headers);
     assert!(answer.body_text().contains("temperature"), "{}", answer.body_text());
     assert_eq!(trail(&answer), ["two/k:hedge_lost", "one/k:400"]);
@@ -152,8 +179,8 @@ async fn a_fault_of_the_request_ends_both() {
 
 #[tokio::test]
 async fn a_client_that_leaves_and_a_deadline_end_both() {
-    let pair = pair(H1, Reply::silence(), Reply::silence(), "timeouts: {total: 400ms}\n").await;
-    let call = Api::Chat.call(Api::Chat.body("chat", false, 500, 7)).leaving_after(ms(150));
+    let pair = pair(H1, Reply::silence(), Reply::silence(), "timeouts: {total: 1500ms}\n").await;
+    let call = Api::Chat.call(Api::Chat.body("chat", false, 500, 7)).leaving_after(ms(700));
     drop(call.send(pair.stage.data).await);
     sees_the_client_leave(&pair.first).await;
     sees_the_client_leave(&pair.second).await;
@@ -234,7 +261,8 @@ async fn a_route_has_a_hedge_of_its_own() {
         ("hedge: {after: 10s, max_ratio: 1}\n", "hedge: {after: 50ms, max_ratio: 1}", 1),
     ];
     for (of_file, of_route, asked) in table {
-        let first = Provider::start(Reply::says(FIRST).after(ms(250))).await.unwrap();
+        let (slow, gate) = gated(Reply::says(FIRST));
+        let first = Provider::start(slow).await.unwrap();
         let pair = Pair::open(Api::Chat, H1, first, Reply::silence(), "").await;
         let yaml = format!(
             "providers:\n  one: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, key: \"sk-one-0123456789\"}}]}}\n  two: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, key: \"sk-two-0123456789\"}}]}}\nroutes:\n  chat: {{targets: [{{provider: one, model: a}}, {{provider: two, model: b, priority: 2}}], {of_route}}}\n{of_file}",
@@ -242,7 +270,8 @@ async fn a_route_has_a_hedge_of_its_own() {
             pair.second.base_url()
         );
         pair.stage.swap(&yaml);
-        let answer = pair.chat().await;
+        let limit = if asked == 0 { ms(250) } else { Duration::from_secs(5) };
+        let (answer, ()) = tokio::join!(pair.chat(), open_once_asked(&pair.second, &gate, limit));
         assert_eq!((answer.status, pair.second.count()), (200, asked), "{of_file:?} {of_route:?}");
     }
 }
@@ -259,8 +288,10 @@ async fn a_winner_that_breaks_is_rescued_like_any_other_and_never_by_who_was_cal
 #[tokio::test]
 async fn a_hedge_that_limits_rests_and_a_slow_one_is_left_to_its_timer() {
     let limited = Reply::rate_limited(Some("30"));
-    let one = pair(H1, Reply::says(FIRST).after(ms(200)), limited, "").await;
-    assert_eq!(trail(&one.chat().await), ["two/k:hedge_429", "one/k:ok"]);
+    let (slow, gate) = gated(Reply::says(FIRST));
+    let one = pair(H1, slow, limited, "").await;
+    let (answer, ()) = tokio::join!(one.chat(), open_once_answered(&one.second, &gate));
+    assert_eq!(trail(&answer), ["two/k:hedge_429", "one/k:ok"]);
     assert!(one.stage.metric("pointsman_cooldown_remaining_seconds", &["two/k/same"]) > 20.0);
     // The first has its time and is given up, as a silent one is; the hedge goes on.
     let timers = "timeouts: {first_content: 150ms, response: 150ms}\n";
@@ -273,14 +304,10 @@ async fn a_hedge_that_limits_rests_and_a_slow_one_is_left_to_its_timer() {
 #[tokio::test]
 async fn an_error_inside_a_200_wins_no_race() {
     let refusal = Refusal { status: 503, ..Refusal::default() };
-    let pair = pair(
-        H1,
-        Reply::says(FIRST).after(ms(250)),
-        Reply::ok().at(Place::AfterOpening, Twist::Error(refusal)),
-        "",
-    )
-    .await;
-    let answer = pair.stream().await;
+    let (slow, gate) = gated(Reply::says(FIRST));
+    let error = Reply::ok().at(Place::AfterOpening, Twist::Error(refusal));
+    let pair = pair(H1, slow, error, "").await;
+    let (answer, ()) = tokio::join!(pair.stream(), open_once_answered(&pair.second, &gate));
     assert_eq!(answer.text(), FIRST, "{:?}", answer.headers);
     assert_eq!(answer.header("x-used-provider"), Some("one"));
 }
