@@ -17,6 +17,7 @@ mod demo;
 mod exits;
 mod failover;
 mod first_light;
+mod handshakes;
 mod house;
 mod http2;
 mod keys;
