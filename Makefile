@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills matrix sim check build bench load clean
+.PHONY: help demo test scenarios outage kills matrix clients sim check build bench load clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -36,6 +36,9 @@ kills: build ## kills a provider's process in the middle of 1,000 streams (1 min
 
 matrix: ## lets any three of four targets fail, in each of 24 ways, 100 times a cell (5 minutes)
 	@. scripts/prepare; POINTSMAN_MATRIX=full exec cargo test --locked --quiet --test it matrix -- --nocapture
+
+clients: ## lets real SDKs and programs call it (10 minutes at most); CLIENTS_ARGS=--write keeps the table
+	@scripts/clients $(CLIENTS_ARGS)
 
 SEEDS := 10000
 sim: ## simulates 10,000 seeds of failing providers; SEEDS=n plays n

@@ -167,7 +167,7 @@ fn orders(c: &mut Criterion) {
             health.get(at.at()).is_some_and(|units| units.look(Tick(1), &policy).is_ok())
         };
         group.bench_function(BenchmarkId::from_parameter(count), |b| {
-            b.iter(|| select::order(&plan, black_box(route), &turns, Api::ChatCompletions, usable));
+            b.iter(|| select::order(&plan, black_box(route), &turns, Api::ChatCompletions, None, usable));
         });
     }
     group.finish();

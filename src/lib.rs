@@ -27,6 +27,7 @@
 //! | 5 | [`clock`] | what time is it? |
 //! | 5 | [`observe`] | how is what happened told? |
 //! | 6 | [`pools`], [`resolve`], [`secrets`] | which connections, addresses and keys stand behind the names? |
+//! | 6 | [`tokens`] | which token proves us now? |
 //! | 7 | [`live`] | which plan is in force, and what stands behind its names? |
 //! | 8 | [`reload`] | how does the next plan take over? |
 //! | 9 | [`proxy`] | how do bytes move between client and provider? |
@@ -77,6 +78,7 @@ pub mod observe;
 pub mod pools;
 pub mod resolve;
 pub mod secrets;
+pub mod tokens;
 
 pub mod live;
 pub mod reload;

@@ -9,16 +9,21 @@
 //! and endpoint, resolved addresses by endpoint. A changed key ends the rests that blamed the key;
 //! a changed base URL is another endpoint and starts fresh; nothing else is forgotten.
 //!
+//! A target whose credential is a login has a [`Purse`]; [`Slot::prove`] (in `proof`) makes of it a
+//! slot with the token in force.
+//!
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
 
-use crate::base::api::Kind;
+use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::Outcome;
 use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
-use crate::config::plan::{Credential, Endpoint, HttpVersions, Plan, Target};
+use crate::config::credential::Login;
+use crate::config::plan::{Credential, Endpoint, HttpVersions, Model, Plan, Target};
 use crate::exchange::budget::RetryBudget;
+use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
@@ -27,7 +32,8 @@ use crate::observe::metrics::Metrics;
 use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
-use arc_swap::ArcSwap;
+use crate::tokens::{KeyFault, Purse};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
 use keyring::Keyring;
 use parking_lot::Mutex;
@@ -44,6 +50,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub mod keyring;
+mod proof;
+
+pub use proof::Signing;
 
 /// How long a connection to a provider is kept idle; below the idle limits of the large providers
 /// (60 s and more), so that we close first and seldom meet a dead one (failure table, row 19).
@@ -89,12 +98,16 @@ pub struct Slot {
     pub kind: Kind,
     /// Path below which its API lies.
     pub base_path: Arc<str>,
+    /// Paths that the file gives for calls.
+    paths: Vec<(Api, Arc<str>)>,
     /// For the Host header.
     pub authority: HeaderValue,
     /// Whether TLS is spoken.
     pub is_tls: bool,
-    /// What proves us.
+    /// What proves us; nothing yet where there is a purse and no token was asked for.
     pub keyring: Arc<Keyring>,
+    /// Where tokens come from, if they are fetched.
+    pub purse: Option<Arc<Purse>>,
     /// Extra headers of the provider.
     pub extra: Vec<(HeaderName, HeaderValue)>,
     /// Its health.
@@ -107,8 +120,13 @@ pub struct Slot {
     pub addresses: Arc<Addresses>,
     peer: Option<Arc<HttpPeer>>,
     template: PeerTemplate,
+    /// Serial of the token that this slot was proved with.
+    serial: Option<u64>,
+    /// This slot with the token in force.
+    proved: ArcSwapOption<Slot>,
 }
 
+#[derive(Clone)]
 struct PeerTemplate {
     host: Arc<str>,
     is_tls: bool,
@@ -139,6 +157,12 @@ impl PeerTemplate {
 }
 
 impl Slot {
+    /// Returns the path that the file gives for a call.
+    #[must_use]
+    pub fn path(&self, api: Api) -> Option<&str> {
+        self.paths.iter().find(|(other, _)| *other == api).map(|(_, path)| &**path)
+    }
+
     /// Returns the peer for an address.
     #[must_use]
     pub fn peer_at(&self, address: SocketAddr) -> Arc<HttpPeer> {
@@ -159,6 +183,7 @@ struct Book {
     direct: HashMap<Arc<str>, (Arc<Unit>, Arc<Tally>)>,
     credentials: HashMap<String, Arc<Unit>>,
     endpoints: HashMap<Arc<str>, (Arc<Unit>, Arc<Addresses>)>,
+    purses: HashMap<String, Arc<Purse>>,
 }
 
 /// Everything that the process shares.
@@ -171,6 +196,8 @@ pub struct House {
     pub log: Log,
     /// The retry budget.
     pub budget: RetryBudget,
+    /// Hedges that may be made.
+    pub hedges: Hedges,
     /// Connections to providers that are kept.
     pub pools: Pools,
     /// Bytes of request bodies that may still be kept, in grains of [`REPLAY_GRAIN`].
@@ -202,6 +229,16 @@ pub enum LiveProblem {
         /// Which.
         credential: Arc<str>,
     },
+    /// The private key of a service account cannot sign.
+    #[error("providers.{provider}.credentials.{credential}: {fault}")]
+    Login {
+        /// Whose.
+        provider: Arc<str>,
+        /// Which.
+        credential: Arc<str>,
+        /// Why.
+        fault: KeyFault,
+    },
 }
 
 impl House {
@@ -217,13 +254,14 @@ impl House {
     ) -> Result<Arc<House>, LiveProblem> {
         let mut book = Book::default();
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
-        let first = build(plan, 1, None, &mut book, &metrics)?;
+        let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
         Ok(Arc::new(House {
             clock,
             metrics,
             log,
             budget: RetryBudget::default(),
+            hedges: Hedges::default(),
             pools: Pools::default(),
             replay_memory: Arc::new(Semaphore::new(replay.min(Semaphore::MAX_PERMITS))),
             current: ArcSwap::from_pointee(first),
@@ -247,7 +285,7 @@ impl House {
         let mut book = self.book.lock();
         let old = self.live();
         let generation = old.generation + 1;
-        let next = build(plan, generation, Some(&old), &mut book, &self.metrics)?;
+        let next = build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
         self.current.store(Arc::new(next));
@@ -268,7 +306,7 @@ impl House {
             });
             let slot = known.cloned().or_else(|| {
                 let mut book = self.book.lock();
-                make_direct(live, provider, *credential, model, &mut book).ok().map(Arc::new)
+                make_direct(live, provider, *credential, model, &mut book, self.clock).ok().map(Arc::new)
             });
             slots.extend(slot);
         }
@@ -283,6 +321,16 @@ impl House {
             if !done.iter().any(|known| Arc::ptr_eq(known, &slot.addresses)) {
                 slot.addresses.refresh(self.clock.tick()).await;
                 done.push(Arc::clone(&slot.addresses));
+            }
+        }
+    }
+
+    /// Has every fetched token of the generation in force kept fresh from now on, so that requests
+    /// find one. Must be called inside a runtime that lasts.
+    pub fn tend_tokens(&self) {
+        for slot in &self.live().slots {
+            if let Some(purse) = &slot.purse {
+                purse.tend();
             }
         }
     }
@@ -456,6 +504,28 @@ impl Book {
         Arc::clone(self.credentials.entry(credential_name(provider, credential)).or_default())
     }
 
+    /// Returns the purse of a login: the one that there is, unless the login was changed.
+    fn purse(
+        &mut self,
+        provider: &Arc<str>,
+        credential: &Arc<str>,
+        login: &Login,
+        clock: Clock,
+    ) -> Result<Arc<Purse>, LiveProblem> {
+        let name = credential_name(provider, credential);
+        if let Some(kept) = self.purses.get(&name).filter(|purse| purse.login() == login) {
+            return Ok(Arc::clone(kept));
+        }
+        let unit = self.credential(provider, credential);
+        let purse = Purse::new(name.clone(), login, clock, unit).map_err(|fault| LiveProblem::Login {
+            provider: Arc::clone(provider),
+            credential: Arc::clone(credential),
+            fault,
+        })?;
+        self.purses.insert(name, Arc::clone(&purse));
+        Ok(purse)
+    }
+
     fn forget_what_is_not_in(&mut self, live: &Live) {
         let plan = &live.plan;
         self.targets.retain(|id, _| live.slots.iter().any(|slot| slot.target.id.as_str() == &**id));
@@ -466,6 +536,7 @@ impl Book {
             .map(|c| credential_name(&plan.provider(c.provider).name, &c.name))
             .collect();
         self.credentials.retain(|name, _| names.contains(name));
+        self.purses.retain(|name, _| names.contains(name));
     }
 }
 
@@ -479,13 +550,14 @@ fn build(
     old: Option<&Live>,
     book: &mut Book,
     metrics: &Arc<Metrics>,
+    clock: Clock,
 ) -> Result<Live, LiveProblem> {
     let meters = Meters::new(metrics, &plan);
     let keyrings = keyrings(&plan, book)?;
     let mut slots = Vec::with_capacity(plan.targets.len());
     for (at, target) in (0u32..).map(TargetIdx).zip(&plan.targets) {
         let kept = book.targets.entry(Arc::clone(&target.id.0)).or_default().clone();
-        slots.push(make(&plan, &keyrings, target.clone(), kept, meters.target(at), book)?);
+        slots.push(make(&plan, &keyrings, target.clone(), kept, meters.target(at), book, clock)?);
     }
     let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, &slots)).collect();
     let slots = slots
@@ -509,7 +581,13 @@ fn keyrings(plan: &Plan, book: &mut Book) -> Result<Vec<Arc<Keyring>>, LiveProbl
         let provider = plan.provider(credential.provider);
         let unit = book.credential(&provider.name, &credential.name);
         let names = (&provider.name, &credential.name);
-        Keyring::new(names, provider.kind, credential.key.as_ref(), credential.file.as_ref(), unit)
+        Keyring::new(
+            names,
+            (provider.kind, &provider.proof),
+            credential.key.as_ref(),
+            credential.file.as_ref(),
+            unit,
+        )
     };
     plan.credentials.iter().map(make).collect()
 }
@@ -532,7 +610,7 @@ fn end_rests_of_changed_keys(plan: &Plan, old: &Live, keyrings: &[Arc<Keyring>])
         let mut before = old.plan.credentials.iter().zip(&old.keyrings);
         let before = before
             .find(|(c, _)| c.name == credential.name && old.plan.provider(c.provider).name == *provider);
-        if before.is_some_and(|(_, before)| before.key() != keyring.key()) {
+        if before.is_some_and(|(c, before)| before.key() != keyring.key() || c.login != credential.login) {
             keyring.key_changed();
         }
     }
@@ -544,6 +622,7 @@ fn make_direct(
     credential: CredentialIdx,
     model: &str,
     book: &mut Book,
+    clock: Clock,
 ) -> Result<Slot, LiveProblem> {
     let plan = &live.plan;
     let key = &plan.credentials[credential.at()];
@@ -553,9 +632,10 @@ fn make_direct(
         book.direct.retain(|_, (unit, _)| Arc::strong_count(unit) > 1);
     }
     let kept = book.direct.entry(Arc::clone(&id.0)).or_default().clone();
-    let target =
-        Target { id, provider, credential, endpoint: plan.provider(provider).endpoint, model: model.into() };
-    make(plan, &live.keyrings, target, kept, live.meters.unlisted(credential), book)
+    let of = plan.provider(provider);
+    let traits = of.models.get(model).map(Model::traits).unwrap_or_default();
+    let target = Target { id, provider, credential, endpoint: of.endpoint, model: model.into(), traits };
+    make(plan, &live.keyrings, target, kept, live.meters.unlisted(credential), book, clock)
 }
 
 fn make(
@@ -565,6 +645,7 @@ fn make(
     (unit, tally): (Arc<Unit>, Arc<Tally>),
     meter: &Arc<TargetMeter>,
     book: &mut Book,
+    clock: Clock,
 ) -> Result<Slot, LiveProblem> {
     let provider = plan.provider(target.provider);
     let credential = &plan.credentials[target.credential.at()];
@@ -573,6 +654,8 @@ fn make(
         provider: Arc::clone(&provider.name),
         credential: Arc::clone(&credential.name),
     };
+    let purse = |login| book.purse(&provider.name, &credential.name, login, clock);
+    let purse = credential.login.as_ref().map(purse).transpose()?;
     let (endpoint_unit, addresses) = book
         .endpoints
         .entry(Arc::clone(&endpoint.name))
@@ -582,7 +665,13 @@ fn make(
     let template = PeerTemplate {
         host: Arc::clone(&endpoint.host),
         is_tls: endpoint.tls,
-        versions: provider.http,
+        // Copilot's servers do not take HTTP/2 from editors (requirements B14).
+        versions: match &credential.login {
+            Some(Login::Copilot(_)) => HttpVersions::One,
+            Some(Login::Aws(_) | Login::Entra(_) | Login::Google(_) | Login::OAuth(_)) | None => {
+                provider.http
+            }
+        },
         connect: provider.timeouts.connect,
         verify: !endpoint.insecure_skip_verify,
         ca: read_ca(endpoint)?,
@@ -594,9 +683,11 @@ fn make(
         model_header: HeaderValue::from_str(&target.model).ok(),
         kind: provider.kind,
         base_path: Arc::clone(&provider.base_path),
+        paths: provider.paths.clone(),
         authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
         is_tls: endpoint.tls,
         keyring: Arc::clone(&keyrings[target.credential.at()]),
+        purse,
         extra: provider.headers.clone(),
         health: Arc::new(Units {
             target: unit,
@@ -609,6 +700,8 @@ fn make(
         peer: addresses.literal().map(|address| Arc::new(template.at(address))),
         addresses,
         template,
+        serial: None,
+        proved: ArcSwapOption::empty(),
         target,
     })
 }

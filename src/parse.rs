@@ -10,14 +10,21 @@
 //! control characters, nesting beyond 128 levels, a byte order mark, bytes that are not UTF-8,
 //! more than 1,024 top-level members.
 //!
+//! What choosing needs: images, tools and JSON output, so that no target is asked that is known to
+//! lack them, and how much text there is (bytes; images and files are not text), so that a prompt
+//! that is much too long is not sent to a small window.
+//!
 //! A request is replay-safe when a provider that may already have worked on it changed nothing
 //! but the bill: every call here but Responses with state (`store` not false, `background`,
 //! `previous_response_id`, `conversation`); those may move on only when provably nothing was
 //! processed (failure table, "replay-safe routes").
 
+mod content;
+
 use smallvec::SmallVec;
 
 use crate::base::api::Api;
+use crate::catalog::{Abilities, Ability};
 use crate::wire::json::{Broken, DEPTH_MAX, Scan, Text};
 pub use crate::wire::request::{Parsed, Replay};
 
@@ -103,6 +110,9 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
         wants_reasoning: false,
         wants_json: false,
         has_tools: false,
+        needs: Abilities::of(&[Ability::of_call(api)]),
+        text_bytes: 0,
+        max_output: None,
         n: 1,
         close: 0,
         is_empty: true,
@@ -130,6 +140,11 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
     parsed.close = scan.at().saturating_sub(1);
     parsed.is_empty = parsed.keys.is_empty();
     scan.end()?;
+    for (is_needed, ability) in [(parsed.has_tools, Ability::Tools), (parsed.wants_json, Ability::Json)] {
+        if is_needed {
+            parsed.needs = parsed.needs.with(ability);
+        }
+    }
     if api == Api::Responses && (state.store != Some(false) || state.has_more) {
         parsed.replay = Replay::UnprocessedOnly;
     }
@@ -177,7 +192,17 @@ fn member(key: &[u8], scan: &mut Scan<'_>, parsed: &mut Parsed, state: &mut Stat
             let n = scan.count()?.unwrap_or(1).clamp(1, u64::from(u32::MAX));
             parsed.n = u32::try_from(n).unwrap_or(u32::MAX);
         }
-        b"tools" | b"functions" => parsed.has_tools |= scan.says_something()?,
+        b"messages" | b"input" | b"contents" | b"system" | b"instructions" | b"prompt" => {
+            content::turns(scan, parsed)?;
+        }
+        b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+            parsed.max_output = parsed.max_output.max(scan.count()?);
+        }
+        b"tools" | b"functions" => {
+            let from = scan.at();
+            parsed.has_tools |= scan.says_something()?;
+            parsed.text_bytes += (scan.at() - from) as u64;
+        }
         b"reasoning_effort" => {
             parsed.wants_reasoning |= scan.text()?.is_some_and(|effort| !is_off(&effort));
         }

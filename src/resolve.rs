@@ -80,17 +80,23 @@ impl Addresses {
     /// Prepares the addresses of an endpoint; looks nothing up yet.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Self {
-        let source = if let Ok(literal) = endpoint.host.parse::<IpAddr>() {
+        Addresses::at(&endpoint.host, endpoint.port)
+    }
+
+    /// Prepares the addresses of a host that is no endpoint of the plan.
+    #[must_use]
+    pub fn at(host: &str, port: u16) -> Self {
+        let source = if let Ok(literal) = host.parse::<IpAddr>() {
             Source::Literal(literal)
         } else {
-            let lookup = Lookup { host: Arc::clone(&endpoint.host), port: endpoint.port };
+            let lookup = Lookup { host: host.into(), port };
             Source::Named(Box::new(Named {
                 balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
                 lookup: tokio::sync::Mutex::new(()),
                 state: Mutex::default(),
             }))
         };
-        Addresses { port: endpoint.port, source }
+        Addresses { port, source }
     }
 
     /// Returns the address where it is written out, so that nothing needs looking up.

@@ -50,6 +50,20 @@ impl Outside for Host {
             SecretRef::Literal(secret) => Ok(secret.clone()),
         }
     }
+
+    fn document(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
+        match what {
+            SecretRef::Env(name) => match std::env::var(name) {
+                Ok(text) => lines_of(text.as_bytes()),
+                Err(std::env::VarError::NotPresent) => Err(SecretFault::NotSet),
+                Err(std::env::VarError::NotUnicode(_)) => Err(SecretFault::NotText),
+            },
+            SecretRef::File(path) => lines_of(&bytes_of_file(path)?),
+            SecretRef::Credential(name) => lines_of(&bytes_of_file(&credential(name)?)?),
+            SecretRef::Command(words) => lines_of(&bytes_of_command(words, COMMAND_TIME_MAX)?),
+            SecretRef::Literal(secret) => Ok(secret.clone()),
+        }
+    }
 }
 
 /// In which state a file was read; another state may be another content.
@@ -86,6 +100,10 @@ fn credential(name: &str) -> Result<PathBuf, SecretFault> {
 }
 
 fn from_file(path: &Path) -> Result<Secret, SecretFault> {
+    from_bytes(&bytes_of_file(path)?)
+}
+
+fn bytes_of_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
     // Looked at before it is opened: opening a pipe without a writer would wait for ever.
     let seen = std::fs::metadata(path).map_err(|error| fault_of(error.kind()))?;
     if !seen.is_file() {
@@ -96,7 +114,7 @@ fn from_file(path: &Path) -> Result<Secret, SecretFault> {
     if !file.metadata().map_err(|error| fault_of(error.kind()))?.is_file() {
         return Err(SecretFault::NotAFile);
     }
-    from_bytes(&read_bounded(file)?)
+    read_bounded(file)
 }
 
 fn fault_of(kind: ErrorKind) -> SecretFault {
@@ -121,7 +139,17 @@ fn from_bytes(bytes: &[u8]) -> Result<Secret, SecretFault> {
     secret_of(text.to_owned())
 }
 
+/// A text of several lines, as it is.
+fn lines_of(bytes: &[u8]) -> Result<Secret, SecretFault> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFault::NotText)?;
+    if text.trim().is_empty() { Err(SecretFault::Empty) } else { Ok(Secret::new(text.to_owned())) }
+}
+
 fn from_command(words: &[String], time_max: Duration) -> Result<Secret, SecretFault> {
+    from_bytes(&bytes_of_command(words, time_max)?)
+}
+
+fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
     let (program, arguments) = words.split_first().ok_or(SecretFault::Empty)?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -148,7 +176,7 @@ fn from_command(words: &[String], time_max: Duration) -> Result<Secret, SecretFa
     if !status.success() {
         return Err(SecretFault::CommandFailed(status.code().unwrap_or(-1)));
     }
-    from_bytes(&bytes)
+    Ok(bytes)
 }
 
 /// Waits for a command that has closed its output already.

@@ -6,16 +6,25 @@
 //! weigh double. The order is made once per request; whether a target may be used is asked again
 //! at each step by `exchange`, because minutes may pass between two steps.
 //!
+//! Targets that cannot serve the request at all are taken out afterwards, and a wish for a size of
+//! model is met: see [`fit`].
+//!
 //! Smooth weighted round robin is nginx's: each turn adds every weight to its entry's score, takes
 //! the highest and subtracts the sum, so that 5:1:1 becomes a a b a c a a and not a a a a a b c.
 
+pub mod fit;
+mod reach;
+
 use crate::base::api::Api;
 use crate::base::ids::TargetIdx;
-use crate::config::plan::{Group, Plan, Route};
+use crate::catalog::Tier;
+use crate::config::plan::{Group, Plan, Route, Translation};
 use crate::health::Units;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::sync::Arc;
+
+pub use reach::reach;
 
 /// A target that a request may use.
 #[derive(Clone, Debug)]
@@ -73,28 +82,34 @@ impl Turns {
 
 /// Puts the targets of a route in the order in which a request is to try them. `usable` tells
 /// whether a target can be used now; `spread` whether its provider uses its credentials in turn.
-/// Targets that do not speak the call's dialect are left out.
+/// Targets that neither speak the call's dialect nor can be reached in another are left out. `wish` is the size class that the
+/// client asks for, which decides which model is meant where the route names none.
 pub fn order(
     plan: &Plan,
     route: &Route,
     turns: &Turns,
     api: Api,
+    wish: Option<Tier>,
     usable: impl Fn(TargetIdx) -> bool,
 ) -> SmallVec<[(u32, TargetIdx); 4]> {
     let mut ordered = SmallVec::new();
     for (group_number, group) in (0u32..).zip(&route.groups) {
         let is_single = group.entries.len() == 1 && group.entries.iter().all(|e| e.targets.len() == 1);
-        let (first, spread) =
-            if is_single { (0, 0) } else { take_turn(group, group_number, turns, plan, api, &usable) };
+        let (first, spread) = if is_single {
+            (0, 0)
+        } else {
+            take_turn(group, group_number, turns, plan, (api, route.translation), wish, &usable)
+        };
         let count = group.entries.len();
         let in_turn = std::iter::once(first).chain((0..count).filter(|at| *at != first));
         for entry in in_turn.filter_map(|at| group.entries.get(at)) {
-            let keys = entry.targets.len();
-            let is_spread = entry.targets.first().is_some_and(|at| plan.provider_of(*at).spread_credentials);
+            let targets = entry.targets_for(wish);
+            let keys = targets.len();
+            let is_spread = targets.first().is_some_and(|at| plan.provider_of(*at).spread_credentials);
             let shift = if is_spread { spread as usize % keys.max(1) } else { 0 };
             for step in 0..keys {
-                let target = entry.targets[(step + shift) % keys];
-                if plan.speaks(target, api) {
+                let target = targets[(step + shift) % keys];
+                if is_reached(plan, target, api, route.translation) {
                     ordered.push((group_number, target));
                 }
             }
@@ -103,12 +118,17 @@ pub fn order(
     ordered
 }
 
+fn is_reached(plan: &Plan, target: TargetIdx, api: Api, translation: Translation) -> bool {
+    reach(plan.provider_of(target).serves, api, translation).is_some()
+}
+
 fn take_turn(
     group: &Group,
     number: u32,
     turns: &Turns,
     plan: &Plan,
-    api: Api,
+    (api, translation): (Api, Translation),
+    wish: Option<Tier>,
     usable: &impl Fn(TargetIdx) -> bool,
 ) -> (usize, u32) {
     let mut all = turns.0.lock();
@@ -116,7 +136,11 @@ fn take_turn(
     let mut sum = 0;
     let mut best: Option<usize> = None;
     for (at, entry) in group.entries.iter().enumerate() {
-        if !entry.targets.iter().any(|target| plan.speaks(*target, api) && usable(*target)) {
+        if !entry
+            .targets_for(wish)
+            .iter()
+            .any(|target| is_reached(plan, *target, api, translation) && usable(*target))
+        {
             continue;
         }
         let Some(score) = scores.entries.get_mut(at) else { continue };

@@ -8,6 +8,7 @@ use super::view::{ActFault, Counts, LastError, TargetState, TargetView, Verb};
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::base::units::{format_duration, format_size};
+use crate::config::credential::Login;
 use crate::config::plan::Plan;
 use crate::health::{Operation, Resting};
 use crate::live::{House, Live, Slot};
@@ -223,7 +224,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
                 .iter()
                 .filter_map(|at| plan.credentials.get(at.at()))
                 .map(|credential| {
-                    json!({ "name": &*credential.name, "key": credential.key.as_ref().map(|_| "***") })
+                    json!({ "name": &*credential.name, "key": credential.key.as_ref().map(|_| "***"), "login": credential.login.as_ref().map(Login::as_label) })
                 })
                 .collect();
             json!({

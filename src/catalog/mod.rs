@@ -1,19 +1,26 @@
 //! What do we know of providers before anyone configures them?
 //!
-//! One [`Entry`] for every word that `kind` may take (contract section 5): the base URL as the
-//! provider's own SDK has it, the environment variables in which its users keep keys, and whether
-//! it is built. Names that are OpenAI-compatible servers with an address of their own are the kind
-//! `openai` with that address. What is not built is known too, so that the refusal can say what to
-//! do instead.
+//! One [`Entry`] for every word that `kind` may take (contract section 5): where it is reached,
+//! which calls it takes below which path, how it wants to be proved to, in which environment
+//! variables its users keep keys, its oddities and its models. What is not built is known too, so
+//! that the refusal can say what to do instead; building it is changing [`Built::Later`] into
+//! [`Built::Now`] in its row.
 //!
-//! Base URLs follow the project's provider list and wire guide; they are the
-//! default and a file may override each.
+//! The rows are data in Rust's own form (`data`): a wrong word does not compile, nothing is read at
+//! start, nothing can be missing at run time. Every row says where its facts come from and when
+//! they were read; what was never held against the provider's own pages says so, and such facts
+//! decide nothing alone: a file may override each, and a believed lack only makes room for another
+//! target (see [`Skills`]).
 
-mod models;
+mod ability;
+mod data;
+mod tier;
 
-pub use models::KnownModel;
+pub use ability::{Abilities, Ability, Skills};
+pub use data::models::KnownModel;
+pub use tier::{Tier, pick};
 
-use crate::base::api::Kind;
+use crate::base::api::{Api, Kind};
 
 /// One word that `kind` may take.
 #[derive(Debug)]
@@ -22,16 +29,37 @@ pub struct Entry {
     pub name: &'static str,
     /// Whether it is built, and as what.
     pub built: Built,
-    /// Default base URL.
-    pub base_url: Option<&'static str>,
-    /// Environment variable with the key, where there is a usual one.
-    pub env: Option<&'static str>,
-    /// Environment variable with another base URL, where its SDK reads one.
+    /// Where it is reached, as its own SDK takes it: the first whose variables (`${NAME}`) are all
+    /// set is used. One that is nothing but `${…_BRIDGE_URL}` is a bridge and wants no key.
+    pub urls: &'static [&'static str],
+    /// Path that is put behind the address where it does not end in it already.
+    pub prefix: &'static str,
+    /// Calls it takes in their own dialect.
+    pub serves: &'static [Api],
+    /// How it wants to be proved to.
+    pub auth: Auth,
+    /// Environment variables with the key; the first that is set is used.
+    pub env: &'static [&'static str],
+    /// Environment variable with another base URL, where its SDK reads one; zero configuration
+    /// reads it too.
     pub env_base_url: Option<&'static str>,
-    /// Whether the server at the default base URL answers nobody without a key.
+    /// Environment variable that must be `true` before it counts as configured.
+    pub switch: Option<&'static str>,
+    /// Whether the server at the default address answers nobody without a key.
     pub needs_key: bool,
-    /// Well-known models.
+    /// Whether it must be spoken to in HTTP/1.1.
+    pub is_http1_only: bool,
+    /// Request members that it is said to refuse; told to operators (`limits.drop_params`), and never
+    /// taken out of a request by itself.
+    pub drop_params: &'static [&'static str],
+    /// Where it stands in the fallback chain of thirteen, and how often a minute it may be asked.
+    pub chain: Option<Chain>,
+    /// Well-known models, the first being the one that is meant where none is named.
     pub models: &'static [KnownModel],
+    /// What else is odd about it.
+    pub note: &'static str,
+    /// Where all this comes from.
+    pub source: Source,
 }
 
 /// Whether a kind is built.
@@ -43,146 +71,159 @@ pub enum Built {
     Later(&'static str),
 }
 
-/// An OpenAI-compatible server with a key.
-const fn compatible(
-    name: &'static str,
-    base_url: &'static str,
-    env: &'static str,
-    models: &'static [KnownModel],
-) -> Entry {
-    Entry {
-        name,
-        built: Built::Now(Kind::OpenAi),
-        base_url: Some(base_url),
-        env: Some(env),
-        env_base_url: None,
-        needs_key: true,
-        models,
+/// How a provider wants to be proved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// `x-api-key`, or a bearer where the key is an OAuth token.
+    Anthropic,
+    /// The key in a header of this name.
+    Header(&'static str),
+    /// Not at all.
+    None,
+    /// AWS Signature Version 4.
+    Aws,
+    /// A token made from a Google service account.
+    Google,
+    /// A GitHub token exchanged for Copilot's own.
+    Copilot,
+}
+
+impl Auth {
+    /// Returns the word for lists.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Auth::Bearer => "bearer",
+            Auth::Anthropic => "x-api-key or OAuth bearer",
+            Auth::Header(name) => name,
+            Auth::None => "none",
+            Auth::Aws => "AWS signature",
+            Auth::Google => "Google service account",
+            Auth::Copilot => "Copilot token exchange",
+        }
     }
 }
 
-/// Something known and not built.
-const fn later(name: &'static str, remedy: &'static str) -> Entry {
-    Entry {
-        name,
-        built: Built::Later(remedy),
-        base_url: None,
-        env: None,
-        env_base_url: None,
-        needs_key: true,
-        models: &[],
-    }
+/// How a model goes on from an assistant message that the request ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Continues {
+    /// It does not, or nobody knows.
+    #[default]
+    None,
+    /// It goes on from it (Anthropic, vLLM).
+    Prefill,
+    /// It goes on where the message is marked with `"prefix": true` (Mistral, DeepSeek).
+    Prefix,
 }
 
-const BRIDGE: &str =
-    "if the bridge answers /v1/chat/completions, use kind: openai with its address and /v1 as base_url";
+/// A place in the fallback chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// 1 comes first.
+    pub place: u8,
+    /// Requests a minute.
+    pub rpm: u32,
+}
+
+/// Where facts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The document.
+    pub what: &'static str,
+    /// The day on which it was read.
+    pub read: &'static str,
+    /// Whether it was held against recorded traffic or the provider's own pages.
+    pub is_verified: bool,
+}
 
 /// Every word that `kind` may take, the built ones first, in the order in which zero configuration
 /// tries them.
-pub const ENTRIES: &[Entry] = &[
-    Entry {
-        name: "openai",
-        built: Built::Now(Kind::OpenAi),
-        base_url: Some("https://api.openai.com/v1"),
-        env: Some("OPENAI_API_KEY"),
-        env_base_url: Some("OPENAI_BASE_URL"),
-        needs_key: true,
-        models: models::OPENAI,
-    },
-    Entry {
-        name: "anthropic",
-        built: Built::Now(Kind::Anthropic),
-        base_url: Some("https://api.anthropic.com"),
-        env: Some("ANTHROPIC_API_KEY"),
-        env_base_url: Some("ANTHROPIC_BASE_URL"),
-        needs_key: true,
-        models: models::ANTHROPIC,
-    },
-    compatible("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY", models::GROQ),
-    compatible("mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", models::MISTRAL),
-    compatible("together", "https://api.together.xyz/v1", "TOGETHER_API_KEY", models::TOGETHER),
-    compatible("cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY", models::CEREBRAS),
-    compatible("nvidia", "https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", models::NVIDIA),
-    compatible("fireworks", "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", models::FIREWORKS),
-    compatible("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", models::OPENROUTER),
-    compatible("deepseek", "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", models::DEEPSEEK),
-    compatible("xai", "https://api.x.ai/v1", "XAI_API_KEY", models::XAI),
-    compatible("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY", models::PERPLEXITY),
-    Entry {
-        name: "lmstudio",
-        built: Built::Now(Kind::OpenAi),
-        base_url: Some("http://localhost:1234/v1"),
-        env: None,
-        env_base_url: None,
-        needs_key: false,
-        models: &[],
-    },
-    later(
-        "gemini",
-        "until then use kind: openai with base_url https://generativelanguage.googleapis.com/v1beta/openai",
-    ),
-    later("vertex", "until then use Gemini's OpenAI-compatible address with kind: openai"),
-    later("azure", "until then use kind: openai with base_url https://NAME.openai.azure.com/openai/v1"),
-    later("bedrock", "until then use another provider of the same model"),
-    later("copilot", "until then use another provider of the same model"),
-    later("cohere", "until then use kind: openai with base_url https://api.cohere.ai/compatibility/v1"),
-    later("ollama", "until then use kind: openai with base_url http://HOST:11434/v1"),
-    later("generate-bridge", "until then use a bridge that speaks the OpenAI dialect, with kind: openai"),
-    later(
-        "cloudflare",
-        "until then use kind: openai with base_url https://api.cloudflare.com/client/v4/accounts/ACCOUNT/ai/v1",
-    ),
-    later("runpod", "until then use kind: openai with base_url https://api.runpod.ai/v2/ENDPOINT/openai/v1"),
-    later(
-        "alibaba",
-        "until then use kind: openai with base_url https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
-    ),
-    later("openai-codex", "until then use kind: openai with an API key"),
-    later("claude-code", "until then use kind: anthropic with an API key"),
-    later("codex", "until then use kind: openai with an API key"),
-    later("claude-bridge", BRIDGE),
-    later("openai-bridge", BRIDGE),
-    later("chatgpt-bridge", BRIDGE),
-    later("copilot-bridge", BRIDGE),
-    later("m365-copilot-bridge", BRIDGE),
-];
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    data::TABLES.iter().copied().flatten()
+}
+
+/// Finds what is known under a word.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Entry> {
+    entries().find(|entry| entry.name == name)
+}
+
+/// Lists the members of the fallback chain in its order.
+#[must_use]
+pub fn chain() -> Vec<&'static Entry> {
+    let mut chain: Vec<&'static Entry> = entries().filter(|entry| entry.chain.is_some()).collect();
+    chain.sort_by_key(|entry| entry.chain.map(|chain| chain.place));
+    chain
+}
 
 /// Gemini's OpenAI-compatible address, used by zero configuration until the kind is built.
 /// Source: Gemini API docs, "OpenAI compatibility" (not yet re-read).
 pub const GEMINI_OPENAI_BASE_URL: &str = "https://generativelanguage.googleapis.com/v1beta/openai";
 
 /// Models that zero configuration offers at [`GEMINI_OPENAI_BASE_URL`].
-pub const GEMINI_MODELS: &[KnownModel] = models::GEMINI;
+pub const GEMINI_MODELS: &[KnownModel] = data::models::GEMINI;
 
-/// Finds what is known under a word.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Entry> {
-    ENTRIES.iter().find(|entry| entry.name == name)
+impl Entry {
+    /// Returns the address that counts, and whether it is a bridge's: the first whose variables are
+    /// all set. Variables stay in it as `${NAME}`.
+    #[must_use]
+    pub fn url(&self, is_set: &dyn Fn(&str) -> bool) -> Option<(&'static str, bool)> {
+        let url = self.urls.iter().find(|url| variables(url).all(is_set))?;
+        Some((url, is_bridge(url)))
+    }
+
+    /// Tells whether a variable of this value counts as set: a switch must be `true`.
+    #[must_use]
+    pub fn counts(&self, name: &str, value: Option<&str>) -> bool {
+        value.is_some_and(|value| {
+            !value.trim().is_empty() && (self.switch != Some(name) || value.trim() == "true")
+        })
+    }
+
+    /// Returns the address that needs no variable, where there is one.
+    #[must_use]
+    pub fn fixed_url(&self) -> Option<&'static str> {
+        self.urls.iter().copied().find(|url| variables(url).next().is_none())
+    }
+
+    /// Lists ways to configure it from the environment that are not taken yet, each as the names
+    /// that are missing together; nothing where it is configured.
+    #[must_use]
+    pub fn missing(&self, is_set: &dyn Fn(&str) -> bool) -> Option<String> {
+        let mut missing: Vec<String> =
+            self.switch.filter(|name| !is_set(name)).map(str::to_owned).into_iter().collect();
+        let url = self.url(is_set);
+        if url.is_none() {
+            let ways = self
+                .urls
+                .iter()
+                .map(|url| variables(url).filter(|name| !is_set(name)).collect::<Vec<_>>().join(" and "));
+            missing.push(either(ways));
+        }
+        let is_bridge = url.is_some_and(|(_, is_bridge)| is_bridge);
+        if self.needs_key && !is_bridge && !self.env.iter().any(|name| is_set(name)) {
+            missing.push(either(self.env.iter().map(|name| (*name).to_owned())));
+        }
+        missing.retain(|names| !names.is_empty());
+        (!missing.is_empty()).then(|| missing.join(" and "))
+    }
+}
+
+fn either(ways: impl Iterator<Item = String>) -> String {
+    ways.filter(|way| !way.is_empty()).collect::<Vec<_>>().join(" or ")
+}
+
+/// Tells whether an address is nothing but a bridge's variable.
+fn is_bridge(url: &str) -> bool {
+    url.starts_with("${") && url.ends_with("_BRIDGE_URL}")
+}
+
+/// Lists the variables in an address.
+pub fn variables(url: &'static str) -> impl Iterator<Item = &'static str> {
+    url.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn every_word_of_the_contract_is_known_once() {
-        let words = "openai anthropic gemini vertex azure bedrock copilot cohere ollama generate-bridge groq \
-                     mistral together cerebras nvidia cloudflare fireworks openrouter deepseek xai \
-                     perplexity runpod alibaba lmstudio openai-codex claude-code codex";
-        for word in words.split_whitespace() {
-            assert!(find(word).is_some(), "{word}");
-        }
-        let names: HashSet<_> = ENTRIES.iter().map(|entry| entry.name).collect();
-        assert_eq!(names.len(), ENTRIES.len());
-    }
-
-    #[test]
-    fn what_is_built_has_an_address_and_models_are_listed_once() {
-        for entry in ENTRIES {
-            assert_eq!(matches!(entry.built, Built::Now(_)), entry.base_url.is_some(), "{}", entry.name);
-            let names: HashSet<_> = entry.models.iter().map(|model| model.name).collect();
-            assert_eq!(names.len(), entry.models.len(), "{}", entry.name);
-        }
-    }
-}
+mod tests;

@@ -106,7 +106,11 @@ impl Facts {
             match (key.as_str(), value) {
                 ("code" | "error_code" | "errorCode", _) => self.take_code(value),
                 ("reason", Value::String(word)) => self.add_word(word, 1),
-                ("type" | "__type" | "error_type", Value::String(word)) => self.add_word(word, 2),
+                ("type" | "error_type", Value::String(word)) => self.add_word(word, 2),
+                // Amazon's, behind a namespace: `com.amazon.coral.service#ThrottlingException`.
+                ("__type", Value::String(word)) => {
+                    self.add_word(word.rsplit('#').next().unwrap_or_default(), 2);
+                }
                 ("status", Value::String(word)) => self.add_word(word, 3),
                 ("status" | "status_code" | "statusCode" | "raw_status_code", _) => {
                     self.note_status(value.as_u64());

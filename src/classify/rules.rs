@@ -144,7 +144,6 @@ const CODES: &[(Outcome, &[&str])] = &[
             "engine_overloaded_error",
             "slow_down",
             "model_capacity_exhausted",
-            "modelnotreadyexception",
             "service_tier_capacity_exceeded",
             "capacity_exceeded",
             "queue_exceeded",
@@ -164,6 +163,8 @@ const CODES: &[(Outcome, &[&str])] = &[
             "unsupported_model",
             "deploymentnotfound",
             "resourcenotfoundexception",
+            // It is being loaded; others of the account are ready.
+            "modelnotreadyexception",
             "cf:5007",
             "cf:3042",
         ],

@@ -5,6 +5,7 @@
 //! not built yet are known and refused with a sentence.
 
 mod check;
+mod provider;
 mod run;
 
 use crate::server::Keeper;
@@ -94,6 +95,11 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// What is known of providers.
+    Provider {
+        #[command(subcommand)]
+        verb: provider::ProviderVerb,
+    },
     /// Print the version.
     Version {
         /// Print as JSON.
@@ -111,7 +117,7 @@ enum ConfigVerb {
 }
 
 /// Verbs of the contract whose work has not been done yet.
-const LATER: [&str; 17] = [
+const LATER: [&str; 16] = [
     "init",
     "reload",
     "status",
@@ -121,7 +127,6 @@ const LATER: [&str; 17] = [
     "explain",
     "target",
     "account",
-    "provider",
     "client",
     "import",
     "completions",
@@ -151,6 +156,7 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
             say(&format!("{:#}", crate::config::schema()));
             Exit::Done
         }
+        Verb::Provider { verb } => provider::provider(verb),
         Verb::Version { json: true } => {
             say(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }).to_string());
             Exit::Done

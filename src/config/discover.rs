@@ -172,15 +172,24 @@ impl Search<'_> {
     }
 
     fn catalogue(&mut self) {
-        for entry in catalog::ENTRIES {
-            let (Built::Now(kind), Some(variable)) = (entry.built, entry.env) else { continue };
+        for entry in catalog::entries() {
+            // Bridges are looked for by the endings of their variables; Ollama by its own.
+            let is_bridge = entry.urls.iter().any(|url| url.ends_with("_BRIDGE_URL}"));
+            let (Built::Now(kind), false) = (entry.built, is_bridge || entry.name == "ollama") else {
+                continue;
+            };
+            let first = entry.env.iter().find(|name| self.get(name).is_some());
+            let Some(variable) = first.or(entry.env.first()).copied() else { continue };
             let base_url = entry.env_base_url.and_then(|name| {
                 let value = self.get(name)?;
                 (!is_own(&value)).then_some(name)
             });
             let keys = self.keys(variable);
             let base = base_url.map(|name| format!("\"${{{name}}}\""));
-            if !keys.is_empty() {
+            let missing = entry.missing(&|name| entry.counts(name, self.get(name).as_deref()));
+            if let (false, Some(missing), true) = (keys.is_empty(), missing, base.is_none()) {
+                self.skipped.push(format!("{variable} is left out: {missing} is not set"));
+            } else if !keys.is_empty() {
                 self.provider(entry.name, entry.name, base.as_deref(), false, &[]);
                 self.credentials(entry.name, &keys, serves(kind));
             } else if let Some(name) = base_url {
@@ -316,11 +325,14 @@ fn serves(kind: Kind) -> &'static str {
 
 /// The names for the message when nothing was found.
 fn looked_for() -> Vec<String> {
-    let keys = catalog::ENTRIES.iter().filter(|entry| matches!(entry.built, Built::Now(_)));
-    keys.filter_map(|entry| entry.env)
-        .chain(["GEMINI_API_KEY", "OLLAMA_HOST", "*_BRIDGE_URL"])
-        .map(str::to_owned)
-        .collect()
+    let keys = catalog::entries().filter(|entry| matches!(entry.built, Built::Now(_)) && entry.needs_key);
+    let mut names: Vec<&str> = Vec::new();
+    for name in keys.filter_map(|entry| entry.env.first().copied()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.into_iter().chain(["GEMINI_API_KEY", "OLLAMA_HOST", "*_BRIDGE_URL"]).map(str::to_owned).collect()
 }
 
 fn is_bridge(name: &str) -> bool {

@@ -2,23 +2,26 @@
 //!
 //! This is the list of every key: name, default, range, one sentence. It judges single values;
 //! whether they fit together is `check`'s question. Sections without names to resolve (timers,
-//! retry, breaker, …) are read in `policies`, straight into the plan's own types.
+//! retry, breaker, …) are read in `policies`, straight into the plan's own types, and `providers`
+//! in `servers`.
 //!
 //! A value that was refused is absent here, so that `check` does not stumble over it again.
 
 use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
+use super::hedge::{HedgePolicy, read_hedge};
 use super::path::KeyPath;
 use super::plan::{
-    Continues, CooldownPolicy, HttpVersions, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides,
-    Timeouts,
+    CooldownPolicy, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts, Translation,
 };
 use super::policies::{
     BreakerFile, hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_rescue,
     read_retry, read_timeouts, secs,
 };
 use super::reference::{SecretRef, read_reference};
+use super::servers::{ProviderFile, read_provider};
 use super::walk::Map;
+use crate::catalog::Tier;
 use std::time::Duration;
 
 const NAME_MAX: usize = 64;
@@ -37,12 +40,14 @@ pub struct File {
     pub routes: Vec<RouteFile>,
     pub default_route: Option<String>,
     pub implicit_routes: bool,
+    pub translation: Translation,
     pub timeouts: Timeouts,
     pub retry: RetryPolicy,
     pub breaker: BreakerFile,
     pub cooldown: CooldownPolicy,
     pub patterns: Vec<Pattern>,
     pub rescue: RescuePolicy,
+    pub hedge: Option<HedgePolicy>,
     pub limits: Limits,
     pub log: LogPolicy,
 }
@@ -85,47 +90,6 @@ pub struct ClientFile {
     pub routes: Option<Vec<(KeyPath, String)>>,
 }
 
-/// One entry of `providers`.
-#[derive(Debug)]
-pub struct ProviderFile {
-    pub at: KeyPath,
-    pub name: String,
-    pub kind: Option<String>,
-    pub base_url: Option<String>,
-    pub allow_plaintext: bool,
-    pub ca: Option<String>,
-    pub insecure_skip_verify: bool,
-    /// Absent: none written.
-    pub credentials: Option<Vec<CredentialFile>>,
-    /// Absent: none written, which is not the same as an empty list (see `check::providers`).
-    pub models: Option<Vec<ModelFile>>,
-    pub headers: Vec<(KeyPath, String, String)>,
-    pub http: HttpVersions,
-    pub spread_credentials: bool,
-    pub timeouts: TimeoutOverrides,
-    pub patterns: Vec<Pattern>,
-}
-
-/// One entry of `providers.*.credentials`.
-#[derive(Debug)]
-pub struct CredentialFile {
-    pub at: KeyPath,
-    pub name: Option<String>,
-    pub key: Option<SecretRef>,
-}
-
-/// One entry of `providers.*.models`.
-#[derive(Debug)]
-pub struct ModelFile {
-    pub continues: Option<Continues>,
-    pub name: Option<String>,
-    pub tier: Option<&'static str>,
-    pub context: Option<u64>,
-    pub capabilities: Option<Vec<String>>,
-    pub price_input: Option<f64>,
-    pub price_output: Option<f64>,
-}
-
 /// One entry of `routes`.
 #[derive(Debug)]
 pub struct RouteFile {
@@ -136,6 +100,10 @@ pub struct RouteFile {
     pub defaults: Vec<(String, String)>,
     pub timeouts: TimeoutOverrides,
     pub no_rescue: bool,
+    pub hedge: Option<HedgePolicy>,
+    pub tier: Option<Tier>,
+    /// Absent: as the file has it for all.
+    pub translation: Option<Translation>,
 }
 
 /// One entry of `routes.*.targets`.
@@ -144,6 +112,8 @@ pub struct TargetFile {
     pub at: KeyPath,
     pub provider: Option<String>,
     pub model: Option<String>,
+    /// Whether a model is written, also where it was refused.
+    pub has_model: bool,
     pub priority: u32,
     pub weight: u32,
 }
@@ -188,6 +158,12 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             true,
             "whether known model names and provider/model are routes of their own",
         ),
+        translation: m.choice(
+            "translation",
+            Translation::Lossy,
+            &TRANSLATIONS,
+            "what a target's dialect cannot say of a request: lossy leaves it out, strict leaves the target out; none leaves every target of another dialect out",
+        ),
         timeouts: m.section("timeouts", "timers of an attempt and of the request", read_timeouts),
         retry: m.section("retry", "when to repeat, wait and move on", read_retry),
         breaker: m.section("breaker", "when a target is left alone because it fails", read_breaker),
@@ -202,6 +178,7 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             read_classifier,
         ),
         rescue: m.section("rescue", "going on with another target in the middle of a stream", read_rescue),
+        hedge: read_hedge(m, "asking another target beside one that keeps a client waiting; null is off"),
         limits: m.section("limits", "bounds on what clients may use", read_limits),
         log: m.section("log", "what is logged, and how", read_log),
     }
@@ -266,7 +243,7 @@ fn read_client(m: &mut Map<'_, '_>, faults: &Faults) -> ClientFile {
 }
 
 /// `limits` of clients and providers: planned, not built.
-fn read_rates(m: &mut Map<'_, '_>, what: &'static str) {
+pub(super) fn read_rates(m: &mut Map<'_, '_>, what: &'static str) {
     m.section("limits", "not built yet", |m| {
         m.unbuilt("rpm", "null", what, "requests a minute");
         m.unbuilt("tpm", "null", what, "tokens a minute");
@@ -274,99 +251,13 @@ fn read_rates(m: &mut Map<'_, '_>, what: &'static str) {
     });
 }
 
-fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> ProviderFile {
-    check_name(faults, m.at(), "provider", name);
-    let kind = m.text("kind", "what sort of server it is, such as openai or anthropic");
-    let base_url = m.maybe_text(
-        "base_url",
-        "null",
-        "as the provider's own SDK takes it (openai with /v1, anthropic the bare origin); null is the kind's own",
-    );
-    let allow_plaintext =
-        m.boolean("allow_plaintext", false, "whether http:// may be used to another machine");
-    let (ca, insecure_skip_verify) = m.section("tls", "how the provider's certificate is judged", |m| {
-        let ca = m.maybe_text("ca", "null", "PEM file with authorities to trust instead of the system's");
-        (ca, m.boolean("insecure_skip_verify", false, "takes any certificate; only to this machine"))
-    });
-    let provider = ProviderFile {
-        at: m.at().clone(),
-        name: name.to_owned(),
-        kind,
-        base_url,
-        allow_plaintext,
-        ca,
-        insecure_skip_verify,
-        credentials: m.list("credentials", "[]", "keys, in the order in which they are used", |m| {
-            let name = m.maybe_text("name", "default", "name for logs and target ids");
-            let name = name.unwrap_or_else(|| "default".to_owned());
-            CredentialFile {
-                at: m.at().clone(),
-                name: check_name(faults, &m.at().key("name"), "credential", &name).then_some(name),
-                key: m.secret("key", true, "place of the key", read_reference),
-            }
-        }),
-        models: m.table(
-            "models",
-            "what is known of models; the catalogue's values are the default",
-            |name, m| read_model(name, m, faults),
-        ),
-        headers: m.text_table("headers", "extra request headers; ${NAME} is a variable of the environment"),
-        http: m.choice(
-            "http",
-            HttpVersions::Auto,
-            &[("auto", HttpVersions::Auto), ("1", HttpVersions::One), ("2", HttpVersions::Two)],
-            "HTTP version; auto is ALPN over TLS and HTTP/1.1 without",
-        ),
-        spread_credentials: m.choice(
-            "use",
-            false,
-            &[("ordered", false), ("spread", true)],
-            "whether credentials are used in order or in turn",
-        ),
-        timeouts: m.section("timeouts", "timers for this provider", read_overrides),
-        patterns: m.section("classifier", "your own words for this provider's errors", read_classifier),
-    };
-    read_rates(m, "limits of providers");
-    provider
-}
+/// Size classes by their words.
+pub(super) const TIERS: [(&str, Tier); 4] =
+    [("fast", Tier::Fast), ("medium", Tier::Medium), ("large", Tier::Large), ("reasoning", Tier::Reasoning)];
 
-fn read_model(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> ModelFile {
-    let is_sound = check_model(faults, m.at(), name);
-    let tier = [("fast", "fast"), ("medium", "medium"), ("large", "large"), ("reasoning", "reasoning")];
-    let tier = m.maybe_choice("tier", "null", &tier, "size class");
-    let context = m.maybe_integer("context", 1..=100_000_000, "context window in tokens");
-    let capabilities = m.texts("capabilities", "[]", "such as chat, tools, vision; none means unknown");
-    let mut words = Vec::new();
-    for (at, word) in capabilities.iter().flatten() {
-        if word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        {
-            words.push(word.clone());
-        } else {
-            faults.error(at, "must be a word of a-z, 0-9 and _");
-        }
-    }
-    let (price_input, price_output) = m.section("price", "US dollars per million tokens", |m| {
-        let input = m.maybe_number("input", 0.0..=100_000.0, "for what goes in");
-        (input, m.maybe_number("output", 0.0..=100_000.0, "for what comes out"))
-    });
-    let continues =
-        [("none", Continues::None), ("prefill", Continues::Prefill), ("prefix", Continues::Prefix)];
-    let continues = m.maybe_choice(
-        "continues",
-        "null",
-        &continues,
-        "how it goes on from an assistant message at the end: prefill, prefix (marked) or none",
-    );
-    ModelFile {
-        continues,
-        name: is_sound.then(|| name.to_owned()),
-        tier,
-        context,
-        capabilities: capabilities.map(|_| words),
-        price_input,
-        price_output,
-    }
-}
+/// What may be lost on the way to a target of another dialect.
+const TRANSLATIONS: [(&str, Translation); 3] =
+    [("lossy", Translation::Lossy), ("strict", Translation::Strict), ("none", Translation::None)];
 
 /// Strategies that the contract names; only the first is built.
 const STRATEGIES: [(&str, &str); 7] = [
@@ -391,8 +282,13 @@ fn read_route(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> RouteFile {
     let targets = m.list("targets", "[]", "providers and models, tried by priority", |m| TargetFile {
         at: m.at().clone(),
         provider: m.text("provider", "name of the provider"),
+        has_model: m.has("model"),
         model: m
-            .text("model", "the provider's name for the model")
+            .maybe_text(
+                "model",
+                "null",
+                "the provider's name for the model; null is one of its models, picked by the size that the route's tier says",
+            )
             .filter(|model| check_model(faults, &m.at().key("model"), model)),
         priority: m.small("priority", 1, 1..=1000, "group; 1 is first"),
         weight: m.small("weight", 100, 0..=10_000, "share inside the group; 0 leaves it out"),
@@ -405,14 +301,40 @@ fn read_route(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> RouteFile {
         defaults: read_defaults(m, faults),
         timeouts: m.section("timeouts", "timers for this route", read_overrides),
         no_rescue: m.boolean("no_rescue", false, "whether a broken stream ends with an error event instead"),
+        hedge: read_hedge(m, "as the file's hedge, for this route; null is the file's"),
+        tier: m.maybe_choice(
+            "tier",
+            "null",
+            &TIERS,
+            "size class that is wanted: exactly it, else the next higher, else the first; x-pointsman-tier asks for another",
+        ),
+        translation: m.maybe_choice(
+            "translation",
+            "null",
+            &TRANSLATIONS,
+            "as the key of the whole file, for this route; null leaves it to that",
+        ),
     }
 }
 
+pub(super) fn is_member(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 fn read_defaults(m: &mut Map<'_, '_>, faults: &Faults) -> Vec<(String, String)> {
+    read_json_table(m, faults, "defaults", "values set where the client set nothing")
+}
+
+/// Reads members of a request with their values, as JSON text.
+pub(super) fn read_json_table(
+    m: &mut Map<'_, '_>,
+    faults: &Faults,
+    name: &'static str,
+    help: &'static str,
+) -> Vec<(String, String)> {
     let mut defaults = Vec::new();
-    for (at, key, json) in m.json_table("defaults", "values set where the client set nothing") {
-        let is_word = key.len() <= 64 && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !is_word || key.is_empty() {
+    for (at, key, json) in m.json_table(name, help) {
+        if !is_member(&key) {
             faults.error(&at, "must be the name of a request parameter");
         } else if matches!(key.as_str(), "model" | "stream" | "messages" | "prompt" | "input" | "contents") {
             faults.error(&at, "cannot have a default: it is the client's to say");
@@ -426,7 +348,7 @@ fn read_defaults(m: &mut Map<'_, '_>, faults: &Faults) -> Vec<(String, String)> 
 }
 
 /// Names of providers, credentials and clients: a segment of a path, a label, a word in a log.
-fn check_name(faults: &Faults, at: &KeyPath, what: &str, name: &str) -> bool {
+pub(super) fn check_name(faults: &Faults, at: &KeyPath, what: &str, name: &str) -> bool {
     let is_sound = !name.is_empty()
         && name.len() <= NAME_MAX
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
@@ -437,7 +359,7 @@ fn check_name(faults: &Faults, at: &KeyPath, what: &str, name: &str) -> bool {
 }
 
 /// Names of models and routes: what a client puts into `model`, with slashes and colons.
-fn check_model(faults: &Faults, at: &KeyPath, name: &str) -> bool {
+pub(super) fn check_model(faults: &Faults, at: &KeyPath, name: &str) -> bool {
     let is_sound = !name.is_empty()
         && name.len() <= MODEL_MAX
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b));

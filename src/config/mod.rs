@@ -14,22 +14,27 @@
 
 mod check;
 mod classifier;
+pub mod credential;
 pub mod discover;
 mod fault;
 mod file;
+pub mod hedge;
 mod keydoc;
 pub mod ladder;
 mod lines;
+mod login;
 mod path;
 pub mod permanent;
 pub mod plan;
 mod policies;
 mod reference;
 mod schema;
+mod servers;
 mod value;
 mod walk;
 mod yaml;
 
+pub use check::url::BaseUrl;
 pub use fault::Severity;
 pub use keydoc::{KeyDoc, Shape};
 pub use reference::{Outside, SecretFault, SecretRef, is_variable_name, secret_of};

@@ -12,16 +12,20 @@
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::secret::Secret;
+use crate::catalog::{Skills, Tier};
 use crate::config::SecretRef;
+use crate::config::credential::Login;
 pub use crate::config::ladder::Ladder;
 pub use crate::config::permanent::{Permanent, PermanentPatterns};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use super::classifier::Pattern;
+use super::hedge::HedgePolicy;
+pub use crate::catalog::Continues;
 
 /// A whole configuration, checked and resolved.
 #[derive(Debug)]
@@ -38,6 +42,8 @@ pub struct Plan {
     pub clients: Vec<Client>,
     /// Providers in the order of the file.
     pub providers: Vec<Provider>,
+    /// Optional providers that are not configured.
+    pub left_out: Vec<LeftOut>,
     /// Endpoints, each named once however many providers share it.
     pub endpoints: Vec<Endpoint>,
     /// Credentials of all providers.
@@ -52,6 +58,8 @@ pub struct Plan {
     pub default_route: Option<RouteIdx>,
     /// Whether `provider/model` and known model names are routes of their own.
     pub implicit_routes: bool,
+    /// What may be lost in translation where no route of the file says it.
+    pub translation: Translation,
     /// When to repeat, wait and move on.
     pub retry: RetryPolicy,
     /// When a target is left alone because it fails.
@@ -62,6 +70,8 @@ pub struct Plan {
     pub cooldown: CooldownPolicy,
     /// Going on after content went downstream.
     pub rescue: RescuePolicy,
+    /// When a second target is asked beside the first; absent is never.
+    pub hedge: Option<HedgePolicy>,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// What is logged, and how.
@@ -117,6 +127,8 @@ pub struct Provider {
     pub name: Arc<str>,
     /// What sort of server it is.
     pub kind: Kind,
+    /// The catalogue's word for it, as the file has it.
+    pub word: &'static str,
     /// Scheme, host, port.
     pub endpoint: EndpointIdx,
     /// Path of the base URL without a trailing slash, such as `/v1` or nothing.
@@ -133,42 +145,126 @@ pub struct Provider {
     pub spread_credentials: bool,
     /// Timers for this provider's attempts.
     pub timeouts: Timeouts,
-    /// What the file says about models, by the provider's name for them.
-    pub models: HashMap<Arc<str>, Model>,
+    /// Models known of it, by the provider's name for them. A request looks its own up a few times,
+    /// and a walk down a small tree costs less than one hash.
+    pub models: BTreeMap<Arc<str>, Model>,
+    /// The calls that it takes.
+    pub serves: Calls,
+    /// Paths that the file gives for calls, below the origin; `{model}` stands for the model.
+    pub paths: Vec<(Api, Arc<str>)>,
+    /// How it wants to be proved to.
+    pub proof: Proof,
+    /// Values set in every request where nobody else set one: key and JSON text.
+    pub params: Vec<(String, String)>,
+    /// The same for requests that ask for a stream.
+    pub stream_params: Vec<(String, String)>,
     /// The operator's words for its errors, in the order in which they are asked: its own, then the
     /// file's.
     pub patterns: Vec<Pattern>,
 }
 
+/// An optional provider that is not configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its name in the file.
+    pub name: String,
+    /// The word of its kind.
+    pub kind: String,
+    /// What is missing: names of variables.
+    pub why: String,
+}
+
+/// How a provider wants to be proved to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Proof {
+    /// As its kind does.
+    #[default]
+    AsKind,
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// The key in a header of this name.
+    Header(http::HeaderName),
+    /// Not at all.
+    None,
+}
+
+/// A set of calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls(u8);
+
+impl Calls {
+    /// Returns the set with one more.
+    #[must_use]
+    pub fn with(self, api: Api) -> Self {
+        Calls(self.0 | 1 << api as u8)
+    }
+
+    /// Tells whether it is in the set.
+    #[must_use]
+    pub fn has(self, api: Api) -> bool {
+        self.0 & (1 << api as u8) != 0
+    }
+}
+
+impl FromIterator<Api> for Calls {
+    fn from_iter<T: IntoIterator<Item = Api>>(apis: T) -> Self {
+        apis.into_iter().fold(Calls::default(), Calls::with)
+    }
+}
+
 /// What is known of a model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
-    /// Context window in tokens, where declared.
+    /// Context window in tokens, where known.
     pub context: Option<u64>,
+    /// The same where the file says it: nothing that seems longer is sent there.
+    pub written_context: Option<u64>,
+    /// Most tokens of one answer, where known.
+    pub max_output: Option<u64>,
     /// US dollars per million input tokens.
     pub price_input: Option<f64>,
     /// US dollars per million output tokens.
     pub price_output: Option<f64>,
     /// Whether the model thinks before it answers, so that first content may take long.
     pub reasoning: bool,
-    /// Declared capabilities, such as `chat`, `tools`, `vision`; empty means unknown.
+    /// Capabilities as the file lists them, such as `chat`, `tools`, `vision`; empty means unknown.
     pub capabilities: Vec<String>,
-    /// Size class: `fast`, `medium`, `large` or `reasoning`.
-    pub tier: Option<String>,
+    /// What it can and cannot, by the file or the catalogue.
+    pub skills: Skills,
+    /// Size class.
+    pub tier: Option<Tier>,
     /// How the model goes on from an answer that it is given the beginning of.
     pub continues: Continues,
+    /// What a request to it is cut to.
+    pub limits: ModelLimits,
 }
 
-/// How a model goes on from an assistant message that the request ends with.
+/// What a request to a model is cut to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Most tokens that may be asked for.
+    pub max_tokens: Option<u64>,
+    /// Members that are taken out.
+    pub drop_params: Vec<String>,
+}
+
+/// What of a model decides whether a request fits it; kept at the target so that no look-up is paid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Continues {
-    /// It does not, or nobody knows.
-    #[default]
-    None,
-    /// It goes on from it (Anthropic, vLLM).
-    Prefill,
-    /// It goes on where the message is marked with `"prefix": true` (Mistral, DeepSeek).
-    Prefix,
+pub struct Traits {
+    /// What it can and cannot.
+    pub skills: Skills,
+    /// Its window in tokens where the file says it.
+    pub written_context: Option<u64>,
+    /// Its size class.
+    pub tier: Option<Tier>,
+}
+
+impl Model {
+    /// Returns what decides whether a request fits.
+    #[must_use]
+    pub fn traits(&self) -> Traits {
+        Traits { skills: self.skills, written_context: self.written_context, tier: self.tier }
+    }
 }
 
 /// HTTP versions towards a provider.
@@ -206,10 +302,12 @@ pub struct Credential {
     pub name: Arc<str>,
     /// Its provider.
     pub provider: ProviderIdx,
-    /// The key; none for a provider that wants no authentication.
+    /// The key; none for a provider that wants no authentication, and where there is a login.
     pub key: Option<Secret>,
     /// Where the key stands, if that is a file and can be read again while requests are served.
     pub file: Option<SecretRef>,
+    /// What a token is fetched or a request is signed with, instead of a key.
+    pub login: Option<Login>,
 }
 
 /// Provider × credential × model: the unit of choice and of health.
@@ -225,6 +323,8 @@ pub struct Target {
     pub endpoint: EndpointIdx,
     /// The provider's name for the model.
     pub model: Arc<str>,
+    /// What of the model decides whether a request fits it.
+    pub traits: Traits,
 }
 
 /// What a client names: priority groups of entries.
@@ -242,6 +342,24 @@ pub struct Route {
     pub timeouts: TimeoutOverrides,
     /// Whether rescue is switched off for it (`no_rescue`).
     pub no_rescue: bool,
+    /// When a second target is asked beside the first; absent where the file's word stands.
+    pub hedge: Option<HedgePolicy>,
+    /// The size class that is wanted where the client wishes none.
+    pub tier: Option<Tier>,
+    /// What may be lost on the way to targets of another dialect than the client's.
+    pub translation: Translation,
+}
+
+/// What may be lost on the way to a target of another dialect than the client's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Translation {
+    /// What the target's dialect cannot say is left out.
+    #[default]
+    Lossy,
+    /// A target is left out where something would be lost that was asked for.
+    Strict,
+    /// Only targets that take the client's call as it is are asked.
+    None,
 }
 
 /// Entries of equal priority. Their targets are equals: "the same model".
@@ -260,6 +378,25 @@ pub struct Entry {
     pub weight: u32,
     /// Its targets, one per credential, in the order of the credentials.
     pub targets: Vec<TargetIdx>,
+    /// Where the line names no model: the targets for each size class that may be wished.
+    pub by_tier: Option<Box<[Vec<TargetIdx>; Tier::ALL.len()]>>,
+}
+
+impl Entry {
+    /// Makes an entry of one model.
+    #[must_use]
+    pub fn of(weight: u32, targets: Vec<TargetIdx>) -> Self {
+        Entry { weight, targets, by_tier: None }
+    }
+
+    /// Returns its targets for a size class that the client wishes.
+    #[must_use]
+    pub fn targets_for(&self, wish: Option<Tier>) -> &[TargetIdx] {
+        match (wish, &self.by_tier) {
+            (Some(tier), Some(by_tier)) => &by_tier[tier as usize],
+            (Some(_) | None, _) => &self.targets,
+        }
+    }
 }
 
 /// Timers of an attempt and of the whole request.
@@ -548,7 +685,13 @@ impl Plan {
     /// Tells whether a target takes the call in its own dialect.
     #[must_use]
     pub fn speaks(&self, at: TargetIdx, api: Api) -> bool {
-        self.provider_of(at).kind.speaks(api)
+        self.provider_of(at).serves.has(api)
+    }
+
+    /// Returns when a second target is asked beside the first on a route, where that is wanted.
+    #[must_use]
+    pub fn hedge(&self, route: Option<&Route>) -> Option<HedgePolicy> {
+        route.and_then(|route| route.hedge).or(self.hedge).filter(|hedge| hedge.max_ratio > 0.0)
     }
 
     /// Returns the timers of an attempt at one of a provider's targets for a route: the route's

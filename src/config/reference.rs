@@ -59,6 +59,9 @@ pub enum SecretFault {
         "holds something that cannot be sent in an HTTP header (a line break, a blank or a letter beyond ASCII)"
     )]
     NotAHeaderValue,
+    /// It is no text.
+    #[error("is not UTF-8 text")]
+    NotText,
     /// systemd gave this service no credentials.
     #[error("cannot be read: CREDENTIALS_DIRECTORY is not set (use LoadCredential= in the unit)")]
     NoCredentials,
@@ -80,6 +83,11 @@ pub trait Outside {
 
     /// Fetches a secret from its place.
     fn secret(&self, what: &SecretRef) -> Result<Secret, SecretFault>;
+
+    /// Fetches a secret of several lines (a key file) from its place; it is not for a header.
+    fn document(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
+        self.secret(what)
+    }
 }
 
 impl SecretRef {

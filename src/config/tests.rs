@@ -1,6 +1,6 @@
 //! What a file may say, as tables.
 
-use super::plan::{HttpVersions, Jitter, Level, LogFormat, Plan, Prefer};
+use super::plan::{HttpVersions, Jitter, Level, LogFormat, Plan, Prefer, Translation};
 use super::*;
 use crate::base::api::{Api, Kind};
 use crate::base::outcome::Outcome;
@@ -120,14 +120,7 @@ state: {path: null}            # null: memory only
 #[test]
 fn the_sample_of_the_contract_passes_and_says_what_it_says() {
     let reading = reading(SAMPLE);
-    let told: Vec<String> = reading.problems.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        told,
-        [
-            "pointsman.yaml:27: warning: routes.internal-lite.targets: speak different dialects (openai: openai/gpt-4o-mini; \
-          anthropic: anthropic/claude-haiku-4-5); until translation is built, a client is served only by those of its own"
-        ]
-    );
+    assert_eq!(reading.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [""; 0]);
     let plan = reading.plan.unwrap();
     assert_eq!(plan.clients[0].routes, ["*"]);
     assert!(plan.admin.token.is_some());
@@ -283,6 +276,9 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ),
     ("classifier: {quota_patterns: [a]}", &[("classifier.quota_patterns", "is not a known key")]),
     ("rescue: {hold: 11s}", &[("rescue.hold", "10s")]),
+    ("hedge: {after: 9ms}", &[("hedge.after", "between 10ms and 10m")]),
+    ("hedge: {max_ratio: 1.1}", &[("hedge.max_ratio", "must be a number between 0 and 1")]),
+    ("hedge: true", &[("hedge", "must be a mapping")]),
     (
         "state: {path: /var/lib/x}",
         &[("state.path", "not built yet; leave it out or set it to its default (null)")],
@@ -425,11 +421,63 @@ const BAD_ALONE: &[Bad] = &[
     ),
     ("providers: {a: {kind: zzzzzz}}", &[("providers.a.kind", "is kind: openai with its base_url")]),
     (
-        "providers: {a: {kind: ollama}}",
+        "providers: {a: {kind: gemini}}",
         &[(
             "providers.a.kind",
-            "ollama is not built yet; until then use kind: openai with base_url http://HOST:11434/v1",
+            "gemini is not built yet; until then use kind: openai with base_url https://generativelanguage",
         )],
+    ),
+    (
+        "providers: {a: {kind: cloudflare, credentials: [{key: {env: OPENAI_API_KEY}}]}}",
+        &[(
+            "providers.a.base_url",
+            "is missing, and cloudflare has none of its own, or set CLOUDFLARE_ACCOUNT_ID",
+        )],
+    ),
+    (
+        "providers: {a: {kind: codex}}",
+        &[("providers.a.base_url", "or set CODEX_BRIDGE_URL or OPENAI_CODEX_BRIDGE_URL")],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, auth: authorization}, b: {kind: lmstudio, auth: host}, c: {kind: lmstudio, auth: \"a b\"}}",
+        &[
+            ("providers.a.auth", "write bearer"),
+            ("providers.b.auth", "cannot carry a key"),
+            ("providers.c.auth", "must be bearer, none, or the name of an HTTP header"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, paths: {chat: /x, completions: x, embeddings: /a/../b, messages: \"/a b\", responses: \"/a?b?c\"}}}",
+        &[
+            ("providers.a.paths.chat", "is not one of chat_completions, completions"),
+            ("providers.a.paths.completions", "must be a path such as"),
+            ("providers.a.paths.embeddings", "must be a path such as"),
+            ("providers.a.paths.messages", "must be a path such as"),
+            ("providers.a.paths.responses", "must be a path such as"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, params: {model: x}, stream_params: {\"a-b\": 1}}}",
+        &[
+            ("providers.a.params.model", "the client's to say"),
+            ("providers.a.stream_params.a-b", "must be the name of a request parameter"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: lmstudio, models: {m: {limits: {max_tokens: 0, drop_params: [messages, a-b]}}}}}",
+        &[
+            ("providers.a.models.m.limits.max_tokens", "between 1 and 100000000"),
+            ("providers.a.models.m.limits.drop_params[0]", "cannot be taken out"),
+            ("providers.a.models.m.limits.drop_params[1]", "must be the name of a request parameter"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: groq, optional: true}, b: {kind: lmstudio}}\nroutes: {r: {targets: [{provider: a}]}}",
+        &[("routes.r.targets", "names only providers that are left out")],
+    ),
+    (
+        "providers: {a: {kind: lmstudio}}\nroutes: {r: {tier: fast, targets: [{provider: a}]}}",
+        &[("routes.r.targets[0]", "model is missing, and no model of this provider is known")],
     ),
     ("providers: {a: {kind: bedrock}}", &[("providers.a.kind", "bedrock is not built yet")]),
     (
@@ -715,7 +763,7 @@ fn several_words_of_the_file_reach_the_plan() {
 listen: [{address: \"127.0.0.1:0\", tls: {cert: \"/x/${HOST}.pem\", key: k, min_version: \"1.3\"}}, {address: \"[::1]:0\", h2c: true}]
 admin: {address: \"127.0.0.1:0\"}
 rescue: {hold: 10s}
-routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: {stall: 1s}, defaults: {stop: [a, 1, null], o: {p: -1.5}}}}
+routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, translation: strict, timeouts: {stall: 1s}, defaults: {stop: [a, 1, null], o: {p: -1.5}}}, s: {targets: [{provider: far, model: m}]}}
 ";
     let plan = plan(text);
     let local = &plan.providers[0];
@@ -732,6 +780,9 @@ routes: {r: {targets: [{provider: local, model: m}], no_rescue: true, timeouts: 
     let timeouts = plan.timeouts(Some(route), plan.target(route.groups[0].entries[0].targets[0]).provider);
     assert_eq!((timeouts.stall, timeouts.total), (Duration::from_secs(1), Duration::from_secs(5)));
     assert!(route.no_rescue);
+    assert_eq!((route.translation, plan.translation), (Translation::Strict, Translation::Lossy));
+    let all_strict = self::plan(&format!("{text}translation: strict\n"));
+    assert!(all_strict.routes.iter().all(|route| route.translation == Translation::Strict));
     assert_eq!((plan.rescue.enabled, plan.rescue.hold), (true, Duration::from_secs(10)));
 }
 
@@ -935,8 +986,10 @@ mod shipped {
                 continue;
             }
             let values = shown.get(&doc.path).unwrap_or_else(|| panic!("{} is not in the file", doc.path));
-            let is_compared =
-                !doc.is_required && !matches!(doc.shape, Shape::Section | Shape::List | Shape::Table);
+            // A credential has a key or a login; an entry with neither is no example.
+            let is_compared = !doc.is_required
+                && !matches!(doc.shape, Shape::Section | Shape::List | Shape::Table)
+                && doc.path != "providers.*.credentials[].key";
             if !is_compared {
                 continue;
             }
@@ -1093,5 +1146,200 @@ mod properties {
             let middle = if twice { piece.repeat(2) } else { String::new() };
             answers(&format!("{head}{middle}{tail}"));
         }
+    }
+}
+
+mod logins {
+    //! Credentials that are no plain key.
+
+    use super::*;
+    use crate::config::credential::{AwsSource, EntraProof, Google, Login};
+
+    const ACCOUNT: &str = r#"{"client_email":"a@b","private_key":"-----BEGIN PRIVATE KEY-----x","token_uri":"https://oauth2.googleapis.com/token","private_key_id":"k"}"#;
+
+    struct World(Stage);
+
+    impl Outside for World {
+        fn env(&self, name: &str) -> Option<String> {
+            self.0.env(name)
+        }
+
+        fn secret(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
+            self.0.secret(what)
+        }
+
+        fn document(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
+            match what {
+                SecretRef::File(path) if path.ends_with("account.json") => {
+                    Ok(Secret::new(ACCOUNT.to_owned()))
+                }
+                SecretRef::File(path) if path.ends_with("missing") => Err(SecretFault::Missing),
+                other => self.0.secret(other),
+            }
+        }
+    }
+
+    fn reading(base_url: &str, credential: &str, variables: &[(&str, &str)]) -> Reading {
+        let text = format!(
+            "providers: {{p: {{kind: openai, base_url: \"{base_url}\", credentials: [{credential}]}}}}\n\
+             routes: {{r: {{targets: [{{provider: p, model: m}}]}}}}"
+        );
+        let mut all = vec![("OPENAI_API_KEY", CANARY)];
+        all.extend(variables);
+        read(&Source { name: "f", text: &text, is_private: false }, &World(Stage::with(&all)))
+    }
+
+    fn login(base_url: &str, credential: &str, variables: &[(&str, &str)]) -> Login {
+        let reading = reading(base_url, credential, variables);
+        let plan = reading.plan.unwrap_or_else(|| panic!("{credential}: {:?}", reading.problems));
+        assert!(plan.credentials[0].key.is_none());
+        plan.credentials[0].login.clone().unwrap()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_login_is_said_at_its_place() {
+        for (credential, path, words) in [
+            ("{name: a}", "", "key is missing"),
+            (
+                "{key: {env: OPENAI_API_KEY}, copilot: {token: {env: OPENAI_API_KEY}}}",
+                "",
+                "several ways (key, copilot)",
+            ),
+            ("{copilot: {}}", ".copilot", "token is missing"),
+            ("{copilot: {token: {env: NOPE}}}", ".copilot.token", "environment variable NOPE is not set"),
+            (
+                "{copilot: {token: {env: OPENAI_API_KEY}, endpoint: \"http://box\"}}",
+                ".copilot.endpoint",
+                "unencrypted",
+            ),
+            ("{aws: {}}", ".aws", "has no keys"),
+            (
+                "{aws: {region: us-east-1, access_key_id: {env: OPENAI_API_KEY}}}",
+                ".aws",
+                "secret_access_key is missing",
+            ),
+            (
+                "{aws: {region: us-east-1, from: auto, access_key_id: {env: OPENAI_API_KEY}}}",
+                ".aws.from",
+                "one or the other",
+            ),
+            ("{aws: {region: us-east-1, from: environment}}", ".aws.from", "AWS_ACCESS_KEY_ID is not set"),
+            ("{aws: {region: us-east-1, from: shared}}", ".aws.from", "HOME"),
+            ("{aws: {region: us-east-1, from: web_identity}}", ".aws.from", "AWS_ROLE_ARN"),
+            ("{aws: {region: us-east-1, from: container}}", ".aws.from", "AWS_CONTAINER_CREDENTIALS"),
+            (
+                "{aws: {region: us-east-1, from: auto, endpoint: \"http://127.0.0.1:1\"}}",
+                ".aws.endpoint",
+                "goes with from: imds",
+            ),
+            ("{aws: {region: us-east-1, from: imds, endpoint: \"http://box\"}}", ".aws.from", "unencrypted"),
+            ("{aws: {from: imds}}", ".aws.region", "is not known"),
+            ("{aws: {region: US, from: imds}}", ".aws.region", "not a region"),
+            ("{aws: {region: us-east-1, from: vault}}", ".aws.from", "is not one of environment, shared"),
+            ("{azure_entra: {tenant: t, client_id: c}}", ".azure_entra", "has no proof"),
+            (
+                "{azure_entra: {tenant: \"a/b\", client_id: c, federated_token_file: /t}}",
+                ".azure_entra.tenant",
+                "A-Z a-z",
+            ),
+            ("{google: {}}", ".google", "has no proof"),
+            ("{google: {metadata: true, service_account: {file: account.json}}}", ".google", "has both"),
+            (
+                "{google: {service_account: {file: missing}}}",
+                ".google.service_account",
+                "file missing does not exist",
+            ),
+            (
+                "{google: {service_account: {file: other}}}",
+                ".google.service_account",
+                "file other is no key file",
+            ),
+            (
+                "{google: {service_account: sk-literal}}",
+                ".google.service_account",
+                "must be the place of a key file",
+            ),
+            (
+                "{oauth: {token_url: \"http://h/t\", client_id: c, refresh_token: {env: OPENAI_API_KEY}}}",
+                ".oauth.token_url",
+                "unencrypted",
+            ),
+            ("{oauth: {client_id: c}}", ".oauth", "token_url is missing"),
+        ] {
+            let reading = reading("https://h/v1", credential, &[]);
+            let at = format!("providers.p.credentials[0]{path}");
+            assert!(reading.plan.is_none(), "{credential}");
+            let is_told = |p: &Problem| p.path == at && p.message.contains(words);
+            assert!(reading.problems.iter().any(is_told), "{credential}: {:#?}", reading.problems);
+            assert!(!format!("{:?}", reading.problems).contains(CANARY), "{credential}");
+        }
+    }
+
+    #[test]
+    fn keys_of_aws_are_looked_for_where_its_own_tools_do() {
+        let lambda = [
+            ("HOME", "/home/a"),
+            ("AWS_ACCESS_KEY_ID", "AK"),
+            ("AWS_SECRET_ACCESS_KEY", "SK"),
+            ("AWS_ROLE_ARN", "arn:x"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x"),
+            ("AWS_REGION", "eu-west-3"),
+        ];
+        let base = "https://bedrock-runtime.ap-south-1.amazonaws.com/openai/v1";
+        let Login::Aws(aws) = login(base, "{aws: {from: auto}}", &lambda) else { panic!("not aws") };
+        assert_eq!((&*aws.region, &*aws.service), ("ap-south-1", "bedrock"), "the address knows best");
+        let kinds: Vec<&str> = aws
+            .sources
+            .iter()
+            .map(|source| match source {
+                AwsSource::Keys(_) => "keys",
+                AwsSource::Shared { .. } => "shared",
+                AwsSource::WebIdentity { sts, .. } => {
+                    assert_eq!(sts.base.host, "sts.ap-south-1.amazonaws.com");
+                    "web"
+                }
+                AwsSource::Container { url, .. } => {
+                    assert_eq!((url.base.host.as_str(), url.path.as_str()), ("169.254.170.2", "/v2/x"));
+                    "container"
+                }
+                AwsSource::Imds { .. } => "imds",
+            })
+            .collect();
+        assert_eq!(kinds, ["keys", "shared", "web", "container", "imds"]);
+        let disabled = [("AWS_EC2_METADATA_DISABLED", "true"), ("HOME", "/h"), ("AWS_REGION", "eu-west-3")];
+        let Login::Aws(aws) = login("https://h/v1", "{aws: {from: auto}}", &disabled) else {
+            panic!("not aws")
+        };
+        assert_eq!((&*aws.region, aws.sources.len()), ("eu-west-3", 1));
+    }
+
+    #[test]
+    fn the_other_logins_have_the_addresses_of_their_makers() {
+        let key = "{env: OPENAI_API_KEY}";
+        let of = |credential: &str| login("https://h/v1", credential, &[]);
+        let Login::Entra(entra) =
+            of(&format!("{{azure_entra: {{tenant: t, client_id: c, client_secret: {key}}}}}"))
+        else {
+            panic!("not entra")
+        };
+        assert_eq!(entra.token_url.base.host, "login.microsoftonline.com");
+        assert_eq!(entra.token_url.path, "/t/oauth2/v2.0/token");
+        assert!(matches!(entra.proof, EntraProof::Secret(_)) && entra.scope.ends_with("/.default"));
+        let Login::Google(Google::ServiceAccount { token_url, key_id, scopes, .. }) =
+            of("{google: {service_account: {file: /x/account.json}}}")
+        else {
+            panic!("not google")
+        };
+        assert_eq!((token_url.path.as_str(), key_id.as_deref()), ("/token", Some("k")));
+        assert!(scopes.ends_with("cloud-platform"));
+        let Login::Google(Google::Metadata { url, .. }) = of("{google: {metadata: true}}") else {
+            panic!("not google")
+        };
+        assert_eq!(url.base.endpoint_name(), "http://169.254.169.254:80");
+        let Login::Copilot(copilot) = of(&format!("{{copilot: {{token: {key}}}}}")) else {
+            panic!("not copilot")
+        };
+        assert_eq!(copilot.endpoint.base.endpoint_name(), "https://api.github.com:443");
     }
 }

@@ -6,6 +6,7 @@
 //! * every attempt ended alike: that status (404, 429, 502, 503, 504);
 //! * mixed: 503 `all_targets_unavailable`. "Model not found" drops out of the mix where another
 //!   target said anything else;
+//! * the deadline passed, or is too near for a target that is left: 504 `deadline_exceeded`;
 //! * a rejected provider key is 502, never 401: the client would rotate its own.
 //!
 //! `Retry-After` is the soonest end of a rest, in whole seconds, at least 1; `x-should-retry` is
@@ -105,6 +106,17 @@ pub fn refusal<'a>(
             }
         }
     };
+    advised(status, code, retry_after)
+}
+
+/// Returns the answer for a request whose time is up, or too short for the next target.
+#[must_use]
+pub fn out_of_time<'a>(resting: &(impl Iterator<Item = Option<Resting>> + Clone + 'a), now: Tick) -> Refusal {
+    advised(504, ErrorCode::DeadlineExceeded, soonest(resting.clone(), now))
+}
+
+/// Adds what the client should do.
+fn advised(status: u16, code: ErrorCode, retry_after: Option<u64>) -> Refusal {
     let waiting_helps = matches!(status, 429 | 503);
     let is_hopeless =
         matches!(code, ErrorCode::UpstreamAuth | ErrorCode::UpstreamTls | ErrorCode::ModelNotFound);

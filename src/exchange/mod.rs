@@ -13,11 +13,12 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20), and one where the key that was refused has
-//!    been changed since (row 13). At most `retry.failovers` changes.
+//!    out dead before a byte came back (rows 19 and 20), one where the key that was refused has
+//!    been changed since (row 13), and one without the thinking that a translated request asked for
+//!    and the target refused. At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
-//!    one runs out. The deadline always fires.
+//!    one runs out. The deadline always fires; how it is shared out says [`turn`].
 //! 5. *Commit.* Once content went downstream nothing starts over visibly. What may still happen is
 //!    *rescue*: the usable targets that are left, in the order of choice and the failed one last,
 //!    are asked to go on (`continues: prefill`) or to begin anew and be held against what was told.
@@ -28,6 +29,7 @@
 
 pub mod budget;
 pub mod ending;
+pub mod hedge;
 mod repeat;
 mod rescue;
 pub mod rules;
@@ -35,6 +37,7 @@ pub mod rules;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
@@ -46,6 +49,8 @@ use budget::RetryBudget;
 use ending::Refusal;
 use rules::{Class, Onward, Rule};
 use smallvec::SmallVec;
+use std::time::Duration;
+pub use turn::wish;
 
 /// The rules that a request is played by.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +78,12 @@ pub enum Cause {
     Resend,
     /// The same target at once, because the key that it refused was changed meanwhile. Free.
     NewKey,
+    /// The same target at once, without the thinking that it refused. Free.
+    WithoutThinking,
     /// Another target.
     Failover,
+    /// Another target, beside one that keeps the client waiting.
+    Hedge,
     /// A broken stream is taken up: the target goes on from the text so far.
     Continue,
     /// A broken stream is taken up: the target begins anew and is held against the text so far.
@@ -108,6 +117,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// Whether a connect fault was a time-out.
     pub timed_out: bool,
+    /// Whether we called it off because another attempt had the answer; it has no outcome then.
+    pub is_called_off: bool,
 }
 
 /// What to do now.
@@ -164,6 +175,8 @@ pub struct Failure {
     pub is_stale: bool,
     /// Whether the key was refused, and another one is in force now.
     pub has_new_key: bool,
+    /// Whether it refused what was asked of its thinking, and can be asked without.
+    pub refuses_thinking: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
@@ -180,6 +193,7 @@ impl Failure {
             hint: RetryHint::None,
             is_stale: false,
             has_new_key: false,
+            refuses_thinking: false,
             is_inband: false,
             timed_out: false,
         }
@@ -193,7 +207,10 @@ struct Tally {
     rescues: u32,
     was_resent: bool,
     had_new_key: bool,
+    was_without_thinking: bool,
     is_excluded: bool,
+    /// When its turn began: at the first attempt there.
+    asked_at: Tick,
 }
 
 /// Who held the stream when it first broke: asked last, and never again where it fell silent.
@@ -211,6 +228,8 @@ pub struct Exchange {
     tallies: SmallVec<[Tally; 4]>,
     records: SmallVec<[Record; 4]>,
     failovers: u32,
+    /// The least time that an attempt behind the first needs.
+    least: Duration,
     is_committed: bool,
     /// How the stream first broke.
     first_break: Option<Break>,
@@ -232,6 +251,7 @@ impl Exchange {
             tallies,
             records: SmallVec::new(),
             failovers: 0,
+            least: Duration::ZERO,
             is_committed: false,
             first_break: None,
             is_rescuable: false,
@@ -243,6 +263,7 @@ impl Exchange {
 
     /// Returns the first step.
     pub fn start(&mut self, now: Tick) -> Step {
+        self.least = turn::least(self.rules.deadline.left(now)).max(self.rules.retry.least_time);
         match self.claim_next(None, now) {
             Some((candidate, permit)) => self.attempt(candidate, permit, Cause::First, now),
             None => Step::End(Ending::Refuse(self.refusal(now))),
@@ -279,9 +300,8 @@ impl Exchange {
 
     /// Notes that the client left.
     pub fn client_gone(&mut self, now: Tick) -> Step {
-        let is_running = self.records.last().is_some_and(|r| r.ended == Tick::default());
-        if is_running {
-            self.close(Outcome::ClientGone, None, false, now);
+        for record in self.records.iter_mut().filter(|record| record.ended == Tick::default()) {
+            (record.outcome, record.ended) = (Outcome::ClientGone, now);
         }
         Step::End(Ending::Abandoned)
     }
@@ -299,17 +319,19 @@ impl Exchange {
         if self.is_committed {
             return self.rescue(failure, current, now, budget);
         }
-        let rule = rules::rule(failure.outcome, failure.status, failure.is_inband).bent(
-            failure.outcome,
-            failure.timed_out,
-            failure.is_inband,
-            &self.rules.retry,
-        );
+        if failure.outcome == Outcome::TimeoutTotal {
+            self.leave(current, failure.outcome, now);
+            return self.out_of_time(now);
+        }
+        if let Some(step) = self.without_thinking(failure, current, now) {
+            return step;
+        }
+        let rule = self.rule_of(failure);
         if rule.onward == Onward::Relay {
             return Step::End(Ending::Relay);
         }
         let may_go_on = self.rules.may_replay || rule.class == Class::Unprocessed || failure.is_stale;
-        if !may_go_on || rule.onward == Onward::Stop || !self.has_time(now) {
+        if !may_go_on || rule.onward == Onward::Stop {
             self.leave(current, failure.outcome, now);
             return self.give_up(rule, now);
         }
@@ -352,7 +374,7 @@ impl Exchange {
     /// that runs out counts only then.
     #[must_use]
     pub fn has_alternative(&self, now: Tick) -> bool {
-        if !self.rules.may_replay {
+        if !self.rules.may_replay || !self.has_time(now) {
             return false;
         }
         if self.is_committed {
@@ -365,8 +387,7 @@ impl Exchange {
                     .rescuers()
                     .any(|at| current != Some(at) && self.candidates[at].health.look(now, &policy).is_ok());
         }
-        let has_time = self.rules.retry.least_time.is_zero() || self.has_time(now);
-        has_time && self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
+        self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
     }
 
     /// Returns what was tried so far.
@@ -417,15 +438,33 @@ impl Exchange {
         Step::End(if is_the_providers_word { Ending::Relay } else { Ending::Refuse(self.refusal(now)) })
     }
 
+    /// The deadline has passed, or is too near for anybody else.
+    fn out_of_time(&self, now: Tick) -> Step {
+        Step::End(Ending::Refuse(ending::out_of_time(&self.standing(now), now)))
+    }
+
+    fn rule_of(&self, failure: &Failure) -> Rule {
+        let Failure { outcome, status, is_inband, timed_out, .. } = *failure;
+        rules::rule(outcome, status, is_inband).bent(outcome, timed_out, is_inband, &self.rules.retry)
+    }
+
     fn attempt(&mut self, candidate: usize, permit: Permit, cause: Cause, now: Tick) -> Step {
+        Step::Try(self.begin(candidate, permit, cause, now))
+    }
+
+    fn begin(&mut self, candidate: usize, permit: Permit, cause: Cause, now: Tick) -> Try {
         let tally = &mut self.tallies[candidate];
+        if tally.attempts == 0 {
+            tally.asked_at = now;
+        }
         tally.attempts += 1;
         match cause {
             Cause::First => {}
             Cause::Repeat => tally.repeats += 1,
             Cause::Resend => tally.was_resent = true,
             Cause::NewKey => tally.had_new_key = true,
-            Cause::Failover => self.failovers += 1,
+            Cause::WithoutThinking => tally.was_without_thinking = true,
+            Cause::Failover | Cause::Hedge => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
                 self.failovers += u32::from(self.first_break.map(|first| first.at) != Some(candidate));
@@ -440,8 +479,9 @@ impl Exchange {
             outcome: Outcome::Ok,
             status: None,
             timed_out: false,
+            is_called_off: false,
         });
-        Step::Try(Try { candidate, permit, cause })
+        Try { candidate, permit, cause }
     }
 
     fn close(&mut self, outcome: Outcome, status: Option<u16>, timed_out: bool, now: Tick) {
@@ -454,13 +494,19 @@ impl Exchange {
     }
 
     fn move_on(&mut self, rule: Rule, current: usize, now: Tick) -> Step {
-        if self.has_time(now)
-            && self.failovers < self.rules.retry.failovers
-            && let Some((candidate, permit)) = self.claim_next(Some((current, rule)), now)
-        {
-            return self.attempt(candidate, permit, Cause::Failover, now);
+        if self.failovers >= self.rules.retry.failovers {
+            return self.give_up(rule, now);
         }
-        self.give_up(rule, now)
+        if !self.has_time(now) {
+            // A provider's own word says more than our clock.
+            let is_cut_off =
+                rule.onward == Onward::Next && self.peek_next(Some((current, rule)), now).is_some();
+            return if is_cut_off { self.out_of_time(now) } else { self.give_up(rule, now) };
+        }
+        match self.claim_next(Some((current, rule)), now) {
+            Some((candidate, permit)) => self.attempt(candidate, permit, Cause::Failover, now),
+            None => self.give_up(rule, now),
+        }
     }
 
     fn peek_next(&self, after: Option<(usize, Rule)>, now: Tick) -> Option<usize> {
@@ -494,11 +540,6 @@ impl Exchange {
             }
             Some(_) | None => true,
         }
-    }
-
-    /// Tells whether the deadline leaves time for another attempt.
-    fn has_time(&self, now: Tick) -> bool {
-        now < self.rules.deadline && now.after(self.rules.retry.least_time) <= self.rules.deadline
     }
 
     /// Tells whether the candidate's provider had all the attempts that one request may make there.

@@ -20,6 +20,9 @@ const WAIT_SPREAD_MS: u64 = 50;
 impl Exchange {
     /// Rows 13, 19 and 20: once per target, at once, free.
     pub(super) fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
+        if !self.has_time(now) {
+            return None;
+        }
         let tally = &self.tallies[current];
         let cause = if failure.is_stale && !tally.was_resent {
             Cause::Resend
@@ -30,6 +33,16 @@ impl Exchange {
         };
         let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
         Some(self.attempt(current, permit, cause, now))
+    }
+
+    /// Once per target, at once, free: the provider refused before it did anything.
+    pub(super) fn without_thinking(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
+        let tally = &self.tallies[current];
+        if !failure.refuses_thinking || tally.was_without_thinking || !self.has_time(now) {
+            return None;
+        }
+        let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
+        Some(self.attempt(current, permit, Cause::WithoutThinking, now))
     }
 
     /// Returns until when to wait before the same target is tried again, if it is to be.
@@ -56,7 +69,7 @@ impl Exchange {
                 .then(|| backoff(&retry.backoff, repeats, dice).max(LEAST_BACKOFF))?,
         };
         let until = now.after(wait);
-        if !self.has_time(until)
+        if until.after(self.least) > self.turn_end(current, now)
             || self.is_spent(&self.candidates[current])
             || !self.candidates[current].health.may_repeat(now, &self.rules.health)
         {

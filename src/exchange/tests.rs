@@ -1,5 +1,8 @@
 //! The rows of the failure table that decide where a request goes, one by one.
 
+mod hedges;
+mod turns;
+
 use super::repeat::backoff;
 use super::*;
 use crate::base::outcome::ErrorCode;
@@ -617,8 +620,8 @@ fn an_attempt_begins_only_with_its_least_time_left() {
         assert_eq!(went(&step, scene.now), want, "{left} ms left");
     }
     // A repeat needs it after its wait.
-    for (left, want) in [(1_250, Went::Waits(250)), (1_249, Went::To(1, Cause::Failover))] {
-        let mut scene = scene(lesser(), |rules| {
+    for (left, want) in [(1_250, Went::Waits(250)), (1_249, Went::Ends("refuse"))] {
+        let mut scene = scene(lesser()[..1].to_vec(), |rules| {
             rules.retry.least_time = Duration::from_secs(1);
             rules.deadline = Tick(1_000_000 + left * 1_000);
         });

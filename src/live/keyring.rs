@@ -11,16 +11,21 @@
 //! file, for nobody knows in which state it was read; from then on only a file that changed is
 //! read. What cannot be read or sent leaves the old key in force.
 //!
+//! A token that was fetched has a keyring of its own ([`Keyring::with_token`]): refused, it is thrown
+//! away, and its purse fetches the next.
+//!
 //! The new key serves this generation: a reload reads its own. Former keys are remembered, since a
 //! provider may still quote them in an error.
 
-use super::LiveProblem;
+use super::{LiveProblem, Signing};
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
 use crate::config::SecretRef;
+use crate::config::plan::Proof;
 use crate::health::Unit;
 use crate::secrets::{self, Stamp};
 use crate::sign::{self, SignFault};
+use crate::tokens::Purse;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -42,11 +47,32 @@ pub struct Signature {
     keys: SmallVec<[Secret; 2]>,
     /// Headers that prove us, marked sensitive.
     headers: sign::Signed,
+    /// What the whole request is signed with, instead of headers.
+    signing: Option<Signing>,
 }
 
 impl Signature {
-    fn of(kind: Kind, key: &Secret) -> Result<Self, SignFault> {
-        Ok(Signature { keys: SmallVec::from_iter([key.clone()]), headers: sign::headers(kind, key)? })
+    fn of(kind: Kind, proof: &Proof, key: &Secret) -> Result<Self, SignFault> {
+        let headers = sign::as_told(proof, kind, key)?;
+        Ok(Signature { keys: SmallVec::from_iter([key.clone()]), headers, signing: None })
+    }
+
+    /// Carries a token that was fetched.
+    pub(super) fn of_token(token: &Secret, is_copilot: bool) -> Result<Self, SignFault> {
+        let headers = sign::token_headers(token, is_copilot)?;
+        Ok(Signature { keys: SmallVec::from_iter([token.clone()]), headers, signing: None })
+    }
+
+    /// Signs whole requests. Of what it holds only a session's token is sent.
+    pub(super) fn of_signing(signing: Signing) -> Self {
+        let keys = signing.keys.session_token.iter().cloned().collect();
+        Signature { keys, headers: sign::Signed::new(), signing: Some(signing) }
+    }
+
+    /// Returns what the whole request is to be signed with, where headers alone are no proof.
+    #[must_use]
+    pub fn signing(&self) -> Option<&Signing> {
+        self.signing.as_ref()
     }
 
     /// Returns the headers to send.
@@ -67,6 +93,8 @@ pub struct Keyring {
     /// `provider/credential`, for the log.
     name: Arc<str>,
     kind: Kind,
+    /// How the provider wants to be proved to.
+    proof: Proof,
     place: Option<SecretRef>,
     current: ArcSwap<Signature>,
     /// Ends the credential's rests where its key changes.
@@ -74,6 +102,8 @@ pub struct Keyring {
     looks: AtomicU64,
     /// In which state the file was read; whoever looks holds it.
     known: Arc<Mutex<Option<Stamp>>>,
+    /// Where the next token comes from, and which one this is, where it was fetched.
+    token: Option<(Arc<Purse>, u64)>,
 }
 
 impl Keyring {
@@ -83,23 +113,40 @@ impl Keyring {
     /// Where the key cannot be sent.
     pub(super) fn new(
         (provider, credential): (&Arc<str>, &Arc<str>),
-        kind: Kind,
+        (kind, proof): (Kind, &Proof),
         key: Option<&Secret>,
         place: Option<&SecretRef>,
         unit: Arc<Unit>,
     ) -> Result<Arc<Self>, LiveProblem> {
-        let signature = key.map(|key| Signature::of(kind, key)).transpose().map_err(|_| {
+        let signature = key.map(|key| Signature::of(kind, proof, key)).transpose().map_err(|_| {
             LiveProblem::Key { provider: Arc::clone(provider), credential: Arc::clone(credential) }
         })?;
         Ok(Arc::new(Keyring {
             name: format!("{provider}/{credential}").into(),
             kind,
+            proof: proof.clone(),
             place: place.cloned(),
             current: ArcSwap::from_pointee(signature.unwrap_or_default()),
             unit,
             looks: AtomicU64::new(0),
             known: Arc::default(),
+            token: None,
         }))
+    }
+
+    /// Makes the keyring of one fetched token.
+    pub(super) fn with_token(&self, signature: Signature, purse: Arc<Purse>, serial: u64) -> Arc<Self> {
+        Arc::new(Keyring {
+            name: Arc::clone(&self.name),
+            kind: self.kind,
+            proof: self.proof.clone(),
+            place: None,
+            current: ArcSwap::from_pointee(signature),
+            unit: Arc::clone(&self.unit),
+            looks: AtomicU64::new(0),
+            known: Arc::default(),
+            token: Some((purse, serial)),
+        })
     }
 
     /// Returns what is to be sent now.
@@ -122,6 +169,9 @@ impl Keyring {
     pub async fn renewed(self: &Arc<Self>, refused: &Arc<Signature>) -> bool {
         if self.is_another_than(refused) {
             return true;
+        }
+        if let Some((purse, serial)) = &self.token {
+            return purse.reject(*serial);
         }
         let Some(place) = self.place.clone() else { return false };
         timeout(LONGEST_LOOK, self.look(place, refused)).await.unwrap_or(false)
@@ -166,7 +216,7 @@ impl Keyring {
         if before.keys.first() == Some(key) {
             return;
         }
-        let Ok(mut signature) = Signature::of(self.kind, key) else { return };
+        let Ok(mut signature) = Signature::of(self.kind, &self.proof, key) else { return };
         signature.keys.extend(before.keys.iter().take(REMEMBERED - 1).cloned());
         self.current.store(Arc::new(signature));
         self.key_changed();
@@ -185,7 +235,8 @@ mod tests {
     fn ring(key: &str, place: Option<&SecretRef>) -> Arc<Keyring> {
         let name = Arc::from("one");
         let key = Secret::new(key.to_owned());
-        Keyring::new((&name, &name), Kind::OpenAi, Some(&key), place, Arc::default()).unwrap()
+        Keyring::new((&name, &name), (Kind::OpenAi, &Proof::AsKind), Some(&key), place, Arc::default())
+            .unwrap()
     }
 
     fn sent(ring: &Keyring) -> String {

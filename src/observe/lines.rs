@@ -64,6 +64,8 @@ pub struct RequestLine<'a> {
     pub out_tokens: Option<u64>,
     /// Cost, where tokens and a price are known.
     pub cost_usd: Option<f64>,
+    /// Whether a smaller size of model answered than the first choice has.
+    pub degraded: bool,
     /// Generation of the plan it ran under.
     pub generation: u64,
 }
@@ -111,6 +113,9 @@ impl RequestLine<'_> {
         line.number(key!("in_tokens"), self.in_tokens);
         line.number(key!("out_tokens"), self.out_tokens);
         line.usd(key!("cost_usd"), self.cost_usd);
+        if self.degraded {
+            line.flag(key!("degraded"), true);
+        }
         line.number(key!("generation"), Some(self.generation));
     }
 }
@@ -378,6 +383,7 @@ mod tests {
             in_tokens: Some(1201),
             out_tokens: None,
             cost_usd: Some(0.0312),
+            degraded: false,
             generation: 7,
         }
     }

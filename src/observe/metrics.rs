@@ -58,6 +58,17 @@ pub enum RescueResult {
     NotPossible,
 }
 
+/// What came of asking another target beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeResult {
+    /// Its answer went to the client.
+    Won,
+    /// The first one's answer was there before; it was called off.
+    Lost,
+    /// It failed, or the request ended before either had an answer.
+    Failed,
+}
+
 /// Every metric of an instance.
 pub struct Metrics {
     registry: Registry,
@@ -88,6 +99,7 @@ pub(super) struct Families {
     pub(super) ambiguous_attempts: IntCounterVec,
     failovers: IntCounterVec,
     rescues: IntCounterVec,
+    hedges: IntCounterVec,
     stream_interrupted: IntCounterVec,
     pub(super) request_duration: HistogramVec,
     pub(super) first_content: HistogramVec,
@@ -114,6 +126,18 @@ impl RescueResult {
             RescueResult::Rescued => "rescued",
             RescueResult::Failed => "failed",
             RescueResult::NotPossible => "not_possible",
+        }
+    }
+}
+
+impl HedgeResult {
+    /// Returns the word for the label.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            HedgeResult::Won => "won",
+            HedgeResult::Lost => "lost",
+            HedgeResult::Failed => "failed",
         }
     }
 }
@@ -177,6 +201,12 @@ impl Metrics {
         self.count_for_route(&self.families.rescues, route, &[route.name(), result.as_label()]);
     }
 
+    /// Counts a request for which another target was asked beside a slow one. The attempt that was
+    /// called off has no outcome, and is counted here alone.
+    pub fn hedge(&self, route: &RouteMeter, result: HedgeResult) {
+        self.count_for_route(&self.families.hedges, route, &[route.name(), result.as_label()]);
+    }
+
     /// Counts a stream whose client got the error event instead of its end.
     pub fn stream_interrupted(&self, route: &RouteMeter) {
         self.count_for_route(&self.families.stream_interrupted, route, &[route.name()]);
@@ -229,6 +259,7 @@ impl Metrics {
         {
             live.prune(family);
         }
+        live.prune(&all.hedges);
         live.prune(&all.stream_interrupted);
         live.prune(&all.in_flight);
         live.prune(&all.cost);
@@ -347,6 +378,12 @@ impl Families {
                 r,
                 "pointsman_rescues_total",
                 "Streams that broke after content was delivered, by what came of taking them up.",
+                &["route", "result"],
+            )?,
+            hedges: counters(
+                r,
+                "pointsman_hedges_total",
+                "Requests for which another target was asked beside a slow one, by what came of that.",
                 &["route", "result"],
             )?,
             stream_interrupted: counters(

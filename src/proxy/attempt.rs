@@ -9,13 +9,20 @@
 //! A refusing answer is read to its end within bounds and its connection kept: the next failover
 //! then costs no handshake.
 //!
-//! Here: what an attempt is and how it goes. In the rooms behind: [`connect`], the way to the
-//! provider; [`judge`], what came back, held until it is judged; [`stream`], what goes downstream.
+//! So an attempt has two halves. Its [`Opening`] asks and holds, and needs nothing of the client's:
+//! [`connect`] is the way to the provider, [`judge`] and [`hold`] what came back. It ends in a fault
+//! or in an answer that is fit to be sent. Its [`Delivery`] has the client's side to itself.
 
+mod apart;
 mod connect;
+mod hold;
 mod judge;
 mod stream;
 
+pub(super) use apart::{Ready, deliver, open};
+use stream::Delivery;
+
+use super::carried::Rendering;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
@@ -26,19 +33,23 @@ use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::classify::{self, TransportFault, Verdict};
+use crate::clock::Clock;
 use crate::config::plan::{Pattern, Timeouts};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
 use crate::rewrite::Rewritten;
+use crate::wire::StreamFault;
 use crate::wire::splice::Splice;
+use crate::wire::{StreamReader, Usage};
 use bytes::Bytes;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession as Upstream;
 use pingora::upstreams::peer::Peer;
 use pingora::{ErrorType, RetryType};
 use pingora_proxy::Session;
+use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -63,7 +74,7 @@ pub(super) enum End {
 pub(super) struct Fault {
     pub(super) failure: Failure,
     pub(super) account_wide: bool,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
 }
 
 /// A provider's own answer, kept in case it is to be relayed.
@@ -72,24 +83,39 @@ pub(super) struct Held {
     pub(super) body: Bytes,
 }
 
-/// The head of a provider's answer: as the client may see it, and what we need to know of it.
+/// A provider's answer: what we need to know of its head, and what is held of it. It stays in one
+/// place from its head to its end, since whatever one async function hands to the next is copied.
 struct Answer {
     status: u16,
-    head: Head,
+    /// As the client may see it; gone once it went downstream.
+    head: Option<Head>,
     is_event_stream: bool,
     is_encoded: bool,
     /// How the body is packed, where we unpack it.
     packing: Option<Packing>,
     length: Option<u64>,
+    /// What of the body is to go downstream with the head.
+    held: SmallVec<[Bytes; 4]>,
+    /// Whether that is all of it.
+    is_whole: bool,
+    /// What an answer that is whole says of itself.
+    usage: Usage,
+    /// What the last held piece of a stream came to.
+    mark: Mark,
 }
 
-/// What one attempt works with.
-pub(super) struct Attempt<'a> {
+/// At whom an attempt is aimed, and what was asked.
+pub(super) struct Aim<'a> {
     pub(super) house: &'a House,
     pub(super) live: &'a Live,
     pub(super) slots: &'a [Arc<Slot>],
     pub(super) at: usize,
+    /// The slot there, proved.
+    pub(super) slot: &'a Arc<Slot>,
+    /// The target's.
     pub(super) dialect: Dialect,
+    /// Where that is another than the client's: whether the client wants a stream as an array.
+    pub(super) translated: Option<Translated>,
     pub(super) timeouts: Timeouts,
     pub(super) wants_stream: bool,
     pub(super) wants_reasoning: bool,
@@ -97,21 +123,57 @@ pub(super) struct Attempt<'a> {
     pub(super) began: Tick,
     /// What proves us to the provider.
     pub(super) signature: &'a Signature,
-    pub(super) session: &'a mut Session,
-    pub(super) exchange: &'a mut Exchange,
-    pub(super) patience: &'a mut Patience,
-    pub(super) story: &'a mut Story,
-    pub(super) permit: &'a mut Permit,
-    /// What the client was told, where a break could be taken up.
-    pub(super) told: &'a mut Option<Telling>,
-    /// Set where this attempt takes up a broken stream.
-    pub(super) splice: Option<Splice>,
+    /// Whether this attempt takes up a broken stream.
+    pub(super) is_rescue: bool,
     /// How many choices were asked for.
     pub(super) choices: u32,
 }
 
+/// What the head of a translated answer depends on.
+#[derive(Clone, Copy)]
+pub(super) struct Translated {
+    pub(super) is_list: bool,
+}
+
+/// The client's side: what only one attempt at a time may hold.
+pub(super) struct Stage<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) exchange: &'a mut Exchange,
+    pub(super) patience: &'a mut Patience,
+    pub(super) story: &'a mut Story,
+    /// What the client was told, where a break could be taken up.
+    pub(super) told: &'a mut Option<Telling>,
+    /// Set where the target that is asked speaks another dialect than the client.
+    pub(super) rendering: Option<Box<Rendering>>,
+}
+
+/// The first half of an attempt.
+struct Opening<'a, 's> {
+    aim: &'a Aim<'a>,
+    watch: Watch<'a, 's>,
+}
+
+/// Who watches the client, the deadline and the soft limits while the provider is waited for.
+enum Watch<'a, 's> {
+    /// The attempt itself.
+    Stage(&'a mut Stage<'s>),
+    /// Whoever lets it run beside another.
+    Elsewhere(Patience),
+}
+
+/// What a piece of a stream came to, beside the bytes in it.
+#[derive(Default)]
+struct Mark {
+    content_began: bool,
+    fault: Option<StreamFault>,
+    /// What could not be said in the client's dialect came to this.
+    untold: Option<Outcome>,
+    has_ended: bool,
+    is_clean_end: bool,
+}
+
 impl Fault {
-    fn plain(outcome: Outcome) -> Self {
+    pub(super) fn plain(outcome: Outcome) -> Self {
         Fault { failure: Failure::plain(outcome), account_wide: false, held: None }
     }
 
@@ -120,7 +182,7 @@ impl Fault {
         Fault { failure, account_wide: false, held: None }
     }
 
-    fn judged(verdict: &Verdict, status: u16, is_inband: bool, held: Option<Held>) -> Self {
+    fn judged(verdict: &Verdict, status: u16, is_inband: bool, held: Option<Box<Held>>) -> Self {
         let failure = Failure {
             status: Some(status),
             hint: verdict.retry,
@@ -140,43 +202,98 @@ impl From<Cut> for End {
     }
 }
 
-impl Attempt<'_> {
-    /// Makes the attempt.
-    pub(super) async fn run(mut self, mut head: Box<RequestHeader>, body: Rewritten, cause: Cause) -> End {
-        let (peer, mut upstream, is_reused) = match self.connect(cause).await {
-            Ok(connected) => connected,
-            Err(end) => return end,
-        };
-        if matches!(upstream, Upstream::H2(_))
-            && outgoing::for_http2(&mut head, &self.slots[self.at]).is_none()
-        {
-            return End::Failed(Fault::plain(Outcome::Connect));
+/// Makes an attempt.
+pub(super) async fn run(
+    aim: &Aim<'_>,
+    stage: &mut Stage<'_>,
+    permit: &mut Permit,
+    splice: &mut Option<Splice>,
+    head: Box<RequestHeader>,
+    body: Rewritten,
+    cause: Cause,
+) -> End {
+    let mut opening = Opening { aim, watch: Watch::Stage(stage) };
+    let (peer, mut upstream, is_reused) = match opening.connect(cause).await {
+        Ok(connected) => connected,
+        Err(end) => return end,
+    };
+    let asked = opening.ask(&mut upstream, head, body, is_reused).await;
+    let end = match asked.and_then(|()| opening.draft(&upstream)) {
+        Ok(mut answer) => {
+            let mut incoming = Incoming::new(&mut upstream, answer.packing);
+            let mut reader = None;
+            match opening.hold(&mut incoming, &mut answer, &mut reader).await {
+                Ok(()) => {
+                    let mut delivery = Delivery { aim, stage, permit, splice };
+                    delivery.run(&mut incoming, &mut answer, reader.as_mut()).await
+                }
+                Err(end) => end,
+            }
         }
-        let end = self.converse(&mut upstream, head, body, is_reused).await;
-        let may_keep = match &end {
-            End::Delivered => true,
-            End::Gone => false,
-            End::Failed(fault) => fault.failure.status.is_some() && upstream.response_done(),
-        };
-        if may_keep && upstream.response_done() {
-            self.house.pools.give_back(upstream, &peer, peer.idle_timeout()).await;
-        } else {
-            upstream.shutdown().await;
+        Err(end) => end,
+    };
+    let may_keep = match &end {
+        End::Delivered => true,
+        End::Gone => false,
+        End::Failed(fault) => fault.failure.status.is_some(),
+    };
+    if may_keep && upstream.response_done() {
+        aim.house.pools.give_back(upstream, &peer, peer.idle_timeout()).await;
+    } else {
+        upstream.shutdown().await;
+    }
+    end
+}
+
+impl Aim<'_> {
+    /// The limit until the first content of a stream, or the whole of another answer. The client of
+    /// a rescue is in the middle of a stream: it is left silent no longer than in any other.
+    fn first_limit(&self, exchange: &Exchange) -> Limit {
+        let span = first_span(&self.timeouts, self.wants_stream, self.wants_reasoning);
+        Limit {
+            soft: exchange.curb(self.at, self.began.after(span), self.house.clock.tick()),
+            outcome: Outcome::TimeoutFirstContent,
+            is_hard: false,
+            last: self.is_rescue.then(|| self.began.after(self.timeouts.stall_last)),
         }
-        end
     }
 
     /// The operator's words for this provider's errors.
     fn patterns(&self) -> &[Pattern] {
-        &self.live.plan.provider(self.slots[self.at].target.provider).patterns
+        &self.live.plan.provider(self.slot.target.provider).patterns
     }
 
-    fn slot(&self) -> Arc<Slot> {
-        Arc::clone(&self.slots[self.at])
+    /// What an error inside a 200 means.
+    fn judge_inband(&self, error: &[u8], status: u16) -> Fault {
+        let wall = self.house.clock.wall();
+        let verdict = classify::inband(self.slot.kind, self.dialect, self.patterns(), error, wall);
+        Fault::judged(&verdict, status, true, None)
+    }
+}
+
+impl Stage<'_> {
+    /// Says what a reader has released in the client's dialect, where that is another.
+    fn render(
+        &mut self,
+        pieces: SmallVec<[Bytes; 2]>,
+        mark: &mut Mark,
+        reader: &StreamReader,
+    ) -> SmallVec<[Bytes; 2]> {
+        let Some(rendering) = &mut self.rendering else { return pieces };
+        let is_last = mark.has_ended && mark.fault.is_none() && reader.is_complete();
+        let rendered = rendering.feed(&pieces, is_last);
+        self.story.next_sequence = rendering.next_sequence();
+        mark.untold = rendered.fault.filter(|_| mark.fault.is_none());
+        rendered.pieces
     }
 
     /// Waits for something of the provider's, with an eye on the client and the clock.
-    async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
+    fn wait<T>(
+        &mut self,
+        clock: &Clock,
+        limit: Limit,
+        future: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Result<T, Cut>> {
         let exchange = &*self.exchange;
         let told = &mut *self.told;
         let has_alternative = |now: Tick| {
@@ -184,90 +301,101 @@ impl Attempt<'_> {
                 !exchange.is_committed() || told.as_mut().is_some_and(|told| told.bar().is_none());
             can_go_on && exchange.has_alternative(now)
         };
-        let deadline = exchange.deadline();
-        self.patience.with(self.session, &self.house.clock, deadline, limit, has_alternative, future).await
+        self.patience.with(self.session, clock, exchange.deadline(), limit, has_alternative, future)
     }
+}
 
-    /// Reads the next piece of the answer's body.
-    async fn read(
-        &mut self,
-        incoming: &mut Incoming<'_>,
-        limit: Limit,
-    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
-        let reading = pin!(incoming.next());
-        self.wait(limit, reading).await
-    }
-
-    /// The limit until the first content of a stream, or the whole of another answer. The client of
-    /// a rescue is in the middle of a stream: it is left silent no longer than in any other.
-    fn first_limit(&self) -> Limit {
-        let span = match (self.wants_stream, self.wants_reasoning) {
-            (false, _) => self.timeouts.response,
-            (true, false) => self.timeouts.first_content,
-            (true, true) => self.timeouts.first_content_reasoning,
-        };
-        Limit {
-            soft: self.began.after(span),
-            outcome: Outcome::TimeoutFirstContent,
-            is_hard: false,
-            last: self.splice.is_some().then(|| self.began.after(self.timeouts.stall_last)),
+impl Opening<'_, '_> {
+    async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
+        let clock = &self.aim.house.clock;
+        match &mut self.watch {
+            Watch::Stage(stage) => stage.wait(clock, limit, future).await,
+            Watch::Elsewhere(patience) => patience.alone(clock, limit, future).await,
         }
     }
 
-    async fn converse(
+    fn first_limit(&self) -> Limit {
+        match &self.watch {
+            Watch::Stage(stage) => self.aim.first_limit(stage.exchange),
+            Watch::Elsewhere(_) => Limit::UNWATCHED,
+        }
+    }
+
+    /// Sends the request and reads the head of the answer.
+    async fn ask(
         &mut self,
         upstream: &mut Upstream,
-        head: Box<RequestHeader>,
+        mut head: Box<RequestHeader>,
         body: Rewritten,
         is_reused: bool,
-    ) -> End {
+    ) -> Result<(), End> {
+        if matches!(upstream, Upstream::H2(_)) && outgoing::for_http2(&mut head, self.aim.slot).is_none() {
+            return Err(End::Failed(Fault::plain(Outcome::Connect)));
+        }
         let limit = self.first_limit();
         let sent = {
             let sending = pin!(send(upstream, head, body));
-            self.wait(limit, sending).await
-        };
-        let sent = match sent {
-            Ok(sent) => sent,
-            Err(cut) => return cut.into(),
+            self.wait(limit, sending).await?
         };
         let limit = match &sent {
             Ok(()) => limit,
             // The provider may have answered early and stopped reading: its answer may be there.
-            Err(_) => Limit::hard(self.house.clock.tick().after(EARLY_ANSWER), Outcome::Reset),
+            Err(_) => Limit::hard(self.aim.house.clock.tick().after(EARLY_ANSWER), Outcome::Reset),
         };
         let read = {
             let reading = pin!(read_head(upstream));
-            self.wait(limit, reading).await
-        };
-        let read = match read {
-            Ok(read) => read,
-            Err(cut) => return cut.into(),
+            self.wait(limit, reading).await?
         };
         match read {
-            Ok(()) => {}
-            Err(HeadFault::Broken(error)) => return End::Failed(broken_before_head(&error, is_reused)),
+            Ok(()) => Ok(()),
+            Err(HeadFault::Broken(error)) => Err(End::Failed(broken_before_head(&error, is_reused))),
             Err(HeadFault::TooManyInterim) => {
-                return End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead)));
+                Err(End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead))))
             }
         }
-        let Some(answer) = upstream.response_header().and_then(|head| self.draft(head)) else {
-            return End::Failed(Fault::plain(Outcome::Reset));
-        };
-        self.exchange.answered(answer.status);
-        let mut incoming = Incoming::new(upstream, answer.packing);
+    }
+
+    /// Begins the answer with what its head says.
+    fn draft(&mut self, upstream: &Upstream) -> Result<Answer, End> {
+        let answer = upstream.response_header().and_then(|head| self.aim.draft(head));
+        let answer = answer.ok_or_else(|| End::Failed(Fault::plain(Outcome::Reset)))?;
+        if let Watch::Stage(stage) = &mut self.watch {
+            stage.exchange.answered(answer.status);
+        }
+        Ok(answer)
+    }
+
+    /// Holds an answer until it is fit to go downstream. A stream leaves its reader behind.
+    async fn hold(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        answer: &mut Answer,
+        reader: &mut Option<StreamReader>,
+    ) -> Result<(), End> {
         if !(200..300).contains(&answer.status) {
-            return self.refused(&mut incoming, answer).await;
+            return Err(self.refused(incoming, answer).await);
         }
         if answer.is_encoded {
-            return End::Failed(Fault::after_head(Outcome::BadBody, answer.status));
+            return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
         }
         if answer.is_event_stream {
-            self.stream(&mut incoming, answer).await
-        } else if self.splice.is_some() {
-            End::Failed(Fault::after_head(Outcome::BadBody, answer.status))
-        } else {
-            self.whole(&mut incoming, answer).await
+            let reader = reader.insert(StreamReader::new(self.aim.dialect).with_choices(self.aim.choices));
+            // What is taken up began long ago.
+            return if self.aim.is_rescue { Ok(()) } else { self.stream(incoming, answer, reader).await };
         }
+        if self.aim.is_rescue {
+            return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
+        }
+        self.whole(incoming, answer).await
+    }
+}
+
+/// Until the first content of a stream, or the whole of another answer.
+pub(super) fn first_span(timeouts: &Timeouts, wants_stream: bool, wants_reasoning: bool) -> Duration {
+    match (wants_stream, wants_reasoning) {
+        (false, _) => timeouts.response,
+        (true, false) => timeouts.first_content,
+        (true, true) => timeouts.first_content_reasoning,
     }
 }
 

@@ -4,36 +4,36 @@
 //! what came of it, and hands the failure back. At the end it delivers, relays, refuses or breaks
 //! off, as the machine says.
 
-use super::attempt::{Attempt, End, Fault, Held};
+use super::attempt::{End, Held, Stage};
+use super::carried::{self, Carried};
 use super::echo;
-use super::outgoing;
+use super::line::{self, LeftOut};
 use super::patience::{Patience, client_leaves};
+use super::race;
 use super::reply::{self, Extra, Framing};
 use super::story::Story;
 use super::telling::Telling;
-use crate::base::api::Api;
-use crate::base::ids::{RouteIdx, TargetIdx};
+use super::trial::{self, Over, Round};
+use crate::base::api::{Api, Dialect};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::classify::{self, ProviderType};
 use crate::config::plan::{Continues, Route};
-use crate::exchange::ending::Refusal;
-use crate::exchange::{Cause, Ending, Exchange, Failure, Record, Rules, Step, Try};
-use crate::health::{Change, Report, Resting};
+use crate::exchange::ending::{self, Refusal};
+use crate::exchange::{Ending, Exchange, Record, Rules, Step};
+use crate::health::{Change, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::lines::TargetStateLine;
 use crate::parse::{Parsed, Replay};
-use crate::rewrite::{self, Rewritten};
-use crate::select::{self, Candidate, Candidates};
-use crate::wire::retry_hint::RetryHint;
-use crate::wire::splice::{Splice, Way};
+use crate::select::{Candidate, Candidates};
+use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_proxy::Session;
-use smallvec::SmallVec;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a client asked for.
 pub(super) struct Asked<'a> {
@@ -46,51 +46,87 @@ pub(super) struct Asked<'a> {
     pub(super) route: Option<&'a Route>,
     /// The client sent `x-pointsman-no-rescue`.
     pub(super) refuses_rescue: bool,
+    /// How long the client wants to wait, where it said so (`x-request-timeout-ms`).
+    pub(super) within: Option<Duration>,
+    /// Targets that cannot serve this request.
+    pub(super) left_out: LeftOut,
 }
 
+impl Asked<'_> {
+    /// Returns what makes an array of a stream, where the client wants that and no events.
+    pub(super) fn listing(&self) -> Option<Listing> {
+        let is_gemini = self.api == Api::GenerateContent && self.parsed.stream;
+        (is_gemini && !Listing::is_events(self.query.as_deref())).then(Listing::default)
+    }
+}
+
+/// Longest list of targets in an explanation to a client, in bytes.
+pub(super) const EXPLANATION: usize = 1500;
+
 /// Plays the request through.
+#[allow(clippy::too_many_arguments, reason = "what `service` has found out, each its own")]
 pub(super) async fn conduct(
     house: &House,
     live: &Live,
-    slots: Vec<Arc<Slot>>,
+    mut slots: Vec<Arc<Slot>>,
     groups: &[u32],
     asked: &Asked<'_>,
+    mut carried: Carried,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
     let now = house.clock.tick();
     house.budget.deposit(&live.plan.retry);
     let total = slots.first().map(|slot| live.plan.timeouts(asked.route, slot.target.provider).total);
+    let total = total.unwrap_or_default();
+    let hurry = asked.within.filter(|within| *within < total);
     let rules = Rules {
         retry: live.plan.retry,
         health: live.policy,
         may_replay: asked.parsed.replay == Replay::Safe,
         may_rescue: may_rescue(live, asked),
-        deadline: now.after(total.unwrap_or_default()),
+        deadline: now.after(hurry.unwrap_or(total)),
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
     let mut patience = Patience::default();
     let mut held = None;
     let can_be_taken_up = rules.may_rescue && rules.may_replay;
     let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
+    let speaks = |slot: &Arc<Slot>| carried::api_of(live, slot, asked.api) == asked.api;
+    let hedge = live.plan.hedge(asked.route);
+    // A translation belongs to one attempt at a time.
+    let hedge = hedge.filter(|_| exchange.could_hedge() && slots.iter().all(speaks));
+    if let Some(hedge) = hedge {
+        house.hedges.deposit(hedge.max_ratio);
+    }
     let mut step = exchange.start(now);
     let ending = loop {
         step = match step {
             Step::Try(order) => {
-                let at = order.candidate;
-                let (end, changes, now) = attempt(
-                    house,
-                    live,
-                    &slots,
-                    asked,
-                    order,
+                let hedge = hedge.filter(|_| exchange.may_hedge());
+                let proving = match slots[order.candidate].purse {
+                    // On the heap: few requests wait for a token, and none should carry the wait along.
+                    Some(_) => Box::pin(trial::prove(&mut slots[order.candidate])).await,
+                    None => Ok(()),
+                };
+                let round = Round { house, live, slots: &slots, asked };
+                let mut stage = Stage {
                     session,
-                    &mut exchange,
-                    &mut patience,
-                    &mut told,
+                    exchange: &mut exchange,
+                    patience: &mut patience,
                     story,
-                )
-                .await;
+                    told: &mut told,
+                    rendering: None,
+                };
+                let over = match hedge.filter(|_| proving.is_ok()) {
+                    // On the heap: a request that is not hedged should not carry a second attempt.
+                    Some(hedge) => Box::pin(race::run(&round, order, hedge.after, &mut stage)).await,
+                    None => trial::alone(&round, order, proving, &mut carried, &mut stage).await,
+                };
+                let Over { at, end, changes, now, proved } = over;
+                if let Some(proved) = proved {
+                    slots[at] = proved;
+                }
                 note(house, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
@@ -134,22 +170,6 @@ pub(super) async fn conduct(
     result
 }
 
-/// Puts the slots of a route in order.
-pub(super) fn line_up(
-    house: &House,
-    live: &Live,
-    api: Api,
-    route_at: RouteIdx,
-) -> (Vec<Arc<Slot>>, SmallVec<[u32; 4]>) {
-    let route = live.plan.route(route_at);
-    let now = house.clock.tick();
-    let usable =
-        |at: TargetIdx| live.slot(at).is_some_and(|slot| slot.health.look(now, &live.policy).is_ok());
-    let Some(turns) = live.turns(route_at) else { return (Vec::new(), SmallVec::new()) };
-    let order = select::order(&live.plan, route, turns, api, usable);
-    order.iter().filter_map(|(group, at)| Some((Arc::clone(live.slot(*at)?), *group))).unzip()
-}
-
 fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
     (0u32..)
         .zip(slots.iter().zip(groups))
@@ -169,107 +189,6 @@ fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
         .collect()
 }
 
-#[allow(clippy::too_many_arguments, reason = "one step of `conduct`, with its parts borrowed apart")]
-async fn attempt(
-    house: &House,
-    live: &Live,
-    slots: &[Arc<Slot>],
-    asked: &Asked<'_>,
-    order: Try,
-    session: &mut Session,
-    exchange: &mut Exchange,
-    patience: &mut Patience,
-    told: &mut Option<Telling>,
-    story: &mut Story,
-) -> (End, SmallVec<[Change; 2]>, Tick) {
-    let slot = &slots[order.candidate];
-    let timeouts = live.plan.timeouts(asked.route, slot.target.provider);
-    let began = house.clock.tick();
-    let mut permit = order.permit;
-    let _in_flight = slot.meter.in_flight();
-    let mut counted = Counted::new(house, slot, began);
-    let defaults = asked.route.map_or(&[][..], |route| &route.defaults);
-    let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, defaults);
-    let splice = told.as_mut().filter(|_| order.cause.is_rescue()).map(|told| {
-        let more = match order.cause {
-            Cause::Continue => continued(&body, told, continues(live, slot)),
-            Cause::First
-            | Cause::Repeat
-            | Cause::Resend
-            | Cause::NewKey
-            | Cause::Failover
-            | Cause::Restart => None,
-        };
-        let way = match more {
-            Some(more) => {
-                body = more;
-                Way::Continue
-            }
-            // Where the text cannot be put into the request, the target begins anew all the same.
-            None => Way::Verify,
-        };
-        Splice::new(told.told(), way)
-    });
-    let signature = slot.keyring.current();
-    let mut end = match outgoing::head(slot, &signature, asked, body.len) {
-        Ok(head) => {
-            let attempt = Attempt {
-                house,
-                live,
-                slots,
-                at: order.candidate,
-                dialect: asked.api.dialect(),
-                timeouts,
-                wants_stream: asked.parsed.stream,
-                wants_reasoning: wants_reasoning(live, slot, asked),
-                drops_rate_limits: slots.len() > 1,
-                began,
-                signature: &signature,
-                session,
-                exchange,
-                patience,
-                story,
-                permit: &mut permit,
-                told,
-                splice,
-                choices: asked.parsed.n,
-            };
-            attempt.run(head, body, order.cause).await
-        }
-        Err(_) => End::Failed(Fault {
-            failure: Failure::plain(Outcome::ClientError),
-            account_wide: false,
-            held: None,
-        }),
-    };
-    let (outcome, hint, account_wide) = match &end {
-        End::Delivered => (Outcome::Ok, RetryHint::None, false),
-        End::Gone => (Outcome::ClientGone, RetryHint::None, false),
-        End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
-    };
-    let now = house.clock.tick();
-    counted.ended = (outcome, exchange_status(&end), Some(now));
-    drop(counted);
-    if let End::Failed(fault) = &mut end {
-        // On the heap: it is rare, and would make every attempt's future larger.
-        let is_refused = outcome == Outcome::Auth;
-        fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&signature)).await;
-        if fault.failure.is_stale || fault.failure.has_new_key {
-            // A dead kept connection says nothing about the target, nor does a key that is changed.
-            return (end, SmallVec::new(), now);
-        }
-    }
-    let is_permanent = match &end {
-        End::Failed(Fault { held: Some(held), .. }) => {
-            live.plan.permanent.cover(held.head.status, &held.body)
-        }
-        End::Failed(_) | End::Delivered | End::Gone => false,
-    };
-    let report = Report { outcome, hint, account_wide, is_permanent, began };
-    let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
-    (end, changes, now)
-}
-
 /// Rescue is off for JSON output and more than one choice, for a route or a client that wants none.
 fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
     live.plan.rescue.enabled
@@ -277,55 +196,9 @@ fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
         && asked.parsed.n == 1
         && !asked.parsed.wants_json
         && !asked.refuses_rescue
+        // An array has no place for a comment at the seam, nor is it read back.
+        && asked.listing().is_none()
         && !asked.route.is_some_and(|route| route.no_rescue)
-}
-
-fn continues(live: &Live, slot: &Slot) -> Continues {
-    let models = &live.plan.provider(slot.target.provider).models;
-    models.get(&slot.target.model).map_or(Continues::None, |model| model.continues)
-}
-
-/// Puts the text told so far into a request as its last message.
-fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
-    let whole = body.pieces.concat();
-    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
-    Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
-}
-
-/// Counts an attempt in and, however it ends, out again.
-struct Counted<'a> {
-    house: &'a House,
-    slot: &'a Slot,
-    began: Tick,
-    ended: (Outcome, Option<u16>, Option<Tick>),
-}
-
-impl<'a> Counted<'a> {
-    fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
-        slot.tally.began();
-        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let (outcome, status, at) = self.ended;
-        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
-        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
-    }
-}
-
-fn exchange_status(end: &End) -> Option<u16> {
-    match end {
-        End::Failed(fault) => fault.failure.status,
-        End::Delivered | End::Gone => None,
-    }
-}
-
-fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
-    let provider = live.plan.provider(slot.target.provider);
-    asked.parsed.wants_reasoning
-        || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
 }
 
 /// Writes one line for each change of state.
@@ -353,7 +226,7 @@ async fn conclude(
     slots: &[Arc<Slot>],
     exchange: &Exchange,
     ending: Ending,
-    held: Option<Held>,
+    held: Option<Box<Held>>,
     told: Option<Telling>,
     asked: &Asked<'_>,
     session: &mut Session,
@@ -378,10 +251,14 @@ async fn conclude(
                     reply::refuse(session, story, shape, 502, code, reply::KEY_REFUSED, &extra).await?;
                     Ok(true)
                 }
+                Some(held) if is_translated(live, slots, exchange, asked) => {
+                    let record = exchange.records().last();
+                    refuse_translated(session, story, &held, record, dialect).await.map(|()| true)
+                }
                 Some(held) => {
                     let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
                     let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
-                    relay(session, story, held, keys).await.map(|()| true)
+                    relay(session, story, *held, keys).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
@@ -390,7 +267,7 @@ async fn conclude(
             story.tell(house, slots, exchange.records(), None);
             let message = explain(house, live, slots, exchange, &refusal, asked, story.id());
             let shape = dialect.error_shape();
-            let provider_type = quota_type(house, live, slots, exchange, held.as_ref());
+            let provider_type = quota_type(house, live, slots, exchange, held.as_deref());
             let extra = Extra { provider_type, ..Extra::from(&refusal) };
             reply::refuse(session, story, shape, refusal.status, refusal.code, &message, &extra)
                 .await
@@ -401,12 +278,44 @@ async fn conclude(
             let message = format!("the provider's stream broke off; request id {}", story.id());
             if story.is_stream {
                 let (tail, number) = told.map(|mut told| told.last_words()).unwrap_or_default();
-                reply::break_off(session, dialect, tail, number, &message, story).await;
+                let number = if number == 0 { story.next_sequence } else { number };
+                let form = (dialect, asked.listing().is_some());
+                reply::break_off(session, form, tail, number, &message, story).await;
             }
             // An error, so that Pingora drops the connection instead of ending the body cleanly.
             Err(pingora::Error::explain(pingora::ErrorType::ConnectionClosed, "upstream stream lost"))
         }
     }
+}
+
+/// Tells whether what is to be relayed are a provider's words in another dialect than the client's.
+fn is_translated(live: &Live, slots: &[Arc<Slot>], exchange: &Exchange, asked: &Asked<'_>) -> bool {
+    let said = exchange.records().last().filter(|record| record.status.is_some());
+    let slot = said.and_then(|record| slots.get(record.candidate));
+    slot.is_some_and(|slot| carried::api_of(live, slot, asked.api) != asked.api)
+}
+
+/// Tells a refusal of another dialect by its class: its own words may speak of members that the
+/// client never wrote.
+async fn refuse_translated(
+    session: &mut Session,
+    story: &mut Story,
+    held: &Held,
+    record: Option<&Record>,
+    dialect: Dialect,
+) -> pingora::Result<()> {
+    let (told, code) = record.map_or((502, ErrorCode::UpstreamError), ending::told);
+    let said = held.head.status.as_u16();
+    let status = if (400..500).contains(&said) { said } else { told };
+    let outcome = record.map_or(Outcome::ClientError, |record| record.outcome);
+    let what = match outcome {
+        Outcome::ContextLength => "prompt is too long: it exceeds the maximum context length of the model",
+        Outcome::ContentFiltered => "the provider's content filter refused the request",
+        _ => "the provider refused the request, which was translated for it, as invalid",
+    };
+    let message = format!("{what} (status {said}, {}); request id {}", outcome.as_label(), story.id());
+    let shape = dialect.error_shape();
+    reply::refuse(session, story, shape, status, code, &message, &Extra::default()).await
 }
 
 fn gone() -> Box<pingora::Error> {
@@ -472,10 +381,14 @@ fn explain(
         let tried = exchange.records().iter().rev().find(|record| record.candidate == at);
         let reason = reason(tried, resting, now);
         let _ = write!(text, "{separator}{} {reason}", slot.target.id);
-        if text.len() > 1500 {
+        if text.len() > EXPLANATION {
             text.push_str(", and more");
             break;
         }
+    }
+    if !asked.left_out.is_empty() {
+        text.push_str("; left out: ");
+        line::tell(&mut text, &asked.left_out);
     }
     let _ = write!(text, "; request id {id}, generation {}", live.generation);
     text

@@ -53,7 +53,8 @@ pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
         let Some(slot) = live.slot(*target) else { continue };
         let is_first = found.first().is_none_or(|first| first.target.provider == slot.target.provider);
         let is_new = !found.iter().any(|known| known.target.credential == slot.target.credential);
-        if slot.kind == Kind::OpenAi && is_first && is_new {
+        // What is signed with its body cannot be passed through piece by piece.
+        if slot.kind == Kind::OpenAi && is_first && is_new && !slot.signs_requests() {
             found.push(Arc::clone(slot));
         }
     }
@@ -71,6 +72,7 @@ impl Forward {
             outcome: Outcome::Ok,
             status: None,
             timed_out: false,
+            is_called_off: false,
         };
         Forward {
             slots,
@@ -92,8 +94,15 @@ impl Forward {
         while let Some(slot) = self.slots.get(self.at) {
             if let Ok(permit) = slot.health.admit(now, &live.policy) {
                 self.permit = permit;
-                self.signature = slot.keyring.current();
                 self.record = Record { candidate: self.at, began: now, ..self.record };
+                let Ok(slot) = slot.prove().await else {
+                    self.refused(house, live, Outcome::Auth);
+                    continue;
+                };
+                self.signature = slot.keyring.current();
+                if let Some(place) = self.slots.get_mut(self.at) {
+                    *place = Arc::clone(&slot);
+                }
                 if let Some(peer) = slot.ready_peer() {
                     return Ok(Box::new((**peer).clone()));
                 }
@@ -185,9 +194,10 @@ impl Forward {
         self.had_new_key
     }
 
-    /// Notes that no connection could be made; tells whether another credential is left to try.
-    pub(super) fn refused(&mut self, house: &House, live: &Live) -> bool {
-        self.settle(house, live, Outcome::Connect);
+    /// Notes that nothing could be sent, for want of a connection or a token; tells whether another
+    /// credential is left to try.
+    pub(super) fn refused(&mut self, house: &House, live: &Live, outcome: Outcome) -> bool {
+        self.settle(house, live, outcome);
         self.at += 1;
         self.is_settled = false;
         self.at < self.slots.len()

@@ -26,10 +26,23 @@ pub(super) struct Incoming<'a> {
     unpacking: Option<Unpacking>,
 }
 
+/// A body under way whose connection is elsewhere.
+pub(super) struct Paused(Option<Unpacking>);
+
 impl<'a> Incoming<'a> {
     /// Begins to read a body that is packed in this way.
     pub(super) fn new(upstream: &'a mut Upstream, packing: Option<Packing>) -> Self {
         Incoming { upstream, unpacking: packing.map(Unpacking::new) }
+    }
+
+    /// Goes on with a body that was begun and put aside with [`Incoming::pause`].
+    pub(super) fn resume(upstream: &'a mut Upstream, paused: Paused) -> Self {
+        Incoming { upstream, unpacking: paused.0 }
+    }
+
+    /// Lets go of the connection in the midst of a body.
+    pub(super) fn pause(self) -> Paused {
+        Paused(self.unpacking)
     }
 
     /// Returns the provider's own headers.

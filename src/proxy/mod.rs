@@ -7,11 +7,14 @@
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
-//!     outgoing    the request as the provider sees it
-//!     attempt     one try: connect, send; behind it judge (held), stream (sent on)
-//!       incoming    the body of an answer, unpacked where it is packed
-//!       patience    how long to wait, and for whom
-//!       telling     what the client was told of a stream, and what is kept back
+//!     carried     the request in a target's dialect, the answer in the client's
+//!     trial       one attempt, from the order to what health is told of it
+//!     race        two of them side by side
+//!       outgoing    the request as the provider sees it
+//!       attempt     one try: connect, send; behind it hold, judge, and stream (sent on)
+//!         incoming    the body of an answer, unpacked where it is packed
+//!         patience    how long to wait, and for whom
+//!         telling     what the client was told of a stream, and what is kept back
 //!     reply       answers of our own, and the head of every answer
 //!       echo        not with our key in it
 //!   story       what is told about it afterwards: log line, metrics, headers
@@ -23,15 +26,19 @@
 
 mod attempt;
 mod body;
+mod carried;
 mod conduct;
 mod echo;
 mod forward;
 mod incoming;
+mod line;
 mod outgoing;
 mod patience;
+mod race;
 mod reply;
 pub mod service;
 mod story;
 mod telling;
+mod trial;
 
 pub use service::Proxy;

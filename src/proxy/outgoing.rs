@@ -5,10 +5,11 @@
 //! client's credential can slip through by being spelt in a way that nobody thought of.
 
 use super::conduct::Asked;
-use crate::base::api::Kind;
+use crate::base::api::{Api, Dialect};
+use crate::base::time::WallTime;
 use crate::live::Slot;
 use crate::live::keyring::Signature;
-use crate::rewrite;
+use crate::rewrite::{self, Rewritten};
 use crate::sign;
 use bytes::Bytes;
 use http::header::MaxSizeReached;
@@ -16,24 +17,40 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr};
+use sha2::{Digest, Sha256};
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
-/// Makes the head of a replayable call for one target.
+/// Makes the head of a replayable call for one target, which is asked as `api`.
 pub(super) fn head(
     slot: &Slot,
     signature: &Signature,
     asked: &Asked<'_>,
+    api: Api,
     length: usize,
 ) -> pingora::Result<Box<RequestHeader>> {
-    let path = rewrite::upstream_path(slot.kind, asked.api, &slot.base_path, asked.query.as_deref());
+    let path = path(slot, asked, api);
     let path = PathAndQuery::from_maybe_shared(Bytes::from(path));
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = Method::POST;
     head.uri = Uri::from(path.or_err(ErrorType::InvalidHTTPHeader, "the path cannot be sent")?);
-    head.headers =
-        headers(slot, signature, asked, length).or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
+    head.headers = headers(slot, signature, asked, api, length)
+        .or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
     Ok(Box::new(RequestHeader::from(head)))
+}
+
+/// The path of a replayable call. The query is the client's dialect's own, and stays with it.
+fn path(slot: &Slot, asked: &Asked<'_>, api: Api) -> String {
+    let streams_gemini = api == Api::GenerateContent && asked.parsed.stream;
+    let query = if api == asked.api { asked.query.as_deref() } else { streams_gemini.then_some("alt=sse") };
+    let model = &slot.target.model;
+    match slot.path(api) {
+        Some(template) => rewrite::templated_path(template, model, query),
+        None if api == Api::GenerateContent => {
+            rewrite::generate_path(&slot.base_path, model, asked.parsed.stream, query)
+        }
+        None => rewrite::upstream_path(slot.kind, api, &slot.base_path, query),
+    }
 }
 
 /// The headers of a replayable call. Built as a plain map: Pingora's own type spells a name out,
@@ -42,18 +59,22 @@ fn headers(
     slot: &Slot,
     signature: &Signature,
     asked: &Asked<'_>,
+    api: Api,
     length: usize,
 ) -> Result<HeaderMap, MaxSizeReached> {
     let mut headers = HeaderMap::with_capacity(16);
     headers.try_insert(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
-        headers.try_append(name.clone(), value.clone())?;
+        if api == asked.api || rewrite::crosses_dialects(name) {
+            headers.try_append(name.clone(), value.clone())?;
+        }
     }
     // The body was read and is JSON, whatever the client called it.
     headers.try_insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
     headers.try_insert(header::CONTENT_LENGTH, HeaderValue::from(length))?;
     headers.try_insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
-    if slot.kind == Kind::Anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
+    let is_anthropic = api.dialect() == Dialect::AnthropicMessages;
+    if is_anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
         let version = HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION);
         headers.try_insert(ANTHROPIC_VERSION, version)?;
     }
@@ -65,6 +86,34 @@ fn headers(
         headers.try_append(name.clone(), value.clone())?;
     }
     Ok(headers)
+}
+
+/// Signs a head for its body where the credential signs whole requests; nothing of either may change
+/// afterwards, but for the authority's place in HTTP/2.
+pub(super) fn signed(
+    mut head: Box<RequestHeader>,
+    slot: &Slot,
+    signature: &Signature,
+    body: &Rewritten,
+    now: impl FnOnce() -> WallTime,
+) -> pingora::Result<Box<RequestHeader>> {
+    let Some(signing) = signature.signing() else { return Ok(head) };
+    let mut digest = Sha256::new();
+    body.pieces.iter().for_each(|piece| digest.update(piece));
+    let request = sign::Signable {
+        method: head.method.as_str(),
+        authority: slot.authority.to_str().unwrap_or_default(),
+        path_and_query: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+        headers: &head.headers,
+        body_sha256: digest.finalize().into(),
+    };
+    let scope = sign::Scope { region: &signing.region, service: &signing.service, at: now() };
+    let signed = sign::sigv4(&request, &signing.keys, &scope)
+        .or_err(ErrorType::InvalidHTTPHeader, "the request cannot be signed")?;
+    for (name, value) in signed {
+        head.insert_header(name, value)?;
+    }
+    Ok(head)
 }
 
 /// HTTP/2 names the authority in the request line and has no Host header.

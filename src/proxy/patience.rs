@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 /// How often a soft limit without an alternative is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Waits from this length on share their timers.
 const LONG: Duration = Duration::from_secs(5);
@@ -52,6 +52,10 @@ pub(super) struct Limit {
 }
 
 impl Limit {
+    /// No limit here: somebody else watches.
+    pub(super) const UNWATCHED: Limit =
+        Limit { soft: Tick(u64::MAX), outcome: Outcome::TimeoutFirstContent, is_hard: false, last: None };
+
     /// A limit that counts whatever else could be done.
     pub(super) fn hard(at: Tick, outcome: Outcome) -> Self {
         Limit { soft: at, outcome, is_hard: true, last: None }
@@ -82,6 +86,24 @@ impl Patience {
                 timer.as_mut().await;
                 self.timer = None;
             }
+        }
+    }
+
+    /// Waits for `future`, within a hard limit; a soft one is for somebody else to watch, who has
+    /// the client and the deadline in view.
+    pub(super) async fn alone<T>(
+        &mut self,
+        clock: &Clock,
+        limit: Limit,
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Cut> {
+        if !limit.is_hard {
+            return Ok(future.await);
+        }
+        tokio::select! {
+            biased;
+            done = &mut future => Ok(done),
+            () = self.pass(clock, limit.soft) => Err(Cut::Late(limit.outcome)),
         }
     }
 

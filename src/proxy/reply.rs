@@ -14,6 +14,7 @@ use crate::classify::ProviderType;
 use crate::exchange::ending::Refusal;
 use crate::observe::fault_text;
 use crate::rewrite;
+use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
@@ -29,6 +30,7 @@ const X_USED_FALLBACK: HeaderName = HeaderName::from_static("x-used-fallback");
 const X_ATTEMPTS: HeaderName = HeaderName::from_static("x-attempts");
 const X_BREAKER: HeaderName = HeaderName::from_static("x-circuit-breaker-state");
 const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-provider-response-time");
+const X_DEGRADED: HeaderName = HeaderName::from_static("x-model-degraded");
 const X_TRAIL: HeaderName = HeaderName::from_static("x-pointsman-trail");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
@@ -122,6 +124,18 @@ pub(super) fn draft(
     Ok(head)
 }
 
+/// Begins the head of an answer that is translated: of the provider's own nothing is left, since its
+/// headers speak of another body in another dialect.
+pub(super) fn draft_translated(status: StatusCode, is_stream: bool) -> pingora::Result<Head> {
+    let mut head = Head::new(status);
+    let kind = if is_stream { "text/event-stream; charset=utf-8" } else { "application/json" };
+    head.set(header::CONTENT_TYPE, HeaderValue::from_static(kind))?;
+    if is_stream {
+        head.set(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
+    }
+    Ok(head)
+}
+
 /// Completes the head of a provider's answer with its framing and our own headers.
 pub(super) fn complete(head: &mut Head, framing: Framing, story: &Story) -> pingora::Result<()> {
     frame(head, framing)?;
@@ -154,6 +168,9 @@ fn own_headers(
         }
         let fallback = if target.is_fallback { "true" } else { "false" };
         set(X_USED_FALLBACK, HeaderValue::from_static(fallback))?;
+        if target.is_degraded {
+            set(X_DEGRADED, HeaderValue::from_static("true"))?;
+        }
         set(X_BREAKER, HeaderValue::from_static(target.breaker))?;
         set(X_RESPONSE_TIME, HeaderValue::from(target.response_ms))?;
     }
@@ -211,6 +228,12 @@ pub(super) async fn refuse(
     send_whole(session, head, Bytes::from(body)).await
 }
 
+/// Makes an answer that says that the request is not valid, to be relayed like a provider's.
+pub(super) fn invalid(shape: ErrorShape, message: &str, id: &str) -> pingora::Result<(Head, Bytes)> {
+    let body = fault_text::error_body(shape, ErrorCode::ValidationFailed, 400, message, id);
+    Ok((Head::json(400)?, Bytes::from(body)))
+}
+
 /// Answers with a JSON page of our own.
 pub(super) async fn page(
     session: &mut Session,
@@ -235,10 +258,10 @@ async fn send_whole(session: &mut Session, mut head: Head, body: Bytes) -> pingo
 
 /// Ends a started stream that cannot go on: what was kept back of it, a blank line (so that a broken
 /// event cannot swallow what follows), the dialect's error event with this number, and no end of the
-/// body. The caller then drops the connection.
+/// body. The caller then drops the connection. `is_list` where the stream is an array.
 pub(super) async fn break_off(
     session: &mut Session,
-    dialect: Dialect,
+    (dialect, is_list): (Dialect, bool),
     tail: Option<Bytes>,
     number: u64,
     message: &str,
@@ -249,8 +272,12 @@ pub(super) async fn break_off(
     let tail = tail.unwrap_or_default();
     let mut bytes = Vec::with_capacity(tail.len() + event.len() + 2);
     bytes.extend_from_slice(&tail);
-    bytes.extend_from_slice(b"\n\n");
-    bytes.extend_from_slice(&event);
+    if is_list {
+        Listing::begun().push(&event, &mut bytes);
+    } else {
+        bytes.extend_from_slice(b"\n\n");
+        bytes.extend_from_slice(&event);
+    }
     // The client may be gone as well; there is nobody left to tell then.
     let written = session.write_response_body(Some(Bytes::from(bytes)), false).await;
     if written.is_ok() && session.as_http2().is_some() {

@@ -4,18 +4,22 @@
 //! through returns `false` and meets the remaining hooks. `logging` tells the story in either case.
 
 use super::body::{self, BodyFault};
+use super::carried::{Carried, Source};
 use super::conduct::{self, Asked};
 use super::forward::{self, Forward, NowhereToGo};
+use super::line::{self, Line};
 use super::reply::{self, Extra};
 use super::story::Story;
 use crate::authenticate::{self, AuthFault};
-use crate::base::api::{Api, ErrorShape};
+use crate::base::api::ErrorShape;
 use crate::base::outcome::{ErrorCode, Outcome};
-use crate::config::plan::{Client, Plan};
+use crate::config::plan::{Client, Plan, Translation};
+use crate::exchange;
 use crate::live::{House, Live, Slot};
 use crate::parse;
 use crate::rewrite;
 use crate::route::{self, Call, Endpoint, Named};
+use crate::select::fit::{Shed, Wish};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -25,7 +29,6 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use serde_json::json;
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,13 +105,20 @@ impl Proxy {
                 reply::refuse(session, story, shape, 405, code, message, &extra).await?;
                 Ok(true)
             }
-            Endpoint::Models | Endpoint::Model(_) | Endpoint::PassThrough | Endpoint::Llm(_) => {
+            Endpoint::Models
+            | Endpoint::Model(_)
+            | Endpoint::GeminiModels
+            | Endpoint::GeminiModel(_)
+            | Endpoint::PassThrough
+            | Endpoint::Llm(_) => {
                 if !self.admit(session, story, &live, shape).await? {
                     return Ok(true);
                 }
                 match endpoint {
-                    Endpoint::Models => models(session, story, &live).await,
-                    Endpoint::Model(id) => model(session, story, &live, shape, &id).await,
+                    Endpoint::Models | Endpoint::GeminiModels => models(session, story, &live, shape).await,
+                    Endpoint::Model(id) | Endpoint::GeminiModel(id) => {
+                        model(session, story, &live, shape, &id).await
+                    }
                     Endpoint::PassThrough => self.pass_through(session, context, &live, shape).await,
                     Endpoint::Llm(call) => self.call(session, story, &live, call).await,
                     Endpoint::Health
@@ -234,11 +244,6 @@ impl Proxy {
         let api = call.api;
         let shape = api.dialect().error_shape();
         story.dialect = Some(api.dialect());
-        if api == Api::GenerateContent {
-            session.set_keepalive(None);
-            let message = "the Gemini dialect is not served yet; use /v1/chat/completions or /v1/messages";
-            return refuse(session, story, shape, 400, ErrorCode::CapabilityNotSupported, message).await;
-        }
         if session.req_header().headers.contains_key(http::header::CONTENT_ENCODING) {
             session.set_keepalive(None);
             let message = "compressed request bodies are not taken; send the body as it is";
@@ -259,38 +264,57 @@ impl Proxy {
             }
         };
         story.body_was_read(house.clock.tick());
-        let parsed = match parse::body(api, &body.bytes) {
+        let mut parsed = match parse::body(api, &body.bytes) {
             Ok(parsed) => parsed,
             Err(fault) => {
                 let code = ErrorCode::ValidationFailed;
                 return refuse(session, story, shape, 400, code, &fault.to_string()).await;
             }
         };
+        if let Some(in_path) = call.in_path {
+            parsed.model = Some(in_path.model);
+            parsed.stream = in_path.is_stream;
+        }
         story.is_stream = parsed.stream;
         story.model.clone_from(&parsed.model);
         let Ok(named) = route::resolve(&live.plan, parsed.model.as_deref()) else {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         };
-        let (slots, groups, route) = match &named {
+        let Ok(tier) = line::wished_tier(&session.req_header().headers) else {
+            let message = "x-pointsman-tier must be fast, medium, large or reasoning";
+            return refuse(session, story, shape, 400, ErrorCode::ValidationFailed, message).await;
+        };
+        let wish = Wish { needs: parsed.needs, tokens: parsed.tokens_estimate(), tier };
+        let (mut line, route) = match &named {
             Named::Route(at) => {
                 story.route = Some(*at);
-                let (slots, groups) = conduct::line_up(house, live, api, *at);
-                (slots, groups, Some(live.plan.route(*at)))
+                (line::of_route(house, live, api, *at, &wish), Some(live.plan.route(*at)))
             }
             Named::Direct { provider, model } => {
-                let is_spoken = live.plan.provider(*provider).kind.speaks(api);
-                let slots = if is_spoken { house.direct(live, *provider, model) } else { Vec::new() };
-                let groups: SmallVec<[u32; 4]> = SmallVec::from_elem(0, slots.len());
-                (slots, groups, None)
+                (line::of_model(house, live, api, *provider, model, &wish), None)
             }
         };
+        let mut carried = Carried::default();
+        let translation = route.map_or(live.plan.translation, |route| route.translation);
+        if translation == Translation::Strict {
+            let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[] };
+            line::keep_faithful(live, &mut line, &source, &mut carried);
+        }
+        let Line { slots, groups, left_out, first } = line;
+        story.first = first;
         let name = route.map_or_else(|| parsed.model.clone().unwrap_or_default(), |r| r.name.to_string());
         if !client_may_use(story, &live.plan, &name) {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
+        if slots.is_empty() && !left_out.is_empty() {
+            let is_long = left_out.iter().any(|(_, why)| matches!(why, Shed::Window(_)));
+            let code = if is_long { ErrorCode::ValidationFailed } else { ErrorCode::CapabilityNotSupported };
+            let message = line::nobody(&name, &left_out, &wish);
+            return refuse(session, story, shape, 400, code, &message).await;
+        }
         if slots.is_empty() {
             let message = format!(
-                "no target of \"{name}\" speaks {}; call it in a dialect of one of its providers",
+                "no target of \"{name}\" speaks {} or can be translated to; call it in a dialect of one of its providers",
                 api.dialect().as_label()
             );
             let code = ErrorCode::CapabilityNotSupported;
@@ -306,8 +330,11 @@ impl Proxy {
         drop(keys);
         drop(presented);
         let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
-        let asked = Asked { api, body: body.bytes.clone(), parsed, query, headers, route, refuses_rescue };
-        conduct::conduct(house, live, slots, &groups, &asked, session, story).await
+        let within = session.req_header().headers.get("x-request-timeout-ms");
+        let within = within.and_then(|value| exchange::wish(value.as_bytes()));
+        let body = body.bytes.clone();
+        let asked = Asked { api, body, parsed, query, headers, route, refuses_rescue, within, left_out };
+        conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await
     }
 
     async fn unknown_model(
@@ -342,7 +369,10 @@ async fn refuse(
     code: ErrorCode,
     message: &str,
 ) -> pingora::Result<bool> {
-    reply::refuse(session, story, shape, status, code, message, &Extra::default()).await?;
+    // What the client got wrong is as wrong the second time; a slow upload may go better.
+    let should_retry = (matches!(status, 400..=499) && !matches!(status, 408 | 429)).then_some(false);
+    let extra = Extra { should_retry, ..Extra::default() };
+    reply::refuse(session, story, shape, status, code, message, &extra).await?;
     Ok(true)
 }
 
@@ -351,11 +381,15 @@ fn client_may_use(story: &Story, plan: &Plan, name: &str) -> bool {
     client.is_none_or(|client| authenticate::may_use(client, name))
 }
 
-/// Errors are told in the caller's dialect also where the path does not say it: Anthropic's SDKs
-/// always send their version.
+/// What Google's SDKs send with every request; they ask for their list under `/v1` as well.
+const GOOGLE_HEADERS: [&str; 2] = ["x-goog-api-client", "x-goog-api-key"];
+
+/// Lists and errors are told in the caller's dialect also where the path does not say it:
+/// Anthropic's SDKs always send their version, Google's their own headers.
 fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
     match endpoint {
         Endpoint::Llm(call) => call.api.dialect().error_shape(),
+        Endpoint::GeminiModels | Endpoint::GeminiModel(_) => ErrorShape::Google,
         Endpoint::Models
         | Endpoint::Model(_)
         | Endpoint::Health
@@ -365,6 +399,8 @@ fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
         | Endpoint::BadPath(_) => {
             if headers.contains_key("anthropic-version") {
                 ErrorShape::Anthropic
+            } else if GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name)) {
+                ErrorShape::Google
             } else {
                 ErrorShape::OpenAi
             }
@@ -397,8 +433,17 @@ fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
     is_too_large.then_some((431, "the request head is larger than limits.max_header allows"))
 }
 
-/// One entry of the model list, in the shape of both OpenAI's and Anthropic's SDKs.
-fn listed(name: &str) -> serde_json::Value {
+/// One entry of the model list. The shape of OpenAI's and Anthropic's SDKs is one, so that a client
+/// that shows neither dialect in its headers can read it too.
+fn listed(shape: ErrorShape, name: &str) -> serde_json::Value {
+    if shape == ErrorShape::Google {
+        return json!({
+            "name": format!("models/{name}"),
+            "version": "1",
+            "displayName": name,
+            "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+        });
+    }
     json!({
         "id": name,
         "object": "model",
@@ -418,16 +463,24 @@ fn listed_routes<'a>(story: &Story, plan: &'a Plan) -> impl Iterator<Item = &'a 
         .filter(move |name| client.is_none_or(|client| authenticate::may_use(client, name)))
 }
 
-async fn models(session: &mut Session, story: &mut Story, live: &Live) -> pingora::Result<bool> {
-    let data: Vec<_> = listed_routes(story, &live.plan).map(listed).collect();
+async fn models(
+    session: &mut Session,
+    story: &mut Story,
+    live: &Live,
+    shape: ErrorShape,
+) -> pingora::Result<bool> {
+    let data: Vec<_> = listed_routes(story, &live.plan).map(|name| listed(shape, name)).collect();
     let edge = |at: Option<&serde_json::Value>| at.and_then(|v| v.get("id")).cloned();
-    let page = json!({
-        "object": "list",
-        "first_id": edge(data.first()),
-        "last_id": edge(data.last()),
-        "has_more": false,
-        "data": data,
-    });
+    let page = match shape {
+        ErrorShape::Google => json!({ "models": data }),
+        ErrorShape::OpenAi | ErrorShape::Anthropic => json!({
+            "object": "list",
+            "first_id": edge(data.first()),
+            "last_id": edge(data.last()),
+            "has_more": false,
+            "data": data,
+        }),
+    };
     story.keep_quiet();
     reply::page(session, story, 200, page.to_string().into_bytes()).await?;
     Ok(true)
@@ -442,7 +495,7 @@ async fn model(
 ) -> pingora::Result<bool> {
     story.keep_quiet();
     if listed_routes(story, &live.plan).any(|name| name == id) {
-        reply::page(session, story, 200, listed(id).to_string().into_bytes()).await?;
+        reply::page(session, story, 200, listed(shape, id).to_string().into_bytes()).await?;
         return Ok(true);
     }
     let message = "no such model; GET /v1/models lists what is served";
@@ -551,7 +604,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
-            let may_go_on = forward.refused(&self.house, live);
+            let may_go_on = forward.refused(&self.house, live, Outcome::Connect);
             error.set_retry(may_go_on);
         }
         error

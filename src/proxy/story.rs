@@ -4,6 +4,7 @@
 //! and the headers are rendered from the very records that `exchange` decided by, so that the two
 //! cannot say different things.
 
+use super::line::First;
 use crate::base::api::Dialect;
 use crate::base::ids::{ClientIdx, RouteIdx};
 use crate::base::outcome::Outcome;
@@ -12,7 +13,7 @@ use crate::exchange::{Cause, Record};
 use crate::live::{House, Live, Slot, UnderWay};
 use crate::observe::lines::RequestLine;
 use crate::observe::meter::RouteMeter;
-use crate::observe::metrics::RescueResult;
+use crate::observe::metrics::{HedgeResult, RescueResult};
 use crate::observe::trail;
 use crate::wire::Usage;
 use http::HeaderValue;
@@ -37,6 +38,10 @@ pub(super) struct Story {
     pub(super) model: Option<String>,
     pub(super) is_stream: bool,
     pub(super) usage: Usage,
+    /// The number of the next event of a translated stream, where its dialect counts them.
+    pub(super) next_sequence: u64,
+    /// What is told of the first choice.
+    pub(super) first: First,
     pub(super) guard: Option<UnderWay>,
     status: Option<u16>,
     told: Option<Told>,
@@ -60,6 +65,7 @@ pub(super) struct Told {
 /// The target part of [`Told`], borrowed.
 pub(super) struct ToldTarget {
     pub(super) is_fallback: bool,
+    pub(super) is_degraded: bool,
     pub(super) breaker: &'static str,
     pub(super) response_ms: u64,
 }
@@ -76,6 +82,7 @@ pub(super) struct TargetView<'a> {
     pub(super) provider: &'a HeaderValue,
     pub(super) model: Option<&'a HeaderValue>,
     pub(super) is_fallback: bool,
+    pub(super) is_degraded: bool,
     pub(super) breaker: &'static str,
     pub(super) response_ms: u64,
 }
@@ -94,6 +101,8 @@ impl Story {
             model: None,
             is_stream: false,
             usage: Usage::default(),
+            next_sequence: 0,
+            first: First::default(),
             guard: None,
             status: None,
             told: None,
@@ -154,6 +163,7 @@ impl Story {
             provider: &slot.provider_header,
             model: slot.model_header.as_ref(),
             is_fallback: target.is_fallback,
+            is_degraded: target.is_degraded,
             breaker: target.breaker,
             response_ms: target.response_ms,
         });
@@ -171,7 +181,8 @@ impl Story {
     ) {
         let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
-            is_fallback: at != 0,
+            is_fallback: at != 0 || self.first.was_left_out,
+            is_degraded: slots.get(at).is_some_and(|slot| self.is_degraded(slot)),
             breaker: slots.get(at).map_or("closed", |slot| slot.breaker(now).as_label()),
             response_ms: millis(now.since(record.began)),
         });
@@ -208,6 +219,7 @@ impl Story {
         }
         self.count_attempts(house, &live);
         self.count_rescue(house, route);
+        self.count_hedge(house, route);
         if let Some(slot) = &answering {
             slot.meter.tokens(self.usage.input.unwrap_or(0), self.usage.output.unwrap_or(0));
         }
@@ -243,8 +255,14 @@ impl Story {
             in_tokens: self.usage.input,
             out_tokens: self.usage.output,
             cost_usd: cost,
+            degraded: answering.as_ref().is_some_and(|slot| self.is_degraded(slot)),
             generation: live.generation,
         });
+    }
+
+    /// Tells whether a target's model is of a smaller size than the first choice's.
+    fn is_degraded(&self, slot: &Slot) -> bool {
+        self.first.tier.zip(slot.target.traits.tier).is_some_and(|(first, answering)| answering < first)
     }
 
     fn has_ended_well(&self) -> bool {
@@ -254,8 +272,12 @@ impl Story {
     /// What was spent on neither the client, nor a provider, nor a wait that the rules asked for.
     fn overhead(&self, now: Tick) -> Duration {
         let reading = self.body_read.map_or(Duration::ZERO, |at| at.since(self.began));
-        let attempts: Duration = self.records.iter().map(|r| r.ended.since(r.began)).sum();
-        now.since(self.began).saturating_sub(reading).saturating_sub(attempts).saturating_sub(self.paused)
+        let at_providers = if self.records.iter().any(|record| record.cause == Cause::Hedge) {
+            covered(&self.records)
+        } else {
+            self.records.iter().map(|r| r.ended.since(r.began)).sum()
+        };
+        now.since(self.began).saturating_sub(reading).saturating_sub(at_providers).saturating_sub(self.paused)
     }
 
     fn count_attempts(&self, house: &House, live: &Live) {
@@ -263,6 +285,11 @@ impl Story {
         let mut before: Option<(&Arc<Slot>, Outcome)> = None;
         for record in &self.records {
             let Some(slot) = self.slots.get(record.candidate) else { continue };
+            if record.is_called_off {
+                // It has no outcome; perhaps it is billed all the same.
+                slot.meter.ambiguous();
+                continue;
+            }
             route.attempt(&slot.meter, record.outcome);
             if let Some(at) = record.first_content {
                 route.first_content(&slot.meter, at.since(record.began));
@@ -290,6 +317,16 @@ impl Story {
         house.metrics.rescue(route, result);
     }
 
+    fn count_hedge(&self, house: &House, route: &RouteMeter) {
+        let Some(hedge) = self.records.iter().find(|record| record.cause == Cause::Hedge) else { return };
+        let result = match (hedge.is_called_off, hedge.first_content) {
+            (true, _) => HedgeResult::Lost,
+            (false, Some(_)) => HedgeResult::Won,
+            (false, None) => HedgeResult::Failed,
+        };
+        house.metrics.hedge(route, result);
+    }
+
     fn cost(&self, live: &Live, slot: &Slot) -> Option<f64> {
         let model = live.plan.provider(slot.target.provider).models.get(&slot.target.model)?;
         let (input, output) = (self.usage.input?, self.usage.output?);
@@ -306,12 +343,38 @@ fn way(slots: &[Arc<Slot>], records: &[Record]) -> String {
     trail::render(words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_ref())))
 }
 
-/// The word of one attempt in the trail: the status a provider refused with, else the outcome.
+/// The word of one attempt in the trail: the status a provider refused with, else the outcome. That
+/// two ran side by side shows in `hedge_lost`, who was called off, and `hedge_` before the fault of
+/// the second.
 fn word(record: &Record) -> Cow<'static, str> {
+    if record.is_called_off {
+        return Cow::Borrowed("hedge_lost");
+    }
+    let word = own_word(record);
+    if record.cause == Cause::Hedge && record.outcome != Outcome::Ok {
+        return Cow::Owned(format!("hedge_{word}"));
+    }
+    word
+}
+
+fn own_word(record: &Record) -> Cow<'static, str> {
     match record.status {
         Some(status) if record.outcome != Outcome::Ok && status >= 300 => Cow::Owned(status.to_string()),
         Some(_) | None => Cow::Borrowed(record.outcome.as_label()),
     }
+}
+
+/// The time during which at least one attempt ran.
+fn covered(records: &[Record]) -> Duration {
+    let mut spans: SmallVec<[_; 4]> = records.iter().map(|record| (record.began, record.ended)).collect();
+    spans.sort_unstable();
+    let mut until = Tick(0);
+    let mut covered = Duration::ZERO;
+    for (began, ended) in spans {
+        covered += ended.since(began.max(until));
+        until = until.max(ended);
+    }
+    covered
 }
 
 fn millis(span: Duration) -> u64 {

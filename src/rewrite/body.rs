@@ -27,7 +27,13 @@ pub struct Rewritten {
 }
 
 /// The names under which the dialects limit the answer's length; one is enough.
-const LENGTH_LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+pub(super) const LENGTH_LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
+
+/// Tells whether a member of this name limits the answer's length.
+#[must_use]
+pub fn is_length_limit(name: &str) -> bool {
+    LENGTH_LIMITS.contains(&name)
+}
 
 /// Writes the body for a target: its model's name instead of the client's (added where the client
 /// sent none), and the defaults for members that the client did not send. `original` is the body

@@ -67,6 +67,27 @@ fn passes(name: &str) -> bool {
             && !SUSPICIOUS.iter().any(|word| name.contains(word)))
 }
 
+/// Request headers that say the same to every provider; the others belong to the dialect that the
+/// client speaks and would mean nothing, or something else, to a target of another.
+const CROSSING: [&str; 9] = [
+    "http-referer",
+    "idempotency-key",
+    "session-id",
+    "session_id",
+    "user-agent",
+    "x-client-request-id",
+    "x-session-affinity",
+    "x-session-id",
+    "x-title",
+];
+
+/// Tells whether a header of the client's, one of [`request_headers`], also goes to a target of
+/// another dialect.
+#[must_use]
+pub fn crosses_dialects(name: &HeaderName) -> bool {
+    CROSSING.contains(&name.as_str())
+}
+
 /// Tells whether the client's `Connection` header makes this one a matter of the hop (RFC 9110
 /// 7.6.1).
 fn is_named_by_connection(client: &HeaderMap, name: &HeaderName) -> bool {
@@ -79,7 +100,7 @@ fn is_named_by_connection(client: &HeaderMap, name: &HeaderName) -> bool {
 }
 
 /// Response headers that never reach the client, by name.
-const DROPPED: [&str; 34] = [
+const DROPPED: [&str; 35] = [
     // The hop's.
     "connection",
     "content-length",
@@ -113,6 +134,7 @@ const DROPPED: [&str; 34] = [
     // Ours to set.
     "x-attempts",
     "x-circuit-breaker-state",
+    "x-model-degraded",
     "x-provider-response-time",
     "x-request-id",
     "x-used-fallback",

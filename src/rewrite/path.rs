@@ -4,6 +4,7 @@
 //! doubling `/v1`; the query is kept but for parameters that carry keys.
 
 use crate::base::api::{Api, Kind};
+use std::fmt::Write as _;
 
 /// Joins the call to the provider's base path, as the provider's own SDK does: OpenAI's appends
 /// `/chat/completions` to a base that ends in `/v1` (or whatever it ends in), Anthropic's appends
@@ -24,6 +25,54 @@ pub fn upstream_path(kind: Kind, api: Api, base_path: &str, query: Option<&str>)
         path.push_str(query);
     }
     path
+}
+
+/// Makes the path of Gemini's calls, which carry the model and whether the answer is streamed: below
+/// `/v1beta` where the base path names no version itself.
+#[must_use]
+pub fn generate_path(base_path: &str, model: &str, is_stream: bool, query: Option<&str>) -> String {
+    let base = base_path.trim_end_matches('/');
+    let version = if base.ends_with("/v1beta") || base.ends_with("/v1") { "" } else { "/v1beta" };
+    let mut path = [base, version, "/models/"].concat();
+    push_escaped(&mut path, model.strip_prefix("models/").unwrap_or(model));
+    path.push_str(if is_stream { ":streamGenerateContent" } else { ":generateContent" });
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        path.push('?');
+        path.push_str(query);
+    }
+    path
+}
+
+/// Fills the path that the file gives for a call: `{model}` becomes the model's name, escaped, and
+/// the query is put behind the path's own.
+#[must_use]
+pub fn templated_path(template: &str, model: &str, query: Option<&str>) -> String {
+    let mut path = String::with_capacity(template.len() + model.len() + query.map_or(0, str::len) + 1);
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{model}") {
+        path.push_str(before);
+        push_escaped(&mut path, model);
+        rest = after;
+    }
+    path.push_str(rest);
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        path.push(if template.contains('?') { '&' } else { '?' });
+        path.push_str(query);
+    }
+    path
+}
+
+/// Escapes everything that is not unreserved (RFC 3986 section 2.3), slashes and colons too: a model
+/// is one segment of a path.
+fn push_escaped(path: &mut String, model: &str) {
+    for byte in model.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            // Writing into a string does not fail.
+            let _ = write!(path, "%{byte:02X}");
+        }
+    }
 }
 
 /// Joins the path of a request that is passed through as it is to a provider's base path. The
@@ -107,6 +156,36 @@ mod tests {
             (Kind::Anthropic, CountTokens, "/anthropic", "/anthropic/v1/messages/count_tokens"),
         ] {
             assert_eq!(upstream_path(kind, api, base, None), want);
+        }
+    }
+
+    #[test]
+    fn a_path_of_geminis_carries_the_model_and_the_form_of_the_answer() {
+        for (base, model, is_stream, query, want) in [
+            ("", "gemini-2.5-pro", false, None, "/v1beta/models/gemini-2.5-pro:generateContent"),
+            ("/v1beta/", "g", true, Some("alt=sse"), "/v1beta/models/g:streamGenerateContent?alt=sse"),
+            ("/x/v1", "models/a/b", false, Some(""), "/x/v1/models/a%2Fb:generateContent"),
+        ] {
+            assert_eq!(generate_path(base, model, is_stream, query), want);
+        }
+    }
+
+    #[test]
+    fn a_path_of_the_file_takes_the_model_and_the_query() {
+        let azure = "/openai/deployments/{model}/chat/completions?api-version=2024-10-21";
+        for (template, model, query, want) in [
+            ("/v1/chat", "m", None, "/v1/chat"),
+            ("/v1/chat", "m", Some("a=b"), "/v1/chat?a=b"),
+            (
+                azure,
+                "gpt 4/o:1",
+                None,
+                "/openai/deployments/gpt%204%2Fo%3A1/chat/completions?api-version=2024-10-21",
+            ),
+            (azure, "m", Some("a=b"), "/openai/deployments/m/chat/completions?api-version=2024-10-21&a=b"),
+            ("/{model}/{model}", "{model}", Some(""), "/%7Bmodel%7D/%7Bmodel%7D"),
+        ] {
+            assert_eq!(templated_path(template, model, query), want);
         }
     }
 

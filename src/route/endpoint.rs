@@ -12,6 +12,7 @@
 
 use crate::base::api::Api;
 use crate::base::percent;
+use std::borrow::Cow;
 
 /// What a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub enum Endpoint {
     Models,
     /// One model of that list; the id may hold slashes.
     Model(String),
+    /// The list of models as Google's SDKs ask for it.
+    GeminiModels,
+    /// One model of that list, without `models/` before it.
+    GeminiModel(String),
     /// The health of the service, without a key.
     Health,
     /// A path that is forwarded without rewriting of bodies.
@@ -109,6 +114,9 @@ pub fn endpoint(method: &str, path: &str) -> Endpoint {
     if path == "/v1/models" {
         return allowed(is_read, ALLOW_READ, Endpoint::Models);
     }
+    if path == "/v1beta/models" {
+        return allowed(is_read, ALLOW_READ, Endpoint::GeminiModels);
+    }
     if is_passed_through(path) {
         let is_allowed = is_read || is_post || method == "DELETE";
         return allowed(is_allowed, ALLOW_PASS_THROUGH, Endpoint::PassThrough);
@@ -124,10 +132,14 @@ fn allowed(is_allowed: bool, allow: &'static str, endpoint: Endpoint) -> Endpoin
 /// so that the method decides where both fit.
 fn below_models(path: &str, is_read: bool, is_post: bool) -> Endpoint {
     let call = gemini_call(path);
-    let id = path.strip_prefix("/v1/models/").and_then(percent::decode_utf8);
+    let below = |prefix: &str| path.strip_prefix(prefix).and_then(percent::decode_utf8).map(Cow::into_owned);
+    let id = below("/v1/models/").map(Endpoint::Model);
+    let is_list_of_google = is_read && call.is_none();
+    let of_google = || below("/v1beta/models/").filter(|_| is_list_of_google).map(Endpoint::GeminiModel);
+    let id = id.or_else(of_google);
     match (call, id) {
         (Some(call), _) if is_post => Endpoint::Llm(call),
-        (_, Some(id)) if is_read => Endpoint::Model(id.into_owned()),
+        (_, Some(model)) if is_read => model,
         (Some(_), _) => Endpoint::MethodNotAllowed(ALLOW_POST),
         (None, Some(_)) => Endpoint::MethodNotAllowed(ALLOW_READ),
         (None, None) => Endpoint::NotFound,
@@ -258,7 +270,7 @@ mod tests {
             ("POST", "/v1/chat/completions/x"),
             ("POST", "/v1/messages/batches"),
             ("GET", "/v1/responses/resp_1"),
-            ("GET", "/v1beta/models"),
+            ("GET", "/v1beta"),
             ("POST", "/v1beta/models/gemini:embedContent"),
             ("POST", "/v1beta/models/:generateContent"),
             ("POST", "/v1beta/openai/chat/completions"),
@@ -284,6 +296,9 @@ mod tests {
             ("GET", "/v1/models", Endpoint::Models),
             ("HEAD", "/v1/models", Endpoint::Models),
             ("GET", "/v1/models/gpt-4o", Endpoint::Model("gpt-4o".to_owned())),
+            ("GET", "/v1beta/models", Endpoint::GeminiModels),
+            ("GET", "/v1beta/models/chat", Endpoint::GeminiModel("chat".to_owned())),
+            ("GET", "/v1beta/models/openai/gpt-4o", Endpoint::GeminiModel("openai/gpt-4o".to_owned())),
             ("GET", "/v1/models/openai/gpt-4o", Endpoint::Model("openai/gpt-4o".to_owned())),
             ("GET", "/v1/models/llama3%3A8b%20x", Endpoint::Model("llama3:8b x".to_owned())),
             ("GET", "/v1/models/a:generateContent", Endpoint::Model("a:generateContent".to_owned())),

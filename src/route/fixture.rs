@@ -1,13 +1,13 @@
 //! A small plan for tests: who serves what, in a few words.
 
-use crate::base::api::Kind;
+use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::config::plan::{
     Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
-    Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Provider, RescuePolicy,
-    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts,
+    Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Proof, Provider, RescuePolicy,
+    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             provider: ProviderIdx(at),
             key: None,
             file: None,
+            login: None,
         });
         plan.endpoints.push(endpoint(name));
     }
@@ -40,6 +41,9 @@ pub(crate) fn plan(providers: &[&str], routes: &[RouteOf<'_>]) -> Plan {
             defaults: Vec::new(),
             timeouts: TimeoutOverrides::default(),
             no_rescue: false,
+            hedge: None,
+            tier: None,
+            translation: Translation::Lossy,
         });
     }
     plan
@@ -55,16 +59,18 @@ fn entry(plan: &mut Plan, provider: &str, model: &str) -> Entry {
             credential: CredentialIdx(at),
             endpoint: EndpointIdx(at),
             model: model.into(),
+            traits: Traits::default(),
         });
         plan.targets.len() - 1
     });
-    Entry { weight: 1, targets: vec![TargetIdx(u32::try_from(at).unwrap())] }
+    Entry::of(1, vec![TargetIdx(u32::try_from(at).unwrap())])
 }
 
 fn provider(name: &str, at: u32) -> Provider {
     Provider {
         name: name.into(),
         kind: Kind::OpenAi,
+        word: "openai",
         endpoint: EndpointIdx(at),
         base_path: "/v1".into(),
         authority: format!("{name}.invalid").into(),
@@ -73,7 +79,14 @@ fn provider(name: &str, at: u32) -> Provider {
         http: HttpVersions::Auto,
         spread_credentials: false,
         timeouts: timeouts(),
-        models: HashMap::new(),
+        models: BTreeMap::new(),
+        serves: [Api::ChatCompletions, Api::Completions, Api::Embeddings, Api::Responses]
+            .into_iter()
+            .collect(),
+        paths: Vec::new(),
+        proof: Proof::AsKind,
+        params: Vec::new(),
+        stream_params: Vec::new(),
         patterns: Vec::new(),
     }
 }
@@ -110,6 +123,7 @@ fn empty() -> Plan {
         admin: Admin { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), token: None },
         clients: Vec::new(),
         providers: Vec::new(),
+        left_out: Vec::new(),
         endpoints: Vec::new(),
         credentials: Vec::new(),
         targets: Vec::new(),
@@ -117,6 +131,8 @@ fn empty() -> Plan {
         route_names: HashMap::new(),
         default_route: None,
         implicit_routes: true,
+        translation: Translation::Lossy,
+        hedge: None,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
             same_target: 1,

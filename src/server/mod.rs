@@ -309,6 +309,8 @@ impl Running {
                 _ = hangup.recv() => self.spawn_reload(),
                 _ = fresh_addresses.tick() => {
                     let house = Arc::clone(&self.house);
+                    // This runtime lasts as long as the process; those that serve may not.
+                    house.tend_tokens();
                     tokio::spawn(async move { house.refresh_addresses().await });
                 }
                 _ = interrupt.recv() => return,

@@ -9,6 +9,8 @@
 //! * [`Reply`] says one answer or fault, without a dialect; [`Script`] says which reply comes next;
 //!   [`Seen`] is one request as it arrived, with its ending.
 //! * [`caller`] is the other end: a small client that measures and can leave early.
+//! * [`grants`] are token services (OAuth, Entra, Google, Copilot, AWS) and a provider that verifies
+//!   signatures as AWS does.
 //! * [`flaky`] is the provider of the demo, which fails in turns; [`wall`] plays the sixteen
 //!   scenarios of a public failover bench.
 //!
@@ -30,6 +32,7 @@ mod answers;
 mod ask;
 pub mod caller;
 pub mod flaky;
+pub mod grants;
 mod gzip;
 mod http1;
 mod http2;

@@ -505,6 +505,13 @@ impl Extra {
     pub fn is_foreign_to(&self, dialect: Dialect) -> bool {
         !self.members.is_empty() && self.owner != Some(dialect)
     }
+
+    /// Tells whether a part of the conversation is kept at the provider and only named here.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        let is_state = |name: &str| matches!(name, "previous_response_id" | "conversation" | "cachedContent");
+        self.members.iter().any(|(name, _)| is_state(name))
+    }
 }
 
 impl Part {

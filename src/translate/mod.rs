@@ -226,6 +226,7 @@ pub fn write_request(
     };
     lost.add_if(request.choices.is_some_and(|n| n > 1), Loss::Choices);
     lost.add_if(request.extra.is_foreign_to(to), Loss::UnknownMember);
+    lost.add_if(request.extra.is_foreign_to(to) && request.extra.has_state(), Loss::State);
     let asked = Asked {
         model: context.model.to_owned(),
         stream: request.stream,

@@ -153,6 +153,11 @@ impl<'a> Object<'a> {
         self.members.retain(|(key, _)| !names.contains(&key.as_ref()));
     }
 
+    /// Returns what was not taken, in order.
+    pub(super) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Raw<'a>)> {
+        self.members.into_iter()
+    }
+
     /// Keeps what was not taken.
     pub(super) fn rest(self, owner: Dialect) -> Extra {
         let kept = self.members.into_iter().filter(|(_, value)| !value.is_null());

@@ -91,7 +91,7 @@ impl Stream {
             | Dialect::GenerateBridge => return Err(pair),
         };
         Ok(Stream {
-            frames: frames::Frames::new(from).ok_or(pair)?,
+            frames: frames::Frames::new(from),
             reader,
             order: order::Order::new(),
             writer,

@@ -1,6 +1,8 @@
 //! What must hold of any request: said in another dialect and back, nothing is lost that the
 //! other can say.
 
+mod pairs;
+
 use super::form::{
     Content, Effort, Function, Json, OutputFormat, Part, Request, Role, Sampling, Source, Thinking,
     ThinkingLevel, Tool, ToolChoice, ToolResult, ToolUse, Turn,
@@ -116,7 +118,7 @@ fn sampling() -> impl Strategy<Value = Sampling> {
 
 prop_compose! {
     /// A request that both chat and messages can say.
-    fn common()(
+    pub(super) fn common()(
         turns in conversation(),
         (tools, tool_choice, parallel_tools) in tools(),
         sampling in sampling(),

@@ -41,6 +41,15 @@ pub(super) fn effort(asked: &Thinking, rule: ThinkingRule) -> Option<Effort> {
     }
 }
 
+/// Returns the word of models that know three.
+pub(super) fn word_of_three(effort: Effort) -> &'static str {
+    match effort {
+        Effort::Minimal | Effort::Low => "low",
+        Effort::Medium => "medium",
+        Effort::High | Effort::Max => "high",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::json::{Broken, Scan};
-use super::{Progress, Usage, gemini, openai, usage};
+use super::{Progress, Usage, cohere, gemini, openai, usage};
 use crate::base::api::Dialect;
 
 /// What a usable answer says about itself.
@@ -90,6 +90,25 @@ fn object(scan: &mut Scan<'_>, dialect: Dialect, top: &mut Top) -> Result<(), Br
                 status_failed = status.is_some_and(|t| matches!(t.bytes().as_ref(), b"failed" | b"FAILED"));
             }
             b"success" => unsuccessful = scan.flag()? == Some(false),
+            // The answer of Cohere, Ollama and bridges; everybody's word for what went wrong.
+            b"message" if scan.peek() == Some(b'{') && has_message(dialect) => {
+                top.has_known_member = true;
+                top.has_content |= scan.says_something()?;
+            }
+            b"response" if dialect == Dialect::GenerateBridge => {
+                top.has_known_member = true;
+                top.has_content |= scan.says_something()?;
+            }
+            b"finish_reason" if dialect == Dialect::CohereChat => {
+                top.failed |= scan.text()?.as_ref().is_some_and(cohere::is_failure);
+            }
+            b"stopReason" if dialect == Dialect::BedrockConverse => {
+                let mut progress = Progress::default();
+                progress.note_choice(0, scan.text()?.as_ref());
+                top.was_filtered |= progress.filtered;
+            }
+            b"prompt_eval_count" => top.usage.input = scan.count()?.or(top.usage.input),
+            b"eval_count" => top.usage.output = scan.count()?.or(top.usage.output),
             b"message" | b"msg" | b"title" => top.says_why |= scan.text()?.is_some_and(|t| !t.is_empty()),
             b"errors" | b"detail" => top.says_why |= scan.says_something()?,
             b"usage" => top.usage.replace_by(usage::read(scan)?),
@@ -113,6 +132,11 @@ fn object(scan: &mut Scan<'_>, dialect: Dialect, top: &mut Top) -> Result<(), Br
     top.failed |= status_failed && top.error;
     top.failed |= unsuccessful && top.says_why;
     Ok(())
+}
+
+/// Tells whether an answer in this dialect has a `message`.
+fn has_message(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::CohereChat | Dialect::OllamaChat | Dialect::GenerateBridge)
 }
 
 /// Reads a member that the dialect's own reader understands, through a copy of the cursor.
@@ -140,7 +164,8 @@ mod tests {
     #[test]
     fn answers_are_told_from_errors_in_a_200() {
         use Dialect::{
-            AnthropicMessages as A, GeminiGenerate as G, OpenAiChat as C, OpenAiEmbeddings as E,
+            AnthropicMessages as A, BedrockConverse as B, CohereChat as H, GeminiGenerate as G,
+            GenerateBridge as Y, OllamaChat as O, OpenAiChat as C, OpenAiEmbeddings as E,
             OpenAiResponses as R,
         };
         for (dialect, body, want) in [
@@ -181,6 +206,29 @@ mod tests {
             (E, r#"{"object":"list","data":[{"embedding":[0.1]}],"usage":{"prompt_tokens":1}}"#, "ok"),
             (G, r#"{"candidates":[{"content":{"parts":[]}}]}"#, "ok"),
             (G, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, "ok"),
+            (
+                B,
+                r#"{"output":{"message":{"content":[{"text":"a"}],"role":"assistant"}},"stopReason":"end_turn","usage":{"inputTokens":1}}"#,
+                "ok",
+            ),
+            (B, r#"{"message":"Too many requests"}"#, "error"),
+            (
+                H,
+                r#"{"finish_reason":"COMPLETE","id":"i","message":{"content":[{"text":"a","type":"text"}],"role":"assistant"}}"#,
+                "ok",
+            ),
+            (H, r#"{"finish_reason":"ERROR","id":"i","message":{"content":[]}}"#, "error"),
+            (H, r#"{"id":"i","message":"trial key"}"#, "error"),
+            (
+                O,
+                r#"{"model":"m","message":{"role":"assistant","content":"a"},"done":true,"eval_count":3}"#,
+                "ok",
+            ),
+            (O, r#"{"error":"llama runner process has terminated"}"#, "error"),
+            (Y, r#"{"response":"a"}"#, "ok"),
+            (Y, r#"{"message":{"content":"a"}}"#, "ok"),
+            (Y, r#"{"error":"not logged in","response":""}"#, "error"),
+            (Y, r#"{"message":"not logged in"}"#, "error"),
         ] {
             let got = match read(dialect, body.as_bytes()) {
                 Ok(_) => "ok",
@@ -201,6 +249,11 @@ mod tests {
             read(Dialect::AnthropicMessages, br#"{"input_tokens":12}"#).unwrap().usage.input,
             Some(12)
         );
+        let body = br#"{"message":{"content":"a"},"done":true,"prompt_eval_count":3,"eval_count":4}"#;
+        let answer = read(Dialect::OllamaChat, body).unwrap();
+        assert_eq!((answer.usage.input, answer.usage.output), (Some(3), Some(4)));
+        let body = br#"{"output":{"message":{}},"stopReason":"guardrail_intervened"}"#;
+        assert!(read(Dialect::BedrockConverse, body).unwrap().was_filtered);
         assert_eq!(
             read(Dialect::OpenAiChat, b" {\"error\":1}\n"),
             Err(AnswerFault::Error(1..12)),

@@ -3,8 +3,8 @@
 //! This room reads answers; it decides nothing. [`StreamReader`] follows one streamed answer and
 //! says which bytes may go on, whether content has begun, whether the answer is complete and
 //! whether a fault lies inside it. [`answer::read`] judges a whole JSON answer. [`retry_hint`]
-//! reads every form in which providers say "come back later". Below them lie [`sse`] (events) and
-//! [`json`] (members of a document), and one file a dialect that knows what an event means.
+//! reads every form in which providers say "come back later". Below them lie [`cut`] and [`sse`]
+//! (events) and [`json`] (members of a document), and one file a dialect that knows what an event means.
 //!
 //! Rules: bytes are passed on exactly as they came; a chunk of whole events is never copied. What
 //! cannot be read is not a fault: an event that is not JSON passes (failure table, row 33), a
@@ -15,8 +15,11 @@
 //! Source: the providers' recorded traffic, and the failure table's paragraph on the commit point.
 
 pub mod answer;
+pub mod cut;
 pub mod hold;
+pub mod items;
 pub mod json;
+pub mod listing;
 pub mod request;
 pub mod retry_hint;
 pub mod splice;
@@ -24,7 +27,10 @@ pub mod sse;
 pub mod transcript;
 
 mod anthropic;
+mod bedrock;
+mod cohere;
 mod gemini;
+mod ollama;
 mod openai;
 mod responses;
 mod stream;
@@ -61,7 +67,13 @@ impl Progress {
             self.choices_finished |= bit;
             self.filtered |= matches!(
                 reason.bytes().as_ref(),
-                b"content_filter" | b"refusal" | b"SAFETY" | b"PROHIBITED_CONTENT" | b"BLOCKLIST"
+                b"content_filter"
+                    | b"refusal"
+                    | b"SAFETY"
+                    | b"PROHIBITED_CONTENT"
+                    | b"BLOCKLIST"
+                    | b"content_filtered"
+                    | b"guardrail_intervened"
             );
         }
     }

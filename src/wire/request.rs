@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::json::Scan;
 use crate::base::api::Api;
+use crate::catalog::Abilities;
 
 /// When a request may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,12 @@ pub struct Parsed {
     pub wants_json: bool,
     /// Whether tools are offered.
     pub has_tools: bool,
+    /// What the request needs of a model: its call, and images, tools and JSON where it has them.
+    pub needs: Abilities,
+    /// Bytes of text that the model is to read, images and files not counted.
+    pub text_bytes: u64,
+    /// Most tokens that are asked for.
+    pub max_output: Option<u64>,
     /// How many choices are asked for, at least 1.
     pub n: u32,
     /// Where the closing brace of the object lies: new members go before it.
@@ -48,7 +55,17 @@ pub struct Parsed {
     pub keys: SmallVec<[Range<usize>; 16]>,
 }
 
+/// Bytes of text that are taken for one token: English prose has four to five, code three, Chinese
+/// three for two thirds of one.
+const BYTES_PER_TOKEN: u64 = 4;
+
 impl Parsed {
+    /// Estimates how many tokens the request takes of a model's window, its answer included.
+    #[must_use]
+    pub fn tokens_estimate(&self) -> u64 {
+        (self.text_bytes / BYTES_PER_TOKEN).saturating_add(self.max_output.unwrap_or(0))
+    }
+
     /// Tells whether `body`, the one that was parsed, has a top-level member of this name.
     #[must_use]
     pub fn has(&self, body: &[u8], name: &str) -> bool {

@@ -8,9 +8,14 @@
 //! A fault is an event named `error`, an event whose data has a top-level `error` that says
 //! something, `type: error`, `response.failed`; also a body that is no event stream at all but one
 //! JSON error object, or an array around one, under the content type of a stream (Gemini); also
-//! such an object bare between the events. The
+//! such an object bare between the events. Gemini's array of answers, which is its stream for whom
+//! did not ask for events, is followed item by item. The
 //! faulty event and all that follows is withheld, so that the client of a request that moves on
 //! never sees it. An event that is not JSON is neither content nor fault and passes.
+//!
+//! How events are cut depends on the dialect (see [`cut`]): a line of Ollama's and a frame of
+//! Bedrock's are events like others; a frame that is broken is a fault without words. The one
+//! document of a generate bridge is an event that ends with the body.
 //!
 //! Of an event longer than 64 KiB only the head and the last 8 KiB are read: its type, and the
 //! finish reason and usage that stand at its end.
@@ -20,13 +25,19 @@ use memchr::memmem;
 use smallvec::SmallVec;
 
 use super::answer::{self, AnswerFault};
+use super::cut::{self, Cutter};
+use super::items::Items;
 use super::json::{Broken, Scan};
-use super::sse::{self, Block, EVENT_MAX, Piece, Splitter};
-use super::{Progress, Usage, anthropic, gemini, openai, responses, usage};
+use super::sse::{Block, EVENT_MAX, Piece};
+use super::{Progress, Usage, anthropic, bedrock, cohere, gemini, ollama, openai, responses, usage};
 use crate::base::api::Dialect;
 
 /// How much of an over-long event's end is looked at: finish reasons and usage stand there.
 const LONG_END: usize = 8 * 1024;
+
+/// Longest document of a generate bridge, which is kept until its end: far more than the 2048
+/// tokens that it is asked for.
+const DOCUMENT_MAX: usize = 1024 * 1024;
 
 /// What one push came to.
 #[derive(Clone, Debug, Default)]
@@ -49,12 +60,14 @@ pub struct StreamFault {
 }
 
 /// What sort of body this is, told by its first byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Framing {
     /// Only white space so far.
     Unknown,
-    /// Server-sent events.
+    /// Events as the dialect has them.
     Events,
+    /// One JSON array of Gemini's answers, for whom did not ask for events.
+    Array(Items),
     /// JSON without framing; kept until its end.
     Bare,
     /// JSON without framing, too long to keep; passed on unread.
@@ -66,7 +79,7 @@ enum Framing {
 pub struct StreamReader {
     dialect: Dialect,
     choices_expected: u32,
-    splitter: Splitter,
+    cutter: Cutter,
     framing: Framing,
     bare: BytesMut,
     progress: Progress,
@@ -83,8 +96,12 @@ impl StreamReader {
         StreamReader {
             dialect,
             choices_expected: 1,
-            splitter: Splitter::default(),
-            framing: Framing::Unknown,
+            cutter: Cutter::new(cut::Framing::of(dialect)),
+            framing: match cut::Framing::of(dialect) {
+                cut::Framing::Events => Framing::Unknown,
+                cut::Framing::Lines | cut::Framing::Frames => Framing::Events,
+                cut::Framing::Whole => Framing::Bare,
+            },
             bare: BytesMut::new(),
             progress: Progress::default(),
             has_event: false,
@@ -109,6 +126,7 @@ impl StreamReader {
             return pushed;
         }
         match self.framing_of(&chunk) {
+            Framing::Array(items) => self.push_items(items, chunk, &mut pushed),
             Framing::Bare => self.keep_bare(&chunk, &mut pushed),
             Framing::BareLong => pushed.release.push(chunk),
             Framing::Unknown | Framing::Events => self.push_events(&chunk, &mut pushed),
@@ -123,18 +141,29 @@ impl StreamReader {
         if self.faulted {
             return pushed;
         }
-        if self.framing == Framing::Bare {
-            self.finish_bare(&mut pushed);
-            return pushed;
+        match self.framing {
+            Framing::Bare => {
+                self.finish_bare(&mut pushed);
+                return pushed;
+            }
+            Framing::Array(items) => {
+                // The end of the array; a piece of an item is dropped.
+                if items.is_between() && !self.bare.is_empty() {
+                    pushed.release.push(self.bare.split().freeze());
+                }
+                return pushed;
+            }
+            Framing::Unknown | Framing::Events | Framing::BareLong => {}
         }
-        let rest = self.splitter.take_rest();
+        let rest = self.cutter.take_rest();
         if rest.is_empty() {
             return pushed;
         }
-        let data = sse::fields(&rest).data.map(std::borrow::Cow::into_owned);
-        let is_whole = match &data {
-            Some(data) => is_done(data) || is_json(data),
-            None => rest.trim_ascii().is_empty() || is_json(&rest),
+        let is_whole = match cut::read(cut::Framing::of(self.dialect), &rest) {
+            Ok(Some(event)) => is_done(&event.data) || is_json(&event.data),
+            Ok(None) => rest.trim_ascii().is_empty() || is_json(&rest),
+            // A frame that was cut off.
+            Err(cut::Broken) => false,
         };
         if is_whole {
             let content_before = self.has_content;
@@ -184,7 +213,15 @@ impl StreamReader {
         let content_before = self.has_content;
         // What of this chunk may go on: it is released as one slice.
         let (mut from, mut upto) = (0, 0);
-        while let Some(block) = self.splitter.next(chunk) {
+        loop {
+            let block = match self.cutter.next(chunk) {
+                Ok(Some(block)) => block,
+                Ok(None) => break,
+                Err(cut::Broken) => {
+                    self.fault(Bytes::new(), chunk.slice(upto..), pushed);
+                    break;
+                }
+            };
             match block {
                 Block::Here(range) => {
                     let event = chunk.get(range.clone()).unwrap_or_default();
@@ -229,23 +266,27 @@ impl StreamReader {
 
     /// Notes what one whole event says. Returns its data when it reports a fault.
     fn inspect(&mut self, event: &[u8]) -> Option<Bytes> {
-        let fields = sse::fields(event);
-        let Some(data) = fields.data else { return self.inspect_bare(event) };
+        let (name, data) = match cut::read(cut::Framing::of(self.dialect), event) {
+            Ok(Some(event)) => (event.name, event.data),
+            Ok(None) => return self.inspect_bare(event),
+            Err(cut::Broken) => return Some(Bytes::new()),
+        };
         if data.is_empty() {
             return None;
         }
+        let is_error = name.as_ref() == b"error";
         self.has_event = true;
         if is_done(&data) {
             self.progress.ended = true;
             return None;
         }
         // An event that turns out not to be JSON must leave no trace.
-        let mut progress = Progress { content: false, fault: fields.name == b"error", ..self.progress };
+        let mut progress = Progress { content: false, fault: is_error, ..self.progress };
         let mut scan = Scan::new(&data);
-        if self.read(&mut scan, &mut progress).and_then(|()| scan.end()).is_ok() {
+        if self.read(&name, &mut scan, &mut progress).and_then(|()| scan.end()).is_ok() {
             self.progress = progress;
             self.has_content |= progress.content && !progress.fault;
-        } else if fields.name != b"error" {
+        } else if !is_error {
             return None;
         }
         progress.fault.then(|| Bytes::copy_from_slice(&data))
@@ -264,7 +305,7 @@ impl StreamReader {
         }
     }
 
-    fn read(&self, scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), Broken> {
+    fn read(&self, name: &[u8], scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), Broken> {
         match self.dialect {
             Dialect::OpenAiChat | Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings => {
                 openai::read(scan, progress)
@@ -272,11 +313,11 @@ impl StreamReader {
             Dialect::OpenAiResponses => responses::read(scan, progress),
             Dialect::AnthropicMessages => anthropic::read(scan, progress),
             Dialect::GeminiGenerate => gemini::read(scan, progress),
-            // No reader yet: an event neither begins nor ends anything.
-            Dialect::BedrockConverse
-            | Dialect::CohereChat
-            | Dialect::OllamaChat
-            | Dialect::GenerateBridge => scan.skip().map(drop),
+            Dialect::BedrockConverse => bedrock::read(name, scan, progress),
+            Dialect::CohereChat => cohere::read(scan, progress),
+            Dialect::OllamaChat => ollama::read(scan, progress),
+            // No events: its document is judged at its end.
+            Dialect::GenerateBridge => scan.skip().map(drop),
         }
     }
 
@@ -301,8 +342,13 @@ impl StreamReader {
     }
 
     fn inspect_long_head(&mut self, head: &[u8]) -> Option<Bytes> {
-        let fields = sse::fields(head);
-        let data = fields.data?;
+        let framing = cut::Framing::of(self.dialect);
+        // A frame that is not whole cannot be read; only content is that long.
+        let event = if framing == cut::Framing::Frames { None } else { cut::read(framing, head).ok()? };
+        let (name, data) = event.map(|event| (event.name, event.data)).unwrap_or_default();
+        if data.is_empty() && framing == cut::Framing::Events {
+            return None;
+        }
         let mut kind = None;
         // The text is cut off, so this ends in an error; what came before that is good.
         let _ = Scan::new(&data).members::<Broken>(|scan, key| {
@@ -313,10 +359,10 @@ impl StreamReader {
             }
             Ok(())
         });
-        let mut progress = Progress { content: false, fault: fields.name == b"error", ..self.progress };
+        let mut progress = Progress { content: false, fault: name.as_ref() == b"error", ..self.progress };
         match self.dialect {
             Dialect::OpenAiResponses => {
-                let kind = kind.unwrap_or_else(|| fields.name.to_vec());
+                let kind = kind.unwrap_or_else(|| name.to_vec());
                 responses::note(&kind, false, &mut progress);
             }
             Dialect::AnthropicMessages
@@ -339,6 +385,10 @@ impl StreamReader {
 
     fn inspect_long_end(&mut self) {
         let end = std::mem::take(&mut self.long_end);
+        if self.dialect == Dialect::OllamaChat {
+            let done = last_member(&end, "\"done\"").map(|mut scan| scan.flag());
+            self.progress.ended |= done == Some(Ok(Some(true)));
+        }
         for name in ["\"finish_reason\"", "\"finishReason\""] {
             if let Some(Ok(Some(reason))) = last_member(&end, name).map(|mut scan| scan.text()) {
                 let seen = self.progress.choices_seen;
@@ -356,23 +406,54 @@ impl StreamReader {
 
     /// Tells what the body is, once a byte that is not white space has been seen.
     fn framing_of(&mut self, chunk: &[u8]) -> Framing {
-        if self.framing == Framing::Unknown {
+        if matches!(self.framing, Framing::Unknown) {
             let text = chunk.strip_prefix(b"\xef\xbb\xbf").unwrap_or(chunk);
             self.framing = match text.iter().find(|b| !b.is_ascii_whitespace()) {
                 None => Framing::Unknown,
+                Some(b'[') if self.dialect == Dialect::GeminiGenerate => Framing::Array(Items::default()),
                 Some(b'{' | b'[') => Framing::Bare,
                 Some(_) => Framing::Events,
             };
-            if self.framing == Framing::Bare {
-                self.bare.extend_from_slice(&self.splitter.take_rest());
+            if matches!(self.framing, Framing::Bare | Framing::Array(_)) {
+                self.bare.extend_from_slice(&self.cutter.take_rest());
             }
         }
         self.framing
     }
 
+    /// Releases whole items of an array with what stands before them, up to a fault.
+    fn push_items(&mut self, mut items: Items, mut chunk: Bytes, pushed: &mut Pushed) {
+        let content_before = self.has_content;
+        while let Some(end) = items.next_end(&chunk) {
+            self.bare.extend_from_slice(&chunk.split_to(end.min(chunk.len())));
+            let item = self.bare.split().freeze();
+            let start = memchr::memchr(b'{', &item).unwrap_or(0);
+            let body = item.slice(start..);
+            let mut progress = Progress { content: false, fault: false, ..self.progress };
+            let mut scan = Scan::new(&body);
+            if gemini::read(&mut scan, &mut progress).and_then(|()| scan.end()).is_ok() {
+                if progress.fault {
+                    self.fault(body, item, pushed);
+                    return;
+                }
+                self.progress = progress;
+                self.has_event = true;
+                self.has_content |= progress.content;
+            }
+            pushed.release.push(item);
+        }
+        pushed.content_began = self.has_content && !content_before;
+        self.framing = Framing::Array(items);
+        self.keep_bare(&chunk, pushed);
+    }
+
     fn keep_bare(&mut self, chunk: &Bytes, pushed: &mut Pushed) {
         self.bare.extend_from_slice(chunk);
-        if self.bare.len() > EVENT_MAX {
+        let is_document = self.dialect == Dialect::GenerateBridge;
+        if is_document && self.bare.len() > DOCUMENT_MAX {
+            let body = self.bare.split().freeze();
+            self.fault(Bytes::new(), body, pushed);
+        } else if !is_document && self.bare.len() > EVENT_MAX {
             self.framing = Framing::BareLong;
             pushed.release.push(self.bare.split().freeze());
         }
@@ -384,6 +465,12 @@ impl StreamReader {
             Err(AnswerFault::Error(range)) => {
                 let json = body.slice(range);
                 self.fault(json, body, pushed);
+            }
+            Ok(answer) if self.dialect == Dialect::GenerateBridge => {
+                (self.has_event, self.has_content, self.progress.ended) = (true, true, true);
+                self.progress.usage = answer.usage;
+                pushed.content_began = true;
+                pushed.release.push(body);
             }
             // It is no stream, but it is what the provider said: `has_event` stays false.
             Ok(_) | Err(AnswerFault::Empty | AnswerFault::NotJson) => {
@@ -411,328 +498,4 @@ fn last_member<'a>(text: &'a [u8], quoted_name: &str) -> Option<Scan<'a>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Pushes the text in pieces of `size` and returns what came of it all.
-    fn run(dialect: Dialect, text: &str, size: usize) -> (StreamReader, Vec<u8>, Option<StreamFault>, usize) {
-        let mut reader = StreamReader::new(dialect);
-        let mut released = Vec::new();
-        let mut fault = None;
-        let mut began = 0;
-        let chunks: Vec<Bytes> = text.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
-        let mut take = |pushed: Pushed| {
-            released.extend(pushed.release.iter().flat_map(|b| b.iter().copied()));
-            began += usize::from(pushed.content_began);
-            fault = fault.take().or(pushed.fault);
-        };
-        for chunk in chunks {
-            take(reader.push(chunk));
-        }
-        take(reader.finish());
-        (reader, released, fault, began)
-    }
-
-    fn has_content(dialect: Dialect, data: &str) -> bool {
-        let (reader, ..) = run(dialect, &format!("data: {data}\n\n"), 4096);
-        assert!(reader.has_event(), "{data}");
-        reader.has_content()
-    }
-
-    #[test]
-    fn content_is_told_from_lifecycle_in_every_dialect() {
-        use Dialect::{
-            AnthropicMessages as A, GeminiGenerate as G, OpenAiChat as C, OpenAiCompletions as L,
-            OpenAiResponses as R,
-        };
-        for (dialect, data, want) in [
-            (
-                C,
-                r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
-                false,
-            ),
-            (
-                C,
-                r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":null,"refusal":null,"tool_calls":[]}}]}"#,
-                false,
-            ),
-            (C, r#"{"choices":[],"usage":{"prompt_tokens":1}}"#, false),
-            (C, r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}],"id":"","model":""}"#, false),
-            (C, r#"{"choices":null}"#, false),
-            (C, r#"{"choices":[null,7]}"#, false),
-            (C, r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, false),
-            (C, r#"{"choices":[{"delta":{"content":"Hi"}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"content":"\n\n"}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"content":{"a":1}}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"c\u006fntent":"Hi"}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"content":"","reasoning_content":"hm"}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"content":"","reasoning":"hm"}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"thinking":"hm"}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"refusal":"I cannot"}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"audio":{"id":"a","transcript":"x"}}}]}"#, true),
-            (
-                C,
-                r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"x","type":"function","function":{"name":"f","arguments":""}}]}}]}"#,
-                true,
-            ),
-            (C, r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{"}}]}}]}"#, true),
-            (C, r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":""}}]}}]}"#, false),
-            (C, r#"{"choices":[{"delta":{"function_call":{"name":"f"}}}]}"#, true),
-            (C, r#"{"choices":[{"message":{"role":"assistant","content":"whole"}}]}"#, true),
-            (L, r#"{"choices":[{"index":0,"text":"a","finish_reason":null}]}"#, true),
-            (L, r#"{"choices":[{"index":0,"text":"","finish_reason":"stop"}]}"#, false),
-            (A, r#"{"type":"message_start","message":{"content":[],"usage":{"input_tokens":1}}}"#, false),
-            (A, r#"{"type":"ping"}"#, false),
-            (
-                A,
-                r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
-                false,
-            ),
-            (
-                A,
-                r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
-                false,
-            ),
-            (
-                A,
-                r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
-                true,
-            ),
-            (
-                A,
-                r#"{"type":"content_block_start","index":0,"content_block":{"type":"redacted_thinking","data":"x"}}"#,
-                true,
-            ),
-            (A, r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}"#, false),
-            (A, r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#, true),
-            (
-                A,
-                r#"{"delta":{"thinking":"a","type":"thinking_delta"},"index":0,"type":"content_block_delta"}"#,
-                true,
-            ),
-            (
-                A,
-                r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{"}}"#,
-                true,
-            ),
-            (A, r#"{"type":"content_block_stop","index":0}"#, false),
-            (
-                A,
-                r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}"#,
-                false,
-            ),
-            (R, r#"{"type":"response.created","response":{"error":null,"usage":null}}"#, false),
-            (R, r#"{"type":"response.in_progress","response":{}}"#, false),
-            (R, r#"{"type":"response.output_item.added","item":{"type":"message"}}"#, false),
-            (R, r#"{"type":"response.content_part.added","part":{"text":""}}"#, false),
-            (R, r#"{"type":"response.reasoning_summary_part.added"}"#, false),
-            (R, r#"{"type":"keepalive","sequence_number":3}"#, false),
-            (R, r#"{"type":"response.output_text.delta","delta":""}"#, false),
-            (R, r#"{"type":"response.output_text.delta","delta":"a"}"#, true),
-            (R, r#"{"type":"response.never_seen_before.delta","data":1}"#, true),
-            (R, r#"{"type":"response.function_call_arguments.delta","delta":"{"}"#, true),
-            (R, r#"{"type":"response.refusal.delta","delta":"no"}"#, true),
-            (R, r#"{"type":"response.web_search_call.searching"}"#, true),
-            (R, r#"{"type":"response.completed","response":{"output":[]}}"#, false),
-            (G, r#"{"candidates":[{"content":{"parts":[{"text":"a"}],"role":"model"}}]}"#, true),
-            (
-                G,
-                r#"{"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"finishReason":"STOP"}]}"#,
-                false,
-            ),
-            (G, r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]}}]}"#, true),
-            (G, r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":{}}}]}}]}"#, true),
-            (G, r#"{"candidates":[{"content":{"role":"model"}}],"usageMetadata":{}}"#, false),
-            (G, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, false),
-        ] {
-            assert_eq!(has_content(dialect, data), want, "{dialect:?} {data}");
-        }
-    }
-
-    #[test]
-    fn faults_are_found_and_withheld_with_all_that_follows() {
-        use Dialect::{AnthropicMessages as A, GeminiGenerate as G, OpenAiChat as C, OpenAiResponses as R};
-        for (dialect, event) in [
-            (C, "event: error\ndata: {\"message\":\"no\"}\n\n"),
-            (C, "event: error\ndata: plain words\n\n"),
-            (C, "data: {\"error\":{\"message\":\"no\",\"code\":502}}\n\n"),
-            (C, "data: {\"error\":\"no\"}\n\n"),
-            (
-                C,
-                "data: {\"id\":\"x\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}],\"error\":{\"code\":400}}\n\n",
-            ),
-            (C, "data: {\"object\":\"error\",\"message\":\"no\"}\n\n"),
-            (A, "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n"),
-            (A, "data: {\"error\":{\"type\":\"overloaded_error\"},\"type\":\"error\"}\r\n\r\n"),
-            (R, "data: {\"type\":\"error\",\"code\":\"server_is_overloaded\"}\n\n"),
-            (R, "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}\n\n"),
-            (G, "data: {\"error\":{\"code\":503}}\r\n\r\n"),
-            (G, "{\n  \"error\": {\n    \"code\": 499\n  }\n}\n\n"),
-            (C, "data: {\"choices\":[],\"x_groq\":{\"id\":\"r\",\"error\":\"over capacity\"}}\n\n"),
-        ] {
-            let before = ": hi\n\ndata: {}\n\n";
-            let text =
-                format!("{before}{event}data: {{\"choices\":[{{\"delta\":{{\"content\":\"late\"}}}}]}}\n\n");
-            for size in [1, 7, 4096] {
-                let (reader, released, fault, began) = run(dialect, &text, size);
-                assert_eq!(released, before.as_bytes(), "{event:?} in pieces of {size}");
-                // A CR alone ends the event before its LF has come.
-                assert_eq!(fault.expect(event).event.trim_ascii_end(), event.trim_ascii_end().as_bytes());
-                assert_eq!((reader.has_content(), began), (false, 0), "{event:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_error_member_that_says_nothing_is_no_fault() {
-        for data in
-            [r#"{"error":null,"choices":[]}"#, r#"{"error":"","choices":[]}"#, r#"{"choices":[{"error":1}]}"#]
-        {
-            let (_, released, fault, _) = run(Dialect::OpenAiChat, &format!("data: {data}\n\n"), 4096);
-            assert_eq!(fault, None, "{data}");
-            assert!(!released.is_empty());
-        }
-    }
-
-    #[test]
-    fn an_event_that_is_not_json_passes_and_leaves_no_trace() {
-        let text =
-            "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}],\"error\":1\n\n";
-        let (reader, released, fault, began) = run(Dialect::OpenAiChat, text, 5);
-        assert_eq!(released, text.as_bytes());
-        assert_eq!((fault, began), (None, 0));
-        assert!(reader.has_event() && !reader.has_content() && !reader.is_complete());
-    }
-
-    #[test]
-    fn a_stream_is_complete_with_every_finish_reason_or_the_dialects_own_end() {
-        use Dialect::{AnthropicMessages as A, GeminiGenerate as G, OpenAiChat as C, OpenAiResponses as R};
-        let choice = |i: u32, reason: &str| {
-            format!("data: {{\"choices\":[{{\"index\":{i},\"delta\":{{}},\"finish_reason\":{reason}}}]}}\n\n")
-        };
-        for (dialect, text, want) in [
-            (C, choice(0, "null"), false),
-            (C, choice(0, "\"stop\""), true),
-            (C, choice(0, "\"content_filter\""), true),
-            (C, choice(0, "\"\""), false),
-            (C, choice(0, "\"stop\"") + &choice(1, "null"), false),
-            (C, choice(0, "\"stop\"") + &choice(1, "\"length\""), true),
-            (C, choice(0, "null") + "data: [DONE]\n\n", true),
-            (C, choice(0, "null") + "data:[DONE]", true),
-            (C, choice(0, "null") + "data: [DON", false),
-            (C, choice(4_000_000_000, "\"stop\""), true),
-            (C, "data: {\"choices\":[]}\n\n".to_owned(), false),
-            (A, "data: {\"type\":\"message_stop\"}\n\n".to_owned(), true),
-            (A, "data: {\"type\":\"message_stop\"}".to_owned(), true),
-            (
-                A,
-                "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n".to_owned(),
-                true,
-            ),
-            (A, "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":null}}\n\n".to_owned(), false),
-            (R, "data: {\"type\":\"response.completed\",\"response\":{}}\n\n".to_owned(), true),
-            (R, "data: {\"type\":\"response.incomplete\",\"response\":{}}\n\n".to_owned(), true),
-            (R, "data: {\"type\":\"response.output_text.done\"}\n\n".to_owned(), false),
-            (G, "data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\r\n\r\n".to_owned(), true),
-            (G, "data: {\"promptFeedback\":{\"blockReason\":\"OTHER\"}}\r\n\r\n".to_owned(), true),
-            (G, "data: {\"candidates\":[{\"content\":{}}]}\r\n\r\n".to_owned(), false),
-        ] {
-            for size in [1, 3, 4096] {
-                assert_eq!(run(dialect, &text, size).0.is_complete(), want, "{text:?} in pieces of {size}");
-            }
-        }
-        let mut two = StreamReader::new(C).with_choices(2);
-        two.push(Bytes::from(choice(0, "\"stop\"")));
-        assert!(!two.is_complete(), "the second choice has not begun");
-    }
-
-    #[test]
-    fn a_partial_last_event_is_dropped_and_a_whole_one_without_its_empty_line_is_kept() {
-        let whole = "data: {\"a\":1}\n\n";
-        for (rest, kept) in [
-            ("data: {\"a\":1}", true),
-            ("data: {\"a\":1}\n", true),
-            ("data: [DONE]", true),
-            ("\n", true),
-            ("data: {\"a\":", false),
-            ("dat", false),
-            (": comm", false),
-            ("event: ping\n", false),
-        ] {
-            let text = format!("{whole}{rest}");
-            let (_, released, fault, _) = run(Dialect::OpenAiChat, &text, 4);
-            assert_eq!(fault, None);
-            assert_eq!(
-                String::from_utf8(released).unwrap(),
-                if kept { text.as_str() } else { whole },
-                "{rest:?}"
-            );
-        }
-        let (_, released, fault, _) =
-            run(Dialect::OpenAiChat, &format!("{whole}data: {{\"error\":\"x\"}}"), 4);
-        assert_eq!((released, fault.is_some()), (whole.as_bytes().to_vec(), true));
-    }
-
-    #[test]
-    fn an_error_object_without_framing_is_a_fault_and_other_json_is_released_at_the_end() {
-        for text in [
-            "{\"error\":{\"code\":400}}",
-            "  [{\n \"error\": {\n\n\"code\":404}}\n]\n",
-            "\n\n{\"error\":\"x\"}",
-        ] {
-            for size in [1, 5, 4096] {
-                let (reader, released, fault, _) = run(Dialect::GeminiGenerate, text, size);
-                assert!(fault.is_some(), "{text:?} in pieces of {size}");
-                assert!(released.iter().all(u8::is_ascii_whitespace));
-                assert!(!reader.has_event());
-            }
-        }
-        let whole = "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"a\"}]}}]}";
-        let (reader, released, fault, _) = run(Dialect::GeminiGenerate, whole, 9);
-        assert_eq!((released.as_slice(), fault, reader.has_event()), (whole.as_bytes(), None, false));
-        let long = format!("[{}1]", "1,".repeat(EVENT_MAX));
-        assert_eq!(run(Dialect::GeminiGenerate, &long, 1000).1, long.as_bytes());
-    }
-
-    #[test]
-    fn an_over_long_event_passes_and_its_head_and_end_are_still_read() {
-        let filler = "x".repeat(3 * EVENT_MAX);
-        let completed = format!(
-            "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"text\":\"{filler}\",\"usage\":{{\"input_tokens\":7,\"output_tokens\":8}},\"user\":null}}}}\n\n"
-        );
-        let created = format!(
-            "data: {{\"type\":\"response.created\",\"response\":{{\"instructions\":\"{filler} \\\"usage\\\": \"}}}}\n\n"
-        );
-        for size in [1000, 70_000] {
-            let (reader, released, fault, _) = run(Dialect::OpenAiResponses, &completed, size);
-            assert_eq!(released, completed.as_bytes());
-            assert!(reader.is_complete() && fault.is_none());
-            assert_eq!((reader.usage().input, reader.usage().output), (Some(7), Some(8)));
-            let (reader, _, _, began) = run(Dialect::OpenAiResponses, &created, size);
-            assert!(!reader.has_content() && began == 0 && !reader.is_complete());
-            let image = format!(
-                "data: {{\"candidates\": [{{\"content\": {{\"parts\": [{{\"inlineData\": \"{filler}\"}}]}},\"finishReason\": \"STOP\"}}],\"usageMetadata\": {{\"promptTokenCount\": 5}}}}\r\n\r\n"
-            );
-            let (reader, released, _, began) = run(Dialect::GeminiGenerate, &image, size);
-            assert_eq!(released, image.as_bytes());
-            assert!(reader.is_complete() && reader.has_content() && began == 1);
-            assert_eq!(reader.usage().input, Some(5));
-            let failed = completed.replace("response.completed", "response.failed");
-            let (_, released, fault, _) = run(Dialect::OpenAiResponses, &failed, size);
-            assert!(released.is_empty() && fault.is_some());
-        }
-    }
-
-    #[test]
-    fn content_begins_once_and_whole_chunks_are_not_copied() {
-        let chunk =
-            Bytes::from_static(b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: {}\n\n");
-        let mut reader = StreamReader::new(Dialect::OpenAiChat);
-        let first = reader.push(chunk.clone());
-        assert!(first.content_began);
-        assert_eq!(first.release.len(), 1);
-        assert_eq!(first.release[0].as_ptr(), chunk.as_ptr());
-        assert!(!reader.push(chunk).content_began);
-    }
-}
+mod tests;

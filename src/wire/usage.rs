@@ -4,7 +4,8 @@
 //! `input_tokens` (OpenAI responses, Anthropic), `promptTokenCount` (Gemini) are all the input.
 //! Anthropic leaves cached tokens out of `input_tokens`, the others count them in; [`Usage::input`]
 //! always counts them in. Gemini leaves thoughts out of `candidatesTokenCount`; [`Usage::output`]
-//! always counts them in. Providers repeat usage (Groq twice, xAI and Gemini in every event), so a
+//! always counts them in. Bedrock counts as Anthropic does, under names of its own. Cohere counts
+//! twice: what it bills and what the model saw (`tokens`), which is ours. Providers repeat usage (Groq twice, xAI and Gemini in every event), so a
 //! later report replaces an earlier one and nothing is ever added up over events.
 
 use super::json::{Broken, Scan};
@@ -49,16 +50,21 @@ pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
     let (mut beside_read, mut beside_written) = (None, None);
     let mut counts_in = false;
     let mut thoughts = None;
+    let (mut billed, mut counted) = (Usage::default(), Usage::default());
     scan.members::<Broken>(|scan, key| {
         match key.bytes().as_ref() {
             b"prompt_tokens" => (usage.input, counts_in) = (scan.count()?, true),
-            b"input_tokens" | b"promptTokenCount" => usage.input = scan.count()?,
-            b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" => {
+            b"input_tokens" | b"promptTokenCount" | b"inputTokens" => usage.input = scan.count()?,
+            b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" | b"outputTokens" => {
                 usage.output = scan.count()?;
             }
-            b"cache_read_input_tokens" => beside_read = scan.count()?,
-            b"cache_creation_input_tokens" => beside_written = scan.count()?,
-            b"prompt_cache_hit_tokens" | b"cachedContentTokenCount" => usage.cached = scan.count()?,
+            b"cache_read_input_tokens" | b"cacheReadInputTokens" => beside_read = scan.count()?,
+            b"cache_creation_input_tokens" | b"cacheWriteInputTokens" => beside_written = scan.count()?,
+            b"prompt_cache_hit_tokens" | b"cachedContentTokenCount" | b"cached_tokens" => {
+                usage.cached = scan.count()?.or(usage.cached);
+            }
+            b"billed_units" => billed = read(scan)?,
+            b"tokens" => counted = read(scan)?,
             b"thoughtsTokenCount" => thoughts = scan.count()?,
             b"prompt_tokens_details"
             | b"input_tokens_details"
@@ -94,6 +100,8 @@ pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
         usage.output = Some(usage.output.unwrap_or(0).saturating_add(thoughts));
         usage.reasoning = Some(thoughts);
     }
+    usage.input = usage.input.or(counted.input).or(billed.input);
+    usage.output = usage.output.or(counted.output).or(billed.output);
     Ok(usage)
 }
 
@@ -138,6 +146,18 @@ mod tests {
             (
                 r#"{"input_tokens":5,"output_tokens":9,"output_tokens_details":{"thinking_tokens":4}}"#,
                 usage(Some(5), Some(9), None, None, Some(4)),
+            ),
+            (
+                r#"{"cacheReadInputTokens":100,"cacheWriteInputTokens":7,"inputTokens":5,"outputTokens":2,"serverToolUsage":{},"totalTokens":114}"#,
+                usage(Some(112), Some(2), Some(100), Some(7), None),
+            ),
+            (
+                r#"{"billed_units":{"input_tokens":1,"output_tokens":2},"cached_tokens":16,"tokens":{"input_tokens":30,"output_tokens":4}}"#,
+                usage(Some(30), Some(4), Some(16), None, None),
+            ),
+            (
+                r#"{"billed_units":{"input_tokens":1,"output_tokens":2}}"#,
+                usage(Some(1), Some(2), None, None, None),
             ),
             (r#""lots""#, Usage::default()),
             (

@@ -342,6 +342,34 @@ async fn models_are_listed_for_both_sdks() {
 }
 
 #[tokio::test]
+async fn models_are_listed_for_googles_sdks_by_path_or_by_headers() {
+    let pair = pair(Api::Chat, "").await;
+    let get = async |path: &str| Call::get(path).send(pair.stage.data).await.unwrap();
+    let page = get("/v1beta/models?pageSize=50").await.json();
+    let is_chat =
+        |entry: &serde_json::Value| entry["name"] == "models/chat" && entry["displayName"] == "chat";
+    assert!(page["models"].as_array().unwrap().iter().any(is_chat), "{page}");
+    assert_eq!(get("/v1beta/models/chat").await.json()["name"], "models/chat");
+    // google-genai asks under `/v1`, and is known by its headers alone.
+    let theirs = Call::get("/v1/models").header("x-goog-api-client", "google-genai-sdk/3.4.0");
+    assert_eq!(theirs.send(pair.stage.data).await.unwrap().json(), page);
+    let none = get("/v1beta/models/none").await;
+    assert_eq!((none.status, none.json()["error"]["status"].as_str()), (404, Some("NOT_FOUND")));
+}
+
+#[tokio::test]
+async fn what_is_wrong_for_good_is_not_to_be_asked_again() {
+    let pair = pair(Api::Chat, "").await;
+    let body = serde_json::json!({"model": "chat", "max_tokens": 9, "messages": []});
+    let deaf = Call::json("/v1/messages", &body).header("content-encoding", "gzip");
+    for call in [Call::get("/v1/nothing"), Call::get("/v1/models/none"), deaf] {
+        let answer = call.send(pair.stage.data).await.unwrap();
+        assert!((400..500).contains(&answer.status), "{}", answer.status);
+        assert_eq!(answer.header("x-should-retry"), Some("false"), "{}", answer.status);
+    }
+}
+
+#[tokio::test]
 async fn health_is_up_degraded_or_down_and_needs_no_key() {
     let first = Provider::start(Reply::ok()).await.unwrap();
     let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::ok(), &clients()).await;
@@ -605,14 +633,8 @@ async fn a_model_finds_its_provider_without_a_route() {
     assert_eq!((absent.status, two.last().unwrap().model.as_str()), (200, "beta"));
     let message = Call::message("claude-x", true).send(stage.data).await.unwrap();
     assert_eq!((message.status, message.text().as_str(), claude.count()), (200, "claude", 1));
-    // A target of another dialect is not translated to.
     let other = Call::chat("claude-x").send(stage.data).await.unwrap();
-    assert_eq!(
-        (other.status, other.error_code().as_str()),
-        (400, "capability_not_supported"),
-        "{}",
-        other.body_text()
-    );
+    assert_eq!((other.status, other.text().as_str()), (200, "claude"), "the dialect does not matter");
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ breaker: {{enabled: false}}
 providers:
 {}  claude: {{kind: anthropic, base_url: \"{}\", credentials: [{{name: k, key: {{env: KEY_ONE}}}}]}}
 routes:
-  any: {{targets: [{{provider: one, model: m}}, {{provider: claude, model: c}}]}}
+  any: {{translation: none, targets: [{{provider: one, model: m}}, {{provider: claude, model: c}}]}}
 ",
         openai("one", &one.base_url(), "KEY_ONE"),
         claude.origin()

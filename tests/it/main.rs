@@ -9,15 +9,18 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod carried;
 mod classifier;
 mod client_side;
 mod corpus;
 mod corpus_live;
+mod deadline;
 mod demo;
 mod exits;
 mod failover;
 mod first_light;
 mod handshakes;
+mod hedge;
 mod house;
 mod http2;
 mod keys;
@@ -28,6 +31,8 @@ mod pass_through;
 mod presets;
 mod priorities;
 mod process;
+mod provider_page;
+mod providers;
 mod readme;
 mod reload;
 mod rescue;
@@ -37,6 +42,8 @@ mod sdk;
 mod sdks;
 mod secrets;
 mod stage;
+mod tokens;
 mod translate;
+mod translate_clouds;
 mod unit;
 mod uploads;

@@ -22,6 +22,7 @@ providers:
 {}{}  claude: {{kind: anthropic, base_url: \"{}\", credentials: [{{name: k, key: {{env: KEY_TWO}}}}]}}
 routes:
   chat:
+    translation: none
     targets:
       - {{provider: one, model: m, priority: 1}}
       - {{provider: two, model: m, priority: 2}}

@@ -67,10 +67,15 @@ pub fn plan(yaml: &str) -> pointsman::config::plan::Plan {
 impl Stage {
     /// Opens a proxy with this configuration.
     pub async fn open(yaml: &str) -> Stage {
+        Stage::of(plan(yaml)).await
+    }
+
+    /// Opens a proxy with this plan.
+    pub async fn of(plan: pointsman::config::plan::Plan) -> Stage {
         let clock = Clock::new();
         let (log, captured) = Log::capture();
         let metrics = Metrics::new("test", log.dropped()).unwrap();
-        let house = House::open(plan(yaml), clock, metrics, log).unwrap();
+        let house = House::open(plan, clock, metrics, log).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let data = listener.local_addr().unwrap();
         let mut proxy =

@@ -6,6 +6,8 @@
 //! reviewed like code. *Recorded traffic*: what a provider said and what our client is told are
 //! read by a reader of this file's own and must be the same, however the stream was cut.
 
+mod others;
+
 use bytes::Bytes;
 use pointsman::base::api::Dialect;
 use pointsman::translate::{self, AnswerContext, Asked, RequestContext, State, Stream};
@@ -28,15 +30,15 @@ fn dialect(word: &str) -> Dialect {
     ALL.iter().find(|(name, _)| *name == word).unwrap_or_else(|| panic!("no dialect {word}")).1
 }
 
-fn asked() -> Asked {
+pub(crate) fn asked() -> Asked {
     Asked { model: "target/model".to_owned(), stream: true, include_usage: true }
 }
 
-fn context(asked: &Asked) -> AnswerContext<'_> {
+pub(crate) fn context(asked: &Asked) -> AnswerContext<'_> {
     AnswerContext { asked, request_id: "req-1", now: 1_700_000_001, shows_thoughts: true }
 }
 
-fn streamed(from: Dialect, to: Dialect, chunks: &[Bytes]) -> (String, State) {
+pub(crate) fn streamed(from: Dialect, to: Dialect, chunks: &[Bytes]) -> (String, State) {
     let asked = asked();
     let mut stream = Stream::new(from, to, &context(&asked)).unwrap();
     let mut out = Vec::new();
@@ -143,12 +145,12 @@ fn streams_are_said_as_the_golden_files_have_them() {
 
 /// What an answer says, read without the translator.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Said {
-    text: String,
-    thoughts: String,
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) thoughts: String,
     /// Names and arguments; `Null` where they are no JSON object.
-    calls: Vec<(String, Value)>,
-    is_cut_short: bool,
+    pub(crate) calls: Vec<(String, Value)>,
+    pub(crate) is_cut_short: bool,
 }
 
 struct Recorded {
@@ -196,12 +198,12 @@ fn other(dialect: Dialect) -> Dialect {
     if dialect == Dialect::OpenAiChat { Dialect::AnthropicMessages } else { Dialect::OpenAiChat }
 }
 
-fn arguments(text: &str) -> Value {
+pub(crate) fn arguments(text: &str) -> Value {
     let text = if text.trim().is_empty() { "{}" } else { text };
     serde_json::from_str(text).ok().filter(Value::is_object).unwrap_or_default()
 }
 
-fn words(value: &Value) -> &str {
+pub(crate) fn words(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -232,7 +234,7 @@ fn hear_chat(message: &Value, said: &mut Said) {
     }
 }
 
-fn hear_answer(dialect: Dialect, body: &Value) -> Said {
+pub(crate) fn hear_answer(dialect: Dialect, body: &Value) -> Said {
     let mut said = Said::default();
     if dialect == Dialect::OpenAiChat {
         for choice in body["choices"].as_array().unwrap() {
@@ -260,13 +262,17 @@ fn hear_answer(dialect: Dialect, body: &Value) -> Said {
 }
 
 fn events(body: &str) -> Vec<Value> {
+    // Gemini without `alt=sse`.
+    if body.starts_with('[') {
+        return serde_json::from_str(body).unwrap();
+    }
     let body = body.replace("\r\n", "\n");
     let data =
         body.split("\n\n").filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data:")));
     data.filter_map(|data| serde_json::from_str(data.trim()).ok()).collect()
 }
 
-fn hear_stream(dialect: Dialect, body: &str) -> Said {
+pub(crate) fn hear_stream(dialect: Dialect, body: &str) -> Said {
     let mut said = Said::default();
     // Name and arguments of each call, by what ties its pieces.
     let mut calls: Vec<(String, String, String)> = Vec::new();
@@ -312,7 +318,7 @@ fn hear_stream(dialect: Dialect, body: &str) -> Said {
 }
 
 /// Arguments that are no JSON object reach an Anthropic client inside one.
-fn without_broken_arguments(mut said: Said, from: &Said) -> Said {
+pub(crate) fn without_broken_arguments(mut said: Said, from: &Said) -> Said {
     for (call, original) in said.calls.iter_mut().zip(&from.calls) {
         if original.1.is_null() {
             call.1 = Value::Null;
@@ -344,8 +350,8 @@ fn every_recorded_answer_says_the_same_in_the_other_dialect() {
 }
 
 /// A small generator for places to cut at.
-fn cut(body: &str, seed: u64, mean: usize) -> Vec<Bytes> {
-    let (mut rest, mut dice, mut chunks) = (Bytes::copy_from_slice(body.as_bytes()), seed | 1, Vec::new());
+pub(crate) fn cut(body: &[u8], seed: u64, mean: usize) -> Vec<Bytes> {
+    let (mut rest, mut dice, mut chunks) = (Bytes::copy_from_slice(body), seed | 1, Vec::new());
     while !rest.is_empty() {
         dice ^= dice << 13;
         dice ^= dice >> 7;
@@ -364,7 +370,7 @@ fn every_recorded_stream_says_the_same_in_the_other_dialect_however_it_is_cut() 
         let to = other(x.dialect);
         let (whole, state) = streamed(x.dialect, to, &[Bytes::copy_from_slice(x.body.as_bytes())]);
         for mean in [2, 50, 3000] {
-            let pieces = streamed(x.dialect, to, &cut(&x.body, at as u64, mean));
+            let pieces = streamed(x.dialect, to, &cut(x.body.as_bytes(), at as u64, mean));
             assert_eq!(pieces, (whole.clone(), state), "{}", x.id);
         }
         let (want, got) = (hear_stream(x.dialect, &x.body), hear_stream(to, &whole));
@@ -383,7 +389,7 @@ fn every_recorded_stream_says_the_same_in_the_other_dialect_however_it_is_cut() 
 }
 
 /// Checks the order that SDKs of the dialect rely on.
-fn out_of_order(dialect: Dialect, stream: &str) -> Option<String> {
+pub(crate) fn out_of_order(dialect: Dialect, stream: &str) -> Option<String> {
     if dialect == Dialect::OpenAiChat {
         let events = events(stream);
         let first = events.first().is_some_and(|e| e["choices"][0]["delta"]["role"] == "assistant");
@@ -459,4 +465,100 @@ fn collect_texts(value: &Value, texts: &mut Vec<String>) {
         }
         _ => {}
     }
+}
+
+// ---- the page ----
+
+const BEGIN: &str = "<!-- written from what is lost, by a test -->\n";
+const END: &str = "<!-- end of what is written -->\n";
+
+/// Requests that say as much as their dialect can, beside those of the golden files.
+fn full_requests() -> Vec<(Dialect, Value)> {
+    let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    let audio = json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}});
+    let file = json!({"type": "file", "file": {"file_id": "file-1"}});
+    let named = json!({"name": "look", "parameters": {"type": "object"}, "strict": true});
+    let chat = json!({
+        "model": "m", "n": 2, "seed": 1, "stop": ["a", "b", "c", "d", "e"], "temperature": 1.5, "top_p": 0.5,
+        "presence_penalty": 1, "frequency_penalty": 1, "logprobs": true, "top_logprobs": 2,
+        "user": "u", "metadata": {"a": "b"}, "reasoning_effort": "high", "parallel_tool_calls": false,
+        "response_format": {"type": "json_object"}, "logit_bias": {"1": 2}, "max_completion_tokens": 5,
+        "tools": [{"type": "function", "function": named}, {"type": "custom", "custom": {"name": "c"}}],
+        "tool_choice": {"type": "function", "function": {"name": "look"}},
+        "messages": [
+            {"role": "user", "name": "ann", "content": [{"type": "text", "text": "t"}, image, audio, file]},
+            {"role": "assistant", "content": "said"},
+            {"role": "system", "content": "later"},
+            {"role": "user", "content": "go"},
+        ],
+    });
+    let mark = json!({"type": "ephemeral"});
+    let block = |source: Value| json!({"type": "document", "source": source});
+    let result = json!({"type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": "no"});
+    let thought = json!({"type": "thinking", "thinking": "hm", "signature": "s"});
+    let call = json!({"type": "tool_use", "id": "t1", "name": "look", "input": {}});
+    let server = json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}});
+    let messages = json!({
+        "model": "m", "max_tokens": 9000, "top_k": 5, "temperature": 1, "stop_sequences": ["a"],
+        "metadata": {"user_id": "u"}, "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "service_tier": "auto", "container": "c",
+        "system": [{"type": "text", "text": "s", "cache_control": mark}],
+        "tools": [
+            {"name": "look", "input_schema": {"type": "object"}},
+            {"type": "web_search_20250305", "name": "web_search"},
+        ],
+        "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
+        "messages": [
+            {"role": "user", "content": [
+                {"type": "text", "text": "t"},
+                block(json!({"type": "url", "url": "https://example.com/a.pdf"})),
+                {"type": "image", "source": {"type": "file", "file_id": "f"}},
+            ]},
+            {"role": "assistant", "content": [thought, server, call]},
+            {"role": "user", "content": [result]},
+        ],
+    });
+    vec![(Dialect::OpenAiChat, chat), (Dialect::AnthropicMessages, messages)]
+}
+
+fn lost_between(from: Dialect, to: Dialect) -> translate::Losses {
+    let golden = cases("requests").into_iter().filter(|case| dialect(&case.word) == from);
+    let full = full_requests().into_iter().filter(|(own, _)| *own == from);
+    let bodies = golden.map(|case| case.text).chain(full.map(|(_, body)| body.to_string().into_bytes()));
+    let mut all = translate::Losses::default();
+    for body in bodies {
+        let lost = translate::would_lose(from, to, &body, &RequestContext::new("target/model")).unwrap();
+        lost.iter().for_each(|loss| all.add(loss));
+    }
+    all
+}
+
+#[test]
+fn the_page_of_translation_lists_what_each_pair_leaves_out() {
+    let mut table = String::from("| from | to | lost | only hints |\n|---|---|---|---|\n");
+    for ((from, client), (to, target)) in ALL.iter().flat_map(|from| ALL.iter().map(move |to| (from, to))) {
+        if !translate::is_pair(*client, *target) {
+            continue;
+        }
+        let lost = lost_between(*client, *target);
+        let words = |are_hints: bool| {
+            let words: Vec<&str> = lost
+                .iter()
+                .filter(|loss| loss.is_hint() == are_hints)
+                .map(translate::Loss::as_label)
+                .collect();
+            words.join(", ")
+        };
+        table += &["| ", from, " | ", to, " | ", &words(false), " | ", &words(true), " |\n"].concat();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/translation.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).unwrap();
+    let (_, after) = rest.split_once(END).unwrap();
+    let want = format!("{before}{BEGIN}{table}{END}{after}");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, want).unwrap();
+        return;
+    }
+    assert!(page == want, "docs/translation.md is not what is lost; UPDATE_GOLDEN=1 writes it:\n{table}");
 }

@@ -8,6 +8,9 @@
 //! Order: secrets and texts are resolved where they stand, `serve` looks at addresses and
 //! clients, `providers` at servers, keys and models, `routes` at everything that names them.
 
+mod credentials;
+mod manners;
+mod models;
 mod providers;
 mod routes;
 mod serve;
@@ -19,6 +22,7 @@ use super::path::{KeyPath, looks_secret};
 use super::plan::Plan;
 use super::reference::{Outside, SecretRef, is_variable_name};
 use crate::base::secret::Secret;
+use crate::catalog::Entry;
 
 /// What every check needs.
 pub(super) struct Bench<'a> {
@@ -35,9 +39,9 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
     let (listen, admin, clients) = serve::check(bench, file.listen, &file.admin, file.clients);
     let inventory = providers::check(bench, file.providers, file.timeouts, &file.patterns);
     let mut directory = routes::Directory::new(&inventory);
-    directory.add_written(bench, &file.routes);
+    directory.add_written(bench, &file.routes, file.translation);
     if file.implicit_routes {
-        directory.add_implicit();
+        directory.add_implicit(file.translation);
     }
     let default_route = directory.find_default(bench, file.default_route.as_deref());
     serve::check_client_routes(bench, &clients, |name| directory.knows(name));
@@ -52,15 +56,18 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         routes: has_routes.routes,
         route_names: has_routes.names,
         providers: inventory.providers,
+        left_out: inventory.left_out,
         endpoints: inventory.endpoints,
         credentials: inventory.credentials,
         default_route,
         implicit_routes: file.implicit_routes,
+        translation: file.translation,
         retry: file.retry,
         breaker: file.breaker.policy,
         permanent: file.breaker.permanent,
         cooldown: file.cooldown,
         rescue: file.rescue,
+        hedge: file.hedge,
         limits: file.limits,
         log: file.log,
     }
@@ -119,6 +126,32 @@ impl Bench<'_> {
         }
         result.push_str(rest);
         is_whole.then_some(result)
+    }
+
+    /// Tells whether a variable counts as set for a kind.
+    fn is_set(&self, entry: &Entry, name: &str) -> bool {
+        entry.counts(name, self.outside.env(name).as_deref())
+    }
+
+    /// Returns the first variable of a text that is not set.
+    fn unset_variable(&self, text: &str) -> Option<String> {
+        let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+        let mut unset = names
+            .filter(|name| is_variable_name(name) && !looks_secret(name))
+            .filter(|name| self.outside.env(name).is_none_or(|value| value.is_empty()));
+        unset.next().map(str::to_owned)
+    }
+
+    /// Returns the variable of a key that is not set.
+    fn unset_key(&self, place: &SecretRef) -> Option<String> {
+        match place {
+            SecretRef::Env(name) => {
+                self.outside.env(name).is_none_or(|value| value.trim().is_empty()).then(|| name.clone())
+            }
+            SecretRef::File(_) | SecretRef::Credential(_) | SecretRef::Command(_) | SecretRef::Literal(_) => {
+                None
+            }
+        }
     }
 
     /// Reads a path to a file: variables expanded, nothing else looked at (the file is opened by

@@ -5,21 +5,22 @@
 //! that a dead host is dead for all of them at once; then they must agree on how its certificate
 //! is judged.
 //!
+//! An optional provider whose variables are not set is left out; so is every target that names it.
+//!
 //! Which models a provider has (this decides implicit routes): those that the file lists, and
 //! the catalogue's, except where the base URL is the operator's own *and* the file has `models`:
 //! then it is a server of its own and serves what is listed, even if that is nothing.
 
-use super::Bench;
 use super::url::BaseUrl;
+use super::{Bench, credentials, manners, models};
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
-use crate::catalog::{self, Built, Entry, KnownModel};
-use crate::config::SecretRef;
-use crate::config::file::{CredentialFile, ModelFile, ProviderFile};
+use crate::catalog::{self, Built, Entry};
+use crate::config::login::LoginFile;
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Continues, Credential, Endpoint, Model, Pattern, Provider, Timeouts};
-use http::{HeaderName, HeaderValue};
-use std::collections::hash_map::Entry::Vacant;
+use crate::config::plan::{Credential, Endpoint, HttpVersions, LeftOut, Pattern, Provider, Timeouts};
+use crate::config::reference::SecretRef;
+use crate::config::servers::{CredentialFile, ProviderFile};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,25 +39,9 @@ pub(super) struct Inventory {
     pub(super) written_models: Vec<usize>,
     /// Names that stand in the file, also of providers that were refused.
     pub(super) names: HashSet<String>,
+    /// Optional ones that are not configured.
+    pub(super) left_out: Vec<LeftOut>,
 }
-
-/// Headers that are ours to set, or that would break the connection.
-const OUR_HEADERS: [&str; 14] = [
-    "authorization",
-    "x-api-key",
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "content-type",
-];
 
 /// Checks every provider.
 pub(super) fn check(
@@ -85,35 +70,67 @@ impl Inventory {
         self.providers.iter().position(|provider| *provider.name == *name).map(|at| ProviderIdx(index(at)))
     }
 
-    fn add(&mut self, bench: &Bench<'_>, file: ProviderFile, timeouts: Timeouts, patterns: &[Pattern]) {
+    /// Tells whether a provider is optional and not configured.
+    pub(super) fn is_left_out(&self, name: &str) -> bool {
+        self.left_out.iter().any(|left| left.name == name)
+    }
+
+    fn add(&mut self, bench: &Bench<'_>, mut file: ProviderFile, timeouts: Timeouts, patterns: &[Pattern]) {
         let found = file.kind.as_deref().and_then(|kind| find_kind(bench, &file.at, kind));
-        let headers = check_headers(bench, file.headers);
-        let url = check_url(bench, &file.at, file.base_url.as_deref(), found, file.allow_plaintext);
+        if file.optional
+            && let Some((entry, _)) = found
+        {
+            if let Some(why) = missing(bench, &file, entry) {
+                bench.faults.warning(&file.at, format!("is left out: {why} is not set (optional: true)"));
+                self.left_out.push(LeftOut { name: file.name, kind: entry.name.to_owned(), why });
+                return;
+            }
+            keep_what_is_set(bench, &mut file, entry);
+        }
+        let headers = manners::check_headers(bench, file.headers);
+        let own = found.and_then(|(entry, _)| entry.url(&|name| bench.is_set(entry, name)));
+        let url = check_url(bench, &file.at, file.base_url.as_deref(), found, own, file.allow_plaintext);
         let trust = check_trust(bench, &file.at, file.ca.as_deref(), file.insecure_skip_verify, url.as_ref());
-        let own_url = found.and_then(|(entry, _)| entry.base_url).and_then(|own| BaseUrl::parse(own).ok());
+        let own_url = found.and_then(|(entry, _)| entry.fixed_url()).and_then(|own| BaseUrl::parse(own).ok());
         let is_elsewhere = file.base_url.is_some() && url != own_url;
+        let is_bridge = file.base_url.is_none() && own.is_some_and(|(_, is_bridge)| is_bridge);
         let provider = ProviderIdx(index(self.providers.len()));
-        let wanted = found.filter(|(entry, _)| entry.needs_key && !is_elsewhere).map(|(entry, _)| entry);
-        let credentials = self.add_credentials(bench, &file.at, file.credentials, provider, wanted);
+        let needs_key = |entry: &&Entry| {
+            entry.needs_key && !is_elsewhere && !is_bridge && file.auth.as_deref() != Some("none")
+        };
+        let wanted = found.map(|(entry, _)| entry).filter(needs_key);
+        let has_keys = file.credentials.as_ref().is_some_and(|list| !list.is_empty());
+        let credentials =
+            self.add_credentials(bench, &file.at, file.credentials, provider, wanted, url.as_ref());
         let (Some((entry, kind)), Some(url)) = (found, url) else { return };
+        let proof = manners::check_proof(bench, &file.at, file.auth.as_deref(), entry, has_keys);
+        let paths = manners::check_paths(bench, &url.path, kind, file.paths);
+        let serves = entry.serves.iter().copied().chain(paths.iter().map(|(api, _)| *api)).collect();
         let endpoint = self.endpoint(bench, &file.at, &url, trust);
         let known = if is_elsewhere && file.models.is_some() { &[] } else { entry.models };
-        let (order, written, models) = collect_models(file.models.unwrap_or_default(), known, entry.models);
+        let (order, written, models) = models::collect(file.models.unwrap_or_default(), known, entry.models);
         self.models.push(order);
         self.written_models.push(written);
         self.places.push(file.at);
+        let is_http1_only = entry.is_http1_only && file.http == HttpVersions::Auto;
         self.providers.push(Provider {
             name: file.name.into(),
             kind,
+            word: entry.name,
             endpoint,
-            base_path: url.path.as_str().into(),
+            base_path: manners::join(&url.path, entry.prefix).into(),
             authority: url.authority().into(),
             credentials,
             headers,
-            http: file.http,
+            http: if is_http1_only { HttpVersions::One } else { file.http },
             spread_credentials: file.spread_credentials,
             timeouts: timeouts.with(&file.timeouts),
             models,
+            serves,
+            paths,
+            proof,
+            params: file.params,
+            stream_params: file.stream_params,
             patterns: file.patterns.into_iter().chain(patterns.iter().cloned()).collect(),
         });
     }
@@ -126,25 +143,33 @@ impl Inventory {
         files: Option<Vec<CredentialFile>>,
         provider: ProviderIdx,
         wanted: Option<&Entry>,
+        url: Option<&BaseUrl>,
     ) -> Vec<CredentialIdx> {
         let files = files.unwrap_or_default();
         if files.is_empty() {
             if let Some(entry) = wanted {
-                let env = entry.env.unwrap_or("NAME");
+                let env = entry.env.first().unwrap_or(&"NAME");
                 bench.faults.error(
                     at,
                     format!("has no credentials; add credentials: [{{name: main, key: {{env: {env}}}}}]"),
                 );
             }
             // A server that wants no key still needs a name in target ids.
+            let name = "default".into();
             let only =
-                self.push_credential(Credential { name: "default".into(), provider, key: None, file: None });
+                self.push_credential(Credential { name, provider, key: None, file: None, login: None });
             return vec![only];
         }
         let mut seen: HashMap<String, KeyPath> = HashMap::new();
-        let mut credentials = Vec::new();
+        let mut found = Vec::new();
         for file in files {
-            let secret = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
+            let logins = file.login.written();
+            if usize::from(file.has_key) + logins.len() != 1 {
+                bench.faults.error(&file.at, one_proof(file.has_key, &logins));
+                continue;
+            }
+            let key = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
+            let login = credentials::check(bench, file.login, url);
             let Some(name) = file.name else { continue };
             if let Some(first) = seen.get(&name) {
                 let what = format!("credential {} is named already at {first}", shown(&name));
@@ -152,16 +177,17 @@ impl Inventory {
                 continue;
             }
             seen.insert(name.clone(), file.at);
-            if secret.is_some() {
-                credentials.push(self.push_credential(Credential {
+            if key.is_some() || login.is_some() {
+                found.push(self.push_credential(Credential {
                     name: name.into(),
                     provider,
-                    key: secret,
+                    key,
                     file: file.key.filter(SecretRef::is_file),
+                    login,
                 }));
             }
         }
-        credentials
+        found
     }
 
     fn push_credential(&mut self, credential: Credential) -> CredentialIdx {
@@ -199,6 +225,16 @@ impl Inventory {
     }
 }
 
+/// What is wrong with an entry that proves us in no way, or in several.
+fn one_proof(has_key: bool, logins: &[&str]) -> String {
+    if !has_key && logins.is_empty() {
+        return "key is missing: place of the key (or one of aws, azure_entra, google, copilot, oauth)"
+            .to_owned();
+    }
+    let key = if has_key { &["key"][..] } else { &[] };
+    format!("proves us in several ways ({}); write one of them", [key, logins].concat().join(", "))
+}
+
 /// How a certificate is judged.
 struct Trust {
     ca: Option<PathBuf>,
@@ -208,7 +244,7 @@ struct Trust {
 fn find_kind(bench: &Bench<'_>, at: &KeyPath, word: &str) -> Option<(&'static Entry, Kind)> {
     let at = at.key("kind");
     let Some(entry) = catalog::find(word) else {
-        let near = did_you_mean(word, catalog::ENTRIES.iter().map(|entry| entry.name));
+        let near = did_you_mean(word, catalog::entries().map(|entry| entry.name));
         let near = if near.is_empty() {
             "; a server that speaks like OpenAI is kind: openai with its base_url".to_owned()
         } else {
@@ -226,17 +262,70 @@ fn find_kind(bench: &Bench<'_>, at: &KeyPath, word: &str) -> Option<(&'static En
     }
 }
 
+/// Says what an optional provider lacks: names of variables.
+fn missing(bench: &Bench<'_>, file: &ProviderFile, entry: &Entry) -> Option<String> {
+    let unset = |text: &str| bench.unset_variable(text);
+    if let Some(name) = file.base_url.as_deref().and_then(unset) {
+        return Some(name);
+    }
+    if let Some(name) = file.headers.iter().find_map(|(_, _, value)| unset(value)) {
+        return Some(name);
+    }
+    let is_set = |name: &str| bench.is_set(entry, name);
+    let Some(credentials) = file.credentials.as_ref().filter(|list| !list.is_empty()) else {
+        // Its own address, or one that wants a key of its own.
+        return if file.base_url.is_some() { None } else { entry.missing(&is_set) };
+    };
+    let names: Vec<String> =
+        credentials.iter().filter_map(|one| bench.unset_key(one.key.as_ref()?)).collect();
+    if names.len() == credentials.len() {
+        return Some(names.join(" or "));
+    }
+    let has_address = file.base_url.is_some() || entry.url(&is_set).is_some();
+    if has_address { None } else { entry.missing(&is_set) }
+}
+
+/// Takes out of an optional provider the keys that are not there, and puts in the kind's own where
+/// none are written.
+fn keep_what_is_set(bench: &Bench<'_>, file: &mut ProviderFile, entry: &Entry) {
+    if let Some(list) = &mut file.credentials {
+        list.retain(|one| one.key.as_ref().is_none_or(|place| bench.unset_key(place).is_none()));
+    }
+    let is_bridge = entry.url(&|name| bench.is_set(entry, name)).is_some_and(|(_, is_bridge)| is_bridge);
+    if file.credentials.as_ref().is_some_and(|list| !list.is_empty()) || is_bridge || file.base_url.is_some()
+    {
+        return;
+    }
+    let Some(name) = entry.env.iter().find(|name| bench.is_set(entry, name)) else { return };
+    file.credentials = Some(vec![CredentialFile {
+        at: file.at.key("credentials").index(0),
+        name: Some("default".to_owned()),
+        key: Some(SecretRef::Env((*name).to_owned())),
+        has_key: true,
+        login: LoginFile::default(),
+    }]);
+}
+
 fn check_url(
     bench: &Bench<'_>,
     at: &KeyPath,
     written: Option<&str>,
     found: Option<(&Entry, Kind)>,
+    own: Option<(&'static str, bool)>,
     allow_plaintext: bool,
 ) -> Option<BaseUrl> {
     let at = at.key("base_url");
-    let text = match written {
-        Some(written) => bench.expand(&at, written)?,
-        None => found?.0.base_url?.to_owned(),
+    let text = match (written, own) {
+        (Some(written), _) => bench.expand(&at, written)?,
+        (None, Some((own, _))) => bench.expand(&at, own)?,
+        (None, None) => {
+            let (entry, _) = found?;
+            let names = entry.urls.iter().flat_map(|url| catalog::variables(url)).collect::<Vec<_>>();
+            let ways =
+                if names.is_empty() { String::new() } else { format!(", or set {}", names.join(" or ")) };
+            bench.faults.error(&at, format!("is missing, and {} has none of its own{ways}", entry.name));
+            return None;
+        }
     };
     match BaseUrl::parse(&text) {
         Ok(url) if !url.tls && !url.is_loopback() && !allow_plaintext => {
@@ -270,94 +359,6 @@ fn check_trust(
     }
     let ca = ca.and_then(|ca| bench.file_path(&at.key("ca"), ca));
     Trust { ca, insecure_skip_verify }
-}
-
-fn check_headers(bench: &Bench<'_>, table: Vec<(KeyPath, String, String)>) -> Vec<(HeaderName, HeaderValue)> {
-    let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (at, name, value) in table {
-        let value = bench.expand(&at, &value);
-        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            bench.faults.error(&at, "is not the name of an HTTP header");
-            continue;
-        };
-        if OUR_HEADERS.contains(&name.as_str()) {
-            bench.faults.error(
-                &at,
-                "cannot be set here: keys belong under credentials, and the rest is the proxy's to say",
-            );
-            continue;
-        }
-        if headers.iter().any(|(other, _)| *other == name) {
-            bench.faults.error(&at, "is given twice, in different letters");
-            continue;
-        }
-        let Some(value) = value else { continue };
-        let is_plain = value.bytes().all(|b| (b' '..=b'~').contains(&b)) && value.trim() == value;
-        match HeaderValue::from_str(&value) {
-            Ok(mut value) if is_plain => {
-                // It may be a key; this keeps it out of every `Debug`.
-                value.set_sensitive(true);
-                headers.push((name, value));
-            }
-            Ok(_) | Err(_) => bench.faults.error(&at, "has a value that cannot be sent in an HTTP header"),
-        }
-    }
-    headers
-}
-
-type Models = HashMap<Arc<str>, Model>;
-
-/// Joins the file's models with the catalogue's: names in order, how many of them the file wrote,
-/// and what is known of each. `known` are offered, `described` only fill in.
-fn collect_models(
-    files: Vec<ModelFile>,
-    known: &[KnownModel],
-    described: &[KnownModel],
-) -> (Vec<Arc<str>>, usize, Models) {
-    let mut order: Vec<Arc<str>> = Vec::new();
-    let mut models = Models::new();
-    for file in files {
-        let Some(name) = file.name.as_deref().map(Arc::<str>::from) else { continue };
-        let base = described.iter().find(|known| *known.name == *name).map(of_catalogue).unwrap_or_default();
-        order.push(Arc::clone(&name));
-        models.insert(name, overlay(base, file));
-    }
-    let written = order.len();
-    for known in known {
-        let name: Arc<str> = known.name.into();
-        if let Vacant(vacant) = models.entry(Arc::clone(&name)) {
-            order.push(name);
-            vacant.insert(of_catalogue(known));
-        }
-    }
-    (order, written, models)
-}
-
-fn of_catalogue(known: &KnownModel) -> Model {
-    Model {
-        context: known.context,
-        price_input: known.price.map(|(input, _)| input),
-        price_output: known.price.map(|(_, output)| output),
-        reasoning: known.reasoning,
-        capabilities: Vec::new(),
-        tier: known.tier.map(str::to_owned),
-        continues: Continues::None,
-    }
-}
-
-fn overlay(base: Model, file: ModelFile) -> Model {
-    let capabilities = file.capabilities.unwrap_or(base.capabilities);
-    Model {
-        context: file.context.or(base.context),
-        price_input: file.price_input.or(base.price_input),
-        price_output: file.price_output.or(base.price_output),
-        reasoning: base.reasoning
-            || file.tier == Some("reasoning")
-            || capabilities.iter().any(|word| word == "reasoning"),
-        capabilities,
-        tier: file.tier.map(str::to_owned).or(base.tier),
-        continues: file.continues.unwrap_or(base.continues),
-    }
 }
 
 /// Indices are `u32`; the file's bounds keep every list far below that.

@@ -10,9 +10,10 @@
 use super::Bench;
 use super::providers::{Inventory, index};
 use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
+use crate::catalog::{self, Abilities, Ability, Tier};
 use crate::config::file::{RouteFile, TargetFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
-use crate::config::plan::{Entry, Group, Route, Target, TimeoutOverrides};
+use crate::config::plan::{Entry, Group, Model, Route, Target, TimeoutOverrides, Translation};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ impl<'i> Directory<'i> {
     }
 
     /// Adds the routes of the file.
-    pub(super) fn add_written(&mut self, bench: &Bench<'_>, files: &[RouteFile]) {
+    pub(super) fn add_written(&mut self, bench: &Bench<'_>, files: &[RouteFile], translation: Translation) {
         let own: Vec<Vec<Group>> = files.iter().map(|file| self.groups(bench, file)).collect();
         let by_name: HashMap<&str, usize> =
             files.iter().enumerate().map(|(at, file)| (file.name.as_str(), at)).collect();
@@ -64,7 +65,6 @@ impl<'i> Directory<'i> {
             if groups.is_empty() && file.targets.is_empty() && file.fallback.is_empty() {
                 bench.faults.error(&file.at, "has no targets; add {provider: …, model: …}");
             }
-            self.warn_of_dialects(bench, &file.at, &groups);
             self.push(Route {
                 name: file.name.as_str().into(),
                 is_implicit: false,
@@ -72,12 +72,15 @@ impl<'i> Directory<'i> {
                 defaults: file.defaults.clone(),
                 timeouts: file.timeouts,
                 no_rescue: file.no_rescue,
+                hedge: file.hedge,
+                tier: file.tier,
+                translation: file.translation.unwrap_or(translation),
             });
         }
     }
 
     /// Adds a route for every model that has none: those that the file lists first.
-    pub(super) fn add_implicit(&mut self) {
+    pub(super) fn add_implicit(&mut self, translation: Translation) {
         let inventory = self.inventory;
         let lists = || inventory.models.iter().zip(&inventory.written_models);
         let written = lists().flat_map(|(models, written)| models.iter().take(*written));
@@ -91,7 +94,7 @@ impl<'i> Directory<'i> {
                 if provider.models.contains_key(model) {
                     let targets = self.targets_of(ProviderIdx(index(at)), model);
                     let priority = index(groups.len()) + 1;
-                    groups.push(Group { priority, entries: vec![Entry { weight: 100, targets }] });
+                    groups.push(Group { priority, entries: vec![Entry::of(100, targets)] });
                 }
             }
             self.push(Route {
@@ -101,6 +104,9 @@ impl<'i> Directory<'i> {
                 defaults: Vec::new(),
                 timeouts: TimeoutOverrides::default(),
                 no_rescue: false,
+                hedge: None,
+                tier: None,
+                translation,
             });
         }
     }
@@ -155,21 +161,36 @@ impl<'i> Directory<'i> {
     fn groups(&mut self, bench: &Bench<'_>, file: &RouteFile) -> Vec<Group> {
         let mut groups: BTreeMap<u32, Vec<Entry>> = BTreeMap::new();
         let mut seen: HashMap<(&str, &str), &KeyPath> = HashMap::new();
-        for target in &file.targets {
+        let is_left_out = |target: &&TargetFile| {
+            target.provider.as_deref().is_some_and(|name| self.inventory.is_left_out(name))
+        };
+        if !file.targets.is_empty()
+            && file.fallback.is_empty()
+            && file.targets.iter().all(|target| is_left_out(&target))
+        {
+            let what = "names only providers that are left out: set the variables of one of them";
+            bench.faults.error(&file.at.key("targets"), what);
+        }
+        let present: Vec<&TargetFile> = file.targets.iter().filter(|target| !is_left_out(target)).collect();
+        for target in present {
             let entries = groups.entry(target.priority).or_default();
             let Some((provider, model)) = self.resolve(bench, target) else {
                 // It is a fault already; weight of the group must not become a second one.
-                entries.push(Entry { weight: 1, targets: Vec::new() });
+                entries.push(Entry::of(1, Vec::new()));
                 continue;
             };
-            if let Some(first) = seen.insert((target.provider.as_deref().unwrap_or(""), model), &target.at) {
+            let named = (target.provider.as_deref().unwrap_or(""), model.unwrap_or("any model"));
+            if let Some(first) = seen.insert(named, &target.at) {
                 bench.faults.warning(&target.at, format!("names the same provider and model as {first}"));
             }
             if target.weight == 0 {
                 continue;
             }
-            let targets = self.targets_of(provider, model);
-            entries.push(Entry { weight: target.weight, targets });
+            let entry = match model {
+                Some(model) => Entry::of(target.weight, self.targets_of(provider, model)),
+                None => self.any_model(bench, target, provider, file.tier),
+            };
+            entries.push(entry);
         }
         for (priority, entries) in &groups {
             if entries.is_empty() {
@@ -180,14 +201,60 @@ impl<'i> Directory<'i> {
         groups.into_iter().map(|(priority, entries)| Group { priority, entries }).collect()
     }
 
-    fn resolve<'f>(&self, bench: &Bench<'_>, target: &'f TargetFile) -> Option<(ProviderIdx, &'f str)> {
+    /// Finds what a target names; no model means one of the provider's, picked by size.
+    fn resolve<'f>(
+        &self,
+        bench: &Bench<'_>,
+        target: &'f TargetFile,
+    ) -> Option<(ProviderIdx, Option<&'f str>)> {
         let name = target.provider.as_deref()?;
         if !self.inventory.names.contains(name) {
             let near = did_you_mean(name, self.inventory.names.iter().map(String::as_str));
             let what = format!("provider {} is not defined{near}", shown(name));
             bench.faults.error(&target.at.key("provider"), what);
         }
-        Some((self.inventory.find(name)?, target.model.as_deref()?))
+        if target.has_model && target.model.is_none() {
+            return None;
+        }
+        Some((self.inventory.find(name)?, target.model.as_deref()))
+    }
+
+    /// Makes an entry that stands for one of the provider's models: the one of the size that the
+    /// route wants, and one for each size that a client may wish.
+    fn any_model(
+        &mut self,
+        bench: &Bench<'_>,
+        target: &TargetFile,
+        at: ProviderIdx,
+        tier: Option<Tier>,
+    ) -> Entry {
+        let inventory = self.inventory;
+        let provider = inventory.providers.get(at.at());
+        let names = inventory.models.get(at.at()).map(Vec::as_slice).unwrap_or_default();
+        let converses = |model: &Model| model.skills.lacks(Abilities::of(&[Ability::Chat])).is_none();
+        let models: Vec<(&Arc<str>, Option<Tier>)> = names
+            .iter()
+            .filter_map(|name| Some((name, provider?.models.get(name)?)))
+            .filter(|(_, model)| converses(model))
+            .map(|(name, model)| (name, model.tier))
+            .collect();
+        let picked = |wish| {
+            models.get(catalog::pick(wish, models.iter().map(|(_, tier)| *tier))).map(|(name, _)| *name)
+        };
+        if tier.is_none() {
+            let what = "model is missing; name one, or set tier on the route to have one picked by size";
+            bench.faults.error(&target.at, what);
+            return Entry::of(1, Vec::new());
+        }
+        let Some(first) = picked(tier) else {
+            let what = "model is missing, and no model of this provider is known to pick one from";
+            bench.faults.error(&target.at, what);
+            return Entry::of(1, Vec::new());
+        };
+        let targets = self.targets_of(at, first);
+        let by_tier =
+            Tier::ALL.map(|wish| picked(Some(wish)).map_or_else(Vec::new, |name| self.targets_of(at, name)));
+        Entry { weight: target.weight, targets, by_tier: Some(Box::new(by_tier)) }
     }
 
     /// Finds or makes the targets of a model: one per credential of the provider, in order.
@@ -207,39 +274,12 @@ impl<'i> Directory<'i> {
                     credential: *credential,
                     endpoint: provider.endpoint,
                     model: model.into(),
+                    traits: provider.models.get(model).map(Model::traits).unwrap_or_default(),
                 });
             }
             found.push(target);
         }
         found
-    }
-
-    /// Until translation is built, a client is served only by targets of its own dialect.
-    fn warn_of_dialects(&self, bench: &Bench<'_>, at: &KeyPath, groups: &[Group]) {
-        let mut families: Vec<(&'static str, Vec<String>)> = Vec::new();
-        let entries = groups.iter().flat_map(|group| &group.entries);
-        for target in entries.filter_map(|entry| entry.targets.first()) {
-            let Some(target) = self.targets.get(target.at()) else { continue };
-            let Some(provider) = self.inventory.providers.get(target.provider.at()) else { continue };
-            let word = provider.kind.as_label();
-            let name = format!("{}/{}", provider.name, target.model);
-            match families.iter_mut().find(|(family, _)| *family == word) {
-                Some((_, names)) if names.contains(&name) => {}
-                Some((_, names)) => names.push(name),
-                None => families.push((word, vec![name])),
-            }
-        }
-        if families.len() > 1 {
-            let list: Vec<String> =
-                families.iter().map(|(family, names)| format!("{family}: {}", names.join(", "))).collect();
-            bench.faults.warning(
-                &at.key("targets"),
-                format!(
-                    "speak different dialects ({}); until translation is built, a client is served only by those of its own",
-                    list.join("; ")
-                ),
-            );
-        }
     }
 }
 

@@ -84,7 +84,13 @@ impl Listener {
         let way = match speech.cause {
             Cause::Continue if !before.is_empty() => Some(Way::Continue),
             Cause::Continue | Cause::Restart => Some(Way::Verify),
-            Cause::First | Cause::Repeat | Cause::Resend | Cause::NewKey | Cause::Failover => None,
+            Cause::First
+            | Cause::Repeat
+            | Cause::Resend
+            | Cause::NewKey
+            | Cause::WithoutThinking
+            | Cause::Failover
+            | Cause::Hedge => None,
         };
         let mut splice = way.map(|way| Splice::new(&mut self.told, way));
         let from = if way == Some(Way::Continue) { before.len() } else { 0 };

@@ -3,7 +3,7 @@
 //! A refused address is left for another of the same host, once; a resend gets a connection of its
 //! own, since the pool may hold more that died with the first.
 
-use super::{Attempt, End, Fault};
+use super::{Aim, End, Fault, Opening};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::classify::{self, TransportFault};
@@ -16,15 +16,16 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-impl Attempt<'_> {
+impl Opening<'_, '_> {
     pub(super) async fn connect(&mut self, cause: Cause) -> Result<(Arc<HttpPeer>, Upstream, bool), End> {
-        let slot = self.slot();
-        let longest = self.timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
-        let hard = Limit::hard(self.began.after(longest), Outcome::Connect);
+        let Aim { house, timeouts, began, .. } = self.aim;
+        let slot = self.aim.slot;
+        let longest = timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
+        let hard = Limit::hard(began.after(longest), Outcome::Connect);
         let mut peer = if let Some(peer) = slot.ready_peer() {
             Arc::clone(peer)
         } else {
-            let picking = pin!(slot.addresses.pick(self.began));
+            let picking = pin!(slot.addresses.pick(*began));
             let picked = self.wait(hard, picking).await?;
             match picked {
                 Ok(address) => slot.peer_at(address),
@@ -39,7 +40,7 @@ impl Attempt<'_> {
         };
         let transport = connect_fault(&error);
         let outcome = classify::transport(transport);
-        let other = peer_address(&peer).and_then(|a| slot.addresses.refused(a, self.house.clock.tick()));
+        let other = peer_address(&peer).and_then(|a| slot.addresses.refused(a, house.clock.tick()));
         if outcome == Outcome::Connect
             && let Some(address) = other
         {
@@ -58,7 +59,7 @@ impl Attempt<'_> {
     /// Fits a peer to this attempt: a route may have a connect limit of its own, and a resend wants
     /// a connection of its own (the pool may hold more that died with the first).
     fn fit(&self, peer: &mut Arc<HttpPeer>, cause: Cause) {
-        let connect = Some(self.timeouts.connect);
+        let connect = Some(self.aim.timeouts.connect);
         if cause != Cause::Resend && peer.options.total_connection_timeout == connect {
             return;
         }
@@ -66,7 +67,7 @@ impl Attempt<'_> {
         own.options.connection_timeout = connect;
         own.options.total_connection_timeout = connect;
         if cause == Cause::Resend {
-            own.group_key = fresh_key(self.began);
+            own.group_key = fresh_key(self.aim.began);
         }
     }
 
@@ -76,7 +77,7 @@ impl Attempt<'_> {
         limit: Limit,
         cause: Cause,
     ) -> Result<pingora::Result<(Upstream, bool)>, End> {
-        let house = self.house;
+        let house = self.aim.house;
         if cause != Cause::Resend
             && let Some(kept) = house.pools.kept(peer).await
         {

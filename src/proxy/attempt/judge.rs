@@ -3,22 +3,25 @@
 //! A refusal's body is read within bounds and judged; an answer that is not streamed is held until
 //! it is whole, because an error may stand inside a 200.
 
-use super::{Answer, Attempt, End, Fault, Held};
+use super::{Aim, Answer, End, Fault, Held, Mark, Opening, Stage, Watch};
 use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::exchange::rules::{self, Onward};
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
-use crate::proxy::reply::{self, Framing};
-use crate::wire::answer;
+use crate::proxy::reply;
+use crate::wire::{Usage, answer};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
+use std::pin::pin;
 use std::time::Duration;
 
 /// Longest answer that is held until it is whole (failure table, *Commit point*).
 const HELD_ANSWER: usize = 1024 * 1024;
+/// Longest answer that is translated; the rooms of `wire` and `translate` hold no longer event.
+const TRANSLATED_ANSWER: usize = 8 * 1024 * 1024;
 /// Most of a refusing answer's body that is read and judged.
 const REFUSAL_BODY: usize = 64 * 1024;
 /// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
@@ -26,101 +29,41 @@ const WORDS_MAX: usize = 2048;
 /// How long a refusing answer's body may take; its status is known and a client waits.
 const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 
-impl Attempt<'_> {
+impl Aim<'_> {
     /// Takes from the provider's head what is needed of it, in one pass.
     pub(super) fn draft(&self, head: &ResponseHeader) -> Option<Answer> {
         let packing = Packing::of(&head.headers);
-        let mut own =
-            reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()).ok()?;
+        let is_event_stream = is_event_stream(&head.headers);
+        let own = match self.translated {
+            None => reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()),
+            Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list),
+        };
+        let mut own = own.ok()?;
         if packing.is_some() {
             own.headers.remove(header::CONTENT_ENCODING);
             own.headers.remove(header::ETAG);
         }
         Some(Answer {
             status: head.status.as_u16(),
-            is_event_stream: is_event_stream(&head.headers),
+            is_event_stream,
             is_encoded: packing.is_none() && is_encoded(&head.headers),
             length: content_length(&head.headers).filter(|_| packing.is_none()),
             packing,
-            head: own,
+            head: Some(own),
+            held: SmallVec::new(),
+            is_whole: false,
+            usage: Usage::default(),
+            mark: Mark::default(),
         })
     }
 
-    /// Reads a refusing answer's body within bounds and judges it.
-    pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
-        let limit = Limit::hard(self.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
-        let mut body = BytesMut::new();
-        while body.len() < REFUSAL_BODY {
-            match self.read(incoming, limit).await {
-                Ok(Ok(Some(piece))) => {
-                    let room = REFUSAL_BODY - body.len();
-                    body.extend_from_slice(&piece[..piece.len().min(room)]);
-                }
-                Err(Cut::Gone) => return End::Gone,
-                // The status says enough; what there is of the body is judged.
-                Ok(Ok(None) | Err(_)) | Err(Cut::Late(_)) => break,
-            }
-        }
-        let body = body.freeze();
-        let slot = &self.slots[self.at];
-        let none = HeaderMap::new();
-        let headers = incoming.headers().unwrap_or(&none);
-        let wall = self.house.clock.wall();
-        let verdict = classify::response(slot.kind, self.patterns(), answer.status, headers, &body, wall);
-        // What cannot be read may hold our key: it is not passed on.
-        let held = (!answer.is_encoded).then_some(Held { head: answer.head, body });
-        End::Failed(Fault::judged(&verdict, answer.status, false, held))
-    }
-
-    /// Holds an answer that is not streamed until it is whole, judges it and delivers it.
-    pub(super) async fn whole(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
-        let limit = self.first_limit();
-        let Answer { status, length: announced, .. } = answer;
-        let mut pieces: SmallVec<[Bytes; 4]> = SmallVec::new();
-        let mut length = 0;
-        loop {
-            let read = match self.read(incoming, limit).await {
-                Ok(read) => read,
-                Err(Cut::Gone) => return End::Gone,
-                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
-            };
-            match read {
-                Ok(Some(piece)) => {
-                    length += piece.len();
-                    pieces.push(piece);
-                    if length > HELD_ANSWER {
-                        return self.pour(incoming, answer, pieces).await;
-                    }
-                }
-                Ok(None) => break,
-                Err(_) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
-            }
-        }
-        if announced.is_some_and(|announced| announced != length as u64) {
-            return End::Failed(Fault::after_head(Outcome::Truncated, status));
-        }
-        let body = join(pieces);
-        if let Err(fault) = self.judge(&body) {
-            return End::Failed(Fault { held: Some(Held { head: answer.head, body }), ..*fault });
-        }
-        let length = Framing::Length(body.len() as u64);
-        match self.commit(answer, length, SmallVec::from_iter([body]), true).await {
-            Ok(()) => End::Delivered,
-            Err(end) => end,
-        }
-    }
-
-    fn judge(&mut self, body: &Bytes) -> Result<(), Box<Fault>> {
-        let slot = &self.slots[self.at];
-        let wall = self.house.clock.wall();
+    fn judge(&self, body: &Bytes) -> Result<Usage, Box<Fault>> {
         match answer::read(self.dialect, body) {
-            Ok(answer) => {
-                self.story.usage = answer.usage;
-                Ok(())
-            }
+            Ok(answer) => Ok(answer.usage),
             Err(answer::AnswerFault::NotJson) if is_in_words(body) => {
                 let none = HeaderMap::new();
-                let verdict = classify::response(slot.kind, self.patterns(), 200, &none, body, wall);
+                let wall = self.house.clock.wall();
+                let verdict = classify::response(self.slot.kind, self.patterns(), 200, &none, body, wall);
                 // Words that would be the client's own fault are no answer to pass on as a 200.
                 let onward = rules::rule(verdict.outcome, Some(200), true).onward;
                 let fault = match onward {
@@ -135,11 +78,103 @@ impl Attempt<'_> {
                 Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
             }
             Err(answer::AnswerFault::Error(error)) => {
-                let error = body.get(error).unwrap_or_default();
-                let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), error, wall);
-                Err(Box::new(Fault::judged(&verdict, 200, true, None)))
+                Err(Box::new(self.judge_inband(body.get(error).unwrap_or_default(), 200)))
             }
         }
+    }
+}
+
+impl Opening<'_, '_> {
+    /// Reads the next piece of the answer's body.
+    pub(super) async fn read(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        let reading = pin!(incoming.next());
+        self.wait(limit, reading).await
+    }
+
+    /// Reads a refusing answer's body within bounds and judges it.
+    pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: &mut Answer) -> End {
+        let limit = Limit::hard(self.aim.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
+        let mut body = BytesMut::new();
+        while body.len() < REFUSAL_BODY {
+            match self.read(incoming, limit).await {
+                Ok(Ok(Some(piece))) => {
+                    let room = REFUSAL_BODY - body.len();
+                    body.extend_from_slice(&piece[..piece.len().min(room)]);
+                }
+                Err(Cut::Gone) => return End::Gone,
+                // The status says enough; what there is of the body is judged.
+                Ok(Ok(None) | Err(_)) | Err(Cut::Late(_)) => break,
+            }
+        }
+        let body = body.freeze();
+        let aim = self.aim;
+        let none = HeaderMap::new();
+        let headers = incoming.headers().unwrap_or(&none);
+        let wall = aim.house.clock.wall();
+        let verdict = classify::response(aim.slot.kind, aim.patterns(), answer.status, headers, &body, wall);
+        // What cannot be read may hold our key: it is not passed on.
+        let held = if answer.is_encoded { None } else { Held::of(answer, body) };
+        End::Failed(Fault::judged(&verdict, answer.status, false, held))
+    }
+
+    /// Holds an answer that is not streamed until it is whole, and judges it.
+    pub(super) async fn whole(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        answer: &mut Answer,
+    ) -> Result<(), End> {
+        let limit = self.first_limit();
+        let status = answer.status;
+        let mut length = 0;
+        loop {
+            let read = match self.read(incoming, limit).await {
+                Ok(read) => read,
+                Err(Cut::Gone) => return Err(End::Gone),
+                Err(Cut::Late(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
+            };
+            match read {
+                Ok(Some(piece)) => {
+                    length += piece.len();
+                    answer.held.push(piece);
+                    if self.aim.translated.is_some() {
+                        // Translated as a whole or not at all.
+                        if length > TRANSLATED_ANSWER {
+                            return Err(End::Failed(Fault::after_head(Outcome::BadBody, status)));
+                        }
+                    } else if length > HELD_ANSWER {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return Err(End::Failed(Fault::after_head(Outcome::Truncated, status))),
+            }
+        }
+        if answer.length.is_some_and(|announced| announced != length as u64) {
+            return Err(End::Failed(Fault::after_head(Outcome::Truncated, status)));
+        }
+        let body = join(std::mem::take(&mut answer.held));
+        match self.aim.judge(&body) {
+            Ok(usage) => answer.usage = usage,
+            Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
+        }
+        let body = match &self.watch {
+            Watch::Stage(Stage { rendering: Some(rendering), .. }) => rendering.answer(&body),
+            Watch::Stage(_) | Watch::Elsewhere(_) => Ok(body),
+        };
+        let body = body.map_err(|outcome| End::Failed(Fault::after_head(outcome, status)))?;
+        answer.held.push(body);
+        answer.is_whole = true;
+        Ok(())
+    }
+}
+
+impl Held {
+    fn of(answer: &mut Answer, body: Bytes) -> Option<Box<Held>> {
+        answer.head.take().map(|head| Box::new(Held { head, body }))
     }
 }
 

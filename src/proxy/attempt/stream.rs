@@ -1,44 +1,78 @@
-//! What goes downstream: a stream from its first content on, and an answer too long to be held.
+//! What goes downstream: an answer from its first byte on.
 //!
-//! [`Attempt::commit`] is the point of no return. Behind it bytes go on as they come, whole events
-//! at a time.
+//! [`Delivery::commit`] is the point of no return. Behind it bytes go on as they come, of a stream
+//! whole events at a time.
 
-use super::{Answer, Attempt, End, Fault};
+use super::hold::taken;
+use super::{Aim, Answer, End, Fault, Stage};
 use crate::base::outcome::Outcome;
-use crate::classify;
+use crate::health::Permit;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::{Cut, Limit, Patience};
 use crate::proxy::reply::{self, Framing};
 use crate::proxy::telling::Telling;
 use crate::wire::StreamReader;
+use crate::wire::splice::Splice;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use std::pin::pin;
 use std::time::Duration;
 
-/// Longest opening of a stream that is held for its first content.
-const HELD_STREAM: usize = 64 * 1024;
 /// How long a provider may keep the connection open behind the end of its stream.
 const AFTER_COMPLETE: Duration = Duration::from_secs(2);
 
-impl Attempt<'_> {
-    /// Delivers an answer that is too long to be held: from here on it is committed.
-    pub(super) async fn pour(
+/// The second half of an attempt.
+pub(super) struct Delivery<'a, 's> {
+    pub(super) aim: &'a Aim<'a>,
+    pub(super) stage: &'a mut Stage<'s>,
+    pub(super) permit: &'a mut Permit,
+    /// Set where this attempt takes up a broken stream.
+    pub(super) splice: &'a mut Option<Splice>,
+}
+
+impl Delivery<'_, '_> {
+    /// Delivers an answer; a stream with its reader.
+    pub(super) async fn run(
         &mut self,
         incoming: &mut Incoming<'_>,
-        answer: Answer,
-        held: SmallVec<[Bytes; 4]>,
+        answer: &mut Answer,
+        reader: Option<&mut StreamReader>,
     ) -> End {
+        if let Some(reader) = reader {
+            return self.stream(incoming, answer, reader).await;
+        }
+        if !answer.is_whole {
+            return self.pour(incoming, answer).await;
+        }
+        self.stage.story.usage = answer.usage;
+        let length = answer.held.iter().map(Bytes::len).sum::<usize>();
+        match self.commit(answer, Framing::Length(length as u64)).await {
+            Ok(()) => End::Delivered,
+            Err(end) => end,
+        }
+    }
+
+    async fn read(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        limit: Limit,
+    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
+        let reading = pin!(incoming.next());
+        self.stage.wait(&self.aim.house.clock, limit, reading).await
+    }
+
+    /// Delivers an answer that is too long to be held: from here on it is committed.
+    async fn pour(&mut self, incoming: &mut Incoming<'_>, answer: &mut Answer) -> End {
         let status = answer.status;
         let framing = answer.length.map_or(Framing::Chunked, Framing::Length);
-        if let Err(end) = self.commit(answer, framing, held, false).await {
+        if let Err(end) = self.commit(answer, framing).await {
             return end;
         }
         loop {
             let limit = self.stall_limit();
             match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
-                    if self.session.write_response_body(Some(piece), false).await.is_err() {
+                    if self.stage.session.write_response_body(Some(piece), false).await.is_err() {
                         return End::Gone;
                     }
                 }
@@ -50,68 +84,51 @@ impl Attempt<'_> {
         }
     }
 
-    /// Holds a stream until its first content, then forwards it as it comes.
-    pub(super) async fn stream(&mut self, incoming: &mut Incoming<'_>, answer: Answer) -> End {
-        self.story.is_stream = true;
-        let status = answer.status;
-        let mut answer = Some(answer);
-        let mut reader = StreamReader::new(self.dialect).with_choices(self.choices);
-        let mut held: SmallVec<[Bytes; 4]> = SmallVec::new();
-        let mut held_length = 0;
-        if self.splice.is_some() {
-            answer = None;
-        }
-        // The head is there until it goes downstream; what is taken up has sent its own long ago.
-        let mut is_committed = answer.is_none();
-        if is_committed && let Err(end) = self.name_the_seam().await {
+    /// Forwards a stream as it comes.
+    async fn stream(
+        &mut self,
+        incoming: &mut Incoming<'_>,
+        answer: &mut Answer,
+        reader: &mut StreamReader,
+    ) -> End {
+        self.stage.story.is_stream = true;
+        let begun = if self.splice.is_some() {
+            // What is taken up has sent its head long ago.
+            self.name_the_seam().await
+        } else {
+            self.commit(answer, Framing::Chunked).await
+        };
+        if let Err(end) = begun {
             return end;
         }
+        let status = answer.status;
+        let mut mark = std::mem::take(&mut answer.mark);
         loop {
+            self.stage.story.usage = reader.usage();
+            if let Some(end) = self.aim.broken_off(&mark, reader, status) {
+                return end;
+            }
+            if mark.has_ended {
+                return self.finish().await;
+            }
             let is_awaited = !reader.has_content() && self.splice.is_some();
-            let limit =
-                if is_committed && !is_awaited { self.stream_limit(&reader) } else { self.first_limit() };
+            let limit = if is_awaited {
+                self.aim.first_limit(self.stage.exchange)
+            } else {
+                self.stream_limit(reader)
+            };
             let read = match self.read_on(incoming, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             };
-            let is_clean_end = matches!(read, Ok(None));
-            let has_ended = !matches!(read, Ok(Some(_)));
-            let pushed = if let Ok(Some(chunk)) = read { reader.push(chunk) } else { reader.finish() };
-            let (pieces, content_began, fault) = (pushed.release, pushed.content_began, pushed.fault);
-            self.story.usage = reader.usage();
-            if is_committed {
-                if let Err(end) = self.forward(pieces).await {
-                    return end;
-                }
-            } else {
-                held_length += pieces.iter().map(Bytes::len).sum::<usize>();
-                held.extend(pieces);
-                let is_whole = has_ended && fault.is_none() && reader.is_complete();
-                let is_due = content_began || held_length > HELD_STREAM || is_whole;
-                if is_due && let Some(answer) = answer.take() {
-                    let first = std::mem::take(&mut held);
-                    if let Err(end) = self.commit(answer, Framing::Chunked, first, false).await {
-                        return end;
-                    }
-                    is_committed = true;
-                }
+            let (pieces, mut next) = taken(reader, read);
+            let pieces = self.stage.render(pieces, &mut next, reader);
+            if let Err(end) = self.forward(pieces).await {
+                return end;
             }
-            if let Some(fault) = fault {
-                let slot = &self.slots[self.at];
-                let wall = self.house.clock.wall();
-                let verdict = classify::inband(slot.kind, self.dialect, self.patterns(), &fault.body, wall);
-                return End::Failed(Fault::judged(&verdict, status, true, None));
-            }
-            if has_ended {
-                if reader.is_complete() {
-                    return self.finish().await;
-                }
-                let is_empty = is_clean_end && !reader.has_event();
-                let outcome = if is_empty { Outcome::BadBody } else { Outcome::Truncated };
-                return End::Failed(Fault::after_head(outcome, status));
-            }
+            mark = next;
         }
     }
 
@@ -121,7 +138,7 @@ impl Attempt<'_> {
         incoming: &mut Incoming<'_>,
         limit: Limit,
     ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
-        if self.told.as_ref().and_then(Telling::next_due).is_some() {
+        if self.stage.told.as_ref().and_then(Telling::next_due).is_some() {
             // On the heap: streams that hold nothing back should not carry its timers.
             return Box::pin(self.read_holding(incoming, limit)).await;
         }
@@ -133,9 +150,9 @@ impl Attempt<'_> {
         incoming: &mut Incoming<'_>,
         limit: Limit,
     ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
-        let clock = &self.house.clock;
+        let clock = &self.aim.house.clock;
         let mut reading = pin!(incoming.next());
-        while let Some(due) = self.told.as_ref().and_then(Telling::next_due) {
+        while let Some(due) = self.stage.told.as_ref().and_then(Telling::next_due) {
             let mut timer = Patience::default();
             let either = pin!(async {
                 tokio::select! {
@@ -144,28 +161,28 @@ impl Attempt<'_> {
                     () = timer.pass(clock, due) => None,
                 }
             });
-            if let Some(read) = self.wait(limit, either).await? {
+            if let Some(read) = self.stage.wait(clock, limit, either).await? {
                 return Ok(read);
             }
-            let due = self.told.as_mut().and_then(|telling| telling.due(clock.tick()));
+            let due = self.stage.told.as_mut().and_then(|telling| telling.due(clock.tick()));
             if let Some(events) = due
-                && self.session.write_response_body(Some(events), false).await.is_err()
+                && self.stage.session.write_response_body(Some(events), false).await.is_err()
             {
                 return Err(Cut::Gone);
             }
         }
-        self.wait(limit, reading).await
+        self.stage.wait(clock, limit, reading).await
     }
 
     async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
         for piece in pieces {
-            let Some(splice) = &mut self.splice else {
+            let Some(splice) = self.splice.as_mut() else {
                 self.pass(piece).await?;
                 continue;
             };
             let spliced = splice.push(&piece);
             let has_spoken = !spliced.release.is_empty() || spliced.diverged;
-            if has_spoken && let Some(telling) = self.told.as_mut() {
+            if has_spoken && let Some(telling) = self.stage.told.as_mut() {
                 telling.forget();
             }
             for event in spliced.release {
@@ -180,11 +197,11 @@ impl Attempt<'_> {
 
     /// Sends on what need not wait.
     async fn pass(&mut self, events: Bytes) -> Result<(), End> {
-        let events = match self.told.as_mut() {
-            Some(telling) => telling.pass(events, &self.house.clock),
+        let events = match self.stage.told.as_mut() {
+            Some(telling) => telling.pass(events, &self.aim.house.clock),
             None => Some(events),
         };
-        if events.is_some() && self.session.write_response_body(events, false).await.is_err() {
+        if events.is_some() && self.stage.session.write_response_body(events, false).await.is_err() {
             return Err(End::Gone);
         }
         Ok(())
@@ -192,68 +209,67 @@ impl Attempt<'_> {
 
     /// A comment line that tells whoever reads the raw stream where another target took over.
     async fn name_the_seam(&mut self) -> Result<(), End> {
-        let slot = &self.slots[self.at];
+        let slot = self.aim.slot;
         let comment = format!(": pointsman: {} goes on\n\n", slot.provider);
-        let written = self.session.write_response_body(Some(Bytes::from(comment)), false).await;
+        let written = self.stage.session.write_response_body(Some(Bytes::from(comment)), false).await;
         written.map_err(|_| End::Gone)
     }
 
     async fn finish(&mut self) -> End {
-        if let Some(rest) = self.told.as_mut().and_then(Telling::release)
-            && self.session.write_response_body(Some(rest), false).await.is_err()
+        if let Some(rest) = self.stage.told.as_mut().and_then(Telling::release)
+            && self.stage.session.write_response_body(Some(rest), false).await.is_err()
         {
             return End::Gone;
         }
-        match self.session.write_response_body(None, true).await {
+        match self.stage.session.write_response_body(None, true).await {
             Ok(()) => End::Delivered,
             Err(_) => End::Gone,
         }
     }
 
     /// The point of no return: the head and everything held go downstream in one write.
-    pub(super) async fn commit(
-        &mut self,
-        mut answer: Answer,
-        framing: Framing,
-        mut held: SmallVec<[Bytes; 4]>,
-        is_whole: bool,
-    ) -> Result<(), End> {
-        let now = self.house.clock.tick();
-        self.exchange.commit(now);
-        self.exchange.rescuable(self.told.is_some());
-        self.slots[self.at].health.content_began(self.permit, now, &self.live.policy);
+    async fn commit(&mut self, answer: &mut Answer, framing: Framing) -> Result<(), End> {
+        let now = self.aim.house.clock.tick();
+        self.stage.exchange.commit(now);
+        self.stage.exchange.rescuable(self.stage.told.is_some());
+        self.aim.slot.health.content_began(self.permit, now, &self.aim.live.policy);
         self.tell();
-        if reply::complete(&mut answer.head, framing, self.story).is_err() {
+        let head = answer
+            .head
+            .take()
+            .and_then(|mut head| reply::complete(&mut head, framing, self.stage.story).ok().map(|()| head));
+        let Some(head) = head else {
             return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
+        };
+        let mut held = std::mem::take(&mut answer.held);
+        self.stage.story.answered(answer.status);
+        if let Some(told) = self.stage.told.as_mut() {
+            held = told.pass_all(held, &self.aim.house.clock);
         }
-        self.story.answered(answer.status);
-        if let Some(told) = self.told.as_mut() {
-            held = told.pass_all(held, &self.house.clock);
-        }
-        let opened = reply::open(self.session, answer.head, held, is_whole).await;
+        let opened = reply::open(self.stage.session, head, held, answer.is_whole).await;
         opened.map_err(|reply::Unwritable| End::Gone)
     }
 
     fn tell(&mut self) {
-        let records = self.exchange.records();
-        self.story.tell(self.house, self.slots, records, Some(self.at));
+        let records = self.stage.exchange.records();
+        self.stage.story.tell(self.aim.house, self.aim.slots, records, Some(self.aim.at));
     }
 
     /// Silence is borne for `stall` while the stream could be taken up elsewhere, else for
     /// `stall_last`.
     fn stall_limit(&self) -> Limit {
-        let now = self.house.clock.tick();
+        let now = self.aim.house.clock.tick();
         Limit {
-            soft: now.after(self.timeouts.stall),
+            soft: now.after(self.aim.timeouts.stall),
             outcome: Outcome::TimeoutStall,
             is_hard: false,
-            last: Some(now.after(self.timeouts.stall_last)),
+            last: Some(now.after(self.aim.timeouts.stall_last)),
         }
     }
 
     fn stream_limit(&self, reader: &StreamReader) -> Limit {
         if reader.is_complete() {
-            return Limit::hard(self.house.clock.tick().after(AFTER_COMPLETE), Outcome::TimeoutStall);
+            return Limit::hard(self.aim.house.clock.tick().after(AFTER_COMPLETE), Outcome::TimeoutStall);
         }
         self.stall_limit()
     }

@@ -84,7 +84,8 @@ fn detail(raw: Raw<'_>) -> Option<Content> {
     }
 }
 
-fn issuer_of(format: &str) -> Issuer {
+/// Reads OpenRouter's word for who made a seal.
+pub(super) fn issuer_of(format: &str) -> Issuer {
     match format {
         "anthropic-claude-v1" => Issuer::Anthropic,
         "openai-responses-v1" => Issuer::OpenAi,

@@ -12,7 +12,9 @@ mod writing;
 pub(super) use answer::{read as read_answer, write as write_answer};
 pub(super) use reading::read as read_request;
 pub(super) use stream::{Reader, Writer};
-pub(super) use writing::write as write_request;
+pub(super) use writing::{
+    Message, effort_word, max_tokens, thinking_level, write as write_request, write_thinking,
+};
 
 use super::form::{CacheMark, Content, Finish, Issuer, Part, Seal, Source, ToolResult, ToolUse};
 use super::read::{Object, Raw};
@@ -117,18 +119,23 @@ fn source(block: &mut Object<'_>) -> Option<Source> {
 }
 
 /// Tells whether Anthropic made the seal.
-fn is_own(seal: &Seal) -> bool {
+pub(super) fn is_own(seal: &Seal) -> bool {
     seal.issuer == Issuer::Anthropic
 }
 
 /// Writes the arguments of a call, which Anthropic wants as an object. What the model wrote and
 /// is none stays readable inside one.
-fn write_input(o: &mut write::Object<'_>, call: &ToolUse) {
+pub(super) fn write_input(o: &mut write::Object<'_>, call: &ToolUse) {
+    write_input_as(o, "input", call);
+}
+
+/// Writes the same under another name.
+pub(super) fn write_input_as(o: &mut write::Object<'_>, name: &str, call: &ToolUse) {
     let text = call.arguments.trim_ascii();
     let is_object = text.starts_with('{') && form::Json::new(text).is_some();
     match (text.is_empty(), is_object) {
-        (true, _) => o.object("input", |_| {}),
-        (false, true) => o.raw("input", text),
-        (false, false) => o.object("input", |o| o.text("arguments", text)),
+        (true, _) => o.object(name, |_| {}),
+        (false, true) => o.raw(name, text),
+        (false, false) => o.object(name, |o| o.text("arguments", text)),
     }
 }

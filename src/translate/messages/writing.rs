@@ -20,9 +20,9 @@ use serde_json::Number;
 const BUDGET_MIN: u64 = 1024;
 
 /// One message as it will be written.
-struct Message<'a> {
-    is_assistant: bool,
-    parts: Vec<&'a Part>,
+pub(in super::super) struct Message<'a> {
+    pub(in super::super) is_assistant: bool,
+    pub(in super::super) parts: Vec<&'a Part>,
 }
 
 /// Writes a request.
@@ -349,7 +349,7 @@ fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, is_thinking: b
 }
 
 /// Returns the level of thinking that the request can have.
-fn thinking_level(
+pub(in super::super) fn thinking_level(
     request: &Request,
     context: &RequestContext<'_>,
     messages: &[Message<'_>],
@@ -392,7 +392,11 @@ fn budget(request: &Request, tokens: Option<u64>) -> u64 {
     thinking::budget(&request.thinking, tokens).max(BUDGET_MIN)
 }
 
-fn max_tokens(request: &Request, context: &RequestContext<'_>, level: Option<ThinkingLevel>) -> u64 {
+pub(in super::super) fn max_tokens(
+    request: &Request,
+    context: &RequestContext<'_>,
+    level: Option<ThinkingLevel>,
+) -> u64 {
     let limit = request.max_tokens.unwrap_or(context.max_tokens_default).max(1);
     match level {
         Some(ThinkingLevel::Enabled { budget: tokens }) => {
@@ -403,7 +407,11 @@ fn max_tokens(request: &Request, context: &RequestContext<'_>, level: Option<Thi
     }
 }
 
-fn write_thinking(o: &mut write::Object<'_>, request: &Request, level: Option<ThinkingLevel>) {
+pub(in super::super) fn write_thinking(
+    o: &mut write::Object<'_>,
+    request: &Request,
+    level: Option<ThinkingLevel>,
+) {
     let Some(level) = level else { return };
     o.object("thinking", |o| {
         match level {
@@ -452,7 +460,7 @@ fn write_config(
 }
 
 /// Returns Anthropic's word, which has no `minimal` and calls the hardest `max`.
-fn effort_word(effort: Effort) -> &'static str {
+pub(in super::super) fn effort_word(effort: Effort) -> &'static str {
     match effort {
         Effort::Minimal | Effort::Low => "low",
         Effort::Medium => "medium",

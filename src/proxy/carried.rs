@@ -1,0 +1,297 @@
+//! What is the request in a target's dialect, and the answer in the client's?
+//!
+//! `translate` knows the words; here is what it needs to know of a request that is being played. A
+//! request is read into the form once, and only when the first target of another dialect is asked;
+//! what is written for one target serves the other credentials of the same model. Targets of the
+//! client's own dialect pay nothing for this.
+//!
+//! The operator's defaults and limits are set behind the translation, by the rules and the names of
+//! the target's own call; only a default length is known to it, because some dialects must have one.
+//!
+//! A target that refuses what a translated request asks of its thinking (400, `thinking` or
+//! `reasoning` in its words) is asked once more without.
+
+use super::story::Story;
+use crate::base::api::{Api, Dialect};
+use crate::base::outcome::Outcome;
+use crate::base::time::WallTime;
+use crate::catalog;
+use crate::config::plan::Translation;
+use crate::live::{Live, Slot};
+use crate::parse::{self, Parsed};
+use crate::rewrite::{self, Rewritten};
+use crate::select;
+use crate::translate::form::{Request, Thinking};
+use crate::translate::{
+    self, AnswerContext, Losses, MAX_TOKENS_DEFAULT, RequestContext, State, Stream, ThinkingRule,
+    Untranslatable,
+};
+use crate::wire::listing::Listing;
+use bytes::Bytes;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// A request as the client sent it.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) api: Api,
+    pub(super) body: &'a Bytes,
+    pub(super) parsed: &'a Parsed,
+    /// What is set where the client set nothing.
+    pub(super) defaults: &'a [(String, String)],
+}
+
+/// A request in the dialects that it was translated to. Empty until the first.
+#[derive(Default)]
+pub(super) struct Carried(Option<Box<Inner>>);
+
+struct Inner {
+    read: Result<Request, Untranslatable>,
+    written: Vec<Written>,
+    /// Candidates that refused to think.
+    plain: SmallVec<[usize; 2]>,
+}
+
+/// A request in one dialect for one model.
+pub(super) struct Written {
+    api: Api,
+    model: Arc<str>,
+    is_plain: bool,
+    /// The length that is asked for where the client sets none.
+    length: u64,
+    body: Bytes,
+    parsed: Parsed,
+    asked: translate::Asked,
+    /// What could not be said.
+    pub(super) lost: Losses,
+}
+
+impl Carried {
+    /// Returns the request as a target is to get it; nothing where that is the client's own dialect.
+    pub(super) fn write(
+        &mut self,
+        live: &Live,
+        slot: &Slot,
+        at: usize,
+        source: &Source<'_>,
+    ) -> Option<Result<&Written, Untranslatable>> {
+        let api = api_of(live, slot, source.api);
+        (api != source.api).then(|| self.written(live, slot, at, api, source))
+    }
+
+    fn written(
+        &mut self,
+        live: &Live,
+        slot: &Slot,
+        at: usize,
+        api: Api,
+        source: &Source<'_>,
+    ) -> Result<&Written, Untranslatable> {
+        let (from, to) = (source.api.dialect(), api.dialect());
+        let inner = self.0.get_or_insert_with(|| {
+            let mut read = translate::read_request(from, to, source.body);
+            if let Ok(request) = &mut read {
+                // Gemini says it in the path.
+                request.stream = source.parsed.stream;
+            }
+            Box::new(Inner { read, written: Vec::new(), plain: SmallVec::new() })
+        });
+        let request = inner.read.as_ref().map_err(|why| *why)?;
+        let is_plain = inner.plain.contains(&at);
+        let model = &slot.target.model;
+        let length = length_default(live, slot, source.defaults);
+        let known =
+            |w: &Written| w.api == api && w.model == *model && w.is_plain == is_plain && w.length == length;
+        if let Some(place) = inner.written.iter().position(known) {
+            return inner.written.get(place).ok_or(Untranslatable::NotJson);
+        }
+        let thinking = if is_plain { ThinkingRule::Off } else { ThinkingRule::AsAsked };
+        let context = RequestContext {
+            max_tokens_default: length,
+            thinking,
+            can_think: can_think(live, slot, api),
+            ..RequestContext::new(model)
+        };
+        let translated = translate::write_request(request, from, to, &context)?;
+        let body = Bytes::from(translated.body);
+        let parsed = parse::body(api, &body).map_err(|_| Untranslatable::NotJson)?;
+        let (asked, lost) = (translated.asked, translated.lost);
+        let model = Arc::clone(model);
+        inner.written.push(Written { api, model, is_plain, length, body, parsed, asked, lost });
+        inner.written.last().ok_or(Untranslatable::NotJson)
+    }
+
+    /// Tells whether a candidate that refuses this can be asked without thinking, and remembers to.
+    pub(super) fn gives_thinking_up(&mut self, at: usize, status: Option<u16>, said: &[u8]) -> bool {
+        let Some(inner) = &mut self.0 else { return false };
+        let thinks = inner.read.as_ref().is_ok_and(|request| request.thinking != Thinking::default());
+        let gives_up =
+            status == Some(400) && thinks && !inner.plain.contains(&at) && speaks_of_thinking(said);
+        if gives_up {
+            inner.plain.push(at);
+        }
+        gives_up
+    }
+}
+
+impl Written {
+    /// Returns the call that it is.
+    pub(super) fn api(&self) -> Api {
+        self.api
+    }
+
+    /// Returns the body with what is set where the request says nothing.
+    pub(super) fn body(&self, defaults: &[(String, String)]) -> Rewritten {
+        rewrite::body(&self.body, &self.parsed, &self.model, defaults)
+    }
+}
+
+/// Returns the call as which a target of the line is asked.
+pub(super) fn api_of(live: &Live, slot: &Slot, api: Api) -> Api {
+    let takes = live.plan.provider(slot.target.provider).serves;
+    select::reach(takes, api, Translation::Lossy).unwrap_or(api)
+}
+
+fn speaks_of_thinking(said: &[u8]) -> bool {
+    let said = said.to_ascii_lowercase();
+    ["thinking", "reasoning"].iter().any(|word| memchr::memmem::find(&said, word.as_bytes()).is_some())
+}
+
+/// The length that is asked for where the client sets none and the dialect wants one: the default of
+/// the operator's, else as much as the model gives.
+fn length_default(live: &Live, slot: &Slot, defaults: &[(String, String)]) -> u64 {
+    let of_operator = defaults
+        .iter()
+        .find(|(name, _)| rewrite::is_length_limit(name))
+        .and_then(|(_, json)| json.parse::<u64>().ok().filter(|tokens| *tokens > 0));
+    let model = live.plan.provider(slot.target.provider).models.get(&slot.target.model);
+    let most = model.and_then(|model| model.max_output).unwrap_or(u64::MAX);
+    of_operator.unwrap_or(MAX_TOKENS_DEFAULT).min(most)
+}
+
+/// What is known of a model's thinking. The catalogue's `reasoning` marks models that think unasked;
+/// OpenAI's others do not think at all, Claude's do when asked.
+fn can_think(live: &Live, slot: &Slot, api: Api) -> Option<bool> {
+    let provider = live.plan.provider(slot.target.provider);
+    if provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning) {
+        return Some(true);
+    }
+    let is_openai = provider.word == "openai" && api == Api::ChatCompletions;
+    let known = is_openai.then(|| catalog::find(provider.word)).flatten()?;
+    known.models.iter().any(|model| *model.name == *slot.target.model).then_some(false)
+}
+
+/// The way back: a provider's answer in the client's dialect.
+pub(super) struct Rendering {
+    from: Dialect,
+    to: Dialect,
+    asked: translate::Asked,
+    request_id: String,
+    now: u64,
+    shows_thoughts: bool,
+    stream: Option<Stream>,
+    /// Set where the client wants an array and no events.
+    listing: Option<Listing>,
+    /// Whether the end was written.
+    has_ended: bool,
+}
+
+/// Pieces in the client's dialect, and the fault that ended them.
+pub(super) struct Rendered {
+    pub(super) pieces: SmallVec<[Bytes; 2]>,
+    pub(super) fault: Option<Outcome>,
+}
+
+impl Rendering {
+    /// Prepares for the answer to a translated request. `shows_thoughts` is
+    /// [`AnswerContext::shows_thoughts`].
+    pub(super) fn new(
+        client: Api,
+        written: &Written,
+        story: &Story,
+        now: WallTime,
+        shows_thoughts: bool,
+        listing: Option<Listing>,
+    ) -> Box<Self> {
+        Box::new(Rendering {
+            from: written.api.dialect(),
+            to: client.dialect(),
+            asked: written.asked.clone(),
+            request_id: story.id().to_owned(),
+            now: u64::try_from(now.0 / 1000).unwrap_or(0),
+            shows_thoughts,
+            stream: None,
+            listing,
+            has_ended: false,
+        })
+    }
+
+    fn context(&self) -> AnswerContext<'_> {
+        AnswerContext {
+            asked: &self.asked,
+            request_id: &self.request_id,
+            now: self.now,
+            shows_thoughts: self.shows_thoughts,
+        }
+    }
+
+    /// Says a whole answer in the client's dialect.
+    pub(super) fn answer(&self, body: &[u8]) -> Result<Bytes, Outcome> {
+        let answer = translate::answer(self.from, self.to, body, &self.context());
+        let answer = answer.map_err(|_| Outcome::BadBody)?;
+        if !self.is_list() {
+            return Ok(Bytes::from(answer));
+        }
+        Ok(Bytes::from([&b"["[..], &answer, b"]"].concat()))
+    }
+
+    /// Tells whether a streamed answer is an array to the client.
+    pub(super) fn is_list(&self) -> bool {
+        self.listing.is_some()
+    }
+
+    /// Says the next pieces of a stream in the client's dialect; `is_last` where the provider's
+    /// stream has ended well.
+    pub(super) fn feed(&mut self, pieces: &[Bytes], is_last: bool) -> Rendered {
+        let mut out = Vec::new();
+        let state = match self.stream() {
+            Some(stream) => {
+                let mut state = State::Open;
+                for piece in pieces {
+                    state = stream.feed(piece, &mut out);
+                }
+                if is_last && state == State::Open {
+                    state = stream.finish(&mut out);
+                }
+                state
+            }
+            None => State::Failed(Outcome::BadBody),
+        };
+        let fault = match state {
+            State::Failed(outcome) => Some(outcome),
+            State::Open if is_last => Some(Outcome::Truncated),
+            State::Open | State::Ended => None,
+        };
+        if let Some(listing) = &mut self.listing {
+            let events = std::mem::take(&mut out);
+            listing.push(&events, &mut out);
+            if state == State::Ended && !std::mem::replace(&mut self.has_ended, true) {
+                listing.finish(&mut out);
+            }
+        }
+        let pieces = if out.is_empty() { SmallVec::new() } else { SmallVec::from_iter([Bytes::from(out)]) };
+        Rendered { pieces, fault }
+    }
+
+    /// Returns the number that the next event has where the client's dialect counts them; else 0.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.stream.as_ref().map_or(0, Stream::next_sequence)
+    }
+
+    fn stream(&mut self) -> Option<&mut Stream> {
+        if self.stream.is_none() {
+            self.stream = Stream::new(self.from, self.to, &self.context()).ok();
+        }
+        self.stream.as_mut()
+    }
+}

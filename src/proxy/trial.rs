@@ -1,0 +1,412 @@
+//! One attempt, from the order to make it to what health is told of it.
+//!
+//! Counts it in and, however it ends, out again; dresses the request for its target; tells health
+//! what came of it, where that says something of the target at all. [`alone`] makes one by itself;
+//! [`super::race`] lets two run side by side.
+
+use super::attempt::{self, Aim, End, Fault, Held, Stage, Translated};
+use super::carried::{self, Carried, Rendering, Source};
+use super::conduct::Asked;
+use super::outgoing;
+use super::reply;
+use super::story::Story;
+use super::telling::Telling;
+use crate::base::api::Api;
+use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
+use crate::config::plan::{Continues, Model, Provider, Timeouts};
+use crate::exchange::{Cause, Try};
+use crate::health::{Change, Permit, Report};
+use crate::live::keyring::Signature;
+use crate::live::{House, Live, Slot};
+use crate::observe::meter::InFlight;
+use crate::rewrite::{self, Rewritten};
+use crate::wire::retry_hint::RetryHint;
+use crate::wire::splice::{Splice, Way};
+use pingora::http::RequestHeader;
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the attempts of one request share.
+pub(super) struct Round<'a> {
+    pub(super) house: &'a House,
+    pub(super) live: &'a Live,
+    pub(super) slots: &'a [Arc<Slot>],
+    pub(super) asked: &'a Asked<'a>,
+}
+
+/// What came of an order.
+pub(super) struct Over {
+    /// Which candidate had the last word.
+    pub(super) at: usize,
+    pub(super) end: End,
+    /// What that did to its health.
+    pub(super) changes: SmallVec<[Change; 2]>,
+    pub(super) now: Tick,
+    /// The candidate's slot, where it got another proof meanwhile.
+    pub(super) proved: Option<Arc<Slot>>,
+}
+
+/// No token could be had; the purse has said why.
+pub(super) struct NoToken;
+
+/// Puts a slot with the token in force in the place of one without, or with an older one.
+pub(super) async fn prove(slot: &mut Arc<Slot>) -> Result<(), NoToken> {
+    match slot.prove().await {
+        Ok(proved) => {
+            *slot = proved;
+            Ok(())
+        }
+        Err(fault) => {
+            tracing::debug!(target = %slot.target.id, %fault, "no token");
+            Err(NoToken)
+        }
+    }
+}
+
+impl From<NoToken> for Fault {
+    fn from(_: NoToken) -> Self {
+        Fault::plain(Outcome::Auth)
+    }
+}
+
+/// What sets one attempt apart.
+#[derive(Clone, Copy)]
+pub(super) struct Setting {
+    pub(super) at: usize,
+    pub(super) cause: Cause,
+    pub(super) began: Tick,
+    timeouts: Timeouts,
+    reasons: bool,
+}
+
+/// A request as it goes to a target: the call, the body, and the way back into the client's dialect
+/// where that is another.
+type Carry = (Api, Rewritten, Option<Box<Rendering>>);
+
+/// An attempt on the books.
+pub(super) struct Trial<'a> {
+    pub(super) setting: Setting,
+    pub(super) permit: Permit,
+    /// Its slot, where that got another proof after it was begun.
+    pub(super) proved: Option<Arc<Slot>>,
+    signature: Arc<Signature>,
+    round: &'a Round<'a>,
+    counted: Counted<'a>,
+    _in_flight: InFlight,
+}
+
+/// Makes an attempt by itself.
+pub(super) async fn alone(
+    round: &Round<'_>,
+    order: Try,
+    proving: Result<(), NoToken>,
+    carried: &mut Carried,
+    stage: &mut Stage<'_>,
+) -> Over {
+    let mut trial = Trial::begin(round, order);
+    let at = trial.setting.at;
+    let (api, mut body, rendering) = match round.carry(at, carried, stage.story) {
+        Ok(ready) => ready,
+        Err(fault) => {
+            // Nobody was asked: it says nothing about the target.
+            let now = trial.put_aside();
+            return Over { at, end: End::Failed(*fault), changes: SmallVec::new(), now, proved: None };
+        }
+    };
+    let mut splice = None;
+    if trial.setting.cause.is_rescue() {
+        splice = stage.told.as_mut().map(|told| take_up(round, &trial.setting, told, &mut body));
+    }
+    let mut aim = round.aim(&trial.setting, &round.slots[at], &trial.signature);
+    if let Some(rendering) = &rendering {
+        aim.dialect = api.dialect();
+        aim.translated = Some(Translated { is_list: rendering.is_list() });
+        // Of a translated request nobody writes how many.
+        aim.choices = 1;
+    }
+    stage.rendering = rendering;
+    let cause = trial.setting.cause;
+    let mut end = match (proving, round.head(&aim, api, &body)) {
+        (Err(no_token), _) => End::Failed(no_token.into()),
+        (Ok(()), Ok(head)) => {
+            attempt::run(&aim, stage, &mut trial.permit, &mut splice, head, body, cause).await
+        }
+        (Ok(()), Err(_)) => End::Failed(Fault::plain(Outcome::ClientError)),
+    };
+    if let End::Failed(Fault { failure, held: Some(held), .. }) = &mut end {
+        failure.refuses_thinking = carried.gives_thinking_up(at, failure.status, &held.body);
+    }
+    let (changes, now) = trial.conclude(&mut end).await;
+    Over { at, end, changes, now, proved: None }
+}
+
+/// Asks a target to take up a broken stream.
+fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, body: &mut Rewritten) -> Splice {
+    let more = match setting.cause {
+        Cause::Continue => continued(body, told, continues(round.live, &round.slots[setting.at])),
+        Cause::First
+        | Cause::Repeat
+        | Cause::Resend
+        | Cause::NewKey
+        | Cause::WithoutThinking
+        | Cause::Failover
+        | Cause::Hedge
+        | Cause::Restart => None,
+    };
+    let way = match more {
+        Some(more) => {
+            *body = more;
+            Way::Continue
+        }
+        // Where the text cannot be put into the request, the target begins anew all the same.
+        None => Way::Verify,
+    };
+    Splice::new(told.told(), way)
+}
+
+impl<'a> Round<'a> {
+    /// Returns the request's body as the target is to get it.
+    pub(super) fn body(&self, setting: &Setting) -> Rewritten {
+        let asked = self.asked;
+        let target = &self.slots[setting.at].target;
+        let provider = self.live.plan.provider(target.provider);
+        let body = rewrite::body(&asked.body, &asked.parsed, &target.model, &defaults(asked, provider));
+        self.limited(setting.at, body)
+    }
+
+    fn limited(&self, at: usize, body: Rewritten) -> Rewritten {
+        let target = &self.slots[at].target;
+        match self.live.plan.provider(target.provider).models.get(&target.model) {
+            Some(Model { limits, .. }) => rewrite::limited(body, limits),
+            None => body,
+        }
+    }
+
+    /// Writes the request for a target: the call as which it is asked, the body, and what says the
+    /// answer in the client's dialect where that is another.
+    fn carry(&self, at: usize, carried: &mut Carried, story: &Story) -> Result<Carry, Box<Fault>> {
+        let Round { house, live, slots, asked } = *self;
+        let slot = &slots[at];
+        let defaults = defaults(asked, live.plan.provider(slot.target.provider));
+        let source = Source { api: asked.api, body: &asked.body, parsed: &asked.parsed, defaults: &defaults };
+        match carried.write(live, slot, at, &source) {
+            None => {
+                let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
+                Ok((asked.api, self.limited(at, body), None))
+            }
+            Some(Ok(written)) => {
+                let mut all = slots.iter().chain(asked.left_out.iter().map(|(slot, _)| slot));
+                let is_claude =
+                    |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
+                let now = house.clock.wall();
+                let has_claude = all.any(is_claude);
+                let rendering = Rendering::new(asked.api, written, story, now, !has_claude, asked.listing());
+                Ok((written.api(), self.limited(at, written.body(&defaults)), Some(rendering)))
+            }
+            Some(Err(why)) => {
+                let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
+                let shape = asked.api.dialect().error_shape();
+                let held = reply::invalid(shape, &message, story.id()).ok();
+                let held = held.map(|(head, body)| Box::new(Held { head, body }));
+                Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }))
+            }
+        }
+    }
+
+    /// Returns the head for it, signed where the credential signs whole requests.
+    pub(super) fn head(
+        &self,
+        aim: &Aim<'_>,
+        api: Api,
+        body: &Rewritten,
+    ) -> pingora::Result<Box<RequestHeader>> {
+        let head = outgoing::head(aim.slot, aim.signature, self.asked, api, body.len)?;
+        outgoing::signed(head, aim.slot, aim.signature, body, || self.house.clock.wall())
+    }
+
+    /// Aims an attempt.
+    pub(super) fn aim<'b>(
+        &self,
+        setting: &Setting,
+        slot: &'b Arc<Slot>,
+        signature: &'b Arc<Signature>,
+    ) -> Aim<'b>
+    where
+        'a: 'b,
+    {
+        let parsed = &self.asked.parsed;
+        Aim {
+            house: self.house,
+            live: self.live,
+            slots: self.slots,
+            slot,
+            at: setting.at,
+            dialect: self.asked.api.dialect(),
+            translated: None,
+            timeouts: setting.timeouts,
+            wants_stream: parsed.stream,
+            wants_reasoning: setting.reasons,
+            drops_rate_limits: self.slots.len() > 1,
+            began: setting.began,
+            signature,
+            is_rescue: setting.cause.is_rescue(),
+            choices: parsed.n,
+        }
+    }
+
+    /// How long an attempt may take until its first content, or its whole answer.
+    pub(super) fn first_span(&self, setting: &Setting) -> Duration {
+        attempt::first_span(&setting.timeouts, self.asked.parsed.stream, setting.reasons)
+    }
+}
+
+impl<'a> Trial<'a> {
+    /// Counts an attempt in.
+    pub(super) fn begin(round: &'a Round<'a>, order: Try) -> Self {
+        let slot = &round.slots[order.candidate];
+        let began = round.house.clock.tick();
+        let setting = Setting {
+            at: order.candidate,
+            cause: order.cause,
+            began,
+            timeouts: round.live.plan.timeouts(round.asked.route, slot.target.provider),
+            reasons: wants_reasoning(round.live, slot, round.asked),
+        };
+        Trial {
+            setting,
+            permit: order.permit,
+            proved: None,
+            signature: slot.keyring.current(),
+            round,
+            counted: Counted::new(round.house, slot, began),
+            _in_flight: slot.meter.in_flight(),
+        }
+    }
+
+    /// Notes that its slot got another proof.
+    pub(super) fn proved(&mut self, slot: Arc<Slot>) {
+        self.signature = slot.keyring.current();
+        self.proved = Some(slot);
+    }
+
+    /// Counts it out where it was not made; returns when.
+    fn put_aside(&mut self) -> Tick {
+        let now = self.round.house.clock.tick();
+        self.counted.ended = (Outcome::ClientError, None, Some(now));
+        now
+    }
+
+    /// Aims it.
+    pub(super) fn aim(&self) -> Aim<'_> {
+        self.round.aim(&self.setting, self.slot(), &self.signature)
+    }
+
+    fn slot(&self) -> &Arc<Slot> {
+        self.proved.as_ref().unwrap_or(&self.round.slots[self.setting.at])
+    }
+
+    /// Counts it out and tells health what came of it; returns what that did there, and when.
+    pub(super) async fn conclude(&mut self, end: &mut End) -> (SmallVec<[Change; 2]>, Tick) {
+        let Round { house, live, asked, .. } = *self.round;
+        let slot = self.proved.as_ref().unwrap_or(&self.round.slots[self.setting.at]);
+        let Setting { began, timeouts, .. } = &self.setting;
+        let (outcome, hint, account_wide) = match &*end {
+            End::Delivered => (Outcome::Ok, RetryHint::None, false),
+            End::Gone => (Outcome::ClientGone, RetryHint::None, false),
+            End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
+        };
+        let now = house.clock.tick();
+        self.counted.ended = (outcome, status_of(end), Some(now));
+        if let End::Failed(fault) = end {
+            // On the heap: it is rare, and would make every attempt's future larger.
+            let is_refused = outcome == Outcome::Auth && fault.failure.status.is_some();
+            fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&self.signature)).await;
+            // A turn that is short because the client's patience is says nothing about the target:
+            // else a client in a hurry could open breakers for everybody.
+            let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)
+                && outcome == Outcome::TimeoutFirstContent
+                && now < began.after(self.round.first_span(&self.setting));
+            if fault.failure.is_stale || fault.failure.has_new_key || is_hurried {
+                // Nor does a dead kept connection, nor a key that is changed.
+                return (SmallVec::new(), now);
+            }
+        }
+        let is_permanent = match &*end {
+            End::Failed(Fault { held: Some(held), .. }) => {
+                live.plan.permanent.cover(held.head.status, &held.body)
+            }
+            End::Failed(_) | End::Delivered | End::Gone => false,
+        };
+        let report = Report { outcome, hint, account_wide, is_permanent, began: *began };
+        let permit = std::mem::take(&mut self.permit);
+        let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+        (changes, now)
+    }
+}
+
+/// Returns what is set where the client set nothing: the route's values come before the provider's.
+fn defaults<'a>(asked: &Asked<'a>, provider: &'a Provider) -> Cow<'a, [(String, String)]> {
+    let own = asked.route.map_or(&[][..], |route| &route.defaults);
+    let streamed = if asked.parsed.stream { &*provider.stream_params } else { &[] };
+    if provider.params.is_empty() && streamed.is_empty() {
+        return Cow::Borrowed(own);
+    }
+    let mut all = own.to_vec();
+    for (name, json) in streamed.iter().chain(&provider.params) {
+        if !all.iter().any(|(known, _)| known == name) {
+            all.push((name.clone(), json.clone()));
+        }
+    }
+    Cow::Owned(all)
+}
+
+fn continues(live: &Live, slot: &Slot) -> Continues {
+    let models = &live.plan.provider(slot.target.provider).models;
+    models.get(&slot.target.model).map_or(Continues::None, |model| model.continues)
+}
+
+/// Puts the text told so far into a request as its last message.
+fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
+    let whole = body.pieces.concat();
+    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
+    Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
+}
+
+fn wants_reasoning(live: &Live, slot: &Slot, asked: &Asked<'_>) -> bool {
+    let provider = live.plan.provider(slot.target.provider);
+    asked.parsed.wants_reasoning
+        || provider.models.get(&slot.target.model).is_some_and(|model| model.reasoning)
+}
+
+fn status_of(end: &End) -> Option<u16> {
+    match end {
+        End::Failed(fault) => fault.failure.status,
+        End::Delivered | End::Gone => None,
+    }
+}
+
+/// Counts an attempt in and, however it ends, out again.
+struct Counted<'a> {
+    house: &'a House,
+    slot: &'a Slot,
+    began: Tick,
+    ended: (Outcome, Option<u16>, Option<Tick>),
+}
+
+impl<'a> Counted<'a> {
+    fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
+        slot.tally.began();
+        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let (outcome, status, at) = self.ended;
+        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
+        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
+    }
+}
