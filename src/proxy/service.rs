@@ -663,10 +663,13 @@ impl ProxyHttp for Proxy {
             ErrorType::ConnectTimedout => {
                 (504, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
             }
-            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
+            ErrorType::ConnectRefused
+            | ErrorType::ConnectNoRoute
+            | ErrorType::ConnectError
+            | ErrorType::HandshakeError => {
                 (502, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
             }
-            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
                 (502, ErrorCode::UpstreamTls, "the provider's certificate or TLS failed")
             }
             kind if *kind == KEY_REFUSED => (502, ErrorCode::UpstreamAuth, reply::KEY_REFUSED),

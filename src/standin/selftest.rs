@@ -387,6 +387,23 @@ async fn ports_that_nobody_serves_refuse_or_hang() {
 }
 
 #[tokio::test]
+async fn a_provider_that_goes_down_keeps_its_port_and_comes_back_on_it() {
+    let mut provider = Provider::start(Reply::ok()).await.unwrap();
+    let address = provider.address();
+    let call = Call::chat("m").limit(SOON);
+    let kept = Connection::open(address).await.unwrap().send(&call).await.unwrap().1;
+    for turn in 1..=3 {
+        provider.go_down().await.unwrap();
+        let refused = call.send(address).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "turn {turn}");
+        provider.come_back().unwrap();
+        assert_eq!(call.send(address).await.unwrap().text(), GREETING, "turn {turn}");
+    }
+    let answer = kept.unwrap().send(&call).await.map_or(0, |(answer, _)| answer.status);
+    assert_eq!(answer, 0, "the connection of before is closed");
+}
+
+#[tokio::test]
 async fn a_dropped_provider_is_gone() {
     let provider = Provider::start(Reply::silence()).await.unwrap();
     let address = provider.address();

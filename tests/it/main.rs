@@ -19,6 +19,7 @@ mod demo;
 mod exits;
 mod failover;
 mod first_light;
+mod handshakes;
 mod hedge;
 mod house;
 mod http2;

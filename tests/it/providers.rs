@@ -115,7 +115,7 @@ async fn a_call_that_a_kind_does_not_take_is_not_sent_there() {
         "providers:\n  chatty: {{kind: perplexity, base_url: \"{}\", credentials: [{{key: \"{KEY}\"}}]}}\n  \
          able: {{kind: openai, base_url: \"{}\", credentials: [{{key: \"{KEY}\"}}]}}\n\
          routes:\n  both: {{targets: [{{provider: chatty, model: m, priority: 1}}, {{provider: able, model: m, priority: 2}}]}}\n  \
-         alone: {{targets: [{{provider: chatty, model: m}}]}}\n",
+         alone: {{targets: [{{provider: chatty, model: m}}]}}\ntranslation: none\n",
         first.base_url(),
         second.base_url()
     );

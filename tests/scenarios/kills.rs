@@ -98,6 +98,9 @@ pub async fn play(is_full: bool) -> bool {
             break;
         }
     }
+    // A provider that dies has said nothing that would rest it for longer than it is dead.
+    let rests = proxy.lines_of("target_state");
+    complaints.extend(rests.iter().take(3).map(|line| format!("a target rests: {line}")));
     let is_enough = [HttpVersion::Http11, HttpVersion::Http2].iter().all(|v| cut(&fates, *v) >= wanted);
     print(&fates, kills, &complaints);
     if !complaints.is_empty() {

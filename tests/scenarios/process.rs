@@ -83,6 +83,12 @@ impl Process {
         log.iter().skip(log.len().saturating_sub(count)).cloned().collect()
     }
 
+    /// Returns the lines of the log with that message.
+    pub fn lines_of(&self, message: &str) -> Vec<String> {
+        let word = format!("\"msg\":\"{message}\"");
+        self.log.lock().expect("log").iter().filter(|line| line.contains(&word)).cloned().collect()
+    }
+
     /// Returns a sample of the metrics page whose labels hold each of `labels`, where there is one.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let page = Call::get("/metrics").send(self.admin).await.ok()?.body_text();

@@ -89,15 +89,28 @@ impl Opening<'_, '_> {
     }
 }
 
+/// A TLS failure rests the endpoint for a minute, for somebody must mend it. A connection that is
+/// lost on the way there is none: so ends every handshake with a provider that is being restarted.
+/// Pingora's `HandshakeError` is HTTP/2's, which fails for no other reason.
 fn connect_fault(error: &pingora::Error) -> TransportFault {
     match error.etype() {
-        ErrorType::TLSWantX509Lookup
-        | ErrorType::TLSHandshakeFailure
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError => TransportFault::Tls,
+        ErrorType::TLSHandshakeFailure if is_lost_connection(error) => TransportFault::Connect,
+        ErrorType::TLSWantX509Lookup | ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
+            TransportFault::Tls
+        }
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => TransportFault::ConnectTimeout,
         _ => TransportFault::Connect,
     }
+}
+
+/// Tells whether a handshake ended with its connection. Pingora 0.9.1 keeps the cause of a failed TLS
+/// handshake as text only: that of tokio-rustls for an end, and Linux's numbers for EPIPE,
+/// ECONNABORTED and ECONNRESET.
+fn is_lost_connection(error: &pingora::Error) -> bool {
+    let text = error.to_string();
+    ["tls handshake eof", "os error 32)", "os error 103)", "os error 104)"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 fn peer_address(peer: &HttpPeer) -> Option<std::net::SocketAddr> {
@@ -107,4 +120,33 @@ fn peer_address(peer: &HttpPeer) -> Option<std::net::SocketAddr> {
 /// A pool key that nothing else has.
 fn fresh_key(now: Tick) -> u64 {
     now.0 | (1 << 63)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pingora::{Error, ErrorType};
+
+    #[test]
+    fn only_tls_itself_is_a_tls_fault() {
+        let connect = ErrorType::TLSHandshakeFailure;
+        for (etype, context, want) in [
+            (connect.clone(), "TLS connect() failed: invalid peer certificate: Expired", TransportFault::Tls),
+            (
+                connect.clone(),
+                "TLS connect() failed: received fatal alert: AccessDenied",
+                TransportFault::Tls,
+            ),
+            (connect.clone(), "TLS connect() failed: tls handshake eof, SNI: x", TransportFault::Connect),
+            (connect, "TLS connect() failed: Broken pipe (os error 32), SNI: x", TransportFault::Connect),
+            (ErrorType::InvalidCert, "", TransportFault::Tls),
+            // HTTP/2's, here over cleartext: the process behind the port was killed in between.
+            (ErrorType::HandshakeError, "during H2 handshake", TransportFault::Connect),
+            (ErrorType::ConnectRefused, "", TransportFault::Connect),
+            (ErrorType::TLSHandshakeTimedout, "", TransportFault::ConnectTimeout),
+        ] {
+            let error = Error::explain(etype, context);
+            assert_eq!(connect_fault(&error), want, "{error}");
+        }
+    }
 }
