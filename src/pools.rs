@@ -6,10 +6,10 @@
 //! nine kilobytes that would otherwise sit in every request, and be copied each time one async
 //! function hands it to the next.
 //!
-//! New HTTP/1 connections are watched for answers that come before the end of an upload: see
-//! [`early`].
+//! Between a new HTTP/1 connection and its session lies [`watched`]: one write for a small request, and
+//! an ear for answers that come before the end of an upload.
 
-mod early;
+mod watched;
 
 use pingora::connectors::http::{Connector, v1};
 use pingora::protocols::http::client::HttpSession as Upstream;
@@ -42,15 +42,15 @@ impl Pools {
     pub async fn open(&self, peer: &HttpPeer) -> pingora::Result<(Upstream, bool)> {
         if is_h1_only(peer) {
             let (session, is_reused) = self.h1.get_http_session(peer).await?;
-            return Ok((watched(Upstream::H1(session), peer, is_reused), is_reused));
+            return Ok((wrapped(Upstream::H1(session), peer, is_reused), is_reused));
         }
         let (session, is_reused) = self.any.get_http_session(peer).await?;
-        Ok((watched(session, peer, is_reused), is_reused))
+        Ok((wrapped(session, peer, is_reused), is_reused))
     }
 
     /// Gives a connection back whose answer was read to its end.
     pub async fn give_back(&self, mut session: Upstream, peer: &HttpPeer, idle: Option<Duration>) {
-        if session.as_http1().is_some_and(|session| early::is_spoilt(session.stream())) {
+        if session.as_http1().is_some_and(|session| watched::is_spoilt(session.stream())) {
             session.shutdown().await;
             return;
         }
@@ -64,11 +64,25 @@ impl Pools {
     }
 }
 
+/// Lets head and body of a request wait for each other, until [`let_go`]. HTTP/2 frames them anyhow.
+pub fn hold_back(session: &Upstream) {
+    if let Upstream::H1(session) = session {
+        watched::hold_back(session.stream());
+    }
+}
+
+/// Lets the next flush send what waits.
+pub fn let_go(session: &Upstream) {
+    if let Upstream::H1(session) = session {
+        watched::let_go(session.stream());
+    }
+}
+
 /// Watches a new HTTP/1 connection; a kept one has been since it was new.
-fn watched(session: Upstream, peer: &HttpPeer, is_reused: bool) -> Upstream {
+fn wrapped(session: Upstream, peer: &HttpPeer, is_reused: bool) -> Upstream {
     match session {
         Upstream::H1(session) if !is_reused => {
-            let stream = early::watch(session.into_inner());
+            let stream = watched::watch(session.into_inner());
             Upstream::H1(Upstream1::new_with_options(stream, peer))
         }
         other => other,

@@ -39,6 +39,7 @@ use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
+use crate::pools;
 use crate::rewrite::Rewritten;
 use crate::wire::StreamFault;
 use crate::wire::splice::Splice;
@@ -390,11 +391,13 @@ pub(super) fn first_span(timeouts: &Timeouts, wants_stream: bool, wants_reasonin
 }
 
 async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> pingora::Result<()> {
+    pools::hold_back(upstream);
     upstream.write_request_header(head).await?;
     let last = body.pieces.len().saturating_sub(1);
     for (at, piece) in body.pieces.into_iter().enumerate() {
         upstream.write_request_body(piece, at == last).await?;
     }
+    pools::let_go(upstream);
     upstream.finish_request_body().await
 }
 
