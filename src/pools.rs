@@ -1,38 +1,49 @@
 //! Which connections to providers do we keep?
 //!
-//! Pingora's pools, in two: peers that speak HTTP/1 only, and those that may speak HTTP/2. A kept
-//! connection is taken by a call of its own, because that is what nearly every request does, and
-//! Pingora's way to a *new* connection (proxies, TLS, happy paths of five protocols) is a future of
-//! nine kilobytes that would otherwise sit in every request, and be copied each time one async
-//! function hands it to the next.
+//! Pingora opens them all. Those to peers that speak HTTP/1 only wait in [`kept`], those that may
+//! speak HTTP/2 in Pingora's own pool, which shares one among many requests. A kept connection is taken
+//! by a call of its own, because that is what nearly every request does, and Pingora's way to a *new*
+//! connection (proxies, TLS, happy paths of five protocols) is a future of nine kilobytes that would
+//! otherwise sit in every request, and be copied each time one async function hands it to the next.
 //!
 //! Between a new HTTP/1 connection and its session lies [`watched`]: one write for a small request, and
 //! an ear for answers that come before the end of an upload.
 
+mod kept;
 mod watched;
 
+use kept::Kept;
 use pingora::connectors::http::{Connector, v1};
 use pingora::protocols::http::client::HttpSession as Upstream;
 use pingora::protocols::http::v1::client::HttpSession as Upstream1;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use std::time::Duration;
 
+/// How long a connection waits where its peer does not say.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// The pools of one process.
 pub struct Pools {
+    kept: Kept,
     h1: v1::Connector,
     any: Connector,
 }
 
 impl Default for Pools {
     fn default() -> Self {
-        Pools { h1: v1::Connector::new(None), any: Connector::new(None) }
+        Pools { kept: Kept::default(), h1: v1::Connector::new(None), any: Connector::new(None) }
     }
 }
 
 impl Pools {
     /// Takes a kept HTTP/1 connection, if there is one.
-    pub async fn kept(&self, peer: &HttpPeer) -> Option<Upstream> {
-        if is_h1_only(peer) { self.h1.reused_http_session(peer).await.map(Upstream::H1) } else { None }
+    #[must_use]
+    pub fn kept(&self, peer: &HttpPeer) -> Option<Upstream> {
+        if !is_h1_only(peer) {
+            return None;
+        }
+        let stream = self.kept.take(peer.reuse_hash())?;
+        Some(Upstream::H1(Upstream1::new_with_options(stream, peer)))
     }
 
     /// Opens a connection (or a stream on a kept HTTP/2 one); tells whether it was kept.
@@ -55,8 +66,11 @@ impl Pools {
             return;
         }
         match session {
-            Upstream::H1(session) if is_h1_only(peer) => {
-                self.h1.release_http_session(session, peer, idle).await;
+            Upstream::H1(mut session) if is_h1_only(peer) => {
+                session.respect_keepalive();
+                if let Some(stream) = session.reuse().await {
+                    self.kept.put(peer.reuse_hash(), stream, idle.unwrap_or(IDLE));
+                }
             }
             // On the heap: four kilobytes that would sit in every request for the sake of HTTP/2.
             other => Box::pin(self.any.release_http_session(other, peer, idle)).await,
