@@ -6,7 +6,7 @@
 //! reviewed like code. *Recorded traffic*: what a provider said and what our client is told are
 //! read by a reader of this file's own and must be the same, however the stream was cut.
 
-mod others;
+pub(crate) mod others;
 
 use bytes::Bytes;
 use pointsman::base::api::Dialect;
@@ -261,7 +261,7 @@ pub(crate) fn hear_answer(dialect: Dialect, body: &Value) -> Said {
     said
 }
 
-fn events(body: &str) -> Vec<Value> {
+pub(crate) fn events(body: &str) -> Vec<Value> {
     // Gemini without `alt=sse`.
     if body.starts_with('[') {
         return serde_json::from_str(body).unwrap();
