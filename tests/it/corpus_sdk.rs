@@ -55,25 +55,53 @@ fn told(recording: &Recording, from: Dialect, to: Dialect) -> String {
     String::from_utf8(body.unwrap_or_else(|fault| panic!("{}: {fault}", recording.id))).unwrap()
 }
 
-/// One line for `answers.py`: what a client is told, and what it must hear.
-fn line(recording: &Recording, from: Dialect, to: Dialect) -> Value {
+/// What a client must hear of a recording.
+fn want(recording: &Recording, from: Dialect) -> Value {
     let (is_stream, body) = (recording.is_stream, &recording.body);
     let said = recordings::said(from, is_stream, body);
     let end = recordings::end(from, is_stream, body, !said.calls.is_empty());
     let usage = usage(recording, from);
     json!({
-        "id": recording.id,
-        "from": from.as_label(),
-        "is_stream": is_stream,
-        "body": told(recording, from, to),
-        "want": {
-            "text": said.text,
-            "calls": said.calls,
-            "end": end.as_word(),
-            "input": usage.input,
-            "output": usage.output,
-        },
+        "text": said.text,
+        "calls": said.calls,
+        "end": end.as_word(),
+        "input": usage.input,
+        "output": usage.output,
     })
+}
+
+/// Writes a file for each client's dialect, a line for each answer; counts the answers, and the
+/// streams among them, by what they are translated from and to.
+fn write_answers(
+    recordings: &[Recording],
+    folder: &Path,
+) -> BTreeMap<(&'static str, &'static str), (usize, usize)> {
+    let mut counts = BTreeMap::<_, (usize, usize)>::new();
+    let mut files = CLIENTS.map(|_| String::new());
+    for recording in recordings.iter().filter(|x| !NOT_WHOLE.iter().any(|(id, _)| *id == x.id)) {
+        let Some(from) =
+            recording.dialect.filter(|from| CLIENTS.iter().any(|(_, to)| translate::is_pair(*to, *from)))
+        else {
+            continue;
+        };
+        let want = want(recording, from);
+        for ((word, to), file) in CLIENTS.iter().zip(&mut files).filter(|((_, to), _)| *to != from) {
+            let line = json!({
+                "id": recording.id,
+                "is_stream": recording.is_stream,
+                "body": told(recording, from, *to),
+                "want": want,
+            });
+            writeln!(file, "{line}").unwrap();
+            let count = counts.entry((from.as_label(), *word)).or_default();
+            count.0 += 1;
+            count.1 += usize::from(recording.is_stream);
+        }
+    }
+    for ((word, _), file) in CLIENTS.iter().zip(files) {
+        fs::write(folder.join(word), file).unwrap();
+    }
+    counts
 }
 
 #[tokio::test]
@@ -84,22 +112,7 @@ async fn every_recorded_answer_is_taken_by_the_sdk_of_every_other_dialect() {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("answers-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    // Answers by what they are translated from and to, streams counted as well.
-    let mut counts = BTreeMap::<(&str, &str), (usize, usize)>::new();
-    for (word, to) in CLIENTS {
-        let mut lines = String::new();
-        for recording in &recordings {
-            let Some(from) = recording.dialect.filter(|from| translate::is_pair(to, *from)) else { continue };
-            if NOT_WHOLE.iter().any(|(id, _)| *id == recording.id) {
-                continue;
-            }
-            writeln!(lines, "{}", line(recording, from, to)).unwrap();
-            let count = counts.entry((from.as_label(), word)).or_default();
-            count.0 += 1;
-            count.1 += usize::from(recording.is_stream);
-        }
-        fs::write(folder.join(word), lines).unwrap();
-    }
+    let counts = write_answers(&recordings, &folder);
     let run = async |word: &str| {
         let file = folder.join(word);
         sdk::script("tests/sdk/answers.py", &[word, file.to_str().unwrap()]).await

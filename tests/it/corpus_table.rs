@@ -6,7 +6,8 @@
 //! * *Its bytes*: cut at any place, a stream is released unchanged, and the reader that decides
 //!   over commit and completion comes to what it comes to over the whole.
 //! * *What it says*: text, calls, why it ended and tokens, read by this folder's own reader, are
-//!   what every client dialect is told, from pieces as from the whole.
+//!   what every client dialect is told, from pieces as from the whole; and what a client of the
+//!   provider's own dialect would be told of that again.
 //!
 //! Dialects that are not ours, and requests that no client can send us, pass as bytes. A difference
 //! is a failure unless [`EXPLAINED`] has it. `make corpus` prints the table; it stands in
@@ -15,7 +16,7 @@
 use crate::corpus_page;
 use crate::recordings::{self, End, Recording, cut, documents, said};
 use crate::stage::Stage;
-use crate::translate::{context, out_of_order, streamed, without_broken_arguments};
+use crate::translate::{Said, context, out_of_order, streamed, without_broken_arguments};
 use bytes::Bytes;
 use pointsman::base::api::{Api, Dialect};
 use pointsman::route::{Endpoint, endpoint};
@@ -33,6 +34,9 @@ const CLIENTS: [Dialect; 4] =
 
 /// Mean lengths of pieces: single bytes, pieces of events, several events at once.
 const MEANS: [usize; 3] = [1, 60, 1500];
+
+/// The same where an answer is told; single bytes were read above.
+const TOLD_MEANS: [usize; 2] = [4, 300];
 
 /// Differences that are as they should be: exchange, what the difference is, and why.
 const EXPLAINED: &[(&str, &str, &str)] = &[
@@ -178,11 +182,11 @@ fn counted(dialect: Dialect, documents: &[Value]) -> (Option<u64>, Option<u64>) 
         "",
     ];
     let last = |names: &[&str]| {
-        let told = documents.iter().filter_map(|document| {
+        let mut told = documents.iter().filter_map(|document| {
             let here = places.iter().filter_map(|place| document.pointer(place));
             here.flat_map(|at| names.iter().map(move |name| &at[*name])).find_map(Value::as_u64)
         });
-        told.last()
+        told.next_back()
     };
     let with = |count: Option<u64>, more: [&str; 2]| {
         count.map(|count| count + more.iter().filter_map(|name| last(&[name])).sum::<u64>())
@@ -196,7 +200,7 @@ fn counted(dialect: Dialect, documents: &[Value]) -> (Option<u64>, Option<u64>) 
         Dialect::BedrockConverse => (with(input, ["cacheReadInputTokens", "cacheWriteInputTokens"]), output),
         // Each report is whole: one without thoughts had none.
         Dialect::GeminiGenerate => {
-            let usage = documents.iter().filter_map(|document| document.get("usageMetadata")).last();
+            let usage = documents.iter().filter_map(|document| document.get("usageMetadata")).next_back();
             let count = |name: &str| usage.and_then(|usage| usage[name].as_u64());
             let (answer, thoughts) = (count("candidatesTokenCount"), count("thoughtsTokenCount"));
             let output = answer.or(thoughts).map(|_| answer.unwrap_or(0) + thoughts.unwrap_or(0));
@@ -218,7 +222,7 @@ fn beside(recording: &Recording, documents: &[Value]) -> u64 {
         document.pointer("/usage/completion_tokens_details/reasoning_tokens").and_then(Value::as_u64)
     };
     let is_beside = recording.provider == "xai" && recording.api == "openai.chat";
-    documents.iter().filter_map(reasoning).last().filter(|_| is_beside).unwrap_or(0)
+    documents.iter().filter_map(reasoning).next_back().filter(|_| is_beside).unwrap_or(0)
 }
 
 /// The differences of an answer.
@@ -235,6 +239,7 @@ fn of_answer(recording: &Recording, dialect: Dialect, row: &mut Row) -> Vec<Stri
                 wrong.push(format!("in pieces it is {pieces:?}, whole {whole:?}"));
             }
         }
+        wrong.dedup();
         if !whole.is_complete {
             wrong.push("the stream is not complete".to_owned());
         }
@@ -251,56 +256,84 @@ fn of_answer(recording: &Recording, dialect: Dialect, row: &mut Row) -> Vec<Stri
     if own != (usage.input, usage.output) {
         wrong.push(format!("tokens are {own:?}, and read as {:?}", (usage.input, usage.output)));
     }
+    if !CLIENTS.iter().any(|to| translate::is_pair(*to, dialect)) {
+        return wrong;
+    }
+    let want = said(dialect, recording.is_stream, &recording.body);
+    let end = recordings::end(dialect, recording.is_stream, &recording.body, !want.calls.is_empty());
+    let heard = Heard { said: want, end, usage };
     for to in CLIENTS.into_iter().filter(|to| translate::is_pair(*to, dialect)) {
         row.told += 1;
         let label = to.as_label();
-        wrong.extend(of_telling(recording, dialect, to, usage).map(|what| format!("{label}: {what}")));
+        wrong.extend(of_telling(recording, dialect, to, &heard).map(|what| format!("{label}: {what}")));
     }
-    wrong.sort();
-    wrong.dedup();
     wrong
 }
 
-/// The first difference between what was said and what a client is told.
-fn of_telling(recording: &Recording, from: Dialect, to: Dialect, usage: Usage) -> Option<String> {
-    let told = if recording.is_stream {
-        let (whole, state) = streamed(from, to, &[recording.body.clone()]);
-        if MEANS.iter().any(|mean| streamed(from, to, &cut(recording, *mean)) != (whole.clone(), state)) {
-            return Some("pieces are told otherwise than the whole".to_owned());
-        }
-        if state != State::Ended {
-            return Some(format!("the stream is told as {state:?}"));
-        }
-        let is_ordered = matches!(to, Dialect::OpenAiChat | Dialect::AnthropicMessages);
-        if let Some(problem) = is_ordered.then(|| out_of_order(to, &whole)).flatten() {
-            return Some(problem);
-        }
-        whole.into_bytes()
-    } else {
-        let asked = Asked { model: "target/model".to_owned(), ..Asked::default() };
-        match translate::answer(from, to, &recording.body, &context(&asked)) {
-            Ok(told) => told,
-            Err(fault) => return Some(fault.to_string()),
-        }
-    };
+/// What a recording says, and what is told of it must.
+struct Heard {
+    said: Said,
+    end: End,
+    usage: Usage,
+}
+
+/// The first difference between what was said and what a client is told, and between that and
+/// what a client of the provider's own dialect would be told of it.
+fn of_telling(recording: &Recording, from: Dialect, to: Dialect, heard: &Heard) -> Option<String> {
     let is_stream = recording.is_stream;
-    let want = said(from, is_stream, &recording.body);
-    let got = without_broken_arguments(said(to, is_stream, &told), &want);
-    if got != want {
-        return Some(format!("said is {want:?}, told {got:?}"));
+    let told = match told(is_stream, from, to, &recording.body) {
+        Ok(told) => told,
+        Err(what) => return Some(what),
+    };
+    let is_same = |mean: &usize| streamed(from, to, &cut(recording, *mean)).0.as_bytes() == told;
+    if is_stream && !TOLD_MEANS.iter().all(is_same) {
+        return Some("pieces are told otherwise than the whole".to_owned());
     }
-    let has_calls = !want.calls.is_empty();
-    let end = recordings::end(from, is_stream, &recording.body, has_calls);
-    let told_end = recordings::end(to, is_stream, &told, has_calls);
-    // Chat and messages have no word for what went wrong, and say that the model was done.
-    let is_same = end == told_end || (end == End::Other && told_end == End::Stop);
-    if !is_same {
-        return Some(format!("it ended with {end:?}, told is {told_end:?}"));
+    let problem = differs(to, is_stream, &told, heard);
+    if problem.is_some() || !translate::is_pair(from, to) {
+        return problem;
     }
-    let counts = counted(to, &documents(to, is_stream, &told));
+    let back = match self::told(is_stream, to, from, &told) {
+        Ok(back) => differs(from, is_stream, &back, heard),
+        Err(what) => Some(what),
+    };
+    back.map(|what| format!("and back: {what}"))
+}
+
+/// What a client is told of a whole body.
+fn told(is_stream: bool, from: Dialect, to: Dialect, body: &[u8]) -> Result<Vec<u8>, String> {
+    if !is_stream {
+        let asked = Asked { model: "target/model".to_owned(), ..Asked::default() };
+        return translate::answer(from, to, body, &context(&asked)).map_err(|fault| fault.to_string());
+    }
+    let (told, state) = streamed(from, to, &[Bytes::copy_from_slice(body)]);
+    if state == State::Ended {
+        Ok(told.into_bytes())
+    } else {
+        Err(format!("the stream is told as {state:?}"))
+    }
+}
+
+/// The first difference between what was said and what is told.
+fn differs(to: Dialect, is_stream: bool, told: &[u8], heard: &Heard) -> Option<String> {
+    let is_ordered = is_stream && matches!(to, Dialect::OpenAiChat | Dialect::AnthropicMessages);
+    let text = std::str::from_utf8(told).unwrap();
+    if let Some(problem) = is_ordered.then(|| out_of_order(to, text)).flatten() {
+        return Some(problem);
+    }
+    let got = without_broken_arguments(said(to, is_stream, told), &heard.said);
+    if got != heard.said {
+        return Some(format!("said is {:?}, told {got:?}", heard.said));
+    }
+    let end = recordings::end(to, is_stream, told, !got.calls.is_empty());
+    // Not all have a word for what went wrong; they say that the model was done.
+    if heard.end != end && (heard.end, end) != (End::Other, End::Stop) {
+        return Some(format!("it ended with {:?}, told is {end:?}", heard.end));
+    }
+    let counts = counted(to, &documents(to, is_stream, told));
     let is_told = |count: Option<u64>, told: Option<u64>| count.is_none_or(|count| told == Some(count));
-    if !is_told(usage.input, counts.0) || !is_told(usage.output, counts.1) {
-        return Some(format!("tokens are {usage:?}, told {counts:?}"));
+    if !is_told(heard.usage.input, counts.0) || !is_told(heard.usage.output, counts.1) {
+        return Some(format!("tokens are {:?}, told {counts:?}", heard.usage));
     }
     None
 }
@@ -317,9 +350,10 @@ async fn passed(recordings: &[&Recording]) -> Vec<(String, String)> {
     let stage = Stage::open(&yaml).await;
     let mut wrong = Vec::new();
     for recording in recordings {
-        one.set_script(match recording.is_stream {
-            true => Reply::events(cut(recording, 60)),
-            false => Reply::body(200, &recording.content_type, recording.body.clone()),
+        one.set_script(if recording.is_stream {
+            Reply::events(cut(recording, 60))
+        } else {
+            Reply::body(200, &recording.content_type, recording.body.clone())
         });
         let asked = recording.request.as_ref().map(Value::to_string).unwrap_or_default();
         let call =
@@ -348,15 +382,12 @@ async fn every_recorded_success_is_read_as_it_was_said() {
     let mut note = |recording: &Recording, row: &mut Row, what: &str| {
         let explained =
             EXPLAINED.iter().find(|(id, start, _)| *id == recording.id && what.starts_with(start));
-        match explained {
-            Some((id, start, _)) => {
-                row.explained += 1;
-                unused.retain(|entry| entry != &(*id, *start));
-            }
-            None => {
-                row.unexplained += 1;
-                wrong.push(format!("{}: {what:.600}", recording.id));
-            }
+        if let Some((id, start, _)) = explained {
+            row.explained += 1;
+            unused.retain(|entry| entry != &(*id, *start));
+        } else {
+            row.unexplained += 1;
+            wrong.push(format!("{}: {what:.600}", recording.id));
         }
     };
     for recording in &all {
@@ -370,7 +401,9 @@ async fn every_recorded_success_is_read_as_it_was_said() {
             found = of_request(recording, api, request);
         }
         found.extend(of_answer(recording, dialect, row));
-        found.iter().for_each(|what| note(recording, row, what));
+        for what in found {
+            note(recording, row, &what);
+        }
     }
     let others: Vec<&Recording> = all.iter().filter(|recording| recording.dialect.is_none()).collect();
     for (id, what) in passed(&others).await {

@@ -83,9 +83,10 @@ fn success(text: &[u8]) -> Option<Recording> {
         path: words(&request["path"]).to_owned(),
         content_type: response["headers"]["content-type"].as_str().unwrap_or(usual).to_owned(),
         request: is_real.then(|| asked.clone()),
-        body: match response["body_encoding"] == "base64" {
-            true => translate_clouds::of_base64(body).into(),
-            false => Bytes::copy_from_slice(body.as_bytes()),
+        body: if response["body_encoding"] == "base64" {
+            translate_clouds::of_base64(body).into()
+        } else {
+            Bytes::copy_from_slice(body.as_bytes())
         },
     })
 }
@@ -169,7 +170,7 @@ pub fn end(dialect: Dialect, is_stream: bool, body: &[u8], has_calls: bool) -> E
     if documents.iter().any(|document| document.pointer("/promptFeedback/blockReason").is_some()) {
         return End::Filter;
     }
-    let reason = documents.iter().filter(is_end).filter_map(told).last().unwrap_or_default();
+    let reason = documents.iter().filter(is_end).filter_map(told).next_back().unwrap_or_default();
     let end = match reason.as_str() {
         // Snowflake and others leave it empty.
         "" | "stop" | "end_turn" | "STOP" | "COMPLETE" | "completed" | "eos" | "stop_sequence"

@@ -474,7 +474,8 @@ const END: &str = "<!-- end of what is written -->\n";
 
 /// Requests that say as much as their dialect can, beside those of the golden files.
 fn full_requests() -> Vec<(Dialect, Value)> {
-    let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    let image =
+        json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}});
     let audio = json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}});
     let file = json!({"type": "file", "file": {"file_id": "file-1"}});
     let named = json!({"name": "look", "parameters": {"type": "object"}, "strict": true});

@@ -3,7 +3,7 @@
 
     answers.py {chat,responses,messages,gemini} FILE
 
-FILE has one JSON object a line: `id`, `from`, `is_stream`, `body` (the bytes that a client of the
+FILE has one JSON object a line: `id`, `is_stream`, `body` (the bytes that a client of the
 dialect would get) and `want` (text, calls, end, input and output tokens; null: not known).
 Each answer, and each event of a stream, is validated strictly by the SDK's own models, unknown
 members are faults but for those in EXTRA, and then a real client reads the body over a transport
