@@ -29,6 +29,7 @@ use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
 use crate::observe::meter::{Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
+use crate::observe::usage::ledger::Ledger;
 use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
@@ -194,6 +195,8 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// The log.
     pub log: Log,
+    /// What was used, by whom.
+    pub usage: Arc<Ledger>,
     /// The retry budget.
     pub budget: RetryBudget,
     /// Hedges that may be made.
@@ -256,10 +259,12 @@ impl House {
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
+        let usage = Ledger::new(first.plan.usage);
         Ok(Arc::new(House {
             clock,
             metrics,
             log,
+            usage,
             budget: RetryBudget::default(),
             hedges: Hedges::default(),
             pools: Pools::default(),
@@ -288,6 +293,7 @@ impl House {
         let next = build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
+        self.usage.set_policy(next.plan.usage);
         self.current.store(Arc::new(next));
         self.metrics.plan_in_force(generation, self.clock.wall());
         Ok(generation)
