@@ -27,13 +27,14 @@ use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
-use crate::observe::meter::{Meters, TargetMeter};
+use crate::observe::meter::{LimitKind, Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
 use crate::observe::usage::ledger::Ledger;
 use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
 use crate::tokens::{KeyFault, Purse};
+use crate::wire::rate_limit::RateLimits;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
 use keyring::Keyring;
@@ -162,6 +163,21 @@ impl Slot {
     #[must_use]
     pub fn path(&self, api: Api) -> Option<&str> {
         self.paths.iter().find(|(other, _)| *other == api).map(|(_, path)| &**path)
+    }
+
+    /// Shows what the provider says is left of its rate limits; `at` tells the time.
+    pub fn limits_are(&self, left: RateLimits, at: impl FnOnce() -> WallTime) {
+        for (kind, left) in [
+            (LimitKind::Requests, left.requests),
+            (LimitKind::Tokens, left.tokens),
+            (LimitKind::InputTokens, left.input_tokens),
+            (LimitKind::OutputTokens, left.output_tokens),
+        ] {
+            if let Some(left) = left {
+                self.meter.ratelimit_remaining(kind, left);
+            }
+        }
+        self.tally.limits_are(at(), left);
     }
 
     /// Returns the peer for an address.
@@ -392,6 +408,8 @@ pub struct Counts {
     pub failed: u64,
     /// Time of those that ended well, together.
     pub ok_time: Duration,
+    /// What the provider last said is left of its rate limits, and when.
+    pub limits: Option<(WallTime, RateLimits)>,
     /// The last failure: when, what, and the provider's status.
     pub last_fault: Option<(WallTime, Outcome, Option<u16>)>,
 }
@@ -423,6 +441,11 @@ impl Tally {
                 counts.last_fault = Some((at(), fault, status));
             }
         }
+    }
+
+    /// Keeps what the provider says is left of its rate limits.
+    pub fn limits_are(&self, at: WallTime, left: RateLimits) {
+        self.0.lock().limits = Some((at, left));
     }
 
     /// Reads the counts.

@@ -82,7 +82,7 @@ mod tests {
         let list: Vec<(&'static str, &str)> = hosts.iter().map(|host| ("host", *host)).collect();
         let headers = headers(&list);
         let head =
-            Head { method: "GET", path: "/", authority: None, may_lack_host: is_1_0, headers: &headers };
+            Head { method: "GET", path: "/", query: None, authority: None, may_lack_host: is_1_0, headers: &headers };
         host(&head, &["admin.internal".to_owned()])
     }
 

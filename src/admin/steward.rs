@@ -4,6 +4,7 @@
 //! read. Everything shown comes from the plan's names and closed enums; keys have no way in here.
 
 use super::house::House as View;
+use super::usage;
 use super::view::{ActFault, Counts, LastError, TargetState, TargetView, Verb};
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
@@ -178,6 +179,18 @@ impl View for Steward {
         Ok(self.view(&live, slot))
     }
 
+    fn usage(&self, query: Option<&str>) -> Result<Value, String> {
+        usage::usage(&self.house, query)
+    }
+
+    fn report_usage(&self, body: &[u8]) -> Result<Value, Vec<String>> {
+        usage::report(&self.house, body)
+    }
+
+    fn accounts(&self) -> Value {
+        usage::accounts(&self.house)
+    }
+
     fn token(&self) -> Option<Secret> {
         self.house.live().plan.admin.token.clone().or_else(|| self.own_token.clone())
     }
@@ -195,7 +208,7 @@ fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
     names.map(|route| route.name.to_string()).collect()
 }
 
-fn state_of(resting: Option<Resting>, breaker: crate::health::breaker::BreakerState) -> TargetState {
+pub(super) fn state_of(resting: Option<Resting>, breaker: crate::health::breaker::BreakerState) -> TargetState {
     use crate::health::breaker::BreakerState;
     match resting {
         Some(Resting::Cooling { reason: Outcome::Auth | Outcome::Permission, .. }) => TargetState::AuthFailed,

@@ -12,7 +12,7 @@ use super::story::Ended;
 use crate::base::api::Dialect;
 use crate::live::{House, Live, Slot};
 use crate::observe::metrics::{NONE, OTHER};
-use crate::observe::usage::{Count, Who, nanos, usd};
+use crate::observe::usage::{self, Count, Who, usd};
 use crate::wire::Usage;
 use http::HeaderMap;
 use smallvec::SmallVec;
@@ -125,19 +125,10 @@ fn count_of(usage: &Usage, cost: Option<u64>) -> Count {
 
 /// What an answer cost in billionths of a dollar, where tokens and prices are known. An embedding
 /// has no output.
-fn cost(live: &Live, slot: &Slot, dialect: Option<Dialect>, usage: &Usage) -> Option<u64> {
+fn cost(live: &Live, slot: &Slot, dialect: Option<Dialect>, used: &Usage) -> Option<u64> {
     let model = live.plan.provider(slot.target.provider).models.get(&slot.target.model)?;
     let no_output = (dialect == Some(Dialect::OpenAiEmbeddings)).then_some(0);
-    price(model.price_input, usage.input)?.checked_add(price(model.price_output, usage.output.or(no_output))?)
-}
-
-/// What tokens of one direction cost: nothing where there are none, whatever the price.
-#[allow(clippy::cast_precision_loss, reason = "token counts stay far below 2^52")]
-fn price(usd_per_million: Option<f64>, tokens: Option<u64>) -> Option<u64> {
-    match tokens? {
-        0 => Some(0),
-        tokens => Some(nanos(tokens as f64 * usd_per_million? / 1e6)),
-    }
+    usage::cost(model, used.input, used.output.or(no_output))
 }
 
 /// The model in `provider/credential/model`; it may hold slashes, the other two do not.
@@ -148,20 +139,6 @@ fn model_in(target: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_without_a_price_have_no_cost_and_no_tokens_cost_nothing() {
-        for (usd, tokens, want) in [
-            (Some(2.5), Some(1_000_000), Some(2_500_000_000)),
-            (Some(0.15), Some(1), Some(150)),
-            (Some(0.0), Some(7), Some(0)),
-            (None, Some(7), None),
-            (None, Some(0), Some(0)),
-            (Some(2.5), None, None),
-        ] {
-            assert_eq!(price(usd, tokens), want, "{usd:?} {tokens:?}");
-        }
-    }
 
     #[test]
     fn the_model_of_a_target_may_hold_slashes() {

@@ -185,6 +185,12 @@ impl Ledger {
         Sums::of(&rows, by, from)
     }
 
+    /// Returns when a day begins.
+    #[must_use]
+    pub fn start_of(&self, day: Day) -> WallTime {
+        self.book.lock().days.start(day)
+    }
+
     /// Returns the name of the zone whose days are told apart.
     #[must_use]
     pub fn time_zone(&self) -> &'static str {

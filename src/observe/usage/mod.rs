@@ -27,6 +27,7 @@ pub mod report;
 pub mod store;
 
 use crate::base::time::WallTime;
+use crate::config::plan::Model;
 use days::Day;
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -94,6 +95,21 @@ pub fn nanos(usd: f64) -> u64 {
 #[allow(clippy::cast_precision_loss, reason = "exact below nine million dollars")]
 pub fn usd(nanos: u64) -> f64 {
     nanos as f64 / NANOS
+}
+
+/// Returns what tokens cost in billionths of a dollar, where their numbers and prices are known.
+#[must_use]
+pub fn cost(model: &Model, input: Option<u64>, output: Option<u64>) -> Option<u64> {
+    price(model.price_input, input)?.checked_add(price(model.price_output, output)?)
+}
+
+/// What tokens of one direction cost: nothing where there are none, whatever the price.
+#[allow(clippy::cast_precision_loss, reason = "token counts stay far below 2^52")]
+fn price(usd_per_million: Option<f64>, tokens: Option<u64>) -> Option<u64> {
+    match tokens? {
+        0 => Some(0),
+        tokens => Some(nanos(tokens as f64 * usd_per_million? / 1e6)),
+    }
 }
 
 /// Whose usage it is. `other` stands for a name that the configuration does not know, `none` for
@@ -252,6 +268,20 @@ fn joined(parts: &[&Arc<str>]) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_without_a_price_have_no_cost_and_no_tokens_cost_nothing() {
+        for (usd, tokens, want) in [
+            (Some(2.5), Some(1_000_000), Some(2_500_000_000)),
+            (Some(0.15), Some(1), Some(150)),
+            (Some(0.0), Some(7), Some(0)),
+            (None, Some(7), None),
+            (None, Some(0), Some(0)),
+            (Some(2.5), None, None),
+        ] {
+            assert_eq!(price(usd, tokens), want, "{usd:?} {tokens:?}");
+        }
+    }
 
     #[test]
     fn an_unknown_cost_is_never_zero() {
