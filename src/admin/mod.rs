@@ -149,7 +149,9 @@ impl<H: House> Admin<H> {
             },
             Ask::ReportUsage => match house.report_usage(body) {
                 Ok(told) => Answer::json(&told),
-                Err(faults) => problem(422, "the reports were refused; none was counted").with_errors(&faults),
+                Err(faults) => {
+                    problem(422, "the reports were refused; none was counted").with_errors(&faults)
+                }
             },
             Ask::Accounts => Answer::json(&house.accounts()),
             Ask::ProvidersStatus => Answer::json(&view::providers_status(&house.targets())),

@@ -208,7 +208,10 @@ fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
     names.map(|route| route.name.to_string()).collect()
 }
 
-pub(super) fn state_of(resting: Option<Resting>, breaker: crate::health::breaker::BreakerState) -> TargetState {
+pub(super) fn state_of(
+    resting: Option<Resting>,
+    breaker: crate::health::breaker::BreakerState,
+) -> TargetState {
     use crate::health::breaker::BreakerState;
     match resting {
         Some(Resting::Cooling { reason: Outcome::Auth | Outcome::Permission, .. }) => TargetState::AuthFailed,

@@ -208,7 +208,11 @@ pub(super) fn accounts(house: &House) -> Value {
 fn of_credential<'a>(live: &'a Live, credential: &Credential) -> Vec<&'a Arc<Slot>> {
     let is_own = |slot: &&Arc<Slot>| {
         slot.target.provider == credential.provider
-            && live.plan.credentials.get(slot.target.credential.at()).is_some_and(|own| own.name == credential.name)
+            && live
+                .plan
+                .credentials
+                .get(slot.target.credential.at())
+                .is_some_and(|own| own.name == credential.name)
     };
     live.slots.iter().filter(is_own).collect()
 }
@@ -250,7 +254,13 @@ mod tests {
         for (query, want) in [
             ("", Ok(asked(&[], Since::Today))),
             ("by=", Ok(asked(&[], Since::Today))),
-            ("by=day,route&since=7d", Ok(asked(&[Dimension::Day, Dimension::Route], Since::Moment(WallTime(NOW.0 - 7 * 86_400_000))))),
+            (
+                "by=day,route&since=7d",
+                Ok(asked(
+                    &[Dimension::Day, Dimension::Route],
+                    Since::Moment(WallTime(NOW.0 - 7 * 86_400_000)),
+                )),
+            ),
             ("by=route%2Cday,route", Ok(asked(&[Dimension::Route, Dimension::Day], Since::Today))),
             ("since=2026-11-01", Ok(asked(&[], Since::Date(day)))),
             ("since=2026-11-21T03:14:22%2B01:00", Ok(asked(&[], Since::Moment(NOW)))),

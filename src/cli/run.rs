@@ -43,7 +43,9 @@ pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
                 }
                 StartFault::Bind { .. } | StartFault::System(_) => Exit::System,
                 StartFault::State(StoreFault::Forbidden(_)) => Exit::Permission,
-                StartFault::Certificate(_) | StartFault::Plan(_) | StartFault::State(_) => Exit::Configuration,
+                StartFault::Certificate(_) | StartFault::Plan(_) | StartFault::State(_) => {
+                    Exit::Configuration
+                }
             }
         }
     }

@@ -281,10 +281,7 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ("hedge: true", &[("hedge", "must be a mapping")]),
     ("state: {path: \"/var/lib/x\\u0007\"}", &[("state.path", "control character")]),
     ("state: {path: 5}", &[("state.path", "must be text")]),
-    (
-        "usage: {time_zone: Europe/Berln}",
-        &[("usage.time_zone", "(did you mean \"Europe/Berlin\"?)")],
-    ),
+    ("usage: {time_zone: Europe/Berln}", &[("usage.time_zone", "(did you mean \"Europe/Berlin\"?)")]),
     ("usage: {time_zone: CEST}", &[("usage.time_zone", "is not the IANA name of a time zone")]),
     ("usage: {keep_days: 0}", &[("usage.keep_days", "between 1 and 3660")]),
     ("audit: {path: /var/log/x}", &[("audit.path", "not built yet")]),

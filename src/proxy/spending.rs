@@ -142,7 +142,9 @@ mod tests {
 
     #[test]
     fn the_model_of_a_target_may_hold_slashes() {
-        for (target, want) in [("p/k/m", "m"), ("p/k/openai/gpt-oss:20b", "openai/gpt-oss:20b"), ("p/k", "other")] {
+        for (target, want) in
+            [("p/k/m", "m"), ("p/k/openai/gpt-oss:20b", "openai/gpt-oss:20b"), ("p/k", "other")]
+        {
             assert_eq!(model_in(target), want);
         }
     }

@@ -6,9 +6,9 @@
 
 use super::Bench;
 use crate::config::file::{AdminFile, ClientFile, ListenFile, ListenTlsFile};
-use crate::config::usage::StateFile;
 use crate::config::path::{KeyPath, shown};
 use crate::config::plan::{Admin, Client, Listen, ListenTls};
+use crate::config::usage::StateFile;
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

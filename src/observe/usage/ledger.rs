@@ -526,7 +526,11 @@ mod tests {
             (&[Dimension::Route][..], None, vec![("chat", 3, 23), ("other", 1, 0)]),
             (&[Dimension::Target], None, vec![("none", 1, 0), ("p/k/m", 3, 23)]),
             (&[Dimension::Credential], None, vec![("none", 1, 0), ("p/k", 3, 23)]),
-            (&[Dimension::Device, Dimension::Client], None, vec![("laptop ann", 1, 11), ("none none", 3, 12)]),
+            (
+                &[Dimension::Device, Dimension::Client],
+                None,
+                vec![("laptop ann", 1, 11), ("none none", 3, 12)],
+            ),
             (
                 &[Dimension::Day],
                 Some(WallTime(AT.0 - DAY_MS)),
@@ -573,7 +577,8 @@ mod tests {
         ledger.count(AT, &WHO, &one(1));
         let found = groups(&ledger, &[Dimension::Day, Dimension::Device], Some(WallTime(0)));
         assert_eq!(found, [("2026-11-20 d1".to_owned(), 1, 1), ("2026-11-21 none".to_owned(), 1, 1)]);
-        for (at, want) in [(AT.0, true), (AT.0 - DAY_MS, true), (AT.0 - 2 * DAY_MS, false), (AT.0 + DAY_MS, false)]
+        for (at, want) in
+            [(AT.0, true), (AT.0 - DAY_MS, true), (AT.0 - 2 * DAY_MS, false), (AT.0 + DAY_MS, false)]
         {
             assert_eq!(ledger.keeps(WallTime(at), AT), want, "{at}");
         }

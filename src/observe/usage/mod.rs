@@ -285,7 +285,8 @@ mod tests {
 
     #[test]
     fn an_unknown_cost_is_never_zero() {
-        let count = |requests, unpriced, cost_nanos| Count { requests, unpriced, cost_nanos, ..Count::default() };
+        let count =
+            |requests, unpriced, cost_nanos| Count { requests, unpriced, cost_nanos, ..Count::default() };
         for (count, want, why) in [
             (count(3, 3, 0), None, "nothing is known of any"),
             (count(3, 1, 2_500_000_000), Some(2.5), "what is known, a lower bound"),

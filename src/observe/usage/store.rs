@@ -88,11 +88,16 @@ pub enum StoreFault {
 }
 
 /// An open file and what was in it.
-#[derive(Debug)]
 pub struct Opened {
     connection: Connection,
     path: PathBuf,
     kept: Kept,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Tells whether a file can be used, and changes nothing. There need be none yet.
@@ -114,7 +119,9 @@ pub fn probe(path: &Path) -> Result<(), String> {
     let length = match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(format!("{shown} is a directory; name a file in it")),
         Ok(found) if !found.is_file() => return Err(format!("{shown} is not a regular file")),
-        Ok(_) => read_start(path, &mut start).map_err(|fault| format!("{shown} cannot be opened: {fault}"))?,
+        Ok(_) => {
+            read_start(path, &mut start).map_err(|fault| format!("{shown} cannot be opened: {fault}"))?
+        }
         Err(fault) if fault.kind() == ErrorKind::NotFound => 0,
         Err(fault) => return Err(format!("{shown} cannot be opened: {}", fault.kind())),
     };
