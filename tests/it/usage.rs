@@ -242,7 +242,7 @@ routes: {{talk: {{targets: [{{provider: claude, model: c}}]}}}}
 #[tokio::test]
 async fn a_rescued_stream_was_paid_for_at_both_targets() {
     let one = Provider::start(Reply::end_after(5).usage(40, 60)).await.unwrap();
-    let two = Provider::start(Reply::sixty_words().usage(50, 70)).await.unwrap();
+    let two = Provider::start(Reply::ok().usage(50, 70)).await.unwrap();
     let provider = |name: &str, provider: &Provider| {
         format!(
             "  {name}: {{kind: anthropic, base_url: \"{}\", credentials: [{{name: k, key: {{env: KEY_ONE}}}}], models: {{c: {{price: {{input: 1, output: 1}}}}}}}}\n",
