@@ -6,6 +6,7 @@
 //! that there were requests whose cost is not in it.
 
 use serde_json::Value;
+use std::fmt::Write as _;
 
 /// A table that is being put together.
 struct Table {
@@ -47,7 +48,9 @@ pub fn usage_text(usage: &Value) -> String {
     let (since, zone) = (word(&usage["since"]), word(&usage["time_zone"]));
     let mut text = format!("since {since}, days of {zone}\n") + &table.text();
     if let Some(unpriced) = usage["total"]["unpriced_requests"].as_u64().filter(|count| *count > 0) {
-        text += &format!("the cost of {} requests is not known and not in the sums (+)\n", grouped(unpriced));
+        // Writing to a String does not fail.
+        let _ =
+            writeln!(text, "the cost of {} requests is not known and not in the sums (+)", grouped(unpriced));
     }
     text
 }

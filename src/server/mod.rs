@@ -171,7 +171,13 @@ pub struct Running {
 pub fn open(plan: Plan, clock: Clock, log: Log) -> Result<Arc<House>, StartFault> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), log.dropped())
         .map_err(|fault| StartFault::System(io::Error::other(fault)))?;
-    let state = plan.state.as_deref().map(Opened::open).transpose()?;
+    let state = match plan.state.as_deref().map(Opened::open).transpose() {
+        Err(fault @ StoreFault::Full(_)) => {
+            tracing::error!(%fault, "usage is kept in memory until the next start");
+            None
+        }
+        opened => opened?,
+    };
     let house = House::open(plan, clock, metrics, log)?;
     if let Some(state) = state {
         state.keep(&house.usage).map_err(StartFault::System)?;

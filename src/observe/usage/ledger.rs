@@ -230,7 +230,8 @@ impl Ledger {
 
     /// Gives back what could not be written.
     pub(super) fn give_back(&self, changes: Changes) {
-        let mut book = self.book.lock();
+        let mut guard = self.book.lock();
+        let book = &mut *guard;
         for row in &changes.rows {
             let key = book.key_of(row);
             if let Some(at) = book.by_key.get(&key).copied() {
@@ -239,6 +240,11 @@ impl Ledger {
         }
         book.new_reports.splice(0..0, changes.reports);
         book.forgotten.splice(0..0, changes.forgotten);
+        // However long the disk is full; the oldest are those that are forgotten next.
+        for ids in [&mut book.new_reports, &mut book.forgotten] {
+            let too_many = ids.len().saturating_sub(REPORTS_MAX);
+            ids.drain(..too_many);
+        }
     }
 }
 

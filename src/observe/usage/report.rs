@@ -26,6 +26,12 @@ const COUNT_MAX: u64 = 1_000_000_000_000;
 /// Highest cost of a report in US dollars.
 const USD_MAX: f64 = 1_000_000.0;
 
+/// Signs in names, beside letters and digits.
+const PLAIN: &str = "._-";
+
+/// Signs in the names of models and routes.
+const OF_MODELS: &str = "._:/@+-";
+
 /// What one device says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -82,6 +88,10 @@ pub fn read(body: &[u8], now: WallTime) -> Result<Vec<Report>, Vec<String>> {
     if faults.is_empty() { Ok(reports) } else { Err(faults) }
 }
 
+fn none() -> String {
+    NONE.to_owned()
+}
+
 struct Reading<'a> {
     at: usize,
     members: &'a Map<String, Value>,
@@ -105,14 +115,14 @@ impl Reading<'_> {
             self.fault("failed", "is more than requests");
         }
         Report {
-            id: self.name(&["id"], 128, None),
+            id: self.name(&["id"], PLAIN, 128).unwrap_or_else(|| self.missing("id")),
             at: self.time(now),
-            device: self.name(&["device"], 64, None),
-            route: self.name(&["route"], 256, Some(NONE)),
-            provider: self.name(&["provider"], 64, Some(NONE)),
-            credential: self.name(&["credential"], 64, Some(NONE)),
-            model: self.name(&["model"], 256, Some(NONE)),
-            client: self.name(&["client", "caller"], 64, Some(NONE)),
+            device: self.name(&["device"], PLAIN, 64).unwrap_or_else(|| self.missing("device")),
+            route: self.name(&["route"], OF_MODELS, 256).unwrap_or_else(none),
+            provider: self.name(&["provider"], PLAIN, 64).unwrap_or_else(none),
+            credential: self.name(&["credential"], PLAIN, 64).unwrap_or_else(none),
+            model: self.name(&["model"], OF_MODELS, 256).unwrap_or_else(none),
+            client: self.name(&["client", "caller"], PLAIN, 64).unwrap_or_else(none),
             count,
             cost_nanos: self.cost(),
         }
@@ -138,24 +148,24 @@ impl Reading<'_> {
         })
     }
 
-    fn name(&mut self, names: &[&'static str], max: usize, default: Option<&str>) -> String {
+    /// Reads a name of so many of letters, digits and `signs`; an empty one where it is malformed.
+    fn name(&mut self, names: &[&'static str], signs: &str, max: usize) -> Option<String> {
         let (name, value) = self.find(names);
         let is_sound = |text: &&str| {
             !text.is_empty()
                 && text.len() <= max
-                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b))
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || signs.as_bytes().contains(&b))
         };
-        match (value, default) {
-            (None, Some(default)) => default.to_owned(),
-            (None, None) => {
-                self.fault(name, "is missing");
-                String::new()
-            }
-            (Some(value), _) => value.as_str().filter(is_sound).map(str::to_owned).unwrap_or_else(|| {
-                self.fault(name, &format!("must be text of 1 to {max} of A-Z a-z 0-9 . _ : / @ + -"));
-                String::new()
-            }),
+        let sound = value?.as_str().filter(is_sound).map(str::to_owned);
+        if sound.is_none() {
+            self.fault(name, &format!("must be text of 1 to {max} letters, digits and {signs}"));
         }
+        Some(sound.unwrap_or_default())
+    }
+
+    fn missing(&mut self, name: &str) -> String {
+        self.fault(name, "is missing");
+        String::new()
     }
 
     fn time(&mut self, now: WallTime) -> WallTime {
@@ -202,9 +212,9 @@ mod tests {
                     "reports[1].requests must be a whole number between 0 and 10^12",
                     "reports[1].tokens_in must be a whole number between 0 and 10^12",
                     "reports[1].failed is more than requests",
-                    "reports[1].id must be text of 1 to 128 of A-Z a-z 0-9 . _ : / @ + -",
+                    "reports[1].id must be text of 1 to 128 letters, digits and ._-",
                     "reports[1].at must be a time in RFC 3339, such as 2026-11-21T02:14:22Z",
-                    "reports[1].device must be text of 1 to 64 of A-Z a-z 0-9 . _ : / @ + -",
+                    "reports[1].device must be text of 1 to 64 letters, digits and ._-",
                     "reports[1].cost_usd must be a number between 0 and a million",
                 ],
             ),

@@ -7,6 +7,8 @@
 //! `synchronous=NORMAL` keeps the file sound through a loss of power as well. [`Ledger::flush`] at
 //! the end of the process writes the rest.
 //!
+//! A disk that is full at the start already is no reason not to serve: usage is then kept in memory.
+//!
 //! **Whose file.** `application_id` says that a file is ours and `user_version` how its tables look.
 //! A file of another program, of a newer version or with damage is refused at the start, with what
 //! to do, and never changed: counting over somebody's data would be worse than not to start. It is
@@ -69,6 +71,9 @@ pub enum StoreFault {
     /// Another process has it.
     #[error("{} is in use by another process; each pointsman needs a file of its own", .0.display())]
     InUse(PathBuf),
+    /// The disk is full.
+    #[error("{} cannot be made: the disk is full", .0.display())]
+    Full(PathBuf),
     /// Its content is not what it should be.
     #[error("{} is damaged ({reason}); move it away, and counting starts anew", .path.display())]
     Damaged {
@@ -190,6 +195,9 @@ impl Opened {
             Err(fault) if fault.kind() == ErrorKind::PermissionDenied => {
                 return Err(StoreFault::Forbidden(path.to_owned()));
             }
+            Err(fault) if fault.kind() == ErrorKind::StorageFull => {
+                return Err(StoreFault::Full(path.to_owned()));
+            }
             Err(fault) => {
                 return Err(StoreFault::System { path: path.to_owned(), reason: fault.kind().to_string() });
             }
@@ -240,7 +248,8 @@ impl StoreFault {
         match fault.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreFault::InUse(path),
             Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => StoreFault::Forbidden(path),
-            Some(ErrorCode::CannotOpen | ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => {
+            Some(ErrorCode::DiskFull) => StoreFault::Full(path),
+            Some(ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
                 StoreFault::System { path, reason: fault.to_string() }
             }
             // Tables that are not there, columns of another type: not what was written.
