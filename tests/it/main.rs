@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod agreement;
 mod carried;
 mod classifier;
 mod client_side;
@@ -51,3 +52,4 @@ mod translate;
 mod translate_clouds;
 mod unit;
 mod uploads;
+mod usage;
