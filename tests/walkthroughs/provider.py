@@ -8,6 +8,7 @@ It writes its port to PORTFILE when it listens. Python's own library and nothing
 POST /_do     {"status": 429, "retry_after": 30}   answers this status from now on
               {"keys": ["a", "b"]}                 takes these keys and answers 401 to any other; null takes all
               {"words": 40, "pause": 0.05}         length of an answer, seconds between the words of a stream
+              {"wait": 0.5}                        seconds before an answer begins
               {"status": 200}                      answers well again
 GET  /_seen   {"answered": N, "by_key": {...}, "by_status": {...}, "streaming": N}
 """
@@ -21,7 +22,7 @@ import time
 
 NAME = sys.argv[2] if len(sys.argv) > 2 else "provider"
 LOCK = threading.Lock()
-WILL = {"status": 200, "retry_after": None, "keys": None, "words": 12, "pause": 0.0}
+WILL = {"status": 200, "retry_after": None, "keys": None, "words": 12, "pause": 0.0, "wait": 0.0}
 SEEN = {"answered": 0, "by_key": {}, "by_status": {}, "streaming": 0}
 
 
@@ -41,6 +42,8 @@ class Provider(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
+        self.send_header("x-ratelimit-remaining-requests", "59")
+        self.send_header("x-ratelimit-remaining-tokens", "9000")
         for name, content in headers:
             self.send_header(name, content)
         self.end_headers()
@@ -77,6 +80,7 @@ class Provider(http.server.BaseHTTPRequestHandler):
             SEEN["answered"] += 1
             for table, entry in (("by_key", key), ("by_status", str(status))):
                 SEEN[table][entry] = SEEN[table].get(entry, 0) + 1
+        time.sleep(will["wait"])
         if status != 200:
             headers = [("retry-after", str(will["retry_after"]))] if will["retry_after"] else []
             code = {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(status, "server_error")
