@@ -32,7 +32,7 @@ tell "$one_url" '{"words": 60, "pause": 0.05}'
 stream under_way
 eventually "the stream has begun" stream_has under_way word3
 tell "$one_url" '{"pause": 0}'
-load 3
+load 3 patient
 load_more 20
 
 step "the new program reads the configuration in force"
@@ -55,5 +55,5 @@ proxy "$new"
 load_more 20
 load_ends
 [ "$load_bad" = 0 ] || wrong "$load_bad of $load_all requests failed"
-step "$load_all requests across the change, none failed"
+step "$load_all requests across the change, none failed; $load_again connections were tried again"
 good

@@ -21,6 +21,8 @@ unset RUNTIME_DIRECTORY
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 started=()
 task_name=$(basename "$0" .sh)
+# A command that fails where nobody expected it ends the script; this says where.
+trap 'printf "not ok %s: line %s failed: %s\n" "$task_name" "$LINENO" "$BASH_COMMAND" >&2' ERR
 
 task() { printf '# %s: %s\n' "$task_name" "$*"; }
 step() { printf '    %s\n' "$*"; }
@@ -220,23 +222,34 @@ print(text.strip())' "$walk/$1.sse"
 }
 words() { python3 -c 'import sys; print(" ".join(f"word{n}" for n in range(1, int(sys.argv[1]) + 1)))' "$1"; }
 
-# Sends requests one after the other until `load_ends`, some at once; curl tries again where the
-# connection is refused, as every SDK does. Each line of $walk/load.N is a status.
+# Sends requests one after the other until `load_ends`, some at once. Each line of $walk/load.N is a
+# status, or `cut`. A connection that is refused or lost before any answer counts as a failure (000), but
+# with `load N patient`: then it is tried again for 20 s, as every SDK does, and noted in $walk/again.
 load() {
-    local lanes=${1:-4} lane
-    rm -f "$walk/load.stop"
+    local lanes=${1:-4} patience=${2:-} lane
+    rm -f "$walk"/load.* "$walk/again"
     load_pids=()
     for lane in $(seq "$lanes"); do
-        (
-            while [ ! -e "$walk/load.stop" ]; do
-                curl -sS -m 20 --retry 40 --retry-connrefused --retry-delay 1 -o /dev/null -w '%{http_code}\n' \
-                    "$data/v1/chat/completions" -H 'content-type: application/json' \
-                    -d '{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}' \
-                    >>"$walk/load.$lane" 2>>"$walk/load.errors" || true
-            done
-        ) &
+        lane "$walk/load.$lane" "$patience" &
         load_pids+=("$!")
         started+=("$!")
+    done
+}
+lane() {
+    local code=0 answered tries
+    while [ ! -e "$walk/load.stop" ]; do
+        for tries in $(seq 200); do
+            code=0
+            answered=$(curl -sS -m 20 -o /dev/null -w '%{http_code}' "$data/v1/chat/completions" \
+                -H 'content-type: application/json' \
+                -d '{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}' \
+                2>>"$walk/load_errors") || code=$?
+            [ "$code" = 0 ] || [ "$answered" = 000 ] || answered=cut
+            [ "$answered" = 000 ] && [ "$2" = patient ] && [ "$tries" -lt 200 ] || break
+            echo "$code" >>"$walk/again"
+            sleep 0.1
+        done
+        echo "$answered" >>"$1"
     done
 }
 load_has() { [ "$(cat "$walk"/load.[0-9]* 2>/dev/null | wc -l)" -ge "$1" ]; }
@@ -245,10 +258,13 @@ load_more() {
     local want=$(($(load_count) + $1))
     eventually "$1 more requests are answered" load_has "$want"
 }
-# Ends the load; prints how many were not answered with 200, of how many.
+# Ends the load: how many were answered is in $load_all, how many of them not with 200 in $load_bad, and how
+# often a connection was tried again in $load_again.
 load_ends() {
     touch "$walk/load.stop"
     wait "${load_pids[@]}" 2>/dev/null || true
     load_all=$(load_count)
     load_bad=$(cat "$walk"/load.[0-9]* | grep -cvx 200 || true)
+    touch "$walk/again"
+    load_again=$(wc -l <"$walk/again")
 }
