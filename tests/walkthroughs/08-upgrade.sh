@@ -3,18 +3,23 @@
 # streams under way end whole, and clients that try again where nobody listens see no failure.
 #
 # This walks the order of the package's scripts with the program out of a package; scripts/walk-systemd
-# does it with dpkg and systemd. POINTSMAN_DEB names a package, else one is made of POINTSMAN_BIN.
+# does it with dpkg and systemd. POINTSMAN_DEB names a package; else one is made of POINTSMAN_BIN where
+# cargo-deb is installed; else the program itself plays the new version, and this says so.
 . "$(dirname "$0")/lib.sh"
 task "upgrade of the package"
-command -v dpkg-deb >/dev/null || wrong "dpkg-deb is not installed (package dpkg)"
-if [ -z "${POINTSMAN_DEB:-}" ]; then
+new=$walk/new/usr/bin/pointsman
+if [ -z "${POINTSMAN_DEB:-}" ] && command -v dpkg-deb >/dev/null && command -v "${CARGO_DEB:-cargo-deb}" >/dev/null; then
     step "make a package"
     POINTSMAN_BIN=$POINTSMAN_BIN "$root/scripts/package" deb --out "$walk/packages" >"$walk/made" 2>&1 ||
         wrong "no package: $(tail -n 3 "$walk/made")"
     POINTSMAN_DEB=$(find "$walk/packages" -name 'pointsman_*.deb')
 fi
-dpkg-deb -x "$POINTSMAN_DEB" "$walk/new"
-new=$walk/new/usr/bin/pointsman
+if [ -n "${POINTSMAN_DEB:-}" ]; then
+    dpkg-deb -x "$POINTSMAN_DEB" "$walk/new"
+else
+    step "  (no cargo-deb: the program itself plays the new version)"
+    install -D -m 755 "$POINTSMAN_BIN" "$new"
+fi
 [ -x "$new" ] || wrong "the package has no /usr/bin/pointsman"
 
 provider one

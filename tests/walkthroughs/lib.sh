@@ -7,7 +7,7 @@
 # ports of loopback; whatever was started is ended by its id when the script ends, however it does.
 # Wants bash, curl, python3. The verbs of the command line are used where the program has them; where
 # it has not, the same is asked of the admin address with curl, and the script says so.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # `provider one` sets one_url and one_pid
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -244,7 +244,7 @@ lane() {
                 -H 'content-type: application/json' \
                 -d '{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}' \
                 2>>"$walk/load_errors") || code=$?
-            [ "$code" = 0 ] || [ "$answered" = 000 ] || answered=cut
+            [ "$code" = 0 ] || [ "$answered" = 000 ] || answered='cut'
             [ "$answered" = 000 ] && [ "$2" = patient ] && [ "$tries" -lt 200 ] || break
             echo "$code" >>"$walk/again"
             sleep 0.1
