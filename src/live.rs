@@ -21,7 +21,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::{Tick, WallTime};
 use crate::clock::Clock;
 use crate::config::credential::Login;
-use crate::config::plan::{Credential, Endpoint, HttpVersions, Model, Plan, Target};
+use crate::config::plan::{Credential, Endpoint, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
 use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
@@ -690,7 +690,7 @@ fn make_direct(
 ) -> Result<Slot, LiveProblem> {
     let plan = &live.plan;
     let of = plan.provider(provider);
-    let traits = of.models.get(model).map(Model::traits).unwrap_or_default();
+    let traits = of.traits(model);
     let target = Target { id, provider, credential, endpoint: of.endpoint, model: model.into(), traits };
     make(plan, &live.keyrings, target, kept, live.meters.unlisted(credential), book, clock)
 }

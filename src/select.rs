@@ -139,7 +139,7 @@ pub fn order(
 }
 
 fn is_reached(plan: &Plan, target: TargetIdx, api: Api, translation: Translation) -> bool {
-    reach(plan.provider_of(target).serves, api, translation).is_some()
+    reach(plan.takes(target), api, translation).is_some()
 }
 
 fn take_turn(

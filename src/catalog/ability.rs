@@ -69,7 +69,11 @@ impl Ability {
             | Api::Responses
             | Api::Messages
             | Api::CountTokens
-            | Api::GenerateContent => Ability::Chat,
+            | Api::GenerateContent
+            | Api::Converse
+            | Api::CohereChat
+            | Api::OllamaChat
+            | Api::Generate => Ability::Chat,
             Api::Completions => Ability::Completions,
             Api::Embeddings => Ability::Embeddings,
         }

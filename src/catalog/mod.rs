@@ -2,9 +2,7 @@
 //!
 //! One [`Entry`] for every word that `kind` may take (contract section 5): where it is reached,
 //! which calls it takes below which path, how it wants to be proved to, in which environment
-//! variables its users keep keys, its oddities and its models. What is not built is known too, so
-//! that the refusal can say what to do instead; building it is changing [`Built::Later`] into
-//! [`Built::Now`] in its row.
+//! variables its users keep keys, its oddities and its models.
 //!
 //! The rows are data in Rust's own form (`data`): a wrong word does not compile, nothing is read at
 //! start, nothing can be missing at run time. Every row says where its facts come from and when
@@ -27,14 +25,14 @@ use crate::base::api::{Api, Kind};
 pub struct Entry {
     /// The word.
     pub name: &'static str,
-    /// Whether it is built, and as what.
-    pub built: Built,
+    /// What sort of server it is.
+    pub kind: Kind,
     /// Where it is reached, as its own SDK takes it: the first whose variables (`${NAME}`) are all
     /// set is used. One that is nothing but `${…_BRIDGE_URL}` is a bridge and wants no key.
     pub urls: &'static [&'static str],
     /// Path that is put behind the address where it does not end in it already.
     pub prefix: &'static str,
-    /// Calls it takes in their own dialect.
+    /// Calls it takes in their own dialect; on Vertex the model decides between them.
     pub serves: &'static [Api],
     /// How it wants to be proved to.
     pub auth: Auth,
@@ -60,15 +58,6 @@ pub struct Entry {
     pub note: &'static str,
     /// Where all this comes from.
     pub source: Source,
-}
-
-/// Whether a kind is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Built {
-    /// It is, as this kind.
-    Now(Kind),
-    /// It is not; the text says what to do instead.
-    Later(&'static str),
 }
 
 /// How a provider wants to be proved to.
@@ -138,8 +127,7 @@ pub struct Source {
     pub is_verified: bool,
 }
 
-/// Every word that `kind` may take, the built ones first, in the order in which zero configuration
-/// tries them.
+/// Every word that `kind` may take, in the order in which zero configuration tries them.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
     data::TABLES.iter().copied().flatten()
 }
@@ -157,13 +145,6 @@ pub fn chain() -> Vec<&'static Entry> {
     chain.sort_by_key(|entry| entry.chain.map(|chain| chain.place));
     chain
 }
-
-/// Gemini's OpenAI-compatible address, used by zero configuration until the kind is built.
-/// Source: Gemini API docs, "OpenAI compatibility" (not yet re-read).
-pub const GEMINI_OPENAI_BASE_URL: &str = "https://generativelanguage.googleapis.com/v1beta/openai";
-
-/// Models that zero configuration offers at [`GEMINI_OPENAI_BASE_URL`].
-pub const GEMINI_MODELS: &[KnownModel] = data::models::GEMINI;
 
 impl Entry {
     /// Returns the address that counts, and whether it is a bridge's: the first whose variables are

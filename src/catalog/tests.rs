@@ -18,13 +18,12 @@ fn every_word_of_the_contract_is_known_once() {
 }
 
 #[test]
-fn what_is_built_has_an_address_and_a_call_and_models_are_listed_once() {
+fn every_row_has_a_call_that_its_kind_takes_and_models_are_listed_once() {
     for entry in entries() {
-        if let Built::Now(kind) = entry.built {
-            assert!(!entry.urls.is_empty() && !entry.serves.is_empty(), "{}", entry.name);
-            assert!(entry.serves.iter().all(|api| kind.speaks(*api)), "{}", entry.name);
-            assert!(!matches!(entry.auth, Auth::Aws | Auth::Google | Auth::Copilot), "{}", entry.name);
-        }
+        // A bridge of no particular make is where the file says.
+        assert!(!entry.urls.is_empty() || entry.name == "generate-bridge", "{}", entry.name);
+        assert!(!entry.serves.is_empty(), "{}", entry.name);
+        assert!(entry.serves.iter().all(|api| entry.kind.speaks(*api)), "{}", entry.name);
         let names: HashSet<_> = entry.models.iter().map(|model| model.name).collect();
         assert_eq!(names.len(), entry.models.len(), "{}", entry.name);
         assert!(!entry.needs_key || !entry.env.is_empty(), "{}: a key, and nowhere to keep it", entry.name);

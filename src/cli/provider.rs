@@ -3,7 +3,7 @@
 
 use super::{Exit, complain, file_or_usual, say};
 use crate::base::api::Api;
-use crate::catalog::{self, Built, Entry};
+use crate::catalog::{self, Entry};
 use crate::config::plan::{Plan, Proof};
 use crate::reload::{LoadFault, Origin, load};
 use clap::Subcommand;
@@ -29,7 +29,7 @@ pub(super) enum ProviderVerb {
 struct Row {
     name: String,
     kind: String,
-    /// `usable`, `unconfigured` or `not_built`.
+    /// `usable` or `unconfigured`.
     status: &'static str,
     /// Whether it stands in the configuration (or was found in the environment).
     configured: bool,
@@ -131,19 +131,16 @@ fn configured(plan: &Plan) -> Vec<Row> {
 
 fn of_catalogue(entry: &'static Entry, env: &dyn Fn(&str) -> Option<String>) -> Row {
     let missing = entry.missing(&|name| entry.counts(name, env(name).as_deref()));
-    let (status, why) = match (entry.built, missing) {
-        (Built::Later(remedy), _) => ("not_built", Some(format!("not built yet; {remedy}"))),
-        (Built::Now(_), Some(missing)) => ("unconfigured", Some(format!("set {missing}"))),
-        (Built::Now(_), None) => {
-            ("unconfigured", Some(format!("add providers.{name}: {{kind: {name}}}", name = entry.name)))
-        }
+    let why = match missing {
+        Some(missing) => format!("set {missing}"),
+        None => format!("add providers.{name}: {{kind: {name}}}", name = entry.name),
     };
     Row {
         name: entry.name.to_owned(),
         kind: entry.name.to_owned(),
-        status,
+        status: "unconfigured",
         configured: false,
-        why,
+        why: Some(why),
         base_url: entry.urls.last().map(|url| (*url).to_owned()),
         calls: CALLS.iter().filter(|(_, api)| entry.serves.contains(api)).map(|(word, _)| *word).collect(),
         auth: entry.auth.as_label().to_owned(),
@@ -155,7 +152,7 @@ fn of_catalogue(entry: &'static Entry, env: &dyn Fn(&str) -> Option<String>) -> 
     }
 }
 
-const CALLS: [(&str, Api); 7] = [
+const CALLS: [(&str, Api); 11] = [
     ("chat", Api::ChatCompletions),
     ("completions", Api::Completions),
     ("embeddings", Api::Embeddings),
@@ -163,6 +160,10 @@ const CALLS: [(&str, Api); 7] = [
     ("messages", Api::Messages),
     ("count_tokens", Api::CountTokens),
     ("generate_content", Api::GenerateContent),
+    ("converse", Api::Converse),
+    ("cohere_chat", Api::CohereChat),
+    ("ollama_chat", Api::OllamaChat),
+    ("generate", Api::Generate),
 ];
 
 fn table(rows: &[Row]) -> Vec<String> {
@@ -201,10 +202,10 @@ mod tests {
             (
                 "claude-bridge",
                 &[("CLAUDE_BRIDGE_URL", "http://127.0.0.1:1")],
-                "not_built",
-                "not built yet; if the bridge",
+                "unconfigured",
+                "set CLAUDE_BRIDGE_ENABLED",
             ),
-            ("bedrock", &[], "not_built", "not built yet; until then use another"),
+            ("bedrock", &[], "unconfigured", "set AWS_REGION and AWS_BEARER_TOKEN_BEDROCK"),
         ] {
             let row = row(name, set);
             assert_eq!(row.status, status, "{name}");

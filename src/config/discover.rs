@@ -1,8 +1,7 @@
 //! What can be served with nothing but the environment?
 //!
 //! Every provider whose key or address stands in the environment is registered (contract section
-//! 6): `OPENAI_API_KEY` and its like from the catalogue, `GEMINI_API_KEY` at its OpenAI-compatible
-//! address, `OLLAMA_HOST`, `*_BRIDGE_URL`. `_2`, `_3`, `_WORK` behind a key's name are further
+//! 6): `OPENAI_API_KEY` and its like from the catalogue, `OLLAMA_HOST`, `*_BRIDGE_URL`. `_2`, `_3`, `_WORK` behind a key's name are further
 //! credentials, used in that order. `OPENAI_BASE_URL` and `ANTHROPIC_BASE_URL` move those
 //! providers, unless they point at ourselves: then a client's shell started us.
 //!
@@ -10,8 +9,9 @@
 //! same checks, and `init --from-env` can write down what it means. The text holds names of
 //! variables, never a key.
 //!
-//! Left out on purpose: `CLAUDE_BRIDGE_URL` and `CLAUDE_CODE_BRIDGE_URL`, whose servers speak
-//! `/api/generate` and not the OpenAI dialect; they are told as skipped.
+//! Left out on purpose: `GOOGLE_APPLICATION_CREDENTIALS`, which many programs need for something
+//! else, and a bridge whose switch is off; they are told as skipped. `GITHUB_TOKEN` and AWS's keys are
+//! not looked at: they lie in many environments and were given to no language model.
 
 use super::path::looks_secret;
 use super::plan::Plan;
@@ -19,15 +19,16 @@ use super::reference::{Outside, SecretFault, SecretRef, secret_of};
 use super::{Problem, Severity, Source, read};
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
-use crate::catalog::{self, Built, KnownModel};
+use crate::catalog::{self, Auth};
 use std::fmt::{self, Write};
 
 /// Port of the data plane without a file; a base URL that leads there leads to ourselves.
 const OWN_PORT: u16 = 8080;
 /// Ollama's own port.
 const OLLAMA_PORT: u16 = 11434;
-/// Bridges that speak `/api/generate` only.
-const GENERATE_BRIDGES: [&str; 2] = ["CLAUDE_BRIDGE_URL", "CLAUDE_CODE_BRIDGE_URL"];
+/// Bridges that speak `/api/generate` only, and their kinds.
+const GENERATE_BRIDGES: [(&str, &str); 2] =
+    [("CLAUDE_BRIDGE_URL", "claude-bridge"), ("CLAUDE_CODE_BRIDGE_URL", "claude-code")];
 /// Endings behind a key's name that mean something else than a further key.
 const NO_KEY_ENDINGS: [&str; 4] = ["FILE", "PATH", "HELPER", "COMMAND"];
 
@@ -113,7 +114,6 @@ impl std::error::Error for NothingFound {}
 pub fn discover(names: &dyn Fn(&str) -> Option<String>, all: &[String]) -> Result<Discovered, NothingFound> {
     let mut search = Search { names, all, text: String::new(), found: Vec::new(), skipped: Vec::new() };
     search.catalogue();
-    search.gemini();
     search.ollama();
     search.bridges();
     let Search { text, found, skipped, .. } = search;
@@ -175,9 +175,10 @@ impl Search<'_> {
         for entry in catalog::entries() {
             // Bridges are looked for by the endings of their variables; Ollama by its own.
             let is_bridge = entry.urls.iter().any(|url| url.ends_with("_BRIDGE_URL}"));
-            let (Built::Now(kind), false) = (entry.built, is_bridge || entry.name == "ollama") else {
+            if is_bridge || entry.name == "ollama" {
                 continue;
-            };
+            }
+            let kind = entry.kind;
             let first = entry.env.iter().find(|name| self.get(name).is_some());
             let Some(variable) = first.or(entry.env.first()).copied() else { continue };
             let base_url = entry.env_base_url.and_then(|name| {
@@ -186,32 +187,31 @@ impl Search<'_> {
             });
             let keys = self.keys(variable);
             let base = base_url.map(|name| format!("\"${{{name}}}\""));
-            let missing = entry.missing(&|name| entry.counts(name, self.get(name).as_deref()));
-            if let (false, Some(missing), true) = (keys.is_empty(), missing, base.is_none()) {
+            let missing = entry.missing(&|name| {
+                let is_region = name == "AWS_REGION" && self.get("AWS_DEFAULT_REGION").is_some();
+                is_region || entry.counts(name, self.get(name).as_deref())
+            });
+            if entry.auth == Auth::Google {
+                if !keys.is_empty() && missing.is_none() {
+                    let name = entry.name;
+                    self.skipped.push(format!("{variable} is left out: a file with kind: {name} can use it"));
+                }
+            } else if let (false, Some(missing), true) = (keys.is_empty(), missing, base.is_none()) {
                 self.skipped.push(format!("{variable} is left out: {missing} is not set"));
             } else if !keys.is_empty() {
-                self.provider(entry.name, entry.name, base.as_deref(), false, &[]);
+                self.provider(entry.name, entry.name, base.as_deref(), false);
                 self.credentials(entry.name, &keys, serves(kind));
             } else if let Some(name) = base_url {
-                self.provider(entry.name, entry.name, base.as_deref(), false, &[]);
+                self.provider(entry.name, entry.name, base.as_deref(), false);
                 self.keyless(entry.name, name, serves(kind));
             }
-        }
-    }
-
-    fn gemini(&mut self) {
-        let keys = self.keys("GEMINI_API_KEY");
-        if !keys.is_empty() {
-            let base = catalog::GEMINI_OPENAI_BASE_URL;
-            self.provider("gemini", "openai", Some(base), false, catalog::GEMINI_MODELS);
-            self.credentials("gemini", &keys, "chat, embeddings");
         }
     }
 
     fn ollama(&mut self) {
         if let Some(host) = self.get("OLLAMA_HOST") {
             let base = quoted(&ollama_url(&host));
-            self.provider("ollama", "openai", Some(&base), true, &[]);
+            self.provider("ollama", "ollama", Some(&base), true);
             self.keyless("ollama", "OLLAMA_HOST", "ollama/MODEL");
         }
     }
@@ -222,18 +222,26 @@ impl Search<'_> {
         variables.dedup();
         for variable in variables {
             let Some(url) = self.get(variable) else { continue };
-            if GENERATE_BRIDGES.contains(&variable.as_str()) {
-                self.skipped.push(format!(
-                    "{variable} is left out: its server speaks /api/generate, which is not built yet"
-                ));
+            if let Some((_, kind)) = GENERATE_BRIDGES.iter().find(|(name, _)| name == variable) {
+                self.generate_bridge(variable, kind, &url);
                 continue;
             }
             let stem = variable.strip_suffix("_URL").unwrap_or(variable);
             let name = stem.to_ascii_lowercase().replace('_', "-");
             let base = quoted(&with_v1(&url));
-            self.provider(&name, "openai", Some(&base), true, &[]);
+            self.provider(&name, "openai", Some(&base), true);
             self.keyless(&name, variable, "bridge/MODEL");
         }
+    }
+
+    fn generate_bridge(&mut self, variable: &str, kind: &str, url: &str) {
+        let switch = catalog::find(kind).and_then(|entry| entry.switch);
+        if let Some(switch) = switch.filter(|switch| self.get(switch).as_deref() != Some("true")) {
+            self.skipped.push(format!("{variable} is left out: {switch} is not true"));
+            return;
+        }
+        self.provider(kind, kind, Some(&quoted(url.trim())), true);
+        self.keyless(kind, variable, serves(Kind::GenerateBridge));
     }
 
     /// Finds a key and its further ones: `NAME` first, then `NAME_2`, `NAME_3`, …, then words.
@@ -260,14 +268,7 @@ impl Search<'_> {
             .collect()
     }
 
-    fn provider(
-        &mut self,
-        name: &str,
-        kind: &str,
-        base_url: Option<&str>,
-        allow_plaintext: bool,
-        models: &[KnownModel],
-    ) {
+    fn provider(&mut self, name: &str, kind: &str, base_url: Option<&str>, allow_plaintext: bool) {
         self.line(&format!("  {name}:"));
         self.line(&format!("    kind: {kind}"));
         if let Some(base_url) = base_url {
@@ -276,10 +277,9 @@ impl Search<'_> {
         if allow_plaintext {
             self.line("    allow_plaintext: true");
         }
-        // A server of another make than its kind's: it has what is listed here and nothing else.
+        // A server of another make than its kind's: its models are not the kind's.
         if name != kind {
-            let models: Vec<String> = models.iter().map(|model| format!("{}: {{}}", model.name)).collect();
-            self.line(&format!("    models: {{{}}}", models.join(", ")));
+            self.line("    models: {}");
         }
     }
 
@@ -318,21 +318,26 @@ impl Search<'_> {
 
 fn serves(kind: Kind) -> &'static str {
     match kind {
-        Kind::OpenAi => "chat, responses, embeddings",
+        Kind::OpenAi | Kind::Copilot | Kind::Ollama => "chat, responses, embeddings",
         Kind::Anthropic => "messages",
+        Kind::Gemini => "generateContent, embeddings",
+        Kind::Vertex => "generateContent, messages",
+        Kind::Bedrock => "converse",
+        Kind::Cohere => "chat, embeddings",
+        Kind::GenerateBridge => "generate",
     }
 }
 
 /// The names for the message when nothing was found.
 fn looked_for() -> Vec<String> {
-    let keys = catalog::entries().filter(|entry| matches!(entry.built, Built::Now(_)) && entry.needs_key);
+    let keys = catalog::entries().filter(|entry| entry.needs_key && entry.auth != Auth::Google);
     let mut names: Vec<&str> = Vec::new();
     for name in keys.filter_map(|entry| entry.env.first().copied()) {
         if !names.contains(&name) {
             names.push(name);
         }
     }
-    names.into_iter().chain(["GEMINI_API_KEY", "OLLAMA_HOST", "*_BRIDGE_URL"]).map(str::to_owned).collect()
+    names.into_iter().chain(["OLLAMA_HOST", "*_BRIDGE_URL"]).map(str::to_owned).collect()
 }
 
 fn is_bridge(name: &str) -> bool {
@@ -506,8 +511,54 @@ mod tests {
     }
 
     #[test]
-    fn bridges_of_the_generate_dialect_are_told_and_left_out() {
-        let nothing = run(&[("CLAUDE_BRIDGE_URL", "http://127.0.0.1:1")]).unwrap_err();
-        assert!(nothing.to_string().contains("CLAUDE_BRIDGE_URL is left out"), "{nothing}");
+    fn a_bridge_of_the_generate_dialect_is_used_where_its_switch_is_on() {
+        let url = ("CLAUDE_BRIDGE_URL", "http://127.0.0.1:1/");
+        let nothing = run(&[url]).unwrap_err();
+        assert!(
+            nothing.to_string().contains("CLAUDE_BRIDGE_URL is left out: CLAUDE_BRIDGE_ENABLED"),
+            "{nothing}"
+        );
+        let got = run(&[url, ("CLAUDE_BRIDGE_ENABLED", "true"), ("CLAUDE_CODE_BRIDGE_URL", "http://box:2")])
+            .unwrap();
+        let providers: Vec<_> =
+            got.plan.providers.iter().map(|p| (&*p.name, p.kind, &*p.base_path)).collect();
+        let bridge = Kind::GenerateBridge;
+        assert_eq!(providers, [("claude-bridge", bridge, ""), ("claude-code", bridge, "")]);
+        assert!(
+            got.plan.route_names.contains_key("claude-bridge/sonnet")
+                || got.plan.route_names.contains_key("sonnet")
+        );
+    }
+
+    #[test]
+    fn clouds_are_used_where_the_environment_says_all_of_them() {
+        let bedrock = ("AWS_BEARER_TOKEN_BEDROCK", "bedrock-0123456789");
+        for (pairs, endpoint) in [
+            (
+                &[bedrock, ("AWS_REGION", "eu-west-1")][..],
+                "https://bedrock-runtime.eu-west-1.amazonaws.com:443",
+            ),
+            (
+                &[bedrock, ("AWS_DEFAULT_REGION", "us-west-2")],
+                "https://bedrock-runtime.us-west-2.amazonaws.com:443",
+            ),
+            (&[("COPILOT_GITHUB_TOKEN", "gho-0123456789")], "https://api.githubcopilot.com:443"),
+        ] {
+            let got = run(pairs).unwrap();
+            assert_eq!(&*got.plan.endpoints[0].name, endpoint);
+            let has_login = got.plan.credentials[0].login.is_some();
+            assert_eq!(has_login, endpoint.contains("copilot"), "a GitHub token is exchanged");
+        }
+        let nothing = run(&[bedrock]).unwrap_err();
+        assert!(
+            nothing.to_string().contains("AWS_BEARER_TOKEN_BEDROCK is left out: AWS_REGION"),
+            "{nothing}"
+        );
+        let google = [
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/etc/key.json"),
+            ("GOOGLE_CLOUD_PROJECT", "p"),
+            ("GOOGLE_CLOUD_LOCATION", "global"),
+        ];
+        assert!(run(&google).unwrap_err().to_string().contains("a file with kind: vertex"));
     }
 }

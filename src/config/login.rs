@@ -8,6 +8,7 @@ use super::fault::Faults;
 use super::path::KeyPath;
 use super::reference::{SecretRef, read_reference};
 use super::walk::Map;
+use std::path::PathBuf;
 
 /// The login sections of one entry of `providers.*.credentials`, as written.
 #[derive(Debug, Default)]
@@ -90,6 +91,15 @@ pub struct OAuthFile {
     pub refresh_token: Option<SecretRef>,
     pub scope: Option<String>,
     pub store: Option<String>,
+}
+
+impl GoogleFile {
+    /// Makes the section that names a key file and nothing else.
+    #[must_use]
+    pub fn of_file(at: KeyPath, path: PathBuf) -> Self {
+        let service_account = Some(SecretRef::File(path));
+        GoogleFile { at, service_account, has_account: true, metadata: false, scopes: None, endpoint: None }
+    }
 }
 
 impl LoginFile {

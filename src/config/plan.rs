@@ -12,7 +12,7 @@
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::secret::Secret;
-use crate::catalog::{Skills, Tier};
+use crate::catalog::{Abilities, Ability, Skills, Tier};
 use crate::config::SecretRef;
 use crate::config::credential::Login;
 pub use crate::config::ladder::Ladder;
@@ -193,9 +193,32 @@ pub enum Proof {
     None,
 }
 
+impl Provider {
+    /// Returns what decides whether a request fits one of its models. A bridge is given one prompt,
+    /// whatever stands behind it: neither tools nor images nor a schema can be said to it.
+    #[must_use]
+    pub fn traits(&self, model: &str) -> Traits {
+        let known = self.models.get(model).map(Model::traits).unwrap_or_default();
+        if self.kind == Kind::GenerateBridge {
+            return Traits { skills: Skills::written(Abilities::of(&[Ability::Chat])), ..known };
+        }
+        known
+    }
+
+    /// Returns the calls that one of its models takes.
+    #[must_use]
+    pub fn takes(&self, model: &str) -> Calls {
+        match self.kind.call_of(model) {
+            None => self.serves,
+            Some(api) if self.serves.has(api) => Calls::default().with(api),
+            Some(_) => Calls::default(),
+        }
+    }
+}
+
 /// A set of calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Calls(u8);
+pub struct Calls(u16);
 
 impl Calls {
     /// Returns the set with one more.
@@ -687,10 +710,16 @@ impl Plan {
         &self.routes[at.at()]
     }
 
+    /// Returns the calls that a target takes.
+    #[must_use]
+    pub fn takes(&self, at: TargetIdx) -> Calls {
+        self.provider_of(at).takes(&self.target(at).model)
+    }
+
     /// Tells whether a target takes the call in its own dialect.
     #[must_use]
     pub fn speaks(&self, at: TargetIdx, api: Api) -> bool {
-        self.provider_of(at).serves.has(api)
+        self.takes(at).has(api)
     }
 
     /// Returns when a second target is asked beside the first on a route, where that is wanted.

@@ -21,6 +21,13 @@ pub struct ProviderFile {
     pub name: String,
     pub kind: Option<String>,
     pub base_url: Option<String>,
+    /// Bedrock's.
+    pub region: Option<String>,
+    /// Vertex AI's, as is the location.
+    pub project: Option<String>,
+    pub location: Option<String>,
+    /// Azure's.
+    pub api_version: Option<String>,
     pub allow_plaintext: bool,
     pub ca: Option<String>,
     pub insecure_skip_verify: bool,
@@ -76,6 +83,18 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
         "null",
         "as the provider's own SDK takes it (openai with /v1, anthropic the bare origin); null is the kind's own",
     );
+    let region = m.maybe_text("region", "null", "region of kind bedrock; null is AWS_REGION");
+    let project = m.maybe_text("project", "null", "project of kind vertex; null is GOOGLE_CLOUD_PROJECT");
+    let location = m.maybe_text(
+        "location",
+        "null",
+        "location of kind vertex, such as europe-west4 or global; null is GOOGLE_CLOUD_LOCATION",
+    );
+    let api_version = m.maybe_text(
+        "api_version",
+        "null",
+        "version of kind azure's API, such as 2024-10-21 for the paths below /openai/deployments; null is /openai/v1",
+    );
     let allow_plaintext =
         m.boolean("allow_plaintext", false, "whether http:// may be used to another machine");
     let (ca, insecure_skip_verify) = m.section("tls", "how the provider's certificate is judged", |m| {
@@ -87,6 +106,10 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
         name: name.to_owned(),
         kind,
         base_url,
+        region,
+        project,
+        location,
+        api_version,
         allow_plaintext,
         ca,
         insecure_skip_verify,

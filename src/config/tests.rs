@@ -423,10 +423,7 @@ const BAD_ALONE: &[Bad] = &[
     ("providers: {a: {kind: zzzzzz}}", &[("providers.a.kind", "is kind: openai with its base_url")]),
     (
         "providers: {a: {kind: gemini}}",
-        &[(
-            "providers.a.kind",
-            "gemini is not built yet; until then use kind: openai with base_url https://generativelanguage",
-        )],
+        &[("providers.a", "has no credentials; add credentials: [{name: main, key: {env: GEMINI_API_KEY}}]")],
     ),
     (
         "providers: {a: {kind: cloudflare, credentials: [{key: {env: OPENAI_API_KEY}}]}}",
@@ -480,7 +477,49 @@ const BAD_ALONE: &[Bad] = &[
         "providers: {a: {kind: lmstudio}}\nroutes: {r: {tier: fast, targets: [{provider: a}]}}",
         &[("routes.r.targets[0]", "model is missing, and no model of this provider is known")],
     ),
-    ("providers: {a: {kind: bedrock}}", &[("providers.a.kind", "bedrock is not built yet")]),
+    (
+        "providers: {a: {kind: bedrock}}",
+        &[
+            ("providers.a.region", "is missing: write region: us-east-1, or set AWS_REGION"),
+            ("providers.a", "has no credentials; add credentials: [{name: main, aws: {from: auto}}] or"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: vertex, location: global}}",
+        &[
+            ("providers.a.project", "is missing: write project: my-project, or set GOOGLE_CLOUD_PROJECT"),
+            ("providers.a", "[{name: main, google: {service_account: {file: PATH}}}]"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: vertex, base_url: \"https://h\", auth: none}}",
+        &[
+            ("providers.a.project", "is missing"),
+            ("providers.a.location", "is missing: write location: europe"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: copilot}}",
+        &[("providers.a", "[{name: main, copilot: {token: {env: COPILOT_GITHUB_TOKEN}}}]")],
+    ),
+    ("providers: {a: {kind: generate-bridge}}", &[("providers.a.base_url", "has none of its own")]),
+    (
+        "providers: {a: {kind: openai, auth: none, region: eu, project: p, location: l, api_version: \"1\"}}",
+        &[
+            ("providers.a.region", "goes with kind: bedrock, and this is kind: openai"),
+            ("providers.a.project", "goes with kind: vertex"),
+            ("providers.a.location", "goes with kind: vertex"),
+            ("providers.a.api_version", "goes with kind: azure"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: bedrock, region: \"eu/../x\", auth: none}}",
+        &[("providers.a.region", "must be 1 to 64 of")],
+    ),
+    (
+        "providers: {a: {kind: gemini, auth: none, paths: {completions: /x}}}",
+        &[("providers.a.paths.completions", "a server of kind gemini does not take this call")],
+    ),
     (
         "providers: {a: {kind: openai}}",
         &[("providers.a", "has no credentials; add credentials: [{name: main, key: {env: OPENAI_API_KEY}}]")],

@@ -42,6 +42,7 @@ use crate::live::{House, Live, Slot};
 use crate::pools;
 use crate::rewrite::Rewritten;
 use crate::wire::StreamFault;
+use crate::wire::cut::Framing;
 use crate::wire::splice::Splice;
 use crate::wire::{StreamReader, Usage, rate_limit};
 use bytes::Bytes;
@@ -254,7 +255,8 @@ impl Aim<'_> {
     /// The limit until the first content of a stream, or the whole of another answer. The client of
     /// a rescue is in the middle of a stream: it is left silent no longer than in any other.
     fn first_limit(&self, exchange: &Exchange) -> Limit {
-        let span = first_span(&self.timeouts, self.wants_stream, self.wants_reasoning);
+        let streams = self.wants_stream && comes_in_pieces(self.dialect);
+        let span = first_span(&self.timeouts, streams, self.wants_reasoning);
         Limit {
             soft: exchange.curb(self.at, self.began.after(span), self.house.clock.tick()),
             outcome: Outcome::TimeoutFirstContent,
@@ -392,6 +394,12 @@ pub(super) fn first_span(timeouts: &Timeouts, wants_stream: bool, wants_reasonin
         (true, false) => timeouts.first_content,
         (true, true) => timeouts.first_content_reasoning,
     }
+}
+
+/// Tells whether an answer in a dialect that is streamed comes in pieces. A bridge's comes as a whole
+/// all the same, and may take as long as one.
+pub(super) fn comes_in_pieces(dialect: Dialect) -> bool {
+    Framing::of(dialect) != Framing::Whole
 }
 
 async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> pingora::Result<()> {

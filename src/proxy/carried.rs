@@ -167,7 +167,7 @@ impl Written {
 
 /// Returns the call as which a target of the line is asked.
 pub(super) fn api_of(live: &Live, slot: &Slot, api: Api) -> Api {
-    let takes = live.plan.provider(slot.target.provider).serves;
+    let takes = live.plan.provider(slot.target.provider).takes(&slot.target.model);
     select::reach(takes, api, Translation::Lossy).unwrap_or(api)
 }
 

@@ -155,7 +155,7 @@ fn of_model(
         Effect::Real => house.direct(live, at, model),
         Effect::None => house.direct_unkept(live, at, model),
     };
-    if select::reach(live.plan.provider(at).serves, api, live.plan.translation).is_none() {
+    if select::reach(live.plan.provider(at).takes(model), api, live.plan.translation).is_none() {
         let unspoken = slots.into_iter().map(|slot| Left { slot, why: (), group: 0, before: 0 });
         return Line { unspoken: unspoken.collect(), ..Line::default() };
     }

@@ -5,11 +5,12 @@
 //! client's credential can slip through by being spelt in a way that nobody thought of.
 
 use super::conduct::Asked;
-use crate::base::api::{Api, Dialect};
+use crate::base::api::{Api, Dialect, Kind};
 use crate::base::time::WallTime;
+use crate::catalog::Ability;
 use crate::live::Slot;
 use crate::live::keyring::Signature;
-use crate::rewrite::{self, Rewritten};
+use crate::rewrite::{self, Destination, Rewritten};
 use crate::sign;
 use bytes::Bytes;
 use http::header::MaxSizeReached;
@@ -20,6 +21,8 @@ use pingora::{ErrorType, OrErr};
 use sha2::{Digest, Sha256};
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+/// Copilot refuses images without it.
+const COPILOT_VISION: HeaderName = HeaderName::from_static("copilot-vision-request");
 
 /// Makes the head of a replayable call for one target, which is asked as `api`.
 pub(super) fn head(
@@ -44,13 +47,11 @@ fn path(slot: &Slot, asked: &Asked<'_>, api: Api) -> String {
     let streams_gemini = api == Api::GenerateContent && asked.parsed.stream;
     let query = if api == asked.api { asked.query.as_deref() } else { streams_gemini.then_some("alt=sse") };
     let model = &slot.target.model;
-    match slot.path(api) {
-        Some(template) => rewrite::templated_path(template, model, query),
-        None if api == Api::GenerateContent => {
-            rewrite::generate_path(&slot.base_path, model, asked.parsed.stream, query)
-        }
-        None => rewrite::upstream_path(slot.kind, api, &slot.base_path, query),
+    if let Some(template) = slot.path(api) {
+        return rewrite::templated_path(template, model, query);
     }
+    let (kind, base_path, is_stream) = (slot.kind, &slot.base_path, asked.parsed.stream);
+    Destination { kind, api, base_path, model, is_stream }.path(query)
 }
 
 /// The headers of a replayable call. Built as a plain map: Pingora's own type spells a name out,
@@ -82,8 +83,17 @@ fn headers(
         headers.try_insert(name.clone(), value.clone())?;
     }
     // Added, not set: a client's list of betas and the one that a login needs go side by side.
+    let is_googles_other = slot.kind == Kind::Gemini && api != Api::GenerateContent;
     for (name, value) in signature.headers() {
-        headers.try_append(name.clone(), value.clone())?;
+        let other = signature.keys().first().filter(|_| is_googles_other && *name == sign::GOOGLE_KEY);
+        let (name, value) = match other.map(sign::as_bearer) {
+            Some(Ok(bearer)) => bearer,
+            Some(Err(_)) | None => (name.clone(), value.clone()),
+        };
+        headers.try_append(name, value)?;
+    }
+    if slot.kind == Kind::Copilot && asked.parsed.needs.has(Ability::Vision) {
+        headers.try_insert(COPILOT_VISION, HeaderValue::from_static("true"))?;
     }
     Ok(headers)
 }

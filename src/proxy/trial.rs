@@ -122,7 +122,7 @@ pub(super) async fn alone(
     };
     let mut splice = None;
     if setting.cause.is_rescue() {
-        splice = stage.told.as_mut().map(|told| take_up(round, &setting, told, &mut letter.body));
+        splice = stage.told.as_mut().map(|told| take_up(round, &setting, told, &mut letter));
     }
     let aim = round.aim(&setting, letter.tongue, &round.slots[setting.at], &trial.signature);
     let mut end = match (proving, round.errand(&aim, &setting, letter)) {
@@ -135,9 +135,9 @@ pub(super) async fn alone(
 }
 
 /// Asks a target to take up a broken stream.
-fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, body: &mut Rewritten) -> Splice {
+fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, letter: &mut Letter) -> Splice {
     let more = match setting.cause {
-        Cause::Continue => continued(body, told, continues(round.live, &round.slots[setting.at])),
+        Cause::Continue => continued(letter, told, continues(round.live, &round.slots[setting.at])),
         Cause::First
         | Cause::Repeat
         | Cause::Resend
@@ -149,7 +149,7 @@ fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, body: &mut 
     };
     let way = match more {
         Some(more) => {
-            *body = more;
+            letter.body = more;
             Way::Continue
         }
         // Where the text cannot be put into the request, the target begins anew all the same.
@@ -197,6 +197,7 @@ impl<'a> Round<'a> {
         if let Some(Model { limits, .. }) = provider.models.get(&slot.target.model) {
             letter.body = rewrite::limited(letter.body, limits);
         }
+        letter.body = rewrite::for_publisher(slot.kind, letter.tongue.api, letter.body);
         Ok(letter)
     }
 
@@ -241,7 +242,9 @@ impl<'a> Round<'a> {
 
     /// How long an attempt may take until its first content, or its whole answer.
     pub(super) fn first_span(&self, setting: &Setting) -> Duration {
-        attempt::first_span(&setting.timeouts, self.asked.parsed.stream, setting.reasons)
+        let api = carried::api_of(self.live, &self.slots[setting.at], self.asked.api);
+        let streams = self.asked.parsed.stream && attempt::comes_in_pieces(api.dialect());
+        attempt::first_span(&setting.timeouts, streams, setting.reasons)
     }
 }
 
@@ -356,9 +359,10 @@ fn continues(live: &Live, slot: &Slot) -> Continues {
 }
 
 /// Puts the text told so far into a request as its last message.
-fn continued(body: &Rewritten, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
-    let whole = body.pieces.concat();
-    let bytes = rewrite::with_continuation(&whole, told.told().text(), continues == Continues::Prefix)?;
+fn continued(letter: &Letter, told: &mut Telling, continues: Continues) -> Option<Rewritten> {
+    let whole = letter.body.pieces.concat();
+    let (text, is_marked) = (told.told().text(), continues == Continues::Prefix);
+    let bytes = rewrite::with_continuation(letter.tongue.api, &whole, text, is_marked)?;
     Some(Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([bytes]) })
 }
 

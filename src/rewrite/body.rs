@@ -1,16 +1,20 @@
 //! The body for a target.
 //!
 //! The model's name is put in the place of the client's, absent defaults are appended before the
-//! closing brace, every other byte stays. Up to 64 KiB the result is one piece; above, it is
+//! closing brace (of the whole, or of the member that they stand in, see [`super::place`]), every
+//! other byte stays. Up to 64 KiB the result is one piece; above, it is
 //! slices of the client's own bytes with the new text between them, so that a 20 MB upload is
 //! never copied for an attempt.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use super::place::{Place, place, value};
 use crate::base::api::Api;
+use crate::wire::json::{Broken, Scan};
 use crate::wire::request::Parsed;
 
 /// Largest body that is put together in one piece; copying this much costs less than another
@@ -41,24 +45,36 @@ pub fn is_length_limit(name: &str) -> bool {
 #[must_use]
 pub fn body(original: &Bytes, parsed: &Parsed, model: &str, defaults: &[(String, String)]) -> Rewritten {
     let keeps_model = parsed.model.as_deref() == Some(model) || !names_model(parsed.api);
-    let added = added_members(original, parsed, model, defaults, keeps_model);
-    let mut pieces: SmallVec<[Cow<'_, [u8]>; 4]> = SmallVec::new();
-    let mut from = 0;
+    let mut edits: SmallVec<[(Range<usize>, String); 3]> = SmallVec::new();
     if let (Some(span), false) = (&parsed.model_span, keeps_model) {
-        pieces.push(Cow::Borrowed(original.get(..span.start).unwrap_or_default()));
-        pieces.push(Cow::Owned(quoted(model).into_bytes()));
-        from = span.end;
+        edits.push((span.clone(), quoted(model)));
     }
-    if !added.is_empty() {
-        pieces.push(Cow::Borrowed(original.get(from..parsed.close).unwrap_or_default()));
-        pieces.push(Cow::Owned(added.into_bytes()));
-        from = parsed.close;
+    if !defaults.is_empty() || (parsed.model_span.is_none() && !keeps_model) {
+        let added = Added::of(original, parsed, model, defaults, keeps_model);
+        edits.extend(added.inside);
+        if !added.at_the_top.is_empty() {
+            edits.push((parsed.close..parsed.close, added.at_the_top));
+        }
+    }
+    if edits.is_empty() {
+        return Rewritten { pieces: SmallVec::from_iter([original.clone()]), len: original.len() };
+    }
+    edits.sort_by_key(|(range, _)| range.start);
+    edited(original, edits)
+}
+
+/// Puts texts in the place of ranges, which come in order.
+fn edited(original: &Bytes, edits: SmallVec<[(Range<usize>, String); 3]>) -> Rewritten {
+    let mut pieces: SmallVec<[Cow<'_, [u8]>; 8]> = SmallVec::new();
+    let mut from = 0;
+    for (range, text) in edits {
+        pieces.push(Cow::Borrowed(original.get(from..range.start).unwrap_or_default()));
+        pieces.push(Cow::Owned(text.into_bytes()));
+        from = range.end;
     }
     pieces.push(Cow::Borrowed(original.get(from..).unwrap_or_default()));
     let len = pieces.iter().map(|piece| piece.len()).sum();
-    let pieces = if pieces.len() == 1 {
-        SmallVec::from_iter([original.clone()])
-    } else if original.len() <= ONE_PIECE_MAX {
+    let pieces = if original.len() <= ONE_PIECE_MAX {
         SmallVec::from_iter([Bytes::from(pieces.concat())])
     } else {
         let piece = |piece| match piece {
@@ -70,42 +86,143 @@ pub fn body(original: &Bytes, parsed: &Parsed, model: &str, defaults: &[(String,
     Rewritten { pieces, len }
 }
 
-/// Writes the members to append, with their commas.
-fn added_members(
-    original: &[u8],
-    parsed: &Parsed,
-    model: &str,
-    defaults: &[(String, String)],
-    keeps_model: bool,
-) -> String {
-    let mut added = String::new();
-    if defaults.is_empty() && (parsed.model_span.is_some() || keeps_model) {
-        return added;
-    }
-    let mut add = |name: &str, json: &str| {
-        if !added.is_empty() || !parsed.is_empty {
-            added.push(',');
+/// Members to add, with their commas.
+struct Added {
+    /// Before the closing brace of the whole.
+    at_the_top: String,
+    /// Before the closing brace of a member that the client sent.
+    inside: Option<(Range<usize>, String)>,
+}
+
+impl Added {
+    fn of(
+        original: &[u8],
+        parsed: &Parsed,
+        model: &str,
+        defaults: &[(String, String)],
+        keeps_model: bool,
+    ) -> Added {
+        let mut top = Members::new(!parsed.is_empty);
+        if parsed.model_span.is_none() && !keeps_model {
+            top.add("model", &quoted(model));
         }
-        added.push_str(&quoted(name));
-        added.push(':');
-        added.push_str(json);
-    };
-    if parsed.model_span.is_none() && !keeps_model {
-        add("model", &quoted(model));
-    }
-    let has_limit = LENGTH_LIMITS.iter().any(|name| parsed.has(original, name));
-    let mut set_limit = false;
-    for (name, json) in defaults {
-        let is_limit = LENGTH_LIMITS.contains(&name.as_str());
-        let is_there =
-            parsed.has(original, name) || name == "model" || (is_limit && (has_limit || set_limit));
-        if is_there || !takes_default(parsed.api, name) {
-            continue;
+        let has_limit = LENGTH_LIMITS.iter().any(|name| parsed.has(original, name));
+        let mut set_limit = false;
+        let mut nested: SmallVec<[(&'static str, Place<'_>, Cow<'_, str>); 4]> = SmallVec::new();
+        for (name, json) in defaults {
+            let is_limit = is_length_limit(name);
+            let is_there =
+                parsed.has(original, name) || name == "model" || (is_limit && (has_limit || set_limit));
+            let Some(place) = place(parsed.api, name).filter(|_| !is_there) else { continue };
+            if place.container.is_none() && place.name != name && parsed.has(original, place.name) {
+                continue;
+            }
+            set_limit |= is_limit;
+            match place.container {
+                None => top.add(place.name, &value(&place, json)),
+                Some(container) => nested.push((container, place, value(&place, json))),
+            }
         }
-        set_limit |= is_limit;
-        add(if is_limit { length_limit(parsed.api, name) } else { name }, json);
+        let Some((container, ..)) = nested.first() else {
+            return Added { at_the_top: top.text, inside: None };
+        };
+        match Container::find(original, parsed, container) {
+            Found::Object(known) => {
+                let mut members = Members::new(!known.names.is_empty());
+                for (_, place, json) in &nested {
+                    if !known.names.contains(&camel(place.name)) {
+                        members.add(place.name, json);
+                    }
+                }
+                let inside = (!members.text.is_empty()).then_some((known.close..known.close, members.text));
+                Added { at_the_top: top.text, inside }
+            }
+            Found::Nothing => {
+                let mut members = Members::new(false);
+                nested.iter().for_each(|(_, place, json)| members.add(place.name, json));
+                top.add(container, &format!("{{{}}}", members.text));
+                Added { at_the_top: top.text, inside: None }
+            }
+            // What the client put there is the provider's to judge.
+            Found::Other => Added { at_the_top: top.text, inside: None },
+        }
     }
-    added
+}
+
+/// Members of an object under way.
+struct Members {
+    text: String,
+    needs_comma: bool,
+}
+
+impl Members {
+    fn new(needs_comma: bool) -> Self {
+        Members { text: String::new(), needs_comma }
+    }
+
+    fn add(&mut self, name: &str, json: &str) {
+        if std::mem::replace(&mut self.needs_comma, true) {
+            self.text.push(',');
+        }
+        self.text.push_str(&quoted(name));
+        self.text.push(':');
+        self.text.push_str(json);
+    }
+}
+
+/// An object inside the body.
+struct Container {
+    /// Where its closing brace lies.
+    close: usize,
+    /// Names of its members, spelt without underscores.
+    names: Vec<String>,
+}
+
+enum Found {
+    Object(Container),
+    /// Something else has the name.
+    Other,
+    Nothing,
+}
+
+impl Container {
+    /// Finds a member, also where it is spelt with underscores, which Google takes as well.
+    fn find(original: &[u8], parsed: &Parsed, container: &str) -> Found {
+        let is_it = |range: &&Range<usize>| {
+            let key = original.get((*range).clone()).unwrap_or_default();
+            let name = Scan::new(key).text().ok().flatten().map(|name| name.text().into_owned());
+            name.is_some_and(|name| camel(&name) == container)
+        };
+        let Some(key) = parsed.keys.iter().find(is_it) else { return Found::Nothing };
+        let Some(rest) = original.get(key.end..) else { return Found::Other };
+        let Some(colon) = memchr::memchr(b':', rest) else { return Found::Other };
+        let from = key.end + colon + 1;
+        let mut scan = Scan::new(original.get(from..).unwrap_or_default());
+        if scan.peek() != Some(b'{') {
+            return Found::Other;
+        }
+        let mut names = Vec::new();
+        let read = scan.members::<Broken>(|scan, key| {
+            names.push(camel(&key.text()));
+            scan.skip().map(drop)
+        });
+        match read {
+            Ok(_) => Found::Object(Container { close: from + scan.at().saturating_sub(1), names }),
+            Err(_) => Found::Other,
+        }
+    }
+}
+
+/// Spells a name without underscores, as Google's JSON has it.
+fn camel(name: &str) -> String {
+    let mut parts = name.split('_');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut letters = part.chars();
+        out.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        out.push_str(letters.as_str());
+    }
+    out
 }
 
 /// Tells whether the call names its model in the body.
@@ -116,52 +233,11 @@ fn names_model(api: Api) -> bool {
         | Api::Embeddings
         | Api::Responses
         | Api::Messages
-        | Api::CountTokens => true,
-        Api::GenerateContent => false,
-    }
-}
-
-/// Tells whether a default may be set in this call. A route serves every call that its providers
-/// speak, and providers refuse members they do not know: embeddings and token counts take none of
-/// the members that steer generation.
-fn takes_default(api: Api, name: &str) -> bool {
-    let steers_generation = LENGTH_LIMITS.contains(&name)
-        || matches!(
-            name,
-            "temperature"
-                | "top_p"
-                | "top_k"
-                | "min_p"
-                | "stop"
-                | "stop_sequences"
-                | "presence_penalty"
-                | "frequency_penalty"
-                | "repetition_penalty"
-                | "seed"
-                | "n"
-                | "logprobs"
-                | "top_logprobs"
-                | "stream"
-                | "stream_options"
-                | "reasoning_effort"
-                | "response_format"
-                | "service_tier"
-        );
-    match api {
-        Api::Embeddings | Api::CountTokens => !steers_generation,
-        Api::ChatCompletions | Api::Completions | Api::Responses | Api::Messages | Api::GenerateContent => {
-            true
-        }
-    }
-}
-
-/// Returns the name that the call has for a limit of the answer's length.
-fn length_limit(api: Api, name: &str) -> &str {
-    match api {
-        Api::Responses => "max_output_tokens",
-        Api::Messages | Api::Completions => "max_tokens",
-        Api::ChatCompletions if name == "max_output_tokens" => "max_completion_tokens",
-        Api::ChatCompletions | Api::Embeddings | Api::CountTokens | Api::GenerateContent => name,
+        | Api::CountTokens
+        | Api::CohereChat
+        | Api::OllamaChat
+        | Api::Generate => true,
+        Api::GenerateContent | Api::Converse => false,
     }
 }
 
@@ -253,6 +329,42 @@ mod tests {
             assert_eq!(rewrite(api, r#"{"model":"a"}"#, "a", &defaults), want, "{api:?}");
         }
         assert_eq!(rewrite(Api::GenerateContent, r#"{"a":1}"#, "b", &[]), r#"{"a":1}"#, "the path names it");
+    }
+
+    #[test]
+    fn a_default_that_stands_in_a_member_goes_into_the_one_that_is_there() {
+        let defaults = [("temperature", "0.3"), ("max_tokens", "9"), ("response_format", "{}"), ("x", "1")];
+        for (api, text, want) in [
+            (
+                Api::GenerateContent,
+                r#"{"contents":[]}"#,
+                r#"{"contents":[],"x":1,"generationConfig":{"temperature":0.3,"maxOutputTokens":9}}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"generationConfig": {"temperature": 1 }, "contents":[]}"#,
+                r#"{"generationConfig": {"temperature": 1 ,"maxOutputTokens":9}, "contents":[],"x":1}"#,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"generation_config" : {"max_output_tokens":1}}"#,
+                r#"{"generation_config" : {"max_output_tokens":1,"temperature":0.3},"x":1}"#,
+            ),
+            (Api::GenerateContent, r#"{"generationConfig":null}"#, r#"{"generationConfig":null,"x":1}"#),
+            (
+                Api::Converse,
+                r#"{"inferenceConfig":{}}"#,
+                r#"{"inferenceConfig":{"temperature":0.3,"maxTokens":9},"x":1}"#,
+            ),
+            (
+                Api::OllamaChat,
+                r#"{"model":"b","options":{"num_predict":2,"a":1}}"#,
+                r#"{"model":"b","options":{"num_predict":2,"a":1,"temperature":0.3},"x":1}"#,
+            ),
+            (Api::CohereChat, r#"{"model":"a"}"#, r#"{"model":"b","temperature":0.3,"max_tokens":9,"x":1}"#),
+        ] {
+            assert_eq!(rewrite(api, text, "b", &defaults), want, "{api:?} {text}");
+        }
     }
 
     #[test]

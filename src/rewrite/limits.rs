@@ -1,10 +1,12 @@
 //! The body cut to what a model takes.
 //!
 //! Where the file gives a model `limits`, members that it refuses are taken out and a number of
-//! tokens that is too high is lowered; every other byte stays. This costs a second pass over the
+//! tokens that is too high is lowered, also inside the member that some calls keep it in; every
+//! other byte stays. This costs a second pass over the
 //! body, and only those models pay it.
 
 use super::body::{LENGTH_LIMITS, Rewritten};
+use super::place::CONTAINERS;
 use crate::config::plan::ModelLimits;
 use crate::wire::json::{Broken, Scan};
 use bytes::Bytes;
@@ -19,11 +21,14 @@ pub fn limited(body: Rewritten, limits: &ModelLimits) -> Rewritten {
         return body;
     }
     let whole = body.pieces.concat();
-    match cut(&whole, limits) {
+    match cut(&whole, limits, &LENGTH_LIMITS) {
         Ok(Some(bytes)) => Rewritten { len: bytes.len(), pieces: SmallVec::from_iter([Bytes::from(bytes)]) },
         Ok(None) | Err(_) => body,
     }
 }
+
+/// Names of the length inside the members that some calls keep it in.
+const NESTED_LIMITS: [&str; 4] = ["maxOutputTokens", "max_output_tokens", "maxTokens", "num_predict"];
 
 /// A member: where it begins and ends, and its value.
 struct Member {
@@ -31,20 +36,28 @@ struct Member {
     value: Range<usize>,
     is_dropped: bool,
     is_limit: bool,
+    /// Its value cut, where that is an object with limits of its own.
+    cut: Option<Vec<u8>>,
 }
 
-fn cut(body: &[u8], limits: &ModelLimits) -> Result<Option<Vec<u8>>, Broken> {
+/// Cuts an object; nothing where it stays as it is. `lengths` are the names of a length in it.
+fn cut(body: &[u8], limits: &ModelLimits, lengths: &[&str]) -> Result<Option<Vec<u8>>, Broken> {
     let mut members: Vec<Member> = Vec::new();
     let mut scan = Scan::new(body);
     scan.members::<Broken>(|scan, key| {
         let start = key.range().start;
         let name = key.bytes();
+        let is = |known: &str| known.as_bytes() == name.as_ref();
+        let is_container = lengths == LENGTH_LIMITS && CONTAINERS.iter().any(|known| is(known));
+        let is_object = scan.peek() == Some(b'{');
         let value = scan.skip()?;
+        let inside = body.get(value.clone()).filter(|_| is_container && is_object);
         members.push(Member {
             whole: start..value.end,
             value,
-            is_dropped: limits.drop_params.iter().any(|drop| drop.as_bytes() == name.as_ref()),
-            is_limit: LENGTH_LIMITS.iter().any(|limit| limit.as_bytes() == name.as_ref()),
+            is_dropped: limits.drop_params.iter().any(|drop| is(drop)),
+            is_limit: lengths.iter().any(|limit| is(limit)),
+            cut: inside.map(|inside| cut(inside, limits, &NESTED_LIMITS)).transpose()?.flatten(),
         });
         Ok(())
     })?;
@@ -55,22 +68,24 @@ fn cut(body: &[u8], limits: &ModelLimits) -> Result<Option<Vec<u8>>, Broken> {
         let limit = limits.max_tokens.map(|limit| limit as f64);
         member.is_limit && number.zip(limit).is_some_and(|(number, limit)| number > limit)
     };
-    if !members.iter().any(|member| member.is_dropped || is_too_high(member)) {
+    if !members.iter().any(|member| member.is_dropped || member.cut.is_some() || is_too_high(member)) {
         return Ok(None);
     }
     let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(None) };
     let piece = |range: Range<usize>| body.get(range).unwrap_or_default();
-    let mut cut = Vec::with_capacity(body.len());
+    let mut cut: Vec<u8> = Vec::with_capacity(body.len());
     cut.extend_from_slice(piece(0..first.whole.start));
     let mut is_first = true;
     for member in members.iter().filter(|member| !member.is_dropped) {
         if !std::mem::take(&mut is_first) {
             cut.push(b',');
         }
-        match limits.max_tokens.filter(|_| is_too_high(member)) {
-            Some(limit) => {
+        let lowered =
+            limits.max_tokens.filter(|_| is_too_high(member)).map(|limit| limit.to_string().into_bytes());
+        match member.cut.clone().or(lowered) {
+            Some(value) => {
                 cut.extend_from_slice(piece(member.whole.start..member.value.start));
-                cut.extend_from_slice(limit.to_string().as_bytes());
+                cut.extend_from_slice(&value);
             }
             None => cut.extend_from_slice(piece(member.whole.clone())),
         }
@@ -97,6 +112,12 @@ mod tests {
             (r#"{"logprobs":true,"a":{"logprobs":1}}"#, r#"{"a":{"logprobs":1}}"#),
             (r#"{"a":1, "user" : "x" , "b":[1, 2]}"#, r#"{"a":1,"b":[1, 2]}"#),
             (r#"{"logpr\u006fbs":1}"#, r"{}"),
+            (
+                r#"{"generationConfig":{"maxOutputTokens": 500,"user":1},"b":{"maxOutputTokens":500}}"#,
+                r#"{"generationConfig":{"maxOutputTokens": 100},"b":{"maxOutputTokens":500}}"#,
+            ),
+            (r#"{"options":{"num_predict":101}}"#, r#"{"options":{"num_predict":100}}"#),
+            (r#"{"inferenceConfig":{"maxTokens":9}}"#, r#"{"inferenceConfig":{"maxTokens":9}}"#),
             (r#" { "user":1 } "#, r" {  } "),
             (r"{}", r"{}"),
         ] {

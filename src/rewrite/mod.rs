@@ -1,9 +1,10 @@
 //! What do path, headers and body become for this target?
 //!
-//! Four ideas, a file each: [`body()`] puts the target's model in the place of the client's and
-//! appends absent defaults, [`limited`] cuts it to what a model takes; [`upstream_path`] joins the call to the provider's base path and takes
-//! keys out of the query; [`request_headers`] and [`keeps_response_header`] say what passes the
-//! house in either direction.
+//! A few ideas, a file each: [`body()`] puts the target's model in the place of the client's and
+//! appends absent defaults, [`limited`] cuts it to what a model takes, [`for_publisher`] moves what
+//! stands in a path out of it; [`Destination`] joins the call to the provider's base path and
+//! [`query_without_keys`] takes keys out of the query; [`request_headers`] and
+//! [`keeps_response_header`] say what passes the house in either direction.
 //!
 //! The rule of all: what is the client's own passes byte for byte, what proves the client to
 //! us or us to a provider never passes (threats C1, P3).
@@ -13,12 +14,15 @@ mod continuation;
 mod headers;
 mod limits;
 mod path;
+mod place;
+mod publisher;
 
 pub use body::{ONE_PIECE_MAX, Rewritten, body, is_length_limit};
 pub use continuation::with_continuation;
 pub use headers::{crosses_dialects, keeps_response_header, request_headers};
 pub use limits::limited;
-pub use path::{forwarded_path, generate_path, query_without_keys, templated_path, upstream_path};
+pub use path::{Destination, forwarded_path, query_without_keys, templated_path};
+pub use publisher::for_publisher;
 
 /// Shortest key that is looked for. Where no clients are configured tools send `x` or `none`, which
 /// lie in ordinary words: such a key would take away whatever holds them.

@@ -1,46 +1,118 @@
 //! The path and query for a target.
 //!
 //! The call is joined to the provider's base path as that provider's own SDK does it, never
-//! doubling `/v1`; the query is kept but for parameters that carry keys.
+//! doubling `/v1`; the query is kept but for parameters that carry keys. Where a path carries the
+//! model, it also says whether the answer is streamed.
+//!
+//! Source: the wire guide, sections 1 to 9.
 
 use crate::base::api::{Api, Kind};
 use std::fmt::Write as _;
 
-/// Joins the call to the provider's base path, as the provider's own SDK does: OpenAI's appends
-/// `/chat/completions` to a base that ends in `/v1` (or whatever it ends in), Anthropic's appends
-/// `/v1/messages` to the bare origin, and `/messages` here where the base ends in `/v1` already.
-/// `query` has lost its keys already ([`query_without_keys`]). Calls whose path carries the model
-/// are not built here.
-#[must_use]
-pub fn upstream_path(kind: Kind, api: Api, base_path: &str, query: Option<&str>) -> String {
-    let base = base_path.trim_end_matches('/');
-    let version = match kind {
-        Kind::OpenAi => "",
-        Kind::Anthropic if base.ends_with("/v1") => "",
-        Kind::Anthropic => "/v1",
-    };
-    let mut path = [base, version, api.path_below_v1().unwrap_or("/")].concat();
-    if let Some(query) = query.filter(|query| !query.is_empty()) {
-        path.push('?');
-        path.push_str(query);
-    }
-    path
+/// What a path is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Destination<'a> {
+    /// What sort of server it is.
+    pub kind: Kind,
+    /// The call.
+    pub api: Api,
+    /// Path of the provider's base URL.
+    pub base_path: &'a str,
+    /// The provider's name for the model.
+    pub model: &'a str,
+    /// Whether a stream is asked for.
+    pub is_stream: bool,
 }
 
-/// Makes the path of Gemini's calls, which carry the model and whether the answer is streamed: below
-/// `/v1beta` where the base path names no version itself.
-#[must_use]
-pub fn generate_path(base_path: &str, model: &str, is_stream: bool, query: Option<&str>) -> String {
-    let base = base_path.trim_end_matches('/');
-    let version = if base.ends_with("/v1beta") || base.ends_with("/v1") { "" } else { "/v1beta" };
-    let mut path = [base, version, "/models/"].concat();
-    push_escaped(&mut path, model.strip_prefix("models/").unwrap_or(model));
-    path.push_str(if is_stream { ":streamGenerateContent" } else { ":generateContent" });
-    if let Some(query) = query.filter(|query| !query.is_empty()) {
-        path.push('?');
-        path.push_str(query);
+impl Destination<'_> {
+    /// Joins the call to the provider's base path. `query` has lost its keys already
+    /// ([`query_without_keys`]).
+    #[must_use]
+    pub fn path(&self, query: Option<&str>) -> String {
+        let base = self.base_path.trim_end_matches('/');
+        let mut path = match (self.kind, self.api) {
+            (Kind::Vertex, _) => self.below_publisher(base),
+            (_, Api::GenerateContent) => {
+                let mut path = [gemini_base(base).0, gemini_base(base).1, "/models/"].concat();
+                push_escaped(&mut path, self.model.strip_prefix("models/").unwrap_or(self.model), b"");
+                path + self.generate_verb()
+            }
+            // Google has OpenAI's calls below a path of their own.
+            (Kind::Gemini, _) => self.plain([gemini_base(base).0, gemini_base(base).1, "/openai"].concat()),
+            (_, Api::Converse) => {
+                let mut path = [base, "/model/"].concat();
+                push_escaped(&mut path, self.model, b"");
+                path + if self.is_stream { "/converse-stream" } else { "/converse" }
+            }
+            // These two have their own dialect beside the path for compatibility's sake.
+            (_, Api::CohereChat) => {
+                without(base, &["/compatibility/v1", "/v2", "/v1"]).to_owned() + "/v2/chat"
+            }
+            (_, Api::OllamaChat) => without(base, &["/v1", "/api"]).to_owned() + "/api/chat",
+            (_, Api::Generate) => without(base, &["/api"]).to_owned() + "/api/generate",
+            (_, Api::Messages | Api::CountTokens) if !base.ends_with("/v1") => {
+                let version = if self.kind == Kind::Anthropic { "/v1" } else { "" };
+                self.plain([base, version].concat())
+            }
+            (
+                _,
+                Api::ChatCompletions
+                | Api::Completions
+                | Api::Embeddings
+                | Api::Responses
+                | Api::Messages
+                | Api::CountTokens,
+            ) => self.plain(base.to_owned()),
+        };
+        if let Some(query) = query.filter(|query| !query.is_empty()) {
+            path.push('?');
+            path.push_str(query);
+        }
+        path
     }
-    path
+
+    /// A call with a path of its own below the base path.
+    fn plain(&self, mut base: String) -> String {
+        base.push_str(self.api.path_below_v1().unwrap_or("/"));
+        base
+    }
+
+    /// Vertex has a path for each publisher; `base` names project and location.
+    fn below_publisher(&self, base: &str) -> String {
+        let (publisher, verb) = match self.api {
+            Api::Messages if self.is_stream => ("anthropic", ":streamRawPredict"),
+            Api::Messages => ("anthropic", ":rawPredict"),
+            Api::GenerateContent => ("google", self.generate_verb()),
+            Api::ChatCompletions
+            | Api::Completions
+            | Api::Embeddings
+            | Api::Responses
+            | Api::CountTokens
+            | Api::Converse
+            | Api::CohereChat
+            | Api::OllamaChat
+            | Api::Generate => return self.plain([base, "/endpoints/openapi"].concat()),
+        };
+        let mut path = [base, "/publishers/", publisher, "/models/"].concat();
+        // A version stands behind an at sign, which Google's own clients do not escape.
+        push_escaped(&mut path, self.model, b"@");
+        path + verb
+    }
+
+    fn generate_verb(&self) -> &'static str {
+        if self.is_stream { ":streamGenerateContent" } else { ":generateContent" }
+    }
+}
+
+/// The base path of Gemini's API and the version to put behind it, where it names none.
+fn gemini_base(base: &str) -> (&str, &'static str) {
+    let base = without(base, &["/openai"]);
+    (base, if base.ends_with("/v1beta") || base.ends_with("/v1") { "" } else { "/v1beta" })
+}
+
+/// Takes the first of the endings off that is there.
+fn without<'a>(base: &'a str, endings: &[&str]) -> &'a str {
+    endings.iter().find_map(|ending| base.strip_suffix(ending)).unwrap_or(base)
 }
 
 /// Fills the path that the file gives for a call: `{model}` becomes the model's name, escaped, and
@@ -51,7 +123,7 @@ pub fn templated_path(template: &str, model: &str, query: Option<&str>) -> Strin
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{model}") {
         path.push_str(before);
-        push_escaped(&mut path, model);
+        push_escaped(&mut path, model, b"");
         rest = after;
     }
     path.push_str(rest);
@@ -62,11 +134,11 @@ pub fn templated_path(template: &str, model: &str, query: Option<&str>) -> Strin
     path
 }
 
-/// Escapes everything that is not unreserved (RFC 3986 section 2.3), slashes and colons too: a model
-/// is one segment of a path.
-fn push_escaped(path: &mut String, model: &str) {
+/// Escapes everything that is not unreserved (RFC 3986 section 2.3) nor among `plain`, slashes and
+/// colons too: a model is one segment of a path.
+fn push_escaped(path: &mut String, model: &str, plain: &[u8]) {
     for byte in model.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || plain.contains(&byte) {
             path.push(char::from(byte));
         } else {
             // Writing into a string does not fail.
@@ -142,9 +214,15 @@ fn percent_decoded(text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    fn path(kind: Kind, api: Api, base_path: &str, model: &str, is_stream: bool) -> String {
+        Destination { kind, api, base_path, model, is_stream }.path(None)
+    }
+
     #[test]
     fn paths_join_as_the_sdks_join_them_and_never_double_the_version() {
-        use Api::{ChatCompletions, CountTokens, Messages, Responses};
+        use Api::{
+            ChatCompletions, CohereChat, CountTokens, Embeddings, Generate, Messages, OllamaChat, Responses,
+        };
         for (kind, api, base, want) in [
             (Kind::OpenAi, ChatCompletions, "/v1", "/v1/chat/completions"),
             (Kind::OpenAi, ChatCompletions, "/v1/", "/v1/chat/completions"),
@@ -154,19 +232,94 @@ mod tests {
             (Kind::Anthropic, Messages, "", "/v1/messages"),
             (Kind::Anthropic, Messages, "/v1", "/v1/messages"),
             (Kind::Anthropic, CountTokens, "/anthropic", "/anthropic/v1/messages/count_tokens"),
+            (Kind::Copilot, ChatCompletions, "", "/chat/completions"),
+            (Kind::Gemini, Embeddings, "", "/v1beta/openai/embeddings"),
+            (Kind::Gemini, Embeddings, "/v1beta/openai", "/v1beta/openai/embeddings"),
+            (Kind::Cohere, CohereChat, "/compatibility/v1", "/v2/chat"),
+            (Kind::Cohere, CohereChat, "/x/v2", "/x/v2/chat"),
+            (Kind::Cohere, ChatCompletions, "/compatibility/v1", "/compatibility/v1/chat/completions"),
+            (Kind::Ollama, OllamaChat, "/v1", "/api/chat"),
+            (Kind::Ollama, OllamaChat, "/box", "/box/api/chat"),
+            (Kind::Ollama, Embeddings, "/v1", "/v1/embeddings"),
+            (Kind::GenerateBridge, Generate, "", "/api/generate"),
+            (Kind::GenerateBridge, Generate, "/claude/api/", "/claude/api/generate"),
         ] {
-            assert_eq!(upstream_path(kind, api, base, None), want);
+            assert_eq!(path(kind, api, base, "m", false), want, "{kind:?} {api:?} {base}");
         }
+        let one = |query| {
+            Destination { kind: Kind::OpenAi, api: Responses, base_path: "/v1", model: "m", is_stream: false }
+                .path(query)
+        };
+        assert_eq!(one(Some("")), "/v1/responses");
+        assert_eq!(one(Some("a=b")), "/v1/responses?a=b");
     }
 
     #[test]
-    fn a_path_of_geminis_carries_the_model_and_the_form_of_the_answer() {
-        for (base, model, is_stream, query, want) in [
-            ("", "gemini-2.5-pro", false, None, "/v1beta/models/gemini-2.5-pro:generateContent"),
-            ("/v1beta/", "g", true, Some("alt=sse"), "/v1beta/models/g:streamGenerateContent?alt=sse"),
-            ("/x/v1", "models/a/b", false, Some(""), "/x/v1/models/a%2Fb:generateContent"),
+    fn a_path_that_carries_the_model_says_whether_the_answer_is_streamed() {
+        use Api::{ChatCompletions, Converse, GenerateContent, Messages};
+        let place = "/v1/projects/p/locations/eu";
+        for (kind, api, base, model, is_stream, want) in [
+            (
+                Kind::Gemini,
+                GenerateContent,
+                "",
+                "gemini-2.5-pro",
+                false,
+                "/v1beta/models/gemini-2.5-pro:generateContent",
+            ),
+            (Kind::Gemini, GenerateContent, "/v1beta/", "g", true, "/v1beta/models/g:streamGenerateContent"),
+            (
+                Kind::Gemini,
+                GenerateContent,
+                "/x/v1",
+                "models/a/b",
+                false,
+                "/x/v1/models/a%2Fb:generateContent",
+            ),
+            (Kind::Gemini, GenerateContent, "/v1beta/openai", "g", false, "/v1beta/models/g:generateContent"),
+            (
+                Kind::Vertex,
+                GenerateContent,
+                place,
+                "g",
+                true,
+                "/v1/projects/p/locations/eu/publishers/google/models/g:streamGenerateContent",
+            ),
+            (
+                Kind::Vertex,
+                Messages,
+                place,
+                "claude-x@20",
+                false,
+                "/v1/projects/p/locations/eu/publishers/anthropic/models/claude-x@20:rawPredict",
+            ),
+            (
+                Kind::Vertex,
+                Messages,
+                place,
+                "claude-x@20",
+                true,
+                "/v1/projects/p/locations/eu/publishers/anthropic/models/claude-x@20:streamRawPredict",
+            ),
+            (
+                Kind::Vertex,
+                ChatCompletions,
+                place,
+                "meta/l",
+                true,
+                "/v1/projects/p/locations/eu/endpoints/openapi/chat/completions",
+            ),
+            (
+                Kind::Bedrock,
+                Converse,
+                "",
+                "us.anthropic.c-v1:0",
+                false,
+                "/model/us.anthropic.c-v1%3A0/converse",
+            ),
+            (Kind::Bedrock, Converse, "", "arn:aws:b/x", true, "/model/arn%3Aaws%3Ab%2Fx/converse-stream"),
         ] {
-            assert_eq!(generate_path(base, model, is_stream, query), want);
+            assert_eq!(path(kind, api, base, model, is_stream), want);
         }
     }
 
@@ -219,7 +372,5 @@ mod tests {
                 "{query}"
             );
         }
-        assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("")), "/v1/responses");
-        assert_eq!(upstream_path(Kind::OpenAi, Api::Responses, "/v1", Some("a=b")), "/v1/responses?a=b");
     }
 }

@@ -1,7 +1,8 @@
 //! As which call is a target asked?
 //!
-//! In the client's own dialect where the provider takes it, else as the first conversation that it
-//! takes and that `translate` carries the client's into. Only conversations are translated: an
+//! In the client's own dialect where the provider takes it, byte for byte; else as the first
+//! conversation that it takes and that `translate` carries the client's into: the provider's own
+//! dialect before one that it takes for compatibility's sake. Only conversations are translated: an
 //! embedding, a legacy completion or a count of tokens goes to those that take it themselves. With
 //! `translation: none` so does everything.
 
@@ -9,8 +10,18 @@ use crate::base::api::Api;
 use crate::config::plan::{Calls, Translation};
 use crate::translate;
 
-/// Conversations in the order in which they are tried: the one that most servers speak best first.
-const CONVERSATIONS: [Api; 4] = [Api::ChatCompletions, Api::Messages, Api::Responses, Api::GenerateContent];
+/// Conversations in the order in which they are tried: first those that one make of server speaks,
+/// which says most to it, then the one that most servers speak best.
+const CONVERSATIONS: [Api; 8] = [
+    Api::Converse,
+    Api::CohereChat,
+    Api::OllamaChat,
+    Api::ChatCompletions,
+    Api::Messages,
+    Api::Responses,
+    Api::GenerateContent,
+    Api::Generate,
+];
 
 /// Returns the call as which a target of a provider that takes these calls is asked; nothing where
 /// it cannot be.
@@ -36,7 +47,10 @@ mod tests {
 
     #[test]
     fn a_target_is_asked_in_the_clients_dialect_or_in_one_that_it_is_carried_into() {
-        use Api::{ChatCompletions, Completions, CountTokens, Embeddings, Messages, Responses};
+        use Api::{
+            ChatCompletions, CohereChat, Completions, Converse, CountTokens, Embeddings, Generate,
+            GenerateContent, Messages, OllamaChat, Responses,
+        };
         let openai = takes(&[ChatCompletions, Completions, Embeddings, Responses]);
         let claude = takes(&[Messages, CountTokens]);
         for (takes, api, want) in [
@@ -49,6 +63,16 @@ mod tests {
             (claude, ChatCompletions, Some(Messages)),
             (claude, Embeddings, None),
             (claude, Completions, None),
+            (takes(&[GenerateContent, Embeddings]), GenerateContent, Some(GenerateContent)),
+            (takes(&[GenerateContent, Embeddings]), Responses, Some(GenerateContent)),
+            (takes(&[GenerateContent, Embeddings]), Embeddings, Some(Embeddings)),
+            (takes(&[Converse]), Messages, Some(Converse)),
+            (takes(&[Converse]), GenerateContent, Some(Converse)),
+            (takes(&[ChatCompletions, CohereChat]), ChatCompletions, Some(ChatCompletions)),
+            (takes(&[ChatCompletions, CohereChat]), Messages, Some(CohereChat)),
+            (takes(&[ChatCompletions, OllamaChat]), Responses, Some(OllamaChat)),
+            (takes(&[Generate]), ChatCompletions, Some(Generate)),
+            (takes(&[Generate]), Embeddings, None),
             (Calls::default(), ChatCompletions, None),
         ] {
             assert_eq!(reach(takes, api, Translation::Strict), want, "{api:?}");

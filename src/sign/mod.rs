@@ -1,6 +1,7 @@
 //! Which headers prove us to the provider?
 //!
-//! OpenAI and its kin take `Authorization: Bearer`, Anthropic takes `x-api-key`. An Anthropic
+//! OpenAI and its kin take `Authorization: Bearer`, Anthropic takes `x-api-key`, Gemini
+//! `x-goog-api-key`. An Anthropic
 //! subscription login (`sk-ant-oat…`) is an OAuth token: it goes as a bearer and needs the beta
 //! flag `oauth-2025-04-20`. `anthropic-beta` is a list, so that flag is to be *appended* beside
 //! the client's own, never to replace it.
@@ -28,6 +29,9 @@ use crate::config::plan::Proof;
 
 /// The `anthropic-version` to send when the client sent none: the only one there is since 2023.
 pub const DEFAULT_ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// Carries a key of Google's.
+pub const GOOGLE_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// Headers that carry a credential; add them to the request, do not replace lists.
 pub type Signed = SmallVec<[(HeaderName, HeaderValue); 2]>;
@@ -67,7 +71,16 @@ pub fn headers(kind: Kind, key: &Secret) -> Result<Signed, SignFault> {
             (HeaderName::from_static("anthropic-beta"), HeaderValue::from_static("oauth-2025-04-20")),
         ]),
         Kind::Anthropic => SmallVec::from_iter([(HeaderName::from_static("x-api-key"), sensitive(key)?)]),
-        Kind::OpenAi => SmallVec::from_iter([(AUTHORIZATION, bearer(key)?)]),
+        Kind::Gemini => SmallVec::from_iter([(GOOGLE_KEY, sensitive(key)?)]),
+        // A key here is a token of Copilot's that somebody else exchanged.
+        Kind::Copilot => {
+            let mut signed: Signed = SmallVec::from_iter([(AUTHORIZATION, bearer(key)?)]);
+            signed.extend(editor());
+            signed
+        }
+        Kind::OpenAi | Kind::Vertex | Kind::Bedrock | Kind::Cohere | Kind::Ollama | Kind::GenerateBridge => {
+            SmallVec::from_iter([(AUTHORIZATION, bearer(key)?)])
+        }
     })
 }
 
@@ -84,11 +97,23 @@ pub fn token_headers(token: &Secret, is_copilot: bool) -> Result<Signed, SignFau
             .push((HeaderName::from_static("anthropic-beta"), HeaderValue::from_static("oauth-2025-04-20")));
     }
     if is_copilot {
-        signed.extend(
-            EDITOR.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
-        );
+        signed.extend(editor());
     }
     Ok(signed)
+}
+
+fn editor() -> [(HeaderName, HeaderValue); 4] {
+    EDITOR.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+}
+
+/// Returns the header that carries a key to where a server speaks a dialect that is not its own:
+/// Google takes its key in `x-goog-api-key`, but below `/openai` only as a bearer, as OpenAI's SDK
+/// sends it.
+///
+/// # Errors
+/// When the key cannot stand in a header.
+pub fn as_bearer(key: &Secret) -> Result<(HeaderName, HeaderValue), SignFault> {
+    Ok((AUTHORIZATION, bearer(key.expose())?))
 }
 
 /// Returns the headers that prove us to a provider in the way that it wants, which may be another
@@ -136,6 +161,8 @@ mod tests {
         let one = |name: &str, value: &str| Ok(vec![(name.to_owned(), value.to_owned())]);
         assert_eq!(signed(Kind::OpenAi, "sk-1"), one("authorization", "Bearer sk-1"));
         assert_eq!(signed(Kind::Anthropic, "sk-ant-api03-1"), one("x-api-key", "sk-ant-api03-1"));
+        assert_eq!(signed(Kind::Gemini, "AIza-1"), one("x-goog-api-key", "AIza-1"));
+        assert_eq!(signed(Kind::Bedrock, "bedrock-1"), one("authorization", "Bearer bedrock-1"));
         let oauth = signed(Kind::Anthropic, "sk-ant-oat01-1").unwrap();
         assert_eq!(oauth[0], ("authorization".to_owned(), "Bearer sk-ant-oat01-1".to_owned()));
         assert_eq!(oauth[1], ("anthropic-beta".to_owned(), "oauth-2025-04-20".to_owned()));
@@ -151,6 +178,8 @@ mod tests {
         assert_eq!(told("t", false), ["authorization: Bearer t"]);
         assert_eq!(told("sk-ant-oat01", false)[1], "anthropic-beta: oauth-2025-04-20");
         assert_eq!(told("t", true).len(), 5);
+        let written = headers(Kind::Copilot, &Secret::new("t".to_owned())).unwrap();
+        assert_eq!(written, token_headers(&Secret::new("t".to_owned()), true).unwrap());
         assert!(token_headers(&Secret::new("a\nb".to_owned()), true).is_err());
     }
 

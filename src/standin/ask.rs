@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::base::api::{Api, ErrorShape};
+use crate::base::percent;
 
 /// What a request calls for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ struct Fields<'a> {
     messages: Option<&'a RawValue>,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    contents: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +67,7 @@ struct StreamOptions {
 struct Message<'a> {
     #[serde(borrow, default)]
     role: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, alias = "parts")]
     content: Option<&'a RawValue>,
 }
 
@@ -87,19 +90,27 @@ impl Ask {
         let path = target.split('?').next().unwrap_or_default().trim_end_matches('/');
         let call = call_of(method, path);
         let fields: Fields<'_> = serde_json::from_slice(body).unwrap_or_default();
-        let in_path = gemini_model(path);
+        let in_path = model_in(path);
+        let says_path = [":streamGenerateContent", ":streamRawPredict", "/converse-stream"];
+        // Who says nothing to Ollama gets a stream.
+        let is_default = call == Call::Api(Api::OllamaChat);
         Ask {
             shape: match &call {
                 Call::Api(api) => api.dialect().error_shape(),
                 Call::Models(_) | Call::Other if is_anthropic => ErrorShape::Anthropic,
                 Call::Models(_) | Call::Other => ErrorShape::OpenAi,
             },
-            model: fields.model.map(Cow::into_owned).or(in_path).unwrap_or_default(),
-            is_streamed: fields.stream.unwrap_or(false) || path.ends_with(":streamGenerateContent"),
+            model: in_path.or(fields.model.map(Cow::into_owned)).unwrap_or_default(),
+            is_streamed: fields.stream.unwrap_or(is_default)
+                || says_path.iter().any(|ending| path.ends_with(ending)),
             wants_usage: fields.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
             wants_base64: fields.encoding_format.as_deref() == Some("base64"),
             inputs: fields.input.map_or(1, count_inputs),
-            prefill: fields.messages.or(fields.input).and_then(last_words_of_the_assistant),
+            prefill: fields
+                .messages
+                .or(fields.input)
+                .or(fields.contents)
+                .and_then(last_words_of_the_assistant),
             call,
         }
     }
@@ -124,6 +135,13 @@ fn call_of(method: &str, path: &str) -> Call {
         ("/messages", Api::Messages),
         (":generateContent", Api::GenerateContent),
         (":streamGenerateContent", Api::GenerateContent),
+        (":rawPredict", Api::Messages),
+        (":streamRawPredict", Api::Messages),
+        ("/converse", Api::Converse),
+        ("/converse-stream", Api::Converse),
+        ("/v2/chat", Api::CohereChat),
+        ("/api/chat", Api::OllamaChat),
+        ("/api/generate", Api::Generate),
     ];
     by_suffix
         .into_iter()
@@ -131,10 +149,15 @@ fn call_of(method: &str, path: &str) -> Call {
         .map_or(Call::Other, |(_, api)| Call::Api(api))
 }
 
-fn gemini_model(path: &str) -> Option<String> {
-    let (_, last) = path.rsplit_once("/models/")?;
-    let (model, _verb) = last.rsplit_once(':')?;
-    Some(model.to_owned())
+/// The model that a path of Google's or of Bedrock's carries.
+fn model_in(path: &str) -> Option<String> {
+    if let Some((_, last)) = path.rsplit_once("/models/") {
+        let (model, _verb) = last.rsplit_once(':')?;
+        return Some(model.to_owned());
+    }
+    let (_, last) = path.rsplit_once("/model/")?;
+    let (model, _verb) = last.rsplit_once('/')?;
+    percent::decode_utf8(model).map(Cow::into_owned)
 }
 
 /// Counts the vectors that an `input` asks for: one for a text or a list of token numbers.
@@ -148,10 +171,13 @@ fn count_inputs(input: &RawValue) -> usize {
 }
 
 fn last_words_of_the_assistant(messages: &RawValue) -> Option<String> {
-    // Cheap way out for long conversations without an assistant.
-    memchr::memmem::find(messages.get().as_bytes(), b"assistant")?;
+    // Cheap way out for long conversations without an assistant, whom Gemini calls the model.
+    let has = |word: &str| memchr::memmem::find(messages.get().as_bytes(), word.as_bytes()).is_some();
+    if !has("assistant") && !has("model") {
+        return None;
+    }
     let messages: Vec<Message<'_>> = serde_json::from_str(messages.get()).ok()?;
-    let last = messages.last().filter(|last| last.role.as_deref() == Some("assistant"))?;
+    let last = messages.last().filter(|last| matches!(last.role.as_deref(), Some("assistant" | "model")))?;
     match serde_json::from_str(last.content?.get()).ok()? {
         Content::Text(text) => Some(text),
         Content::Parts(parts) => Some(parts.into_iter().map(|part| part.text).collect()),
@@ -171,6 +197,11 @@ mod tests {
             ("POST", "/v1/messages?beta=true", Call::Api(Api::Messages)),
             ("POST", "/v1/messages/count_tokens", Call::Api(Api::CountTokens)),
             ("POST", "/v1beta/models/gemini-x:generateContent", Call::Api(Api::GenerateContent)),
+            ("POST", "/v1/projects/p/publishers/anthropic/models/c@1:rawPredict", Call::Api(Api::Messages)),
+            ("POST", "/model/a%3A0/converse-stream", Call::Api(Api::Converse)),
+            ("POST", "/v2/chat", Call::Api(Api::CohereChat)),
+            ("POST", "/api/chat", Call::Api(Api::OllamaChat)),
+            ("POST", "/api/generate", Call::Api(Api::Generate)),
             ("GET", "/v1/models", Call::Models(None)),
             ("GET", "/v1/models/a/b", Call::Models(Some("a/b".to_owned()))),
             ("POST", "/v1/files", Call::Other),
@@ -179,6 +210,8 @@ mod tests {
         for (method, target, call) in table {
             assert_eq!(Ask::read(method, target, b"", false).call, call, "{method} {target}");
         }
+        let bedrock = Ask::read("POST", "/model/a%3A0/converse-stream", b"{}", false);
+        assert_eq!((&*bedrock.model, bedrock.is_streamed), ("a:0", true));
     }
 
     #[test]
@@ -193,6 +226,7 @@ mod tests {
                 Some("so far"),
             ),
             (r#"{"input":[{"role":"assistant","content":"so far"}]}"#, Some("so far")),
+            (r#"{"contents":[{"role":"model","parts":[{"text":"so far"}]}]}"#, Some("so far")),
             (r#"{"messages":[{"role":"assistant","content":"a"},{"role":"user","content":"q"}]}"#, None),
             (r#"{"messages":[{"role":"user","content":"assistant"}]}"#, None),
             (r#"{"messages":[{"role":"assistant","content":null}]}"#, None),

@@ -62,7 +62,6 @@ pub(super) fn compile(reply: &Reply, ask: &Ask, seen: &Seen) -> Vec<Move> {
 }
 
 const JSON: &str = "application/json";
-const EVENTS: &str = "text/event-stream; charset=utf-8";
 /// Longer bodies are counted in an echo, not repeated.
 const ECHO_BODY_MAX: usize = 64 << 10;
 
@@ -111,7 +110,7 @@ impl Composer<'_> {
     }
 
     fn refuse(self, refusal: &Refusal) -> Vec<Move> {
-        let body = answers::refusal(self.ask.shape, refusal, self.number);
+        let body = answers::refusal(self.ask, refusal, self.number);
         self.whole(refusal.status, JSON, body)
     }
 
@@ -164,7 +163,7 @@ impl Composer<'_> {
                 continue;
             }
             match twist {
-                Twist::Error(refusal) => body = answers::refusal(self.ask.shape, refusal, self.number),
+                Twist::Error(refusal) => body = answers::refusal(self.ask, refusal, self.number),
                 Twist::Insert(bytes) => {
                     let (first, rest) = body.split_at(body.len() / 2);
                     body = Bytes::from([first, bytes, rest].concat());
@@ -194,7 +193,7 @@ impl Composer<'_> {
     fn streamed(mut self, stream: Stream) -> Vec<Move> {
         self.is_stream = true;
         let framing = if self.reply.is_close_delimited { Framing::UntilClose } else { Framing::Chunked };
-        if self.before_body(200, EVENTS, framing) == Onward::Yes {
+        if self.before_body(200, answers::media_type(self.ask), framing) == Onward::Yes {
             self.stream_body(stream);
         }
         if self.reply.is_gzipped {
@@ -261,6 +260,9 @@ impl Composer<'_> {
         ];
         if self.reply.is_gzipped {
             headers.push(("content-encoding".to_owned(), "gzip".to_owned()));
+        }
+        if let Act::Refuse(refusal) = &self.reply.act {
+            headers.extend(answers::refusal_header(self.ask, refusal));
         }
         headers.retain(|(name, _)| !self.reply.headers.iter().any(|(own, _)| own == name));
         headers.extend(self.reply.headers.iter().cloned());

@@ -143,6 +143,7 @@ pub struct Reply {
     pub(super) act: Act,
     pub(super) text: String,
     pub(super) token_delay: Duration,
+    pub(super) tool: Option<(String, String)>,
     pub(super) finish_reason: Option<String>,
     pub(super) served_model: Option<String>,
     pub(super) usage: Option<(u64, u64)>,
@@ -165,6 +166,7 @@ impl Reply {
             act,
             text: GREETING.to_owned(),
             token_delay: Duration::ZERO,
+            tool: None,
             finish_reason: None,
             served_model: None,
             usage: None,
@@ -469,6 +471,13 @@ impl Reply {
             | Twist::StreamReset(_)
             | Twist::GoAway(_) => None,
         })
+    }
+
+    /// Calls a tool behind its text, with these arguments (JSON), and ends for that reason.
+    #[must_use]
+    pub fn calls(mut self, tool: &str, arguments: &str) -> Reply {
+        self.tool = Some((tool.to_owned(), arguments.to_owned()));
+        self
     }
 
     /// Ends with this finish reason, in the dialect's own words.

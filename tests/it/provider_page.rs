@@ -4,7 +4,7 @@
 //! the_page_of_providers` writes it anew, between the two marks; the prose around it is kept.
 
 use pointsman::base::api::Api;
-use pointsman::catalog::{Ability, Built, Entry, Tier, entries};
+use pointsman::catalog::{Ability, Entry, Tier, entries};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -20,6 +20,10 @@ fn call(api: Api) -> &'static str {
         Api::Messages => "messages",
         Api::CountTokens => "count_tokens",
         Api::GenerateContent => "generate_content",
+        Api::Converse => "converse",
+        Api::CohereChat => "cohere_chat",
+        Api::OllamaChat => "ollama_chat",
+        Api::Generate => "generate",
     }
 }
 
@@ -33,9 +37,6 @@ fn section(page: &mut String, entry: &Entry) {
         let _ = writeln!(page, "| {name} | {value} |");
     };
     row(&format!("**{}**", entry.name), entry.note);
-    if let Built::Later(remedy) = entry.built {
-        row("not built yet", remedy);
-    }
     row("address", &or(&urls, "none of its own"));
     row("calls", &calls.join(", "));
     row("proof", entry.auth.as_label());

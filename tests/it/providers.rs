@@ -365,7 +365,7 @@ async fn the_list_tells_who_is_usable_and_what_the_others_lack() {
         );
         assert_eq!(row["why"], why, "{name}");
     }
-    assert_eq!(listed(&said, "bedrock")["status"], "not_built");
+    assert_eq!(listed(&said, "bedrock")["status"], "unconfigured");
     assert_eq!(listed(&said, "groq")["credentials"], 1);
     assert!(!said.contains("canary"), "a key is told");
     let (code, said) = program.verb(&["provider", "list", "-c", "CONFIG"]).await;

@@ -1,21 +1,17 @@
 //! Bridges: servers of the operator's own that put an API before somebody's login.
 //!
-//! They are reached where a variable says and want no key. Those that answer `/v1/chat/completions`
-//! are served; the two that answer `/api/generate` only wait for `generate-bridge`.
+//! They are reached where a variable says and want no key. Most answer `/v1/chat/completions`; two
+//! answer `/api/generate` only, with one text for one prompt.
 
 use super::super::Chain;
-use super::{Auth, Built, Entry, OPENAI_CALLS, PLAIN, SEED, models};
+use super::{Auth, Entry, OPENAI_CALLS, PLAIN, SEED, models};
 use crate::base::api::{Api, Kind};
 
 const CHAT: &[Api] = &[Api::ChatCompletions];
 
-const GENERATE: Built = Built::Later(
-    "if the bridge answers /v1/chat/completions, use kind: openai with its address and /v1 as base_url",
-);
-
 /// A bridge that answers `/v1/chat/completions`.
 const BRIDGE: Entry = Entry {
-    built: Built::Now(Kind::OpenAi),
+    kind: Kind::OpenAi,
     prefix: "/v1",
     serves: CHAT,
     auth: Auth::None,
@@ -27,13 +23,14 @@ const BRIDGE: Entry = Entry {
 pub(super) const ENTRIES: &[Entry] = &[
     Entry {
         name: "claude-bridge",
-        built: GENERATE,
+        kind: Kind::GenerateBridge,
+        serves: &[Api::Generate],
         urls: &["${CLAUDE_BRIDGE_URL}"],
         prefix: "",
         switch: Some("CLAUDE_BRIDGE_ENABLED"),
         chain: Some(Chain { place: 1, rpm: 100 }),
         models: models::CLAUDE_BRIDGE,
-        note: "POST /api/generate",
+        note: "POST /api/generate with one prompt; neither tools nor images",
         ..BRIDGE
     },
     Entry {
@@ -78,12 +75,13 @@ pub(super) const ENTRIES: &[Entry] = &[
     },
     Entry {
         name: "claude-code",
-        built: GENERATE,
+        kind: Kind::GenerateBridge,
+        serves: &[Api::Generate],
         urls: &["${CLAUDE_CODE_BRIDGE_URL}"],
         prefix: "",
         chain: Some(Chain { place: 12, rpm: 100 }),
         models: models::CLAUDE_BRIDGE,
-        note: "POST /api/generate",
+        note: "POST /api/generate with one prompt; neither tools nor images",
         ..BRIDGE
     },
     Entry {

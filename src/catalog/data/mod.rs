@@ -5,7 +5,7 @@ mod compatible;
 pub(super) mod models;
 mod native;
 
-use super::{Auth, Built, Entry, Source};
+use super::{Auth, Entry, Source};
 use crate::base::api::{Api, Kind};
 
 /// All rows, in the order in which zero configuration tries them.
@@ -36,7 +36,7 @@ const OPENAI_CALLS: &[Api] = &[Api::ChatCompletions, Api::Completions, Api::Embe
 /// What most rows have in common: an OpenAI-compatible server with a bearer key.
 const PLAIN: Entry = Entry {
     name: "",
-    built: Built::Now(Kind::OpenAi),
+    kind: Kind::OpenAi,
     urls: &[],
     prefix: "",
     serves: OPENAI_CALLS,

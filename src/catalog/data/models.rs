@@ -155,6 +155,14 @@ pub(in super::super) const GEMINI: &[KnownModel] = &[
     fast("gemini-2.0-flash").window(1_048_576).output(8192).can(ALL_ROUND),
 ];
 
+/// Google's own and, in Anthropic's dialect, Anthropic's.
+pub(in super::super) const VERTEX: &[KnownModel] = &[
+    fast("gemini-2.5-flash").window(1_048_576).output(65_536).can(ALL_ROUND),
+    large("gemini-2.5-pro").thinking().window(1_048_576).output(65_536).can(ALL_ROUND),
+    large("claude-sonnet-4-5@20250929").window(200_000).can(ALL_ROUND).prefill(),
+    fast("claude-haiku-4-5@20251001").window(200_000).can(ALL_ROUND).prefill(),
+];
+
 pub(in super::super) const GROQ: &[KnownModel] = &[
     large("llama-3.3-70b-versatile").window(131_072).output(32_768).can(TEXT_ONLY),
     fast("llama-3.1-8b-instant").window(131_072).output(131_072).can(TEXT_ONLY),

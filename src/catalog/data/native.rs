@@ -1,6 +1,6 @@
 //! Companies and servers with a dialect, a signature or a path of their own.
 
-use super::{Auth, Built, Entry, PLAIN, SEED, WIRE, models};
+use super::{Auth, Entry, PLAIN, SEED, WIRE, models};
 use crate::base::api::{Api, Kind};
 
 pub(super) const ENTRIES: &[Entry] = &[
@@ -16,7 +16,7 @@ pub(super) const ENTRIES: &[Entry] = &[
     },
     Entry {
         name: "anthropic",
-        built: Built::Now(Kind::Anthropic),
+        kind: Kind::Anthropic,
         urls: &["https://api.anthropic.com"],
         serves: &[Api::Messages, Api::CountTokens],
         auth: Auth::Anthropic,
@@ -35,88 +35,93 @@ pub(super) const ENTRIES: &[Entry] = &[
         serves: &[Api::ChatCompletions, Api::Embeddings, Api::Responses],
         auth: Auth::Header("api-key"),
         env: &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
-        note: "the model is the name of the deployment; for the classic paths set paths: {chat_completions: \
-               \"/openai/deployments/{model}/chat/completions?api-version=2024-10-21\"}; auth: bearer for Entra tokens",
+        note: "the model is the name of the deployment; api_version asks for the classic paths below \
+               /openai/deployments; auth: bearer for Entra tokens, or the login azure_entra",
         source: WIRE,
         ..PLAIN
     },
     Entry {
         name: "cohere",
+        kind: Kind::Cohere,
         urls: &["https://api.cohere.com"],
         prefix: "/compatibility/v1",
-        serves: &[Api::ChatCompletions, Api::Embeddings],
+        serves: &[Api::CohereChat, Api::ChatCompletions, Api::Embeddings],
         env: &["COHERE_API_KEY", "CO_API_KEY"],
         models: models::COHERE,
-        note: "by its OpenAI-compatible path",
+        note: "chat clients by its OpenAI-compatible path, other conversations at /v2/chat",
         source: WIRE,
         ..PLAIN
     },
     Entry {
         name: "ollama",
+        kind: Kind::Ollama,
         urls: &["http://localhost:11434"],
         prefix: "/v1",
+        serves: &[Api::OllamaChat, Api::ChatCompletions, Api::Completions, Api::Embeddings, Api::Responses],
         needs_key: false,
         env: &["OLLAMA_API_KEY"],
-        note: "by its OpenAI-compatible path; a prompt longer than num_ctx is cut without a word",
+        note: "chat and responses clients by its OpenAI-compatible paths, other conversations at /api/chat; \
+               a prompt longer than num_ctx is cut without a word",
         source: WIRE,
         ..PLAIN
     },
     Entry {
         name: "gemini",
-        built: Built::Later(
-            "until then use kind: openai with base_url https://generativelanguage.googleapis.com/v1beta/openai",
-        ),
+        kind: Kind::Gemini,
         urls: &["https://generativelanguage.googleapis.com"],
-        serves: &[Api::GenerateContent],
+        serves: &[Api::GenerateContent, Api::Embeddings],
         auth: Auth::Header("x-goog-api-key"),
         env: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         models: models::GEMINI,
+        note: "embeddings by its OpenAI-compatible path, with the key as a bearer",
         source: WIRE,
         ..PLAIN
     },
     Entry {
         name: "vertex",
-        built: Built::Later("until then use Gemini's OpenAI-compatible address with kind: openai"),
+        kind: Kind::Vertex,
         urls: &[
             "https://${GOOGLE_CLOUD_LOCATION}-aiplatform.googleapis.com/v1/projects/${GOOGLE_CLOUD_PROJECT}/locations/${GOOGLE_CLOUD_LOCATION}",
         ],
-        serves: &[Api::GenerateContent],
+        serves: &[Api::GenerateContent, Api::Messages, Api::ChatCompletions],
         auth: Auth::Google,
         env: &["GOOGLE_APPLICATION_CREDENTIALS"],
-        models: models::GEMINI,
-        note: "the location global has the host aiplatform.googleapis.com",
+        models: models::VERTEX,
+        note: "the location global has the host aiplatform.googleapis.com; claude-… are Anthropic's models in Anthropic's dialect, \
+               publisher/model those of others in OpenAI's",
         source: WIRE,
         ..PLAIN
     },
     Entry {
         name: "bedrock",
-        built: Built::Later("until then use another provider of the same model"),
+        kind: Kind::Bedrock,
         urls: &["https://bedrock-runtime.${AWS_REGION}.amazonaws.com"],
-        serves: &[],
+        serves: &[Api::Converse],
         auth: Auth::Aws,
-        env: &["AWS_ACCESS_KEY_ID", "AWS_BEARER_TOKEN_BEDROCK"],
+        env: &["AWS_BEARER_TOKEN_BEDROCK"],
         models: models::BEDROCK,
-        note: "model ids are escaped in the path (: becomes %3A)",
+        note: "the login aws signs requests, a key goes as a bearer; model ids are escaped in the path \
+               (: becomes %3A)",
         source: WIRE,
         ..PLAIN
     },
     Entry {
         name: "copilot",
-        built: Built::Later("until then use another provider of the same model"),
+        kind: Kind::Copilot,
         urls: &["https://api.githubcopilot.com"],
         serves: &[Api::ChatCompletions, Api::Responses, Api::Embeddings],
         auth: Auth::Copilot,
-        env: &["GITHUB_TOKEN", "GH_TOKEN"],
+        env: &["COPILOT_GITHUB_TOKEN"],
         is_http1_only: true,
         models: models::COPILOT,
-        note: "no /v1; the address comes with the token; wants editor headers",
+        note: "no /v1; the address comes with the token; the editor's headers are set",
         source: WIRE,
         ..PLAIN
     },
     Entry {
         name: "generate-bridge",
-        built: Built::Later("until then use a bridge that speaks the OpenAI dialect, with kind: openai"),
-        serves: &[Api::ChatCompletions],
+        kind: Kind::GenerateBridge,
+        serves: &[Api::Generate],
         auth: Auth::None,
         needs_key: false,
         note: "POST /api/generate with one prompt; neither tools nor images",

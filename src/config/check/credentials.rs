@@ -9,6 +9,7 @@
 //! Google Cloud, service account key files.
 
 use super::Bench;
+use super::providers::Place;
 use super::url::BaseUrl;
 use crate::base::secret::Secret;
 use crate::config::credential::{
@@ -26,18 +27,17 @@ const GOOGLE_SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const METADATA_HOST: &str = "http://169.254.169.254";
 const CONTAINER_HOST: &str = "http://169.254.170.2";
 
-/// Resolves the one login that is written; `url` is the provider's address, whose name may hold
-/// the region.
-pub(super) fn check(bench: &Bench<'_>, file: LoginFile, url: Option<&BaseUrl>) -> Option<Login> {
+/// Resolves the one login that is written.
+pub(super) fn check(bench: &Bench<'_>, file: LoginFile, place: &Place<'_>) -> Option<Login> {
     let LoginFile { aws, azure_entra, google, copilot, oauth } = file;
-    aws.and_then(|file| check_aws(bench, &file, url))
+    aws.and_then(|file| check_aws(bench, &file, place))
         .or_else(|| azure_entra.and_then(|file| check_entra(bench, &file)))
         .or_else(|| google.and_then(|file| check_google(bench, file)))
         .or_else(|| copilot.and_then(|file| check_copilot(bench, &file)))
         .or_else(|| oauth.and_then(|file| check_oauth(bench, &file)))
 }
 
-fn check_aws(bench: &Bench<'_>, file: &AwsFile, url: Option<&BaseUrl>) -> Option<Login> {
+fn check_aws(bench: &Bench<'_>, file: &AwsFile, place: &Place<'_>) -> Option<Login> {
     if !cfg!(feature = "bedrock") {
         bench.faults.error(&file.at, "needs a build with the feature bedrock; this one is without");
         return None;
@@ -45,7 +45,8 @@ fn check_aws(bench: &Bench<'_>, file: &AwsFile, url: Option<&BaseUrl>) -> Option
     let region = file
         .region
         .clone()
-        .or_else(|| url.and_then(region_of))
+        .or_else(|| place.region.map(str::to_owned))
+        .or_else(|| place.url.and_then(region_of))
         .or_else(|| bench.variable("AWS_REGION"))
         .or_else(|| bench.variable("AWS_DEFAULT_REGION"))
         .filter(|region| is_region(region));
@@ -299,6 +300,12 @@ fn check_copilot(bench: &Bench<'_>, file: &CopilotFile) -> Option<Login> {
     Some(Login::Copilot(Copilot { endpoint: endpoint?, token: token? }))
 }
 
+/// Makes the login of a GitHub token that is written as a key.
+pub(super) fn copilot(bench: &Bench<'_>, at: &KeyPath, token: Secret) -> Option<Login> {
+    let endpoint = bench.service(at, GITHUB, false)?;
+    Some(Login::Copilot(Copilot { endpoint, token }))
+}
+
 fn check_oauth(bench: &Bench<'_>, file: &OAuthFile) -> Option<Login> {
     let at = &file.at;
     let secret = |key: &str, place: &Option<SecretRef>| {
@@ -338,7 +345,7 @@ fn service(text: &str, may_be_metadata: bool) -> Result<ServiceUrl, String> {
 
 impl Bench<'_> {
     /// Returns a variable of the environment that is there and not empty.
-    fn variable(&self, name: &str) -> Option<String> {
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
         self.outside.env(name).filter(|value| !value.is_empty())
     }
 

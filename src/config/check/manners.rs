@@ -36,13 +36,16 @@ const OUR_HEADERS: [&str; 14] = [
 const KEY_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
 
 /// Calls by the words under which `paths` names them.
-const CALLS: [(&str, Api); 6] = [
+const CALLS: [(&str, Api); 9] = [
     ("chat_completions", Api::ChatCompletions),
     ("completions", Api::Completions),
     ("embeddings", Api::Embeddings),
     ("responses", Api::Responses),
     ("messages", Api::Messages),
     ("count_tokens", Api::CountTokens),
+    ("cohere_chat", Api::CohereChat),
+    ("ollama_chat", Api::OllamaChat),
+    ("generate", Api::Generate),
 ];
 
 /// Checks `auth`; where it is not written the catalogue's way counts. A bridge that wants no key is

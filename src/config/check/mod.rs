@@ -8,6 +8,7 @@
 //! Order: secrets and texts are resolved where they stand, `serve` looks at addresses and
 //! clients, `providers` at servers, keys and models, `routes` at everything that names them.
 
+mod cloud;
 mod credentials;
 mod manners;
 mod models;

@@ -12,11 +12,11 @@
 //! then it is a server of its own and serves what is listed, even if that is nothing.
 
 use super::url::BaseUrl;
-use super::{Bench, credentials, manners, models};
+use super::{Bench, cloud, credentials, manners, models};
 use crate::base::api::Kind;
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx};
-use crate::catalog::{self, Built, Entry};
-use crate::config::login::LoginFile;
+use crate::catalog::{self, Auth, Entry};
+use crate::config::login::{GoogleFile, LoginFile};
 use crate::config::path::{KeyPath, did_you_mean, shown};
 use crate::config::plan::{Credential, Endpoint, HttpVersions, LeftOut, Pattern, Provider, Timeouts};
 use crate::config::reference::SecretRef;
@@ -77,8 +77,11 @@ impl Inventory {
 
     fn add(&mut self, bench: &Bench<'_>, mut file: ProviderFile, timeouts: Timeouts, patterns: &[Pattern]) {
         let found = file.kind.as_deref().and_then(|kind| find_kind(bench, &file.at, kind));
+        if let Some(entry) = found {
+            cloud::check(bench, &file, entry);
+        }
         if file.optional
-            && let Some((entry, _)) = found
+            && let Some(entry) = found
         {
             if let Some(why) = missing(bench, &file, entry) {
                 bench.faults.warning(&file.at, format!("is left out: {why} is not set (optional: true)"));
@@ -87,24 +90,31 @@ impl Inventory {
             }
             keep_what_is_set(bench, &mut file, entry);
         }
-        let headers = manners::check_headers(bench, file.headers);
-        let own = found.and_then(|(entry, _)| entry.url(&|name| bench.is_set(entry, name)));
-        let url = check_url(bench, &file.at, file.base_url.as_deref(), found, own, file.allow_plaintext);
+        let headers = manners::check_headers(bench, std::mem::take(&mut file.headers));
+        let own = found.and_then(|entry| entry.url(&|name| cloud::is_set(bench, &file, entry, name)));
+        let url = check_url(bench, &file, found, own);
         let trust = check_trust(bench, &file.at, file.ca.as_deref(), file.insecure_skip_verify, url.as_ref());
-        let own_url = found.and_then(|(entry, _)| entry.fixed_url()).and_then(|own| BaseUrl::parse(own).ok());
+        let own_url = found.and_then(Entry::fixed_url).and_then(|own| BaseUrl::parse(own).ok());
         let is_elsewhere = file.base_url.is_some() && url != own_url;
         let is_bridge = file.base_url.is_none() && own.is_some_and(|(_, is_bridge)| is_bridge);
         let provider = ProviderIdx(index(self.providers.len()));
         let needs_key = |entry: &&Entry| {
             entry.needs_key && !is_elsewhere && !is_bridge && file.auth.as_deref() != Some("none")
         };
-        let wanted = found.map(|(entry, _)| entry).filter(needs_key);
-        let has_keys = file.credentials.as_ref().is_some_and(|list| !list.is_empty());
-        let credentials =
-            self.add_credentials(bench, &file.at, file.credentials, provider, wanted, url.as_ref());
-        let (Some((entry, kind)), Some(url)) = (found, url) else { return };
+        let wanted = found.filter(needs_key);
+        let written = file.credentials.take();
+        let has_keys = written.as_ref().is_some_and(|list| !list.is_empty());
+        let place = Place { url: url.as_ref(), region: file.region.as_deref(), kind: found.map(|e| e.kind) };
+        let credentials = self.add_credentials(bench, &file.at, written, provider, wanted, &place);
+        let (Some(entry), Some(url)) = (found, url) else { return };
+        let kind = entry.kind;
         let proof = manners::check_proof(bench, &file.at, file.auth.as_deref(), entry, has_keys);
-        let paths = manners::check_paths(bench, &url.path, kind, file.paths);
+        let mut paths = manners::check_paths(bench, &url.path, kind, std::mem::take(&mut file.paths));
+        for (api, path) in cloud::azure_paths(&file, entry, &url) {
+            if !paths.iter().any(|(written, _)| *written == api) {
+                paths.push((api, path));
+            }
+        }
         let serves = entry.serves.iter().copied().chain(paths.iter().map(|(api, _)| *api)).collect();
         let endpoint = self.endpoint(bench, &file.at, &url, trust);
         let known = if is_elsewhere && file.models.is_some() { &[] } else { entry.models };
@@ -143,16 +153,12 @@ impl Inventory {
         files: Option<Vec<CredentialFile>>,
         provider: ProviderIdx,
         wanted: Option<&Entry>,
-        url: Option<&BaseUrl>,
+        place: &Place<'_>,
     ) -> Vec<CredentialIdx> {
         let files = files.unwrap_or_default();
         if files.is_empty() {
             if let Some(entry) = wanted {
-                let env = entry.env.first().unwrap_or(&"NAME");
-                bench.faults.error(
-                    at,
-                    format!("has no credentials; add credentials: [{{name: main, key: {{env: {env}}}}}]"),
-                );
+                bench.missing_credentials(at, entry);
             }
             // A server that wants no key still needs a name in target ids.
             let name = "default".into();
@@ -168,8 +174,12 @@ impl Inventory {
                 bench.faults.error(&file.at, one_proof(file.has_key, &logins));
                 continue;
             }
-            let key = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
-            let login = credentials::check(bench, file.login, url);
+            let mut key = file.key.as_ref().and_then(|place| bench.secret(&file.at.key("key"), place));
+            let mut login = credentials::check(bench, file.login, place);
+            if place.kind == Some(Kind::Copilot) && key.is_some() {
+                // What people have is a GitHub token, and Copilot takes none.
+                login = key.take().and_then(|token| credentials::copilot(bench, &file.at, token));
+            }
             let Some(name) = file.name else { continue };
             if let Some(first) = seen.get(&name) {
                 let what = format!("credential {} is named already at {first}", shown(&name));
@@ -182,7 +192,7 @@ impl Inventory {
                     name: name.into(),
                     provider,
                     key,
-                    file: file.key.filter(SecretRef::is_file),
+                    file: file.key.filter(|place| login.is_none() && place.is_file()),
                     login,
                 }));
             }
@@ -235,31 +245,34 @@ fn one_proof(has_key: bool, logins: &[&str]) -> String {
     format!("proves us in several ways ({}); write one of them", [key, logins].concat().join(", "))
 }
 
+/// What a login may take from its provider.
+pub(super) struct Place<'a> {
+    /// The address, whose name may hold the region.
+    pub(super) url: Option<&'a BaseUrl>,
+    /// The region that is written.
+    pub(super) region: Option<&'a str>,
+    /// What sort of server it is.
+    pub(super) kind: Option<Kind>,
+}
+
 /// How a certificate is judged.
 struct Trust {
     ca: Option<PathBuf>,
     insecure_skip_verify: bool,
 }
 
-fn find_kind(bench: &Bench<'_>, at: &KeyPath, word: &str) -> Option<(&'static Entry, Kind)> {
-    let at = at.key("kind");
-    let Some(entry) = catalog::find(word) else {
+fn find_kind(bench: &Bench<'_>, at: &KeyPath, word: &str) -> Option<&'static Entry> {
+    let found = catalog::find(word);
+    if found.is_none() {
         let near = did_you_mean(word, catalog::entries().map(|entry| entry.name));
         let near = if near.is_empty() {
             "; a server that speaks like OpenAI is kind: openai with its base_url".to_owned()
         } else {
             near
         };
-        bench.faults.error(&at, format!("{} is not a known kind{near}", shown(word)));
-        return None;
-    };
-    match entry.built {
-        Built::Now(kind) => Some((entry, kind)),
-        Built::Later(remedy) => {
-            bench.faults.error(&at, format!("{word} is not built yet; {remedy}"));
-            None
-        }
+        bench.faults.error(&at.key("kind"), format!("{} is not a known kind{near}", shown(word)));
     }
+    found
 }
 
 /// Says what an optional provider lacks: names of variables.
@@ -271,7 +284,7 @@ fn missing(bench: &Bench<'_>, file: &ProviderFile, entry: &Entry) -> Option<Stri
     if let Some(name) = file.headers.iter().find_map(|(_, _, value)| unset(value)) {
         return Some(name);
     }
-    let is_set = |name: &str| bench.is_set(entry, name);
+    let is_set = |name: &str| cloud::is_set(bench, file, entry, name);
     let Some(credentials) = file.credentials.as_ref().filter(|list| !list.is_empty()) else {
         // Its own address, or one that wants a key of its own.
         return if file.base_url.is_some() { None } else { entry.missing(&is_set) };
@@ -297,29 +310,40 @@ fn keep_what_is_set(bench: &Bench<'_>, file: &mut ProviderFile, entry: &Entry) {
         return;
     }
     let Some(name) = entry.env.iter().find(|name| bench.is_set(entry, name)) else { return };
-    file.credentials = Some(vec![CredentialFile {
-        at: file.at.key("credentials").index(0),
+    let at = file.at.key("credentials").index(0);
+    let mut only = CredentialFile {
+        at: at.clone(),
         name: Some("default".to_owned()),
-        key: Some(SecretRef::Env((*name).to_owned())),
-        has_key: true,
+        key: None,
+        has_key: false,
         login: LoginFile::default(),
-    }]);
+    };
+    if entry.auth == Auth::Google {
+        // The variable holds the path of the key file.
+        let path = bench.variable(name).unwrap_or_default();
+        only.login.google = Some(GoogleFile::of_file(at.key("google"), path.into()));
+    } else {
+        only.key = Some(SecretRef::Env((*name).to_owned()));
+        only.has_key = true;
+    }
+    file.credentials = Some(vec![only]);
 }
 
 fn check_url(
     bench: &Bench<'_>,
-    at: &KeyPath,
-    written: Option<&str>,
-    found: Option<(&Entry, Kind)>,
+    file: &ProviderFile,
+    found: Option<&Entry>,
     own: Option<(&'static str, bool)>,
-    allow_plaintext: bool,
 ) -> Option<BaseUrl> {
-    let at = at.key("base_url");
-    let text = match (written, own) {
+    let at = file.at.key("base_url");
+    let text = match (&file.base_url, own) {
         (Some(written), _) => bench.expand(&at, written)?,
-        (None, Some((own, _))) => bench.expand(&at, own)?,
+        (None, Some((own, _))) => cloud::own_address(bench, file, own)?,
         (None, None) => {
-            let (entry, _) = found?;
+            let entry = found?;
+            if cloud::tell_missing(bench, file, entry) {
+                return None;
+            }
             let names = entry.urls.iter().flat_map(|url| catalog::variables(url)).collect::<Vec<_>>();
             let ways =
                 if names.is_empty() { String::new() } else { format!(", or set {}", names.join(" or ")) };
@@ -328,14 +352,19 @@ fn check_url(
         }
     };
     match BaseUrl::parse(&text) {
-        Ok(url) if !url.tls && !url.is_loopback() && !allow_plaintext => {
+        Ok(url) if !url.tls && !url.is_loopback() && !file.allow_plaintext => {
             bench.faults.error(
                 &at,
                 "sends keys and prompts unencrypted to another machine; use https://, or set allow_plaintext: true beside it",
             );
             None
         }
-        Ok(url) => Some(url),
+        Ok(mut url) => {
+            if let Some(entry) = found {
+                cloud::complete(bench, file, entry, &mut url);
+            }
+            Some(url)
+        }
         Err(why) => {
             bench.faults.error(&at, why);
             None

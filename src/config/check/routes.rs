@@ -274,7 +274,7 @@ impl<'i> Directory<'i> {
                     credential: *credential,
                     endpoint: provider.endpoint,
                     model: model.into(),
-                    traits: provider.models.get(model).map(Model::traits).unwrap_or_default(),
+                    traits: provider.traits(model),
                 });
             }
             found.push(target);

@@ -4,6 +4,7 @@
 //! it is whole, because an error may stand inside a 200.
 
 use super::{Aim, Answer, End, Fault, Held, Mark, Opening};
+use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::exchange::rules::{self, Onward};
@@ -11,7 +12,7 @@ use crate::proxy::carried::Rendering;
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
 use crate::proxy::reply;
-use crate::wire::{Usage, answer};
+use crate::wire::{Usage, answer, cut};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use pingora::http::ResponseHeader;
@@ -34,7 +35,7 @@ impl Aim<'_> {
     /// Takes from the provider's head what is needed of it, in one pass.
     pub(super) fn draft(&self, head: &ResponseHeader, rendering: Option<Box<Rendering>>) -> Option<Answer> {
         let packing = Packing::of(&head.headers);
-        let is_event_stream = is_event_stream(&head.headers);
+        let is_event_stream = self.is_stream(&head.headers);
         let own = match &rendering {
             None => reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()),
             Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list()),
@@ -57,6 +58,24 @@ impl Aim<'_> {
             mark: Mark::default(),
             rendering,
         })
+    }
+
+    /// Tells whether an answer is a stream: by its media type, and where a dialect streams under
+    /// that of any document (an array of Gemini's, lines of Ollama's, the one text of a bridge) by
+    /// what was asked for.
+    fn is_stream(&self, headers: &HeaderMap) -> bool {
+        let media = media_type(headers);
+        let is = |name: &str| media.eq_ignore_ascii_case(name.as_bytes());
+        let is_asked_for = self.wants_stream && is("application/json");
+        match cut::Framing::of(self.dialect) {
+            cut::Framing::Events if self.dialect == Dialect::GeminiGenerate => {
+                is("text/event-stream") || is_asked_for
+            }
+            cut::Framing::Events => is("text/event-stream"),
+            cut::Framing::Lines => is("application/x-ndjson") || is("application/ndjson") || is_asked_for,
+            cut::Framing::Frames => is("application/vnd.amazon.eventstream"),
+            cut::Framing::Whole => self.wants_stream,
+        }
     }
 
     fn judge(&self, body: &Bytes) -> Result<Usage, Box<Fault>> {
@@ -179,10 +198,10 @@ impl Held {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().get(..17).is_some_and(|start| start.eq_ignore_ascii_case(b"text/event-stream"))
-    })
+/// The media type of an answer, without its parameters.
+fn media_type(headers: &HeaderMap) -> &[u8] {
+    let value = headers.get(header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// Packed in a way that [`Incoming`] does not undo: it cannot be judged, and so is no answer.

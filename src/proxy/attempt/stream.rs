@@ -5,6 +5,7 @@
 
 use super::hold::taken;
 use super::{Aim, Answer, End, Fault, Stage};
+use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::health::Permit;
 use crate::proxy::incoming::Incoming;
@@ -216,9 +217,13 @@ impl Delivery<'_, '_> {
         }
     }
 
-    /// A comment line that tells whoever reads the raw stream where another target took over.
+    /// A comment line that tells whoever reads the raw stream where another target took over. Google's
+    /// own clients read every line that is not empty as JSON: they are told nothing.
     async fn name_the_seam(&mut self) -> Result<(), End> {
         let slot = self.aim.slot;
+        if self.splice.as_ref().is_some_and(|splice| splice.dialect() == Dialect::GeminiGenerate) {
+            return Ok(());
+        }
         let comment = format!(": pointsman: {} goes on\n\n", slot.provider);
         let written = self.stage.session.write_response_body(Bytes::from(comment), false).await;
         written.map_err(|_| End::Gone)

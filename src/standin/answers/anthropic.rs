@@ -8,7 +8,7 @@ use super::{Stream, Words, event, message_of, quoted, tokens};
 use crate::standin::reply::Refusal;
 
 fn finish_reason<'a>(words: &Words<'a>) -> &'a str {
-    words.finish_reason.unwrap_or("end_turn")
+    words.finish_reason.unwrap_or(if words.tool.is_some() { "tool_use" } else { "end_turn" })
 }
 
 fn envelope(words: &Words<'_>, content: &str, stop_reason: &str, output_tokens: u64) -> String {
@@ -20,14 +20,43 @@ fn envelope(words: &Words<'_>, content: &str, stop_reason: &str, output_tokens: 
     )
 }
 
+fn tool_use(words: &Words<'_>, name: &str, input: &str) -> String {
+    let name = quoted(name);
+    format!("{{\"type\":\"tool_use\",\"id\":\"toolu_{}\",\"name\":{name},\"input\":{input}}}", words.number)
+}
+
 pub(super) fn message(words: &Words<'_>) -> String {
-    let content = format!("{{\"type\":\"text\",\"text\":{}}}", quoted(words.text));
+    let mut content = format!("{{\"type\":\"text\",\"text\":{}}}", quoted(words.text));
+    if let Some((name, arguments)) = words.tool {
+        content.push(',');
+        content += &tool_use(words, name, arguments);
+    }
     envelope(words, &content, &quoted(finish_reason(words)), words.output_tokens)
 }
 
 pub(super) fn message_stream(words: &Words<'_>) -> Stream {
     let named = |name: &str, rest: &str| event(Some(name), &format!("{{\"type\":\"{name}\"{rest}}}"));
     let start = envelope(words, "", "null", 1);
+    let mut closing = vec![named("content_block_stop", ",\"index\":0")];
+    if let Some((name, arguments)) = words.tool {
+        let block = tool_use(words, name, "{}");
+        closing.push(named("content_block_start", &format!(",\"index\":1,\"content_block\":{block}")));
+        let (first, rest) = arguments.split_at(arguments.len() / 2);
+        for piece in [first, rest] {
+            let piece = quoted(piece);
+            let delta = format!("{{\"type\":\"input_json_delta\",\"partial_json\":{piece}}}");
+            closing.push(named("content_block_delta", &format!(",\"index\":1,\"delta\":{delta}")));
+        }
+        closing.push(named("content_block_stop", ",\"index\":1"));
+    }
+    closing.push(named(
+        "message_delta",
+        &format!(
+            ",\"delta\":{{\"stop_reason\":{},\"stop_sequence\":null}},\"usage\":{{\"output_tokens\":{}}}",
+            quoted(finish_reason(words)),
+            words.output_tokens
+        ),
+    ));
     Stream {
         opening: vec![
             named("message_start", &format!(",\"message\":{start}")),
@@ -41,17 +70,7 @@ pub(super) fn message_stream(words: &Words<'_>) -> Stream {
                 named("content_block_delta", &delta)
             })
             .collect(),
-        closing: vec![
-            named("content_block_stop", ",\"index\":0"),
-            named(
-                "message_delta",
-                &format!(
-                    ",\"delta\":{{\"stop_reason\":{},\"stop_sequence\":null}},\"usage\":{{\"output_tokens\":{}}}",
-                    quoted(finish_reason(words)),
-                    words.output_tokens
-                ),
-            ),
-        ],
+        closing,
         end_marker: Some(named("message_stop", "")),
     }
 }

@@ -9,12 +9,21 @@ use bytes::Bytes;
 use super::{Stream, Words, message_of, quoted, tokens};
 use crate::standin::reply::Refusal;
 
-fn response(words: &Words<'_>, text: &str, finish_reason: Option<&str>) -> String {
+fn text_part(text: &str) -> String {
+    format!("{{\"text\":{}}}", quoted(text))
+}
+
+/// Calls come whole, also in a stream.
+fn call_part(words: &Words<'_>) -> Option<String> {
+    let (name, arguments) = words.tool?;
+    Some(format!("{{\"functionCall\":{{\"name\":{},\"args\":{arguments}}}}}", quoted(name)))
+}
+
+fn response(words: &Words<'_>, parts: &str, finish_reason: Option<&str>) -> String {
     let finish = finish_reason.map(|reason| format!(",\"finishReason\":{}", quoted(reason)));
     let (input, output) = (words.input_tokens, words.output_tokens);
     format!(
-        "{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":{}}}],\"role\":\"model\"}}{},\"index\":0}}],\"usageMetadata\":{{\"promptTokenCount\":{input},\"candidatesTokenCount\":{output},\"totalTokenCount\":{}}},\"modelVersion\":{},\"responseId\":\"r{}\"}}",
-        quoted(text),
+        "{{\"candidates\":[{{\"content\":{{\"parts\":[{parts}],\"role\":\"model\"}}{},\"index\":0}}],\"usageMetadata\":{{\"promptTokenCount\":{input},\"candidatesTokenCount\":{output},\"totalTokenCount\":{}}},\"modelVersion\":{},\"responseId\":\"r{}\"}}",
         finish.unwrap_or_default(),
         input.saturating_add(output),
         quoted(&words.model),
@@ -23,15 +32,17 @@ fn response(words: &Words<'_>, text: &str, finish_reason: Option<&str>) -> Strin
 }
 
 pub(super) fn content(words: &Words<'_>) -> String {
-    response(words, words.text, Some(words.finish_reason.unwrap_or("STOP")))
+    let parts: Vec<String> = [text_part(words.text)].into_iter().chain(call_part(words)).collect();
+    response(words, &parts.join(","), Some(words.finish_reason.unwrap_or("STOP")))
 }
 
 pub(super) fn content_stream(words: &Words<'_>) -> Stream {
     let framed = |data: String| Bytes::from(format!("data: {data}\r\n\r\n"));
+    let last = call_part(words).unwrap_or_else(|| text_part(""));
     Stream {
         opening: Vec::new(),
-        tokens: tokens(words.text).map(|token| framed(response(words, token, None))).collect(),
-        closing: vec![framed(response(words, "", Some(words.finish_reason.unwrap_or("STOP"))))],
+        tokens: tokens(words.text).map(|token| framed(response(words, &text_part(token), None))).collect(),
+        closing: vec![framed(response(words, &last, Some(words.finish_reason.unwrap_or("STOP"))))],
         end_marker: None,
     }
 }

@@ -6,7 +6,10 @@
 //! constant but for the request's number.
 
 mod anthropic;
+mod bedrock;
+mod cohere;
 mod gemini;
+mod ollama;
 mod openai;
 
 use bytes::Bytes;
@@ -32,6 +35,8 @@ pub(super) struct Words<'a> {
     pub(super) model: String,
     /// What is still to be said, without a prefilled beginning.
     pub(super) text: &'a str,
+    /// The tool that is called behind the text: its name and the arguments as JSON.
+    pub(super) tool: Option<(&'a str, &'a str)>,
     pub(super) finish_reason: Option<&'a str>,
     pub(super) input_tokens: u64,
     pub(super) output_tokens: u64,
@@ -43,7 +48,8 @@ impl<'a> Words<'a> {
         let (input_tokens, output_tokens) = reply.usage.unwrap_or((9, counted));
         let model = reply.served_model.as_ref().unwrap_or(&ask.model).clone();
         let finish_reason = reply.finish_reason.as_deref();
-        Words { ask, number, model, text, finish_reason, input_tokens, output_tokens }
+        let tool = reply.tool.as_ref().map(|(name, arguments)| (name.as_str(), arguments.as_str()));
+        Words { ask, number, model, text, tool, finish_reason, input_tokens, output_tokens }
     }
 }
 
@@ -83,6 +89,10 @@ pub(super) fn whole(words: &Words<'_>) -> Bytes {
         Call::Api(Api::Messages) => anthropic::message(words),
         Call::Api(Api::CountTokens) => format!("{{\"input_tokens\":{}}}", words.input_tokens),
         Call::Api(Api::GenerateContent) => gemini::content(words),
+        Call::Api(Api::Converse) => bedrock::message(words),
+        Call::Api(Api::CohereChat) => cohere::message(words),
+        Call::Api(Api::OllamaChat) => ollama::message(words),
+        Call::Api(Api::Generate) => format!("{{\"response\":{}}}", quoted(words.text)),
         Call::Models(id) => models(words.ask.shape, id.as_deref()),
         Call::Other => "{\"object\":\"stand-in\",\"ok\":true}".to_owned(),
     };
@@ -100,23 +110,49 @@ pub(super) fn stream(words: &Words<'_>) -> Option<Stream> {
         Call::Api(Api::Responses) => Some(openai::response_stream(words)),
         Call::Api(Api::Messages) => Some(anthropic::message_stream(words)),
         Call::Api(Api::GenerateContent) => Some(gemini::content_stream(words)),
-        Call::Api(Api::Embeddings | Api::CountTokens) | Call::Models(_) | Call::Other => None,
+        Call::Api(Api::Converse) => Some(bedrock::message_stream(words)),
+        Call::Api(Api::CohereChat) => Some(cohere::message_stream(words)),
+        Call::Api(Api::OllamaChat) => Some(ollama::message_stream(words)),
+        Call::Api(Api::Embeddings | Api::CountTokens | Api::Generate) | Call::Models(_) | Call::Other => None,
+    }
+}
+
+/// Returns the media type of a stream.
+pub(super) fn media_type(ask: &Ask) -> &'static str {
+    match &ask.call {
+        Call::Api(Api::Converse) => "application/vnd.amazon.eventstream",
+        Call::Api(Api::OllamaChat) => "application/x-ndjson",
+        Call::Api(_) | Call::Models(_) | Call::Other => "text/event-stream; charset=utf-8",
     }
 }
 
 /// Returns an error body.
-pub(super) fn refusal(shape: ErrorShape, refusal: &Refusal, number: u64) -> Bytes {
-    Bytes::from(match shape {
-        ErrorShape::OpenAi => openai::refusal(refusal),
-        ErrorShape::Anthropic => anthropic::refusal(refusal, number),
-        ErrorShape::Google => gemini::refusal(refusal),
+pub(super) fn refusal(ask: &Ask, refusal: &Refusal, number: u64) -> Bytes {
+    Bytes::from(match (&ask.call, ask.shape) {
+        (Call::Api(Api::Converse), _) => bedrock::refusal(refusal),
+        (Call::Api(Api::CohereChat), _) => cohere::refusal(refusal, number),
+        (Call::Api(Api::OllamaChat | Api::Generate), _) => ollama::refusal(refusal),
+        (_, ErrorShape::OpenAi) => openai::refusal(refusal),
+        (_, ErrorShape::Anthropic) => anthropic::refusal(refusal, number),
+        (_, ErrorShape::Google) => gemini::refusal(refusal),
     })
+}
+
+/// Returns a header that names the error, where the dialect has one.
+pub(super) fn refusal_header(ask: &Ask, refusal: &Refusal) -> Option<(String, String)> {
+    let is_aws = matches!(ask.call, Call::Api(Api::Converse));
+    let name = bedrock::exception(refusal);
+    let page = "http://internal.amazon.com/coral/com.amazon.bedrock/";
+    is_aws.then(|| ("x-amzn-errortype".to_owned(), format!("{name}:{page}")))
 }
 
 /// Returns an error as it stands inside a stream; `position` is the number of events before it.
 pub(super) fn error_event(ask: &Ask, refusal: &Refusal, number: u64, position: usize) -> Bytes {
     match (&ask.call, ask.shape) {
         (Call::Api(Api::Responses), _) => openai::response_error_event(refusal, position),
+        (Call::Api(Api::Converse), _) => bedrock::error_event(refusal),
+        (Call::Api(Api::CohereChat), _) => cohere::error_event(refusal),
+        (Call::Api(Api::OllamaChat), _) => ollama::error_event(refusal),
         (_, ErrorShape::OpenAi) => event(None, &openai::refusal(refusal)),
         (_, ErrorShape::Anthropic) => event(Some("error"), &anthropic::refusal(refusal, number)),
         (_, ErrorShape::Google) => event(None, &gemini::refusal(refusal)),

@@ -23,12 +23,25 @@ fn usage(words: &Words<'_>) -> String {
 }
 
 fn finish_reason<'a>(words: &Words<'a>) -> &'a str {
-    words.finish_reason.unwrap_or("stop")
+    words.finish_reason.unwrap_or(if words.tool.is_some() { "tool_calls" } else { "stop" })
+}
+
+/// A call of a tool, as it stands in a message; in a stream its place is told.
+fn tool_call(words: &Words<'_>, name: &str, arguments: &str, place: &str) -> String {
+    format!(
+        "[{{{place}\"id\":\"call_{}\",\"type\":\"function\",\"function\":{{\"name\":{},\"arguments\":{}}}}}]",
+        words.number,
+        quoted(name),
+        quoted(arguments),
+    )
 }
 
 pub(super) fn chat(words: &Words<'_>) -> String {
+    let tools = words.tool.map_or_else(String::new, |(name, arguments)| {
+        format!(",\"tool_calls\":{}", tool_call(words, name, arguments, ""))
+    });
     format!(
-        "{{\"id\":\"chatcmpl-{}\",\"object\":\"chat.completion\",\"created\":{CREATED},\"model\":{},\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":{},\"refusal\":null}},\"logprobs\":null,\"finish_reason\":{}}}],\"usage\":{},\"system_fingerprint\":\"fp_standin\"}}",
+        "{{\"id\":\"chatcmpl-{}\",\"object\":\"chat.completion\",\"created\":{CREATED},\"model\":{},\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":{},\"refusal\":null{tools}}},\"logprobs\":null,\"finish_reason\":{}}}],\"usage\":{},\"system_fingerprint\":\"fp_standin\"}}",
         words.number,
         quoted(&words.model),
         quoted(words.text),
@@ -52,7 +65,16 @@ pub(super) fn chat_stream(words: &Words<'_>) -> Stream {
             ),
         )
     };
-    let mut closing = vec![chunk("{}", &quoted(finish_reason(words)))];
+    let mut closing = Vec::new();
+    if let Some((name, arguments)) = words.tool {
+        let (first, rest) = arguments.split_at(arguments.len() / 2);
+        let call = tool_call(words, name, first, "\"index\":0,");
+        closing.push(chunk(&format!("{{\"tool_calls\":{call}}}"), "null"));
+        let rest = quoted(rest);
+        let more = format!("{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"arguments\":{rest}}}}}]}}");
+        closing.push(chunk(&more, "null"));
+    }
+    closing.push(chunk("{}", &quoted(finish_reason(words))));
     if words.ask.wants_usage {
         closing.push(event(None, &format!("{head}],\"usage\":{}}}", usage(words))));
     }
@@ -125,6 +147,18 @@ fn message_item(words: &Words<'_>, status: &str, content: &str) -> String {
     )
 }
 
+/// A call of a tool, as it stands in `output` and in the events around its arguments.
+fn call_item(words: &Words<'_>, status: &str) -> Option<String> {
+    let (name, arguments) = words.tool?;
+    let arguments = if status == "completed" { arguments } else { "" };
+    Some(format!(
+        "{{\"id\":\"fc_{0}\",\"type\":\"function_call\",\"status\":\"{status}\",\"call_id\":\"call_{0}\",\"name\":{1},\"arguments\":{2}}}",
+        words.number,
+        quoted(name),
+        quoted(arguments),
+    ))
+}
+
 fn text_part(text: &str) -> String {
     format!("{{\"type\":\"output_text\",\"text\":{},\"annotations\":[],\"logprobs\":[]}}", quoted(text))
 }
@@ -137,7 +171,8 @@ pub(super) fn response(words: &Words<'_>, status: &str) -> String {
             "{{\"input_tokens\":{input},\"input_tokens_details\":{{\"cached_tokens\":0}},\"output_tokens\":{output},\"output_tokens_details\":{{\"reasoning_tokens\":0}},\"total_tokens\":{}}}",
             input.saturating_add(output)
         );
-        (message_item(words, "completed", &text_part(words.text)), usage)
+        let call = call_item(words, "completed").map_or_else(String::new, |item| format!(",{item}"));
+        (message_item(words, "completed", &text_part(words.text)) + &call, usage)
     } else {
         (String::new(), "null".to_owned())
     };
@@ -173,7 +208,7 @@ pub(super) fn response_stream(words: &Words<'_>) -> Stream {
         })
         .collect();
     let part = text_part(words.text);
-    let closing = vec![
+    let mut closing = vec![
         numbered(
             "response.output_text.done",
             &format!("{place},\"text\":{},\"logprobs\":[]", quoted(words.text)),
@@ -184,6 +219,20 @@ pub(super) fn response_stream(words: &Words<'_>) -> Stream {
             &format!("\"output_index\":0,\"item\":{}", message_item(words, "completed", &part)),
         ),
     ];
+    if let Some((_, arguments)) = words.tool {
+        let item =
+            |status| format!("\"output_index\":1,\"item\":{}", call_item(words, status).unwrap_or_default());
+        let place = format!("\"item_id\":\"fc_{}\",\"output_index\":1", words.number);
+        closing.push(numbered("response.output_item.added", &item("in_progress")));
+        let (first, rest) = arguments.split_at(arguments.len() / 2);
+        for piece in [first, rest] {
+            let delta = format!("{place},\"delta\":{}", quoted(piece));
+            closing.push(numbered("response.function_call_arguments.delta", &delta));
+        }
+        let done = format!("{place},\"arguments\":{}", quoted(arguments));
+        closing.push(numbered("response.function_call_arguments.done", &done));
+        closing.push(numbered("response.output_item.done", &item("completed")));
+    }
     let completed = format!("\"response\":{}", response(words, "completed"));
     let end_marker = Some(numbered("response.completed", &completed));
     Stream { opening, tokens, closing, end_marker }

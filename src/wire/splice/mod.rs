@@ -13,6 +13,7 @@
 //!
 //! Speed does not matter here (a stream broke); events are read whole.
 
+mod gemini;
 mod responses;
 
 use super::json::Scan;
@@ -104,6 +105,12 @@ impl Splice {
         }
     }
 
+    /// Returns the dialect of both streams.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// Takes whole events of the second stream, or pieces of one that is too long to be kept whole.
     pub fn push(&mut self, events: &Bytes) -> Spliced {
         let mut spliced = Spliced::default();
@@ -165,10 +172,10 @@ impl Splice {
         let passes = match self.dialect {
             Dialect::AnthropicMessages => self.take_messages(&mut value),
             Dialect::OpenAiResponses => self.take_responses(&mut value),
+            Dialect::GeminiGenerate => self.take_gemini(&mut value),
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate
             | Dialect::BedrockConverse
             | Dialect::CohereChat
             | Dialect::OllamaChat

@@ -9,6 +9,7 @@
 //! choice, a refusal or audio, once its text was closed, or where the text grew beyond
 //! [`TEXT_MAX`] (failure semantics, *Rescue*).
 
+mod gemini;
 mod reading;
 mod responses;
 
@@ -163,7 +164,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_gone_on_from_bars() {
-        use Dialect::{AnthropicMessages, GeminiGenerate, OpenAiChat, OpenAiResponses};
+        use Dialect::{AnthropicMessages, BedrockConverse, GeminiGenerate, OpenAiChat, OpenAiResponses};
+        let gemini = |part: &str, more: &str| {
+            format!(r#"{{"candidates":[{{"content":{{"parts":[{part}]}}{more}}}]}}"#)
+        };
         let response = |name: &str, rest: &str| format!(r#"{{"type":"response.{name}",{rest}}}"#);
         let chat = |delta: &str| format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
         for (dialect, event, want) in [
@@ -186,7 +190,14 @@ mod tests {
             ),
             (AnthropicMessages, r#"{"type":"content_block_stop","index":0}"#.to_owned(), Some(Bar::Finished)),
             (OpenAiChat, "[DONE]".to_owned(), Some(Bar::Finished)),
-            (GeminiGenerate, "{}".to_owned(), Some(Bar::Dialect)),
+            (GeminiGenerate, gemini(r#"{"text":"a"}"#, ""), None),
+            (GeminiGenerate, gemini(r#"{"text":"","thoughtSignature":"s"}"#, ""), None),
+            (GeminiGenerate, gemini(r#"{"text":"hm","thought":true}"#, ""), Some(Bar::Thinking)),
+            (GeminiGenerate, gemini(r#"{"functionCall":{"name":"f"}}"#, ""), Some(Bar::ToolCall)),
+            (GeminiGenerate, gemini(r#"{"inlineData":{"data":"AA"}}"#, ""), Some(Bar::OtherContent)),
+            (GeminiGenerate, gemini(r#"{"text":"a"}"#, r#","finishReason":"STOP""#), Some(Bar::Finished)),
+            (GeminiGenerate, gemini(r#"{"text":"a"}"#, r#","index":1"#), Some(Bar::SecondChoice)),
+            (BedrockConverse, "{}".to_owned(), Some(Bar::Dialect)),
             (OpenAiResponses, "{}".to_owned(), None),
             (OpenAiResponses, response("output_item.added", r#""item":{"type":"message"}"#), None),
             (OpenAiResponses, response("output_item.added", r#""item":{"type":"reasoning"}"#), Some(Bar::Thinking)),

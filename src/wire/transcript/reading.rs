@@ -8,7 +8,7 @@
 //! A text whose block is closed counts as finished: whether another block or the end would have
 //! followed, nobody can tell.
 
-use super::responses;
+use super::{gemini, responses};
 use crate::base::api::Dialect;
 use crate::wire::json::{Broken, Scan, Text};
 use crate::wire::sse::{self, Block, Splitter};
@@ -76,9 +76,9 @@ impl Reading {
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiResponses
-            | Dialect::AnthropicMessages => None,
+            | Dialect::AnthropicMessages
+            | Dialect::GeminiGenerate => None,
             Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate
             | Dialect::BedrockConverse
             | Dialect::CohereChat
             | Dialect::OllamaChat
@@ -122,10 +122,10 @@ impl Reading {
         let _ = match self.dialect {
             Dialect::AnthropicMessages => self.read_messages(&mut scan),
             Dialect::OpenAiResponses => responses::read(self, &mut scan),
+            Dialect::GeminiGenerate => gemini::read(self, &mut scan),
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
-            | Dialect::GeminiGenerate
             | Dialect::BedrockConverse
             | Dialect::CohereChat
             | Dialect::OllamaChat
@@ -279,7 +279,7 @@ impl Reading {
         self.bar_if(scan, Bar::OtherContent)
     }
 
-    fn bar_if(&mut self, scan: &mut Scan<'_>, bar: Bar) -> Result<(), Broken> {
+    pub(super) fn bar_if(&mut self, scan: &mut Scan<'_>, bar: Bar) -> Result<(), Broken> {
         if scan.says_something()? {
             self.bar_by(bar);
         }
