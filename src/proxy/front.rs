@@ -8,10 +8,11 @@
 //!
 //! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
 //! [`HEAD_TIMEOUT`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
-//! read, its limit a mebibyte), and handed to Pingora's parser as what it calls the prefix of a
+//! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
 //! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and so is one that
 //! waits when the process leaves. On HTTP/2 the frame layer has done all this.
 
+use super::framing::{self, HeadFault};
 use super::service::Proxy;
 use crate::live::House;
 use crate::route;
@@ -51,8 +52,25 @@ enum Head {
     Whole(BytesMut),
     /// Nobody asks for anything.
     Quiet,
-    TooSlow,
-    TooLarge,
+    Refused(Refused),
+}
+
+/// Why a head is not read: status line and sentence.
+struct Refused(&'static str, &'static str);
+
+const TOO_SLOW: Refused = Refused("408 Request Timeout", "the request head took too long");
+const TOO_LARGE: Refused = Refused(
+    "431 Request Header Fields Too Large",
+    "the request head is larger than limits.max_header allows",
+);
+
+impl From<HeadFault> for Refused {
+    fn from(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Ambiguous(why) => Refused("400 Bad Request", why),
+            HeadFault::TooLarge => TOO_LARGE,
+        }
+    }
 }
 
 impl Front {
@@ -70,14 +88,11 @@ impl Front {
             let head = match self.head(&mut stream, &mut leaving).await {
                 Head::Whole(head) => head,
                 Head::Quiet => return,
-                Head::TooSlow => {
-                    return say(&mut stream, "408 Request Timeout", "the request head took too long").await;
-                }
-                Head::TooLarge => {
-                    let why = "the request head is larger than limits.max_header allows";
-                    return say(&mut stream, "431 Request Header Fields Too Large", why).await;
-                }
+                Head::Refused(why) => return refuse(&mut stream, &why).await,
             };
+            if let Err(fault) = framing::check(&head) {
+                return refuse(&mut stream, &fault.into()).await;
+            }
             let is_passed_through = target_of(&head).is_some_and(route::is_passed_through);
             let mut session = ServerSession::new_http1(stream);
             session.set_pipelined_prefix(head);
@@ -111,9 +126,9 @@ impl Front {
         let rest = pingora::time::timeout(HEAD_TIMEOUT, self.rest(stream, &mut head)).await;
         match rest {
             Ok(Ok(true)) => Head::Whole(head),
-            Ok(Ok(false)) => Head::TooLarge,
+            Ok(Ok(false)) => Head::Refused(TOO_LARGE),
             Ok(Err(_)) => Head::Quiet,
-            Err(_) => Head::TooSlow,
+            Err(_) => Head::Refused(TOO_SLOW),
         }
     }
 
@@ -202,7 +217,7 @@ fn target_of(head: &[u8]) -> Option<&str> {
 }
 
 /// Refuses a head that was not read, in the shape that any client can show.
-async fn say(stream: &mut Stream, status: &str, message: &str) {
+async fn refuse(stream: &mut Stream, Refused(status, message): &Refused) {
     let body = serde_json::json!({
         "error": {"message": message, "type": "invalid_request_error", "code": "validation_failed"},
     });

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! front     connections to requests, and which way each goes
+//!   framing     heads that could be read in two ways
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
@@ -33,6 +34,7 @@ mod carried;
 mod conduct;
 mod echo;
 mod forward;
+mod framing;
 mod front;
 mod incoming;
 mod line;
