@@ -98,7 +98,7 @@ async fn a_file_that_is_not_ours_is_refused_by_check_start_and_reload_and_left_a
     assert_eq!(chat(&process, "chat", "d").await, 200);
     // A sound one needs a restart, and says so.
     process.reload(&yaml(&one, "state: {path: other.db}\n")).await;
-    assert!(process.said().contains("state.path: restart needed"), "{}", process.said());
+    eventually("it says so", async || process.said().contains("state.path: restart needed")).await;
     assert!(!process.program.path("other.db").exists());
 }
 
