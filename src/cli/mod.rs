@@ -7,6 +7,7 @@
 mod check;
 mod provider;
 mod run;
+pub mod usage;
 
 use crate::server::Keeper;
 use clap::{Parser, Subcommand};

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 pub use super::classifier::Pattern;
 use super::hedge::HedgePolicy;
+use super::usage::UsagePolicy;
 pub use crate::catalog::Continues;
 
 /// A whole configuration, checked and resolved.
@@ -76,6 +77,10 @@ pub struct Plan {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogPolicy,
+    /// How usage is added up.
+    pub usage: UsagePolicy,
+    /// The file that outlives a restart; nothing is memory only.
+    pub state: Option<PathBuf>,
 }
 
 /// One listening address of the data plane.

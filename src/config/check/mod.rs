@@ -70,6 +70,8 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         hedge: file.hedge,
         limits: file.limits,
         log: file.log,
+        usage: file.usage,
+        state: serve::check_state(bench, &file.state),
     }
 }
 
