@@ -26,6 +26,7 @@ use crate::exchange::budget::RetryBudget;
 use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
+use crate::observe::decisions::Decisions;
 use crate::observe::log::Log;
 use crate::observe::meter::{LimitKind, Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
@@ -213,6 +214,8 @@ pub struct House {
     pub log: Log,
     /// What was used, by whom.
     pub usage: Arc<Ledger>,
+    /// Why the last requests went where they went.
+    pub decisions: Decisions,
     /// The retry budget.
     pub budget: RetryBudget,
     /// Hedges that may be made.
@@ -281,6 +284,7 @@ impl House {
             metrics,
             log,
             usage,
+            decisions: Decisions::default(),
             budget: RetryBudget::default(),
             hedges: Hedges::default(),
             pools: Pools::default(),
@@ -319,6 +323,24 @@ impl House {
     /// names them.
     #[must_use]
     pub fn direct(&self, live: &Live, provider: ProviderIdx, model: &str) -> Vec<Arc<Slot>> {
+        self.direct_kept(live, provider, model, Book::keep_direct)
+    }
+
+    /// The same for a look without effect: health that nobody has yet is not kept.
+    #[must_use]
+    pub fn direct_unkept(&self, live: &Live, provider: ProviderIdx, model: &str) -> Vec<Arc<Slot>> {
+        self.direct_kept(live, provider, model, |book, id| {
+            book.direct.get(&id.0).cloned().unwrap_or_default()
+        })
+    }
+
+    fn direct_kept(
+        &self,
+        live: &Live,
+        provider: ProviderIdx,
+        model: &str,
+        kept: impl Fn(&mut Book, &TargetId) -> (Arc<Unit>, Arc<Tally>),
+    ) -> Vec<Arc<Slot>> {
         let mut slots = Vec::new();
         for credential in &live.plan.provider(provider).credentials {
             let known = live.slots.iter().find(|slot| {
@@ -328,7 +350,12 @@ impl House {
             });
             let slot = known.cloned().or_else(|| {
                 let mut book = self.book.lock();
-                make_direct(live, provider, *credential, model, &mut book, self.clock).ok().map(Arc::new)
+                let name = &live.plan.credentials[credential.at()].name;
+                let id = TargetId::new(&live.plan.provider(provider).name, name, model);
+                let kept = kept(&mut book, &id);
+                make_direct(live, (id, provider, *credential), model, kept, &mut book, self.clock)
+                    .ok()
+                    .map(Arc::new)
             });
             slots.extend(slot);
         }
@@ -529,6 +556,14 @@ impl Live {
 }
 
 impl Book {
+    fn keep_direct(&mut self, id: &TargetId) -> (Arc<Unit>, Arc<Tally>) {
+        if self.direct.len() >= DIRECT_LIMIT && !self.direct.contains_key(&id.0) {
+            // Only those that no request holds can go; their rests are lost, which costs one attempt.
+            self.direct.retain(|_, (unit, _)| Arc::strong_count(unit) > 1);
+        }
+        self.direct.entry(Arc::clone(&id.0)).or_default().clone()
+    }
+
     fn credential(&mut self, provider: &str, credential: &str) -> Arc<Unit> {
         Arc::clone(self.credentials.entry(credential_name(provider, credential)).or_default())
     }
@@ -647,20 +682,13 @@ fn end_rests_of_changed_keys(plan: &Plan, old: &Live, keyrings: &[Arc<Keyring>])
 
 fn make_direct(
     live: &Live,
-    provider: ProviderIdx,
-    credential: CredentialIdx,
+    (id, provider, credential): (TargetId, ProviderIdx, CredentialIdx),
     model: &str,
+    kept: (Arc<Unit>, Arc<Tally>),
     book: &mut Book,
     clock: Clock,
 ) -> Result<Slot, LiveProblem> {
     let plan = &live.plan;
-    let key = &plan.credentials[credential.at()];
-    let id = TargetId::new(&plan.provider(provider).name, &key.name, model);
-    if book.direct.len() >= DIRECT_LIMIT && !book.direct.contains_key(&id.0) {
-        // Only those that no request holds can go; their rests are lost, which costs one attempt.
-        book.direct.retain(|_, (unit, _)| Arc::strong_count(unit) > 1);
-    }
-    let kept = book.direct.entry(Arc::clone(&id.0)).or_default().clone();
     let of = plan.provider(provider);
     let traits = of.models.get(model).map(Model::traits).unwrap_or_default();
     let target = Target { id, provider, credential, endpoint: of.endpoint, model: model.into(), traits };

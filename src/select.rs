@@ -80,10 +80,28 @@ impl Turns {
     }
 }
 
+impl Clone for Turns {
+    /// Returns turns of their own that stand where these do, for a choice without effect.
+    fn clone(&self) -> Self {
+        Turns(Mutex::new(self.0.lock().clone()))
+    }
+}
+
+/// Targets of a route in the order in which a request is to try them.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// Those that can be asked, each with the number of its group.
+    pub line: SmallVec<[(u32, TargetIdx); 4]>,
+    /// Those that neither speak the call's dialect nor can be reached in another, each with its
+    /// group and how many of the line come before it.
+    pub unreached: SmallVec<[(u32, TargetIdx, usize); 2]>,
+}
+
 /// Puts the targets of a route in the order in which a request is to try them. `usable` tells
 /// whether a target can be used now; `spread` whether its provider uses its credentials in turn.
-/// Targets that neither speak the call's dialect nor can be reached in another are left out. `wish` is the size class that the
-/// client asks for, which decides which model is meant where the route names none.
+/// Targets that neither speak the call's dialect nor can be reached in another are kept apart.
+/// `wish` is the size class that the client asks for, which decides which model is meant where the
+/// route names none.
 pub fn order(
     plan: &Plan,
     route: &Route,
@@ -91,8 +109,8 @@ pub fn order(
     api: Api,
     wish: Option<Tier>,
     usable: impl Fn(TargetIdx) -> bool,
-) -> SmallVec<[(u32, TargetIdx); 4]> {
-    let mut ordered = SmallVec::new();
+) -> Order {
+    let mut ordered = Order::default();
     for (group_number, group) in (0u32..).zip(&route.groups) {
         let is_single = group.entries.len() == 1 && group.entries.iter().all(|e| e.targets.len() == 1);
         let (first, spread) = if is_single {
@@ -110,7 +128,9 @@ pub fn order(
             for step in 0..keys {
                 let target = targets[(step + shift) % keys];
                 if is_reached(plan, target, api, route.translation) {
-                    ordered.push((group_number, target));
+                    ordered.line.push((group_number, target));
+                } else {
+                    ordered.unreached.push((group_number, target, ordered.line.len()));
                 }
             }
         }

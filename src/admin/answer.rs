@@ -12,6 +12,7 @@ pub(super) struct Head<'a> {
     pub(super) method: &'a str,
     /// The path as it came, without the query.
     pub(super) path: &'a str,
+    /// The query as it came.
     pub(super) query: Option<&'a str>,
     /// The authority of an absolute request line or of HTTP/2.
     pub(super) authority: Option<&'a str>,

@@ -25,6 +25,9 @@ pub(super) enum Ask {
     ReportUsage,
     Accounts,
     ResetProvider { model: String, provider: String },
+    Decisions,
+    Decision(String),
+    Explain,
 }
 
 /// Why a method and a path ask nothing.
@@ -53,8 +56,16 @@ impl Ask {
             | Ask::Config
             | Ask::Usage
             | Ask::Accounts
+            | Ask::Decisions
+            | Ask::Decision(_)
+            | Ask::Explain
             | Ask::ProvidersStatus => false,
         }
+    }
+
+    /// Whether it is asked by `POST`: what changes something, and what is asked with a body.
+    fn is_posted(&self) -> bool {
+        self.is_writing() || *self == Ask::Explain
     }
 }
 
@@ -74,6 +85,8 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
         "/v1/usage" => Some(Ask::Usage),
         "/v1/usage/reports" => Some(Ask::ReportUsage),
         "/v1/accounts" => Some(Ask::Accounts),
+        "/v1/decisions" => Some(Ask::Decisions),
+        "/v1/explain" => Some(Ask::Explain),
         "/admin/providers/status" => Some(Ask::ProvidersStatus),
         _ => None,
     };
@@ -82,6 +95,9 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
     }
     if let Some(rest) = path.strip_prefix("/v1/targets/") {
         return below_targets(method, rest);
+    }
+    if let Some(id) = path.strip_prefix("/v1/decisions/") {
+        return by_method(method, Ask::Decision(id.to_owned()));
     }
     let reset = path.strip_prefix("/admin/providers/").and_then(|rest| rest.strip_suffix("/reset"));
     match reset.and_then(|rest| rest.rsplit_once('/')) {
@@ -105,7 +121,7 @@ fn below_targets(method: &str, rest: &str) -> Result<Ask, Lost> {
 }
 
 fn by_method(method: &str, ask: Ask) -> Result<Ask, Lost> {
-    let (is_allowed, allow) = if ask.is_writing() {
+    let (is_allowed, allow) = if ask.is_posted() {
         (method == "POST", ALLOW_WRITE)
     } else {
         (matches!(method, "GET" | "HEAD"), ALLOW_READ)
@@ -134,6 +150,8 @@ mod tests {
             ("OPTIONS", "/metrics", Lost::MethodNotAllowed("GET, HEAD")),
             ("GET", "/v1/reload", Lost::MethodNotAllowed("POST")),
             ("GET", "/v1/usage/reports", Lost::MethodNotAllowed("POST")),
+            ("GET", "/v1/explain", Lost::MethodNotAllowed("POST")),
+            ("POST", "/v1/decisions/x", Lost::MethodNotAllowed("GET, HEAD")),
             ("DELETE", "/v1/targets/a/b/c", Lost::MethodNotAllowed("GET, HEAD")),
             ("PUT", "/v1/targets/a/b/c:drain", Lost::MethodNotAllowed("POST")),
             ("GET", "/admin/providers/m/p/reset", Lost::MethodNotAllowed("POST")),
@@ -180,6 +198,9 @@ mod tests {
             ("GET", "/v1/usage", Ask::Usage),
             ("POST", "/v1/usage/reports", Ask::ReportUsage),
             ("GET", "/v1/accounts", Ask::Accounts),
+            ("GET", "/v1/decisions", Ask::Decisions),
+            ("GET", "/v1/decisions/0199-a.b_c", Ask::Decision("0199-a.b_c".to_owned())),
+            ("POST", "/v1/explain", Ask::Explain),
             ("GET", "/admin/providers/status", Ask::ProvidersStatus),
             ("POST", "/admin/providers/a/b/openai/reset", reset),
         ] {

@@ -2,6 +2,9 @@
 
 use super::view::{ActFault, TargetView, Verb};
 use crate::base::secret::Secret;
+use crate::base::time::WallTime;
+use crate::observe::decisions::Decisions;
+use crate::observe::decisions::question::{Question, Unexplained};
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -30,6 +33,18 @@ pub trait House: Send + Sync + 'static {
 
     /// Returns the configuration in force, redacted.
     fn config(&self) -> Value;
+
+    /// Returns why the last requests went where they went.
+    fn decisions(&self) -> &Decisions;
+
+    /// Says where a request would go now; nothing moves by it.
+    ///
+    /// # Errors
+    /// Where it would go nowhere because of what it says, or the question is not sound.
+    fn explain(&self, question: &Question) -> Result<Value, Unexplained>;
+
+    /// Returns what time it is.
+    fn wall(&self) -> WallTime;
 
     /// Reads the configuration again and puts it in force; returns the generation and what changed.
     ///

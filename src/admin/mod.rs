@@ -10,6 +10,7 @@
 //! | `ask` | method and path to one of the things that can be asked |
 //! | `gate` | who may ask: host names and the token |
 //! | `usage` | what was used, and by which credential |
+//! | `decisions` | why it went where it went, and where it would go |
 //! | `answer` | bodies, and `application/problem+json` |
 //!
 //! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do;
@@ -22,6 +23,7 @@
 
 mod answer;
 mod ask;
+mod decisions;
 mod gate;
 pub mod house;
 pub mod steward;
@@ -46,7 +48,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use view::{ActFault, Verb};
 
-/// Longest request body; the longest one that makes sense is an `explain` of a small request.
+/// Longest request body but that of an `explain`, which may be a request of a coding tool and is
+/// read up to 1 MiB once it is known who asks.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest time until a request body is whole.
@@ -94,12 +97,12 @@ impl<H: House> Admin<H> {
         }
     }
 
-    /// Answers a request whose body has been read.
-    async fn answer(&self, head: &Head<'_>, body: &[u8]) -> Answer {
+    /// Finds what is asked, and whether whoever asks may.
+    fn ask(&self, head: &Head<'_>) -> Result<Ask, Answer> {
         if self.is_loopback
             && let Err(fault) = gate::host(head, &self.hosts)
         {
-            return refusal(fault);
+            return Err(refusal(fault));
         }
         let asked = ask::read(head.method, head.path);
         let wants_token = match &asked {
@@ -108,16 +111,15 @@ impl<H: House> Admin<H> {
             Err(_) => self.house.needs_token_to_read(),
         };
         if wants_token && let Err(fault) = gate::token(head.headers, self.house.token().as_ref()) {
-            return refusal(fault);
+            return Err(refusal(fault));
         }
-        match asked {
-            Ok(ask) => self.tell(ask, head.query, body).await,
-            Err(Lost::NotFound) => problem(404, "nothing is at this path"),
-            Err(Lost::MalformedPath) => problem(400, "the path has a malformed escape"),
-            Err(Lost::MethodNotAllowed(allow)) => {
+        asked.map_err(|lost| match lost {
+            Lost::NotFound => problem(404, "nothing is at this path"),
+            Lost::MalformedPath => problem(400, "the path has a malformed escape"),
+            Lost::MethodNotAllowed(allow) => {
                 problem(405, &format!("this path takes {allow}")).with_allow(allow)
             }
-        }
+        })
     }
 
     async fn tell(&self, ask: Ask, query: Option<&str>, body: &[u8]) -> Answer {
@@ -155,6 +157,9 @@ impl<H: House> Admin<H> {
             },
             Ask::Accounts => Answer::json(&house.accounts()),
             Ask::ProvidersStatus => Answer::json(&view::providers_status(&house.targets())),
+            Ask::Decisions => decisions::list(&**house, query),
+            Ask::Decision(id) => decisions::one(&**house, &id),
+            Ask::Explain => decisions::explain(&**house, body),
             Ask::ResetProvider { model, provider } => self.reset_provider(&model, &provider),
         }
     }
@@ -180,19 +185,22 @@ impl<H: House> Admin<H> {
         Answer::json(&serde_json::json!({ "targets": done }))
     }
 
-    /// Reads the body.
-    async fn take_body(session: &mut ServerSession) -> pingora::Result<Body> {
+    /// Reads the body; it is kept where it is a question.
+    async fn take_body(session: &mut ServerSession, most: usize, is_kept: bool) -> pingora::Result<Body> {
         if session.get_header("expect").is_some() {
             session.write_continue_response().await?;
         }
-        let mut body = Vec::new();
+        let (mut taken, mut kept) = (0, Vec::new());
         while let Some(part) = session.read_request_body().await? {
-            if body.len() + part.len() > BODY_BYTES_MAX {
+            taken += part.len();
+            if taken > most {
                 return Ok(Body::TooLarge);
             }
-            body.extend_from_slice(&part);
+            if is_kept {
+                kept.extend_from_slice(&part);
+            }
         }
-        Ok(Body::Whole(body))
+        Ok(Body::Whole(kept))
     }
 
     /// Serves one request; the answer is whether the connection can take another one.
@@ -200,25 +208,30 @@ impl<H: House> Admin<H> {
         let Ok(_permit) = self.busy.try_acquire() else {
             return write(session, problem(503, "too many requests at once"), false).await;
         };
-        let body = match timeout(self.body_timeout, Self::take_body(session)).await {
+        let request = session.req_header();
+        let head = Head {
+            method: request.method.as_str(),
+            path: request.uri.path(),
+            query: request.uri.query(),
+            authority: request.uri.authority().map(http::uri::Authority::as_str),
+            may_lack_host: request.version < Version::HTTP_11,
+            headers: &request.headers,
+        };
+        let asked = self.ask(&head);
+        let query = head.query.map(str::to_owned);
+        let is_question = matches!(asked, Ok(Ask::Explain));
+        let is_kept = matches!(asked, Ok(Ask::Explain | Ask::ReportUsage));
+        let most = if is_question { decisions::QUESTION_BYTES_MAX } else { BODY_BYTES_MAX };
+        let body = match timeout(self.body_timeout, Self::take_body(session, most, is_kept)).await {
             Ok(body) => body?,
             Err(_) => Body::TooSlow,
         };
-        let (answer, goes_on) = match body {
-            Body::TooLarge => (problem(413, "the body is larger than 64 KiB"), false),
-            Body::TooSlow => (problem(408, "the body did not arrive in time"), false),
-            Body::Whole(body) => {
-                let request = session.req_header();
-                let head = Head {
-                    method: request.method.as_str(),
-                    path: request.uri.path(),
-                    query: request.uri.query(),
-                    authority: request.uri.authority().map(http::uri::Authority::as_str),
-                    may_lack_host: request.version < Version::HTTP_11,
-                    headers: &request.headers,
-                };
-                (self.answer(&head, &body).await, true)
-            }
+        let (answer, goes_on) = match (body, asked) {
+            (Body::TooLarge, _) if is_question => (problem(413, "the body is larger than 1 MiB"), false),
+            (Body::TooLarge, _) => (problem(413, "the body is larger than 64 KiB"), false),
+            (Body::TooSlow, _) => (problem(408, "the body did not arrive in time"), false),
+            (Body::Whole(_), Err(refusal)) => (refusal, true),
+            (Body::Whole(body), Ok(ask)) => (self.tell(ask, query.as_deref(), &body).await, true),
         };
         write(session, answer, goes_on).await
     }

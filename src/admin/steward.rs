@@ -8,11 +8,14 @@ use super::usage;
 use super::view::{ActFault, Counts, LastError, TargetState, TargetView, Verb};
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
+use crate::base::time::WallTime;
 use crate::base::units::{format_duration, format_size};
 use crate::config::credential::Login;
 use crate::config::plan::Plan;
 use crate::health::{Operation, Resting};
 use crate::live::{House, Live, Slot};
+use crate::observe::decisions::question::{Question, Unexplained};
+use crate::observe::decisions::{Decision, Decisions};
 use crate::observe::rfc3339;
 use crate::reload::Reloader;
 use async_trait::async_trait;
@@ -26,10 +29,14 @@ use std::sync::Arc;
 /// File in the runtime directory where a token that was made at start is found by the command line.
 pub const TOKEN_FILE: &str = "admin-token";
 
+/// Says where a request would go: the data plane's own choice, which this room cannot call itself.
+pub type Explainer = fn(&House, &Question) -> Result<Decision, Unexplained>;
+
 /// The steward of a house.
 pub struct Steward {
     house: Arc<House>,
     reloader: Arc<Reloader>,
+    explainer: Explainer,
     /// Made at start where none is configured.
     own_token: Option<Secret>,
     is_exposed: bool,
@@ -40,11 +47,12 @@ impl Steward {
     /// Makes the steward; where the plan has no token, one is made and written into the runtime
     /// directory for the command line to find.
     #[must_use]
-    pub fn new(house: Arc<House>, reloader: Arc<Reloader>, plan: &Plan) -> Arc<Self> {
+    pub fn new(house: Arc<House>, reloader: Arc<Reloader>, plan: &Plan, explainer: Explainer) -> Arc<Self> {
         let own_token = if plan.admin.token.is_none() { make_token() } else { None };
         Arc::new(Steward {
             house,
             reloader,
+            explainer,
             own_token,
             is_exposed: !plan.admin.address.ip().is_loopback(),
             version: env!("CARGO_PKG_VERSION"),
@@ -151,6 +159,18 @@ impl View for Steward {
     fn config(&self) -> Value {
         let live = self.house.live();
         shown(&live.plan, live.generation)
+    }
+
+    fn decisions(&self) -> &Decisions {
+        &self.house.decisions
+    }
+
+    fn explain(&self, question: &Question) -> Result<Value, Unexplained> {
+        (self.explainer)(&self.house, question).map(|decision| decision.page())
+    }
+
+    fn wall(&self) -> WallTime {
+        self.house.clock.wall()
     }
 
     async fn reload(&self) -> Result<Value, Vec<String>> {

@@ -3,6 +3,7 @@
 use super::view::{Counts, LastError, TargetState, TargetView};
 use super::*;
 use crate::base::secret::Secret;
+use crate::observe::decisions::question::{Question, Unexplained};
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
@@ -20,6 +21,7 @@ struct Cards {
     has_no_token: bool,
     is_unready: bool,
     acts: Mutex<Vec<(String, Verb)>>,
+    decisions: crate::observe::decisions::Decisions,
 }
 
 fn target(id: &str, breaker: &'static str, counts: Counts) -> TargetView {
@@ -70,6 +72,19 @@ impl House for Cards {
     }
     fn config(&self) -> Value {
         json!({ "version": 1 })
+    }
+    fn decisions(&self) -> &crate::observe::decisions::Decisions {
+        &self.decisions
+    }
+    fn explain(&self, question: &Question) -> Result<Value, Unexplained> {
+        match question.model.as_deref() {
+            Some("chat") => Ok(json!({ "body": question.body.as_ref().map_or(0, |body| body.get().len()) })),
+            Some("theirs") => Err(Unexplained::Forbidden("not yours".to_owned())),
+            Some(_) | None => Err(Unexplained::UnknownModel("routes: chat, theirs".to_owned())),
+        }
+    }
+    fn wall(&self) -> crate::base::time::WallTime {
+        crate::base::time::WallTime(0)
     }
     async fn reload(&self) -> Result<Value, Vec<String>> {
         Err(vec!["routes.chat: no targets".to_owned(), "listen: empty".to_owned()])

@@ -8,6 +8,7 @@ mod check;
 mod provider;
 mod run;
 pub mod usage;
+pub mod why;
 
 use crate::server::Keeper;
 use clap::{Parser, Subcommand};

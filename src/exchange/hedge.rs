@@ -18,6 +18,7 @@
 //! The record of whoever goes on stands last: what follows (commit, fault, rescue) is its story.
 
 use super::budget::RetryBudget;
+use super::course::Passed;
 use super::rules::Onward;
 use super::{Cause, Exchange, Failure, Try};
 use crate::base::outcome::Outcome;
@@ -77,11 +78,7 @@ impl Exchange {
             return None;
         }
         let policy = self.rules.health;
-        let is_sound = |at: &usize| {
-            let health = &self.candidates[*at].health;
-            health.look(now, &policy).is_ok() && health.is_closed(now)
-        };
-        let at = (0..self.candidates.len()).filter(|at| self.is_open_to(*at, None)).find(is_sound)?;
+        let at = self.find_sound(now)?;
         if !hedges.withdraw() {
             return None;
         }
@@ -92,6 +89,22 @@ impl Exchange {
         }
         let permit = self.candidates[at].health.admit(now, &policy).ok()?;
         Some(self.begin(at, permit, Cause::Hedge, now))
+    }
+
+    fn find_sound(&mut self, now: Tick) -> Option<usize> {
+        let policy = self.rules.health;
+        for at in 0..self.candidates.len() {
+            if !self.is_open_to(at, None) {
+                continue;
+            }
+            let health = &self.candidates[at].health;
+            match health.look(now, &policy) {
+                Ok(()) if health.is_closed(now) => return Some(at),
+                Ok(()) => {}
+                Err(resting) => self.tallies[at].passed = Some(Passed::Resting(resting)),
+            }
+        }
+        None
     }
 
     /// Tells whether a fault of one of two attempts ends the request for both: it lies with the

@@ -28,6 +28,7 @@
 //! Repeats are paid from the [`budget::RetryBudget`]; failovers to closed breakers are free.
 
 pub mod budget;
+pub mod course;
 pub mod ending;
 pub mod hedge;
 mod repeat;
@@ -46,6 +47,7 @@ use crate::health::{Change, Permit, Policy, Resting};
 use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use budget::RetryBudget;
+use course::{Halt, Passed};
 use ending::Refusal;
 use rules::{Class, Onward, Rule};
 use smallvec::SmallVec;
@@ -211,6 +213,8 @@ struct Tally {
     is_excluded: bool,
     /// When its turn began: at the first attempt there.
     asked_at: Tick,
+    /// Why it was passed over when the last choice was made.
+    passed: Option<Passed>,
 }
 
 /// Who held the stream when it first broke: asked last, and never again where it fell silent.
@@ -235,6 +239,8 @@ pub struct Exchange {
     first_break: Option<Break>,
     is_rescuable: bool,
     budget_ran_dry: bool,
+    /// Why nobody else is asked, once that is so.
+    halt: Halt,
     /// Held while a Retry-After is waited out.
     reserved: Permit,
     changes: SmallVec<[(usize, Change); 1]>,
@@ -256,6 +262,7 @@ impl Exchange {
             first_break: None,
             is_rescuable: false,
             budget_ran_dry: false,
+            halt: Halt::default(),
             reserved: Permit::default(),
             changes: SmallVec::new(),
         }
@@ -264,10 +271,11 @@ impl Exchange {
     /// Returns the first step.
     pub fn start(&mut self, now: Tick) -> Step {
         self.least = turn::least(self.rules.deadline.left(now)).max(self.rules.retry.least_time);
-        match self.claim_next(None, now) {
-            Some((candidate, permit)) => self.attempt(candidate, permit, Cause::First, now),
-            None => Step::End(Ending::Refuse(self.refusal(now))),
+        if let Some((candidate, permit)) = self.claim_next(None, now) {
+            return self.attempt(candidate, permit, Cause::First, now);
         }
+        self.halt = Halt::Final;
+        Step::End(Ending::Refuse(self.refusal(now)))
     }
 
     /// Notes that the head of the answer arrived.
@@ -321,6 +329,7 @@ impl Exchange {
         }
         if failure.outcome == Outcome::TimeoutTotal {
             self.leave(current, failure.outcome, now);
+            self.halt = Halt::Deadline;
             return self.out_of_time(now);
         }
         let rule = self.rule_of(failure);
@@ -328,11 +337,13 @@ impl Exchange {
             return step;
         }
         if rule.onward == Onward::Relay {
+            self.halt = Halt::RequestAtFault;
             return Step::End(Ending::Relay);
         }
         let may_go_on = self.rules.may_replay || rule.class == Class::Unprocessed || failure.is_stale;
         if !may_go_on || rule.onward == Onward::Stop {
             self.leave(current, failure.outcome, now);
+            self.halt = if may_go_on { Halt::Final } else { Halt::NotReplayable };
             return self.give_up(rule, now);
         }
         if let Some(step) = self.resend(failure, current, now) {
@@ -495,18 +506,21 @@ impl Exchange {
 
     fn move_on(&mut self, rule: Rule, current: usize, now: Tick) -> Step {
         if self.failovers >= self.rules.retry.failovers {
+            self.halt = Halt::Failovers;
             return self.give_up(rule, now);
         }
         if !self.has_time(now) {
+            self.halt = Halt::Deadline;
             // A provider's own word says more than our clock.
             let is_cut_off =
                 rule.onward == Onward::Next && self.peek_next(Some((current, rule)), now).is_some();
             return if is_cut_off { self.out_of_time(now) } else { self.give_up(rule, now) };
         }
-        match self.claim_next(Some((current, rule)), now) {
-            Some((candidate, permit)) => self.attempt(candidate, permit, Cause::Failover, now),
-            None => self.give_up(rule, now),
+        if let Some((candidate, permit)) = self.claim_next(Some((current, rule)), now) {
+            return self.attempt(candidate, permit, Cause::Failover, now);
         }
+        self.halt = Halt::Final;
+        self.give_up(rule, now)
     }
 
     fn peek_next(&self, after: Option<(usize, Rule)>, now: Tick) -> Option<usize> {
@@ -515,20 +529,17 @@ impl Exchange {
         })
     }
 
-    fn claim_next(&self, after: Option<(usize, Rule)>, now: Tick) -> Option<(usize, Permit)> {
-        let policy = &self.rules.health;
-        let open = || (0..self.candidates.len()).filter(|at| self.is_open_to(*at, after));
-        let health = |at: usize| &self.candidates[at].health;
-        open()
-            .find_map(|at| Some((at, health(at).admit(now, policy).ok()?)))
-            .or_else(|| open().find_map(|at| Some((at, health(at).admit_at_last(now, policy).ok()?))))
+    fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
+        self.is_left(at) && self.is_large_enough(at, after)
     }
 
-    fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
+    /// Tells whether a candidate was neither asked nor ruled out.
+    fn is_left(&self, at: usize) -> bool {
         let tally = &self.tallies[at];
-        if tally.attempts > 0 || tally.is_excluded || self.is_spent(&self.candidates[at]) {
-            return false;
-        }
+        tally.attempts == 0 && !tally.is_excluded && !self.is_spent(&self.candidates[at])
+    }
+
+    fn is_large_enough(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
         match after {
             Some((current, rule)) if rule.onward == Onward::NextLarger => {
                 let (from, to) = (&self.candidates[current], &self.candidates[at]);

@@ -6,10 +6,12 @@
 //! go on (400) is asked to begin anew. What a content filter stopped, nobody else is asked to say.
 
 use super::budget::RetryBudget;
+use super::course::Passed;
 use super::{Break, Cause, Ending, Exchange, Failure, Step};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::health::Permit;
+use smallvec::SmallVec;
 
 impl Exchange {
     /// Finds who takes up a broken stream, and how.
@@ -39,9 +41,16 @@ impl Exchange {
             return self.restart_at(current, Permit::default(), now, budget).unwrap_or(end);
         }
         let policy = self.rules.health;
-        let next = self
-            .rescuers()
-            .find_map(|at| self.candidates[at].health.admit(now, &policy).ok().map(|permit| (at, permit)));
+        let mut next = None;
+        for at in self.rescuers().collect::<SmallVec<[usize; 4]>>() {
+            match self.candidates[at].health.admit(now, &policy) {
+                Ok(permit) => {
+                    next = Some((at, permit));
+                    break;
+                }
+                Err(resting) => self.tallies[at].passed = Some(Passed::Resting(resting)),
+            }
+        }
         let Some((at, permit)) = next else { return end };
         if self.candidates[at].continues {
             return self.attempt(at, permit, Cause::Continue, now);

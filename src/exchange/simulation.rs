@@ -10,6 +10,8 @@
 //! without its least time, no wait beyond a turn, one ending a request, no cooldown shortened by a
 //! failure, no probe that nobody makes.
 
+// Whether what was foreseen comes true, and whether what is told of the end is so.
+mod foresight;
 // What clients of broken streams hear, with text kept back and without.
 mod listener;
 
@@ -303,8 +305,10 @@ impl World {
                 health: Arc::clone(health),
             })
             .collect();
+        let foreseen = foresight::look(&rules, &candidates, self.now);
         let mut exchange = Exchange::new(rules, candidates);
         let step = exchange.start(self.now);
+        foresight::check(foreseen, &step, self.seed);
         let running = Running {
             exchange,
             attempt: None,
@@ -363,6 +367,7 @@ impl World {
                 self.ended += 1;
                 self.succeeded += u64::from(ending == Ending::Answered);
                 self.rescued += u64::from(ending == Ending::Answered && !running.rescues.is_empty());
+                foresight::check_course(&running.exchange, ending, self.seed);
                 self.check_ending(&running, ending);
             }
         }

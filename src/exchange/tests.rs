@@ -1,5 +1,6 @@
 //! The rows of the failure table that decide where a request goes, one by one.
 
+mod courses;
 mod hedges;
 mod turns;
 

@@ -293,6 +293,14 @@ impl Units {
         self.look_in(Need::Usual, now, policy)
     }
 
+    /// The same for a request that has nowhere else to go, see [`Units::admit_at_last`].
+    ///
+    /// # Errors
+    /// Returns why not.
+    pub fn look_at_last(&self, now: Tick, policy: &Policy) -> Result<(), Resting> {
+        self.look_in(Need::Last, now, policy)
+    }
+
     fn look_in(&self, need: Need, now: Tick, policy: &Policy) -> Result<(), Resting> {
         let mut worst: Option<Resting> = None;
         for unit in [&self.target, &self.credential, &self.endpoint] {

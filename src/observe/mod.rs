@@ -9,12 +9,14 @@
 //! | [`log`], [`lines`] | one line a request, one a change of state, and tracing's events |
 //! | [`trail`] | the way of a request in a response header |
 //! | [`usage`] | requests, tokens and cost by day, route, target, client and device |
+//! | [`decisions`] | why a request went where it went, for the last ten thousand |
 //! | [`fault_text`] | our own errors in each caller's dialect |
 //!
 //! Three readers, three texts: a client gets a fixed sentence and a request id, the operator the
 //! log, the dashboard a closed enum. No prompt, completion or key enters any of them, and no
 //! string of a client becomes a label.
 
+pub mod decisions;
 pub mod fault_text;
 pub mod lines;
 pub mod log;

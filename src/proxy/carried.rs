@@ -17,6 +17,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
 use crate::catalog;
 use crate::config::plan::Translation;
+use crate::exchange::Record;
 use crate::live::{Live, Slot};
 use crate::parse::{self, Parsed};
 use crate::rewrite::{self, Rewritten};
@@ -119,6 +120,24 @@ impl Carried {
         let model = Arc::clone(model);
         inner.written.push(Written { api, model, is_plain, length, body, parsed, asked, lost });
         inner.written.last().ok_or(Untranslatable::NotJson)
+    }
+
+    /// Returns what was lost on the way to the candidates that were asked in another dialect.
+    pub(super) fn lost(
+        &self,
+        live: &Live,
+        slots: &[Arc<Slot>],
+        records: &[Record],
+        api: Api,
+    ) -> SmallVec<[(usize, Losses); 2]> {
+        let Some(inner) = &self.0 else { return SmallVec::new() };
+        let lost = records.iter().filter_map(|record| {
+            let slot = slots.get(record.candidate)?;
+            let asked = api_of(live, slot, api);
+            let is_it = |w: &&Written| w.api == asked && w.model == slot.target.model;
+            inner.written.iter().filter(|_| asked != api).find(is_it).map(|w| (record.candidate, w.lost))
+        });
+        lost.collect()
     }
 
     /// Tells whether a candidate that refuses this can be asked without thinking, and remembers to.

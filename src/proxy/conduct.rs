@@ -81,11 +81,9 @@ pub(super) async fn conduct(
     let total = total.unwrap_or_default();
     let hurry = asked.within.filter(|within| *within < total);
     let rules = Rules {
-        retry: live.plan.retry,
-        health: live.policy,
-        may_replay: asked.parsed.replay == Replay::Safe,
         may_rescue: may_rescue(live, asked),
         deadline: now.after(hurry.unwrap_or(total)),
+        ..rules(live, &asked.parsed)
     };
     let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
     let mut patience = Patience::default();
@@ -155,6 +153,7 @@ pub(super) async fn conduct(
     if exchange.budget_ran_dry() {
         house.metrics.retry_budget_exhausted();
     }
+    let course = exchange.course(ending);
     let result = match ending {
         Ending::Answered => Ok(true),
         // On the heap: what is said when nobody answered is larger than the rest, and rare.
@@ -163,11 +162,23 @@ pub(super) async fn conduct(
             Box::pin(said).await
         }
     };
-    story.conclude(slots, exchange.records());
+    let lost = carried.lost(live, &slots, exchange.records(), asked.api);
+    story.conclude(slots, exchange.records(), course, lost);
     result
 }
 
-fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
+/// The rules of a request as far as the plan and its body make them; its deadline is set by who asks.
+pub(super) fn rules(live: &Live, parsed: &Parsed) -> Rules {
+    Rules {
+        retry: live.plan.retry,
+        health: live.policy,
+        may_replay: parsed.replay == Replay::Safe,
+        may_rescue: false,
+        deadline: Tick(u64::MAX),
+    }
+}
+
+pub(super) fn candidates(live: &Live, slots: &[Arc<Slot>], groups: &[u32]) -> Candidates {
     (0u32..)
         .zip(slots.iter().zip(groups))
         .map(|(at, (slot, group))| {

@@ -13,6 +13,7 @@ use super::echo::{self, Overwriter};
 use super::story::Story;
 use crate::base::api::Kind;
 use crate::base::outcome::Outcome;
+use crate::exchange::course::{Course, Halt, Passed};
 use crate::exchange::{Cause, Record};
 use crate::health::{Permit, Report};
 use crate::live::keyring::Signature;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use http::header;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A request that is passed through.
@@ -40,6 +42,8 @@ pub(super) struct Forward {
     /// Bytes of the body so far: an upload in chunks announces no length.
     body_bytes: u64,
     overwriter: Overwriter,
+    /// What became of its candidates.
+    course: Course,
 }
 
 /// Nothing can take a request that is passed through.
@@ -85,6 +89,7 @@ impl Forward {
             presented,
             body_bytes: 0,
             overwriter: Overwriter::default(),
+            course: Course::default(),
         }
     }
 
@@ -92,7 +97,10 @@ impl Forward {
     pub(super) async fn peer(&mut self, house: &House, live: &Live) -> Result<Box<HttpPeer>, NowhereToGo> {
         let now = house.clock.tick();
         while let Some(slot) = self.slots.get(self.at) {
-            if let Ok(permit) = slot.health.admit(now, &live.policy) {
+            let admitted = slot.health.admit(now, &live.policy);
+            let resting = admitted.as_ref().err().map(|resting| Passed::Resting(*resting));
+            pass(&mut self.course, self.at, resting);
+            if let Ok(permit) = admitted {
                 self.permit = permit;
                 self.record = Record { candidate: self.at, began: now, ..self.record };
                 let Ok(slot) = slot.prove().await else {
@@ -109,6 +117,7 @@ impl Forward {
                 if let Ok(address) = slot.addresses.pick(now).await {
                     return Ok(Box::new((*slot.peer_at(address)).clone()));
                 }
+                pass(&mut self.course, self.at, Some(Passed::Failed(Outcome::Dns)));
             }
             self.at += 1;
         }
@@ -198,6 +207,7 @@ impl Forward {
     /// credential is left to try.
     pub(super) fn refused(&mut self, house: &House, live: &Live, outcome: Outcome) -> bool {
         self.settle(house, live, outcome);
+        pass(&mut self.course, self.at, Some(Passed::Failed(outcome)));
         self.at += 1;
         self.is_settled = false;
         self.at < self.slots.len()
@@ -227,12 +237,24 @@ impl Forward {
     /// Hands what happened to the story.
     pub(super) fn tell(self, story: &mut Story) {
         let records = [self.record];
-        story.conclude(self.slots, if self.record.began.0 == 0 { &[] } else { &records });
+        let records = if self.record.began.0 == 0 { &[][..] } else { &records };
+        let chosen = self.record.status.map(|_| self.record.candidate);
+        let halt = if self.at < self.slots.len() { Halt::Answered } else { Halt::Final };
+        let course = Course { chosen, halt, ..self.course };
+        story.conclude(self.slots, records, course, SmallVec::new());
     }
 
     pub(super) fn tell_head(&self, house: &House, story: &mut Story) {
         story.tell(house, &self.slots, &[self.record], Some(self.record.candidate));
     }
+}
+
+/// Notes why a candidate was passed over, or that it was not.
+fn pass(course: &mut Course, at: usize, why: Option<Passed>) {
+    if course.passed.len() <= at {
+        course.passed.resize(at + 1, None);
+    }
+    course.passed[at] = why;
 }
 
 /// The outcome of a passed-through answer, as far as its status alone tells.

@@ -8,8 +8,11 @@ use super::carried::{Carried, Source};
 use super::conduct;
 use crate::base::api::Api;
 use crate::base::ids::{ProviderIdx, RouteIdx, TargetIdx};
+use crate::base::outcome::ErrorCode;
 use crate::catalog::Tier;
+use crate::config::plan::Translation;
 use crate::live::{House, Live, Slot};
+use crate::route::Named;
 use crate::select;
 use crate::select::fit::{self, Shed, Wish};
 use http::HeaderMap;
@@ -20,8 +23,17 @@ use std::sync::Arc;
 /// The header by which a client asks for a size of model.
 const TIER_HEADER: &str = "x-pointsman-tier";
 
-/// Targets that were left out, each with the reason.
-pub(super) type LeftOut = SmallVec<[(Arc<Slot>, Shed); 2]>;
+/// A target that does not stand in the line, and where it would have stood.
+pub(super) struct Left<W> {
+    pub(super) slot: Arc<Slot>,
+    pub(super) why: W,
+    pub(super) group: u32,
+    /// How many of the line come before it.
+    pub(super) before: usize,
+}
+
+/// Targets that were left out, each with the reason; by `before`.
+pub(super) type LeftOut = SmallVec<[Left<Shed>; 2]>;
 
 /// The targets of a request, in the order of choice.
 #[derive(Default)]
@@ -29,7 +41,31 @@ pub(super) struct Line {
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) groups: SmallVec<[u32; 4]>,
     pub(super) left_out: LeftOut,
+    /// Those that do not take the call, nor one that it could be carried into.
+    pub(super) unspoken: SmallVec<[Left<()>; 1]>,
     pub(super) first: First,
+}
+
+impl Line {
+    /// Takes a target out.
+    fn leave(&mut self, at: usize, why: Shed) {
+        let (slot, group) = (self.slots.remove(at), self.groups.remove(at));
+        let place = self.left_out.partition_point(|left| left.before <= at);
+        let behind = self.left_out.iter_mut().map(|left| &mut left.before);
+        for before in behind.chain(self.unspoken.iter_mut().map(|left| &mut left.before)) {
+            *before -= usize::from(*before > at);
+        }
+        self.left_out.insert(place, Left { slot, why, group, before: at });
+    }
+}
+
+/// Whether choosing leaves a trace: `explain` looks and nothing moves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Turns are taken, health is made for models that nobody asked for yet.
+    Real,
+    /// Nothing of that.
+    None,
 }
 
 /// What is told of the first choice.
@@ -51,8 +87,34 @@ pub(super) fn wished_tier(headers: &HeaderMap) -> Result<Option<Tier>, UnknownTi
     Tier::from_word(word.trim()).map(Some).ok_or(UnknownTier)
 }
 
+/// Lines up the targets of what a request names; where the route is strict, only those to which
+/// all can be said that was asked for.
+pub(super) fn up(
+    house: &House,
+    live: &Live,
+    named: &Named,
+    wish: &Wish,
+    source: &Source<'_>,
+    effect: Effect,
+) -> (Line, Carried) {
+    let mut carried = Carried::default();
+    let (mut line, translation) = match named {
+        Named::Route(at) => {
+            (of_route(house, live, source.api, *at, wish, effect), live.plan.route(*at).translation)
+        }
+        Named::Direct { provider, model } => {
+            let line = of_model(house, live, source.api, *provider, model, wish, effect);
+            (line, live.plan.translation)
+        }
+    };
+    if translation == Translation::Strict {
+        keep_faithful(live, &mut line, source, &mut carried);
+    }
+    (line, carried)
+}
+
 /// Lines the targets of a route up.
-pub(super) fn of_route(house: &House, live: &Live, api: Api, route_at: RouteIdx, wish: &Wish) -> Line {
+fn of_route(house: &House, live: &Live, api: Api, route_at: RouteIdx, wish: &Wish, effect: Effect) -> Line {
     let route = live.plan.route(route_at);
     let now = house.clock.tick();
     let usable = |at: TargetIdx| {
@@ -61,46 +123,60 @@ pub(super) fn of_route(house: &House, live: &Live, api: Api, route_at: RouteIdx,
         })
     };
     let Some(turns) = live.turns(route_at) else { return Line::default() };
-    let order = select::order(&live.plan, route, turns, api, wish.tier, usable);
+    let order = match effect {
+        Effect::Real => select::order(&live.plan, route, turns, api, wish.tier, usable),
+        Effect::None => select::order(&live.plan, route, &turns.clone(), api, wish.tier, usable),
+    };
     let mut line: Vec<(Arc<Slot>, u32)> =
-        order.iter().filter_map(|(group, at)| Some((Arc::clone(live.slot(*at)?), *group))).collect();
+        order.line.iter().filter_map(|(group, at)| Some((Arc::clone(live.slot(*at)?), *group))).collect();
     let names_providers_only =
         || route.groups.iter().flat_map(|group| &group.entries).any(|entry| entry.by_tier.is_some());
     let tier = wish.tier.or(route.tier);
     if tier.is_some() && !names_providers_only() {
         fit::prefer(&mut line, tier, |(slot, _)| slot.target.traits);
     }
-    take_out(line, wish)
+    let unspoken = order.unreached.iter().filter_map(|(group, at, before)| {
+        Some(Left { slot: Arc::clone(live.slot(*at)?), why: (), group: *group, before: *before })
+    });
+    take_out(line, unspoken.collect(), wish)
 }
 
 /// Lines one model of one provider up.
-pub(super) fn of_model(
+fn of_model(
     house: &House,
     live: &Live,
     api: Api,
     at: ProviderIdx,
     model: &str,
     wish: &Wish,
+    effect: Effect,
 ) -> Line {
+    let slots = match effect {
+        Effect::Real => house.direct(live, at, model),
+        Effect::None => house.direct_unkept(live, at, model),
+    };
     if select::reach(live.plan.provider(at).serves, api, live.plan.translation).is_none() {
-        return Line::default();
+        let unspoken = slots.into_iter().map(|slot| Left { slot, why: (), group: 0, before: 0 });
+        return Line { unspoken: unspoken.collect(), ..Line::default() };
     }
-    take_out(house.direct(live, at, model).into_iter().map(|slot| (slot, 0)).collect(), wish)
+    take_out(slots.into_iter().map(|slot| (slot, 0)).collect(), SmallVec::new(), wish)
 }
 
-fn take_out(mut line: Vec<(Arc<Slot>, u32)>, wish: &Wish) -> Line {
-    let first = line.first().map(|(slot, _)| Arc::clone(slot));
-    let left_out = fit::shed(&mut line, wish, |(slot, _)| slot.target.traits);
-    let left_out: LeftOut = left_out.into_iter().map(|((slot, _), why)| (slot, why)).collect();
-    let was_left_out =
-        first.as_ref().is_some_and(|first| left_out.iter().any(|(slot, _)| Arc::ptr_eq(slot, first)));
-    let tier = first.and_then(|first| first.target.traits.tier);
-    let (slots, groups) = line.into_iter().unzip();
-    Line { slots, groups, left_out, first: First { was_left_out, tier } }
+fn take_out(all: Vec<(Arc<Slot>, u32)>, unspoken: SmallVec<[Left<()>; 1]>, wish: &Wish) -> Line {
+    let unfit = fit::shed(&all, wish, |(slot, _)| slot.target.traits);
+    let was_left_out = unfit.first().is_some_and(|(at, _)| *at == 0);
+    let tier = all.first().and_then(|(slot, _)| slot.target.traits.tier);
+    let (slots, groups) = all.into_iter().unzip();
+    let first = First { was_left_out, tier };
+    let mut line = Line { slots, groups, left_out: LeftOut::new(), unspoken, first };
+    for (gone, (at, why)) in unfit.into_iter().enumerate() {
+        line.leave(at - gone, why);
+    }
+    line
 }
 
 /// Takes out the targets to which a strict route cannot say all that was asked for.
-pub(super) fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, carried: &mut Carried) {
+fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, carried: &mut Carried) {
     let mut at = 0;
     let mut is_first = true;
     while let Some(slot) = line.slots.get(at) {
@@ -113,17 +189,22 @@ pub(super) fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, c
             None => at += 1,
             Some(why) => {
                 line.first.was_left_out |= is_first && at == 0;
-                line.left_out.push((line.slots.remove(at), why));
-                line.groups.remove(at);
+                line.leave(at, why);
             }
         }
         is_first = false;
     }
 }
 
+/// Returns the word for a request that nobody can serve.
+pub(super) fn code_of_nobody(left_out: &LeftOut) -> ErrorCode {
+    let is_long = left_out.iter().any(|left| matches!(left.why, Shed::Window(_)));
+    if is_long { ErrorCode::ValidationFailed } else { ErrorCode::CapabilityNotSupported }
+}
+
 /// Says why nobody can serve a request.
 pub(super) fn nobody(name: &str, left_out: &LeftOut, wish: &Wish) -> String {
-    let windows = left_out.iter().filter_map(|(_, why)| match why {
+    let windows = left_out.iter().filter_map(|left| match &left.why {
         Shed::Window(window) => Some(*window),
         Shed::Lacks(_) | Shed::Loses(_) | Shed::Untranslatable(_) => None,
     });
@@ -141,7 +222,7 @@ pub(super) fn nobody(name: &str, left_out: &LeftOut, wish: &Wish) -> String {
 
 /// Appends the targets that were left out, with the reasons.
 pub(super) fn tell(text: &mut String, left_out: &LeftOut) {
-    for (at, (slot, why)) in left_out.iter().enumerate() {
+    for (at, Left { slot, why, .. }) in left_out.iter().enumerate() {
         if text.len() > conduct::EXPLANATION {
             text.push_str(", and more");
             break;

@@ -22,6 +22,8 @@
 //!       echo        not with our key in it
 //!   story       what is told about it afterwards: log line, metrics, headers
 //!     spending    tokens and cost, into counters and the ledger
+//!     decided     what is kept of it for `why`
+//! explain   the same choice for a request that is not made
 //! forward   everything else goes Pingora's own way, hook by hook
 //! ```
 //!
@@ -32,7 +34,9 @@ mod attempt;
 mod body;
 mod carried;
 mod conduct;
+mod decided;
 mod echo;
+mod explain;
 mod forward;
 mod framing;
 mod front;
@@ -48,4 +52,5 @@ mod story;
 mod telling;
 mod trial;
 
+pub use explain::explain;
 pub use front::Front;

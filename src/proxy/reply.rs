@@ -212,7 +212,7 @@ pub(super) async fn refuse(
 ) -> pingora::Result<()> {
     let kind = extra.provider_type.as_ref().filter(|_| status == 429).map(ProviderType::as_str);
     let body = fault_text::error_body_of_type(shape, code, status, message, story.id(), kind);
-    story.answered(status);
+    story.refused(status, code);
     let mut head = Head::json(status)?;
     if let Some(seconds) = extra.retry_after {
         head.set(header::RETRY_AFTER, HeaderValue::from(seconds))?;

@@ -5,22 +5,23 @@
 //! in one place, whatever way it ended.
 
 use super::body::{self, BodyFault};
-use super::carried::{Carried, Source};
+use super::carried::Source;
 use super::conduct::{self, Asked};
+use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
-use super::line::{self, Line};
+use super::line::{self, Effect, Line};
 use super::reply::{self, Extra};
 use super::story::Story;
 use crate::authenticate::{self, AuthFault};
 use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::{ErrorCode, Outcome};
-use crate::config::plan::{Client, Plan, Translation};
+use crate::config::plan::{Client, Plan};
 use crate::exchange;
 use crate::live::{House, Live, Slot};
 use crate::parse;
 use crate::rewrite;
 use crate::route::{self, Call, Endpoint, Named};
-use crate::select::fit::{Shed, Wish};
+use crate::select::fit::Wish;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -342,31 +343,25 @@ impl Proxy {
             return refuse(session, story, shape, 400, ErrorCode::ValidationFailed, message).await;
         };
         let wish = Wish { needs: parsed.needs, tokens: parsed.tokens_estimate(), tier };
-        let (mut line, route) = match &named {
+        let route = match &named {
             Named::Route(at) => {
                 story.route = Some(*at);
-                (line::of_route(house, live, api, *at, &wish), Some(live.plan.route(*at)))
+                Some(live.plan.route(*at))
             }
-            Named::Direct { provider, model } => {
-                (line::of_model(house, live, api, *provider, model, &wish), None)
-            }
+            Named::Direct { .. } => None,
         };
-        let mut carried = Carried::default();
-        let translation = route.map_or(live.plan.translation, |route| route.translation);
-        if translation == Translation::Strict {
-            let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[] };
-            line::keep_faithful(live, &mut line, &source, &mut carried);
-        }
-        let Line { slots, groups, left_out, first } = line;
-        story.first = first;
         let name = route.map_or_else(|| parsed.model.clone().unwrap_or_default(), |r| r.name.to_string());
         if !client_may_use(story, &live.plan, &name) {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
+        let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[] };
+        let (line, carried) = line::up(house, live, &named, &wish, &source, Effect::Real);
+        let Line { slots, groups, left_out, unspoken, first } = line;
+        story.first = first;
         if slots.is_empty() && !left_out.is_empty() {
-            let is_long = left_out.iter().any(|(_, why)| matches!(why, Shed::Window(_)));
-            let code = if is_long { ErrorCode::ValidationFailed } else { ErrorCode::CapabilityNotSupported };
+            let code = line::code_of_nobody(&left_out);
             let message = line::nobody(&name, &left_out, &wish);
+            story.lineup = Lineup { groups, left_out, unspoken };
             return refuse(session, story, shape, 400, code, &message).await;
         }
         if slots.is_empty() {
@@ -375,6 +370,7 @@ impl Proxy {
                 api.dialect().as_label()
             );
             let code = ErrorCode::CapabilityNotSupported;
+            story.lineup = Lineup { groups, left_out, unspoken };
             return refuse(session, story, shape, 400, code, &message).await;
         }
         let head = session.req_header();
@@ -391,7 +387,9 @@ impl Proxy {
         let within = within.and_then(|value| exchange::wish(value.as_bytes()));
         let body = body.bytes.clone();
         let asked = Asked { api, body, parsed, query, headers, route, refuses_rescue, within, left_out };
-        conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await
+        let done = conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await;
+        story.lineup = Lineup { groups, left_out: asked.left_out, unspoken };
+        done
     }
 
     async fn unknown_model(

@@ -4,18 +4,21 @@
 //! and the headers are rendered from the very records that `exchange` decided by, so that the two
 //! cannot say different things.
 
+use super::decided::{self, Lineup};
 use super::line::First;
 use super::spending::Spending;
 use crate::base::api::Dialect;
 use crate::base::ids::{ClientIdx, RouteIdx};
-use crate::base::outcome::Outcome;
+use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::time::Tick;
+use crate::exchange::course::Course;
 use crate::exchange::{Cause, Record};
 use crate::live::{House, Live, Slot, UnderWay};
 use crate::observe::lines::RequestLine;
 use crate::observe::meter::RouteMeter;
 use crate::observe::metrics::{HedgeResult, RescueResult};
 use crate::observe::trail;
+use crate::translate::Losses;
 use http::HeaderValue;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -27,10 +30,10 @@ const ID_LIMIT: usize = 128;
 
 /// The story of one request.
 pub(super) struct Story {
-    id: String,
+    pub(super) id: String,
     began: Tick,
     /// When the body was there: what the deadline and the durations are reckoned from.
-    body_read: Option<Tick>,
+    pub(super) body_read: Option<Tick>,
     pub(super) live: Option<Arc<Live>>,
     pub(super) route: Option<RouteIdx>,
     pub(super) client: Option<ClientIdx>,
@@ -45,13 +48,20 @@ pub(super) struct Story {
     /// What is told of the first choice.
     pub(super) first: First,
     pub(super) guard: Option<UnderWay>,
-    status: Option<u16>,
+    /// Who was left out of the line, and the groups of who was not.
+    pub(super) lineup: Lineup,
+    pub(super) course: Course,
+    /// What candidates of other dialects were not told.
+    pub(super) lost: SmallVec<[(usize, Losses); 2]>,
+    pub(super) status: Option<u16>,
+    /// Our own word to the client.
+    pub(super) code: Option<ErrorCode>,
     told: Option<Told>,
-    slots: Vec<Arc<Slot>>,
-    records: Vec<Record>,
+    pub(super) slots: Vec<Arc<Slot>>,
+    pub(super) records: Vec<Record>,
     paused: Duration,
-    is_client_gone: bool,
-    is_interrupted: bool,
+    pub(super) is_client_gone: bool,
+    pub(super) is_interrupted: bool,
     /// Health pages and refused paths are neither counted nor logged as requests.
     is_quiet: bool,
 }
@@ -123,7 +133,11 @@ impl Story {
             next_sequence: 0,
             first: First::default(),
             guard: None,
+            lineup: Lineup::default(),
+            course: Course::default(),
+            lost: SmallVec::new(),
             status: None,
+            code: None,
             told: None,
             slots: Vec::new(),
             records: Vec::new(),
@@ -162,6 +176,11 @@ impl Story {
 
     pub(super) fn answered(&mut self, status: u16) {
         self.status = Some(status);
+    }
+
+    pub(super) fn refused(&mut self, status: u16, code: ErrorCode) {
+        self.status = Some(status);
+        self.code = Some(code);
     }
 
     pub(super) fn client_left(&mut self) {
@@ -210,10 +229,18 @@ impl Story {
         self.told = Some(Told { target, attempts: records.len() as u64, trail, slot });
     }
 
-    /// Keeps the whole course, for the log and the counters.
-    pub(super) fn conclude(&mut self, slots: Vec<Arc<Slot>>, records: &[Record]) {
+    /// Keeps the whole course, for the log, the counters and `why`.
+    pub(super) fn conclude(
+        &mut self,
+        slots: Vec<Arc<Slot>>,
+        records: &[Record],
+        course: Course,
+        lost: SmallVec<[(usize, Losses); 2]>,
+    ) {
         self.slots = slots;
         self.records = records.to_vec();
+        self.course = course;
+        self.lost = lost;
     }
 
     /// Tells the story: counters and one line. Called once, when the request has ended.
@@ -271,6 +298,8 @@ impl Story {
             degraded: answering.as_ref().is_some_and(|slot| self.is_degraded(slot)),
             generation: live.generation,
         });
+        // Last: it takes the id and the records along.
+        decided::keep(house, self, &live, status, counted_from);
     }
 
     /// Tells whether a target's model is of a smaller size than the first choice's.
@@ -292,7 +321,7 @@ impl Story {
         }
     }
 
-    fn has_ended_well(&self) -> bool {
+    pub(super) fn has_ended_well(&self) -> bool {
         self.records.last().is_some_and(|record| record.outcome == Outcome::Ok)
     }
 

@@ -177,7 +177,7 @@ impl<'a> Round<'a> {
                 Letter { tongue, body, rendering: None }
             }
             Some(Ok(written)) => {
-                let mut all = slots.iter().chain(asked.left_out.iter().map(|(slot, _)| slot));
+                let mut all = slots.iter().chain(asked.left_out.iter().map(|left| &left.slot));
                 let is_claude =
                     |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
                 let (has_claude, now) = (all.any(is_claude), house.clock.wall());

@@ -85,23 +85,23 @@ pub fn fits(traits: &Traits, wish: &Wish) -> bool {
     judge(traits, wish) == Verdict::Fits
 }
 
-/// Takes the targets out of `line` that cannot serve the wish and returns them with the reason, in
-/// their order. `traits` finds what decides.
-pub fn shed<T>(line: &mut Vec<T>, wish: &Wish, traits: impl Fn(&T) -> Traits) -> SmallVec<[(T, Shed); 2]> {
-    let mut left_out = SmallVec::new();
-    // The usual case: all fit, and nothing moves.
+/// Finds the targets of a line that cannot serve the wish: their places, in order, each with the
+/// reason. `traits` finds what decides.
+pub fn shed<T>(line: &[T], wish: &Wish, traits: impl Fn(&T) -> Traits) -> SmallVec<[(usize, Shed); 2]> {
+    let mut unfit = SmallVec::new();
+    // The usual case: all fit.
     if line.iter().all(|target| fits(&traits(target), wish)) {
-        return left_out;
+        return unfit;
     }
     let any_fits = line.iter().any(|target| fits(&traits(target), wish));
-    for target in std::mem::take(line) {
-        match judge(&traits(&target), wish) {
-            Verdict::Unfit(why) => left_out.push((target, why)),
-            Verdict::Believed(why) if any_fits => left_out.push((target, why)),
-            Verdict::Fits | Verdict::Believed(_) => line.push(target),
+    for (at, target) in line.iter().enumerate() {
+        match judge(&traits(target), wish) {
+            Verdict::Unfit(why) => unfit.push((at, why)),
+            Verdict::Believed(why) if any_fits => unfit.push((at, why)),
+            Verdict::Fits | Verdict::Believed(_) => {}
         }
     }
-    left_out
+    unfit
 }
 
 /// Puts targets of the wished size class first. Keeps the order of equals.
@@ -136,7 +136,8 @@ mod tests {
     /// Places that are kept, and what the others lack.
     fn told(traits: &[Traits], wish: &Wish) -> (Vec<usize>, Vec<&'static str>) {
         let mut line: Vec<usize> = (0..traits.len()).collect();
-        let left_out = shed(&mut line, wish, |at| traits[*at]);
+        let left_out = shed(&line, wish, |at| traits[*at]);
+        line.retain(|at| left_out.iter().all(|(unfit, _)| unfit != at));
         (line, left_out.iter().map(|(_, why)| why.as_label()).collect())
     }
 

@@ -229,7 +229,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         service.threads = Some(conf.threads);
         server.add_service(Bound { inner: service, address, socket: Some(socket), drains: true });
     }
-    let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan);
+    let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan, crate::proxy::explain);
     let address = key_of(&sockets.admin)?;
     let mut service = Service::new("admin".to_owned(), Admin::new(steward, plan.admin.address, Vec::new()));
     service.add_tcp(&address);

@@ -19,6 +19,7 @@ mod corpus_page;
 mod corpus_sdk;
 mod corpus_table;
 mod deadline;
+mod decisions;
 mod demo;
 mod exits;
 mod failover;

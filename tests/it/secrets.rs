@@ -38,6 +38,9 @@ const STRAYS: [(&str, &str); 5] = [
 const GUESSES: [&str; 3] =
     ["ck-canary-guess-header-31", "ck-canary-guess-query-32", "at-canary-guess-token-33"];
 
+/// What a client says to a model. Providers get it, and nobody else.
+const PROMPT: &str = "prompt-canary-52d8e0b7c9";
+
 fn config(a: &Provider, b: &Provider, c: &Provider, d: &Provider) -> String {
     let client = |(form, _): (&str, &str)| {
         format!("  - {{name: {form}, key: {{env: {}}}, routes: [\"*\"]}}\n", variable_of(form))
@@ -242,6 +245,7 @@ impl Crime {
                 (Call::chat_stream("chat"), "/v1/chat/completions"),
                 (Call::message("chat", true), "/v1/messages?beta=true"),
                 (Call::message("d/m", false), "/v1/messages"),
+                (Call::json("/v1/chat/completions", &prompt()), "/v1/chat/completions"),
                 (Call::get("/v1/models"), "/v1/models"),
                 (
                     Call::json("/v1/embeddings", &serde_json::json!({"model": "chat", "input": "x"})),
@@ -385,7 +389,8 @@ impl Crime {
             "/v1/config",
             "/v1/accounts",
             "/v1/usage",
-            "/v1/decisions",
+            "/v1/decisions?limit=1000",
+            "/v1/decisions?outcome=auth&limit=1000",
             "/admin/providers/status",
             "/readyz",
             "/ui",
@@ -396,8 +401,27 @@ impl Crime {
                 pages.push((path.to_owned(), format!("{:?}\n{}", answer.headers, answer.body_text())));
             }
         }
+        // Questions that hold a key and a prompt, sound and not.
+        let headers = serde_json::json!({"authorization": GUESSES[0], "x-pointsman-tier": GUESSES[1]});
+        for question in [
+            serde_json::json!({"model": "chat", "headers": {"authorization": GUESSES[0]}, "body": prompt()}),
+            serde_json::json!({"model": "chat", "headers": headers}),
+            serde_json::json!({"model": "chat", "headers": {"a b": GUESSES[0]}}),
+            serde_json::json!({"model": [GUESSES[0]], "body": PROMPT}),
+            serde_json::json!({"model": "chat", "body": [GUESSES[0], PROMPT]}),
+            serde_json::json!({"model": "chat", "headers": {"x": [PROMPT]}}),
+        ] {
+            let call = Call::json("/v1/explain", &question).bearer(TOKEN).limit(SOON);
+            let answer = call.send(self.process.admin).await.unwrap();
+            assert!([200, 400].contains(&answer.status), "{}", answer.body_text());
+            pages.push(("/v1/explain".to_owned(), answer.body_text()));
+        }
         pages
     }
+}
+
+fn prompt() -> serde_json::Value {
+    serde_json::json!({"model": "chat", "messages": [{"role": "user", "content": PROMPT}]})
 }
 
 /// Returns every secret there is.
@@ -444,6 +468,9 @@ async fn no_key_shows_in_log_pages_or_errors_and_each_provider_gets_its_own_only
     let mut leaks = Vec::new();
     for (path, page) in crime.pages().await {
         look(&format!("the page {path}"), &page, &mut leaks);
+        if page.contains(PROMPT) {
+            leaks.push(format!("the prompt in the page {path}: …{}…", context(&page, PROMPT)));
+        }
     }
     for (status, text) in &crime.errors {
         look(&format!("an error {status} to a client"), text, &mut leaks);
@@ -482,6 +509,9 @@ async fn no_key_shows_in_log_pages_or_errors_and_each_provider_gets_its_own_only
     assert!(crime.errors.len() > 50, "there were only {} errors", crime.errors.len());
     for line in crime.process.said().lines() {
         look("the log", line, &mut leaks);
+        if line.contains(PROMPT) {
+            leaks.push(format!("the prompt in the log: {line}"));
+        }
     }
     leaks.sort();
     leaks.dedup_by_key(|leak| leak.split(": ").next().unwrap_or_default().to_owned());
