@@ -41,7 +41,7 @@ tidy() {
     rm -rf "$walk"
 }
 trap tidy EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP PIPE
 
 [ -x "$POINTSMAN_BIN" ] || wrong "$POINTSMAN_BIN is not there: build it (make build) or set POINTSMAN_BIN"
 for tool in curl python3; do command -v "$tool" >/dev/null || wrong "$tool is not installed"; done
