@@ -6,12 +6,16 @@ use crate::observe::metrics::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::net::SocketAddr;
 
 /// What is known of a request once its head is read.
 pub(super) struct Head<'a> {
     pub(super) method: &'a str,
     /// The path as it came, without the query.
     pub(super) path: &'a str,
+    pub(super) query: Option<&'a str>,
+    /// Where it came from.
+    pub(super) from: Option<SocketAddr>,
     /// The authority of an absolute request line or of HTTP/2.
     pub(super) authority: Option<&'a str>,
     /// Whether the request is so old (HTTP/1.0) that it need not name a host.
@@ -43,6 +47,11 @@ impl Answer {
             Ok(body) => Answer::ok("application/json", body),
             Err(_) => problem(500, "this cannot be written as JSON"),
         }
+    }
+
+    /// An answer that is JSON already.
+    pub(super) fn json_text(text: &str) -> Answer {
+        Answer::ok("application/json", text.as_bytes().to_vec())
     }
 
     pub(super) fn with_allow(self, allow: &'static str) -> Answer {

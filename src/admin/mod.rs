@@ -10,6 +10,8 @@
 //! | `ask` | method and path to one of the things that can be asked |
 //! | `gate` | who may ask: host names and the token |
 //! | `answer` | bodies, and `application/problem+json` |
+//! | `stream` | events as they happen, as server-sent events |
+//! | `openapi` | the description of all this for machines |
 //!
 //! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do;
 //! everything else does where the listener can be reached from other machines. On a loopback
@@ -17,21 +19,28 @@
 //! of its own that resolves to 127.0.0.1 (DNS rebinding, threat A1). There is no CORS.
 //!
 //! **Limits.** [`BODY_BYTES_MAX`] and [`BODY_TIMEOUT`] a request body, [`BUSY_MAX`] requests at
-//! once, [`HEAD_TIMEOUT`] until a head is whole, idle connections included.
+//! once, [`HEAD_TIMEOUT`] until a head is whole, idle connections included. Who listens to events
+//! holds none of these places: there are 16 of their own.
+//!
+//! Every writing call is noted in the audit log, refused ones too.
 
 mod answer;
 mod ask;
 mod gate;
 pub mod house;
+mod openapi;
 pub mod steward;
+mod stream;
 pub mod view;
 
+use crate::base::units::parse_duration;
+use crate::observe::events::{ListenFault, Listener, RING};
 use answer::{Answer, Head, problem};
 use ask::{Ask, Lost};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gate::Fault;
-use house::House;
+use house::{Deed, House};
 use http::{Method, Version};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
@@ -42,7 +51,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use view::{ActFault, Verb};
+use view::{ActFault, PinWish, Verb};
 
 /// Longest request body; the longest one that makes sense is an `explain` of a small request.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -61,6 +70,18 @@ const KEEP_ALIVE_S: u64 = 30;
 
 /// Longest time that a write may stand still.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time that a target may be pinned for; a longer one is meant to be for good.
+const PIN_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Events on a page, where nobody says how many.
+const EVENTS_SHOWN: usize = 50;
+
+/// What goes back: at once, or bit by bit.
+enum Reply {
+    Whole(Answer),
+    Stream(Listener),
+}
 
 /// The admin plane.
 pub struct Admin<H> {
@@ -93,32 +114,61 @@ impl<H: House> Admin<H> {
     }
 
     /// Answers a request whose body has been read.
-    async fn answer(&self, head: &Head<'_>) -> Answer {
+    async fn answer(&self, head: &Head<'_>) -> Reply {
+        let asked = ask::read(head.method, head.path);
+        let deed = asked.as_ref().ok().and_then(Ask::deed);
+        let reply = self.judge(head, asked).await;
+        if let (Some((verb, target)), Reply::Whole(answer)) = (deed, &reply) {
+            self.house.wrote(&Deed {
+                has_token: gate::token(head.headers, self.house.token().as_ref()).is_ok(),
+                from: head.from,
+                verb,
+                target: target.as_deref(),
+                status: answer.status,
+            });
+        }
+        reply
+    }
+
+    async fn judge(&self, head: &Head<'_>, asked: Result<Ask, Lost>) -> Reply {
         if self.is_loopback
             && let Err(fault) = gate::host(head, &self.hosts)
         {
-            return refusal(fault);
+            return Reply::Whole(refusal(fault));
         }
-        let asked = ask::read(head.method, head.path);
         let wants_token = match &asked {
             Ok(Ask::Live | Ask::Ready | Ask::Metrics) => false,
             Ok(ask) => ask.is_writing() || self.house.needs_token_to_read(),
             Err(_) => self.house.needs_token_to_read(),
         };
         if wants_token && let Err(fault) = gate::token(head.headers, self.house.token().as_ref()) {
-            return refusal(fault);
+            return Reply::Whole(refusal(fault));
         }
-        match asked {
-            Ok(ask) => self.tell(ask).await,
+        Reply::Whole(match asked {
+            Ok(Ask::Events) if !wants_page(head) => return self.listen(head),
+            Ok(ask) => self.tell(ask, head.query).await,
             Err(Lost::NotFound) => problem(404, "nothing is at this path"),
             Err(Lost::MalformedPath) => problem(400, "the path has a malformed escape"),
             Err(Lost::MethodNotAllowed(allow)) => {
                 problem(405, &format!("this path takes {allow}")).with_allow(allow)
             }
+        })
+    }
+
+    /// Lets somebody listen to events. A browser cannot set the header the first time, so the id may
+    /// stand in the query too; the header is what it sends when it comes back.
+    fn listen(&self, head: &Head<'_>) -> Reply {
+        let header = head.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let last_id = header.or_else(|| ask::parameter(head.query, "after"));
+        match self.house.listen(last_id.as_deref()) {
+            Ok(listener) => Reply::Stream(listener),
+            Err(fault @ (ListenFault::Full | ListenFault::Closed)) => {
+                Reply::Whole(problem(503, &fault.to_string()))
+            }
         }
     }
 
-    async fn tell(&self, ask: Ask) -> Answer {
+    async fn tell(&self, ask: Ask, query: Option<&str>) -> Answer {
         let house = &self.house;
         match ask {
             Ask::Live => Answer::text("ok\n"),
@@ -134,6 +184,12 @@ impl<H: House> Admin<H> {
             Ask::Target(id) => match house.targets().into_iter().find(|target| target.id == id) {
                 Some(target) => Answer::json(&target),
                 None => no_target(&id),
+            },
+            Ask::Events => page(house.as_ref(), query),
+            Ask::OpenApi => openapi::answer(),
+            Ask::Act(id, Verb::Pin) => match pin_wish(query) {
+                Ok(wish) => act(house.pin(&id, &wish), &id),
+                Err(why) => problem(400, &why),
             },
             Ask::Act(id, verb) => act(house.act(&id, verb), &id),
             Ask::Reload => match house.reload().await {
@@ -184,21 +240,24 @@ impl<H: House> Admin<H> {
 
     /// Serves one request; the answer is whether the connection can take another one.
     async fn serve(&self, session: &mut ServerSession) -> pingora::Result<bool> {
-        let Ok(_permit) = self.busy.try_acquire() else {
+        let Ok(permit) = self.busy.try_acquire() else {
             return write(session, problem(503, "too many requests at once"), false).await;
         };
         let body = match timeout(self.body_timeout, Self::take_body(session)).await {
             Ok(body) => body?,
             Err(_) => Body::TooSlow,
         };
-        let (answer, goes_on) = match body {
-            Body::TooLarge => (problem(413, "the body is larger than 64 KiB"), false),
-            Body::TooSlow => (problem(408, "the body did not arrive in time"), false),
+        let (reply, goes_on) = match body {
+            Body::TooLarge => (Reply::Whole(problem(413, "the body is larger than 64 KiB")), false),
+            Body::TooSlow => (Reply::Whole(problem(408, "the body did not arrive in time")), false),
             Body::Whole => {
+                let from = session.client_addr().and_then(|from| from.as_inet()).copied();
                 let request = session.req_header();
                 let head = Head {
                     method: request.method.as_str(),
                     path: request.uri.path(),
+                    query: request.uri.query(),
+                    from,
                     authority: request.uri.authority().map(http::uri::Authority::as_str),
                     may_lack_host: request.version < Version::HTTP_11,
                     headers: &request.headers,
@@ -206,7 +265,13 @@ impl<H: House> Admin<H> {
                 (self.answer(&head).await, true)
             }
         };
-        write(session, answer, goes_on).await
+        match reply {
+            Reply::Whole(answer) => write(session, answer, goes_on).await,
+            Reply::Stream(listener) => {
+                drop(permit);
+                stream::tell(session, listener).await
+            }
+        }
     }
 }
 
@@ -222,7 +287,10 @@ impl<H: House> HttpServerApp for Admin<H> {
             Ok(Ok(true)) => {}
             // Not a request: say so where somebody listens, and leave.
             Ok(Err(_)) => {
-                let _ = session.respond_error(400).await;
+                let answer = problem(400, "this is no HTTP request");
+                if let Ok(head) = head_of(&answer) {
+                    let _ = session.write_error_response(head, Bytes::from(answer.body)).await;
+                }
                 return None;
             }
             Ok(Ok(false)) | Err(_) => return None,
@@ -248,6 +316,17 @@ async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pi
     if !goes_on {
         session.set_keepalive(None);
     }
+    let head = head_of(&answer)?;
+    let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
+    // A head that names a length is held back by the listener's buffer until the body follows.
+    session.write_response_header(Box::new(head)).await?;
+    if has_body {
+        session.write_response_body(Bytes::from(answer.body), true).await?;
+    }
+    Ok(goes_on)
+}
+
+fn head_of(answer: &Answer) -> pingora::Result<ResponseHeader> {
     let mut head = ResponseHeader::build(answer.status, Some(8))?;
     head.insert_header("content-type", answer.content_type)?;
     head.insert_header("content-length", answer.body.len())?;
@@ -259,13 +338,42 @@ async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pi
     if answer.status == 401 {
         head.insert_header("www-authenticate", "Bearer realm=\"pointsman admin\"")?;
     }
-    let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
-    // A head that names a length is held back by the listener's buffer until the body follows.
-    session.write_response_header(Box::new(head)).await?;
-    if has_body {
-        session.write_response_body(Bytes::from(answer.body), true).await?;
-    }
-    Ok(goes_on)
+    Ok(head)
+}
+
+/// Tells whether somebody wants the events as one page rather than as they happen.
+fn wants_page(head: &Head<'_>) -> bool {
+    let accepts = |kind: &str| {
+        let mut said = head.headers.get_all("accept").iter().filter_map(|value| value.to_str().ok());
+        said.any(|value| value.contains(kind))
+    };
+    accepts("application/json") && !accepts("text/event-stream")
+}
+
+/// The newest events on one page, newest first.
+fn page(house: &impl House, query: Option<&str>) -> Answer {
+    let limit = match ask::parameter(query, "limit").map(|text| text.parse::<usize>()) {
+        None => EVENTS_SHOWN,
+        Some(Ok(limit)) if (1..=RING).contains(&limit) => limit,
+        Some(_) => return problem(400, "limit must be a whole number between 1 and 1000"),
+    };
+    let told = house.events(limit);
+    let events: Vec<&str> = told.iter().rev().map(|told| told.json.as_str()).collect();
+    Answer::json_text(&format!("{{\"events\":[{}]}}", events.join(",")))
+}
+
+fn pin_wish(query: Option<&str>) -> Result<PinWish, String> {
+    let span = match ask::parameter(query, "for") {
+        None => None,
+        Some(text) => {
+            let span = parse_duration(&text).map_err(|why| format!("for {why}"))?;
+            if span.is_zero() || span > PIN_MAX {
+                return Err("for must be between 1ms and 720h".to_owned());
+            }
+            Some(span)
+        }
+    };
+    Ok(PinWish { route: ask::parameter(query, "route"), span })
 }
 
 fn act(done: Result<view::TargetView, ActFault>, id: &str) -> Answer {

@@ -59,7 +59,7 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
         tracing::warn!("{warning}");
     }
     let house = server::open(plan, clock, log.clone())?;
-    let running = server::start(house, origin, sockets)?;
+    let running = server::start(Arc::clone(&house), origin, sockets)?;
     running.wait_until_ready().map_err(StartFault::System)?;
     tracing::info!(
         data = running.data.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
@@ -69,6 +69,7 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
     );
     server::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("generation 1")]);
     running.keep(keeper);
+    let _ = house.audit.flush(LAST_LINES);
     let _ = log.flush(LAST_LINES);
     Ok(())
 }

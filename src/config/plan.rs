@@ -76,6 +76,8 @@ pub struct Plan {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogPolicy,
+    /// File for the record of every decision and every change; absent is none.
+    pub audit: Option<PathBuf>,
 }
 
 /// One listening address of the data plane.

@@ -7,7 +7,7 @@
 use super::carried::{Carried, Source};
 use super::conduct;
 use crate::base::api::Api;
-use crate::base::ids::{ProviderIdx, RouteIdx, TargetIdx};
+use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::catalog::Tier;
 use crate::live::{House, Live, Slot};
 use crate::select;
@@ -70,7 +70,19 @@ pub(super) fn of_route(house: &House, live: &Live, api: Api, route_at: RouteIdx,
     if tier.is_some() && !names_providers_only() {
         fit::prefer(&mut line, tier, |(slot, _)| slot.target.traits);
     }
+    if let Some(pinned) = house.pins.first(&route.name, now) {
+        put_first(&mut line, &pinned);
+    }
     take_out(line, wish)
+}
+
+/// Puts the target that an operator pinned before all others, which keep their order.
+fn put_first(line: &mut [(Arc<Slot>, u32)], pinned: &TargetId) {
+    if let Some(at) = line.iter().position(|(slot, _)| slot.target.id == *pinned)
+        && let Some(head) = line.get_mut(..=at)
+    {
+        head.rotate_right(1);
+    }
 }
 
 /// Lines one model of one provider up.

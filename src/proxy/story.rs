@@ -4,6 +4,8 @@
 //! and the headers are rendered from the very records that `exchange` decided by, so that the two
 //! cannot say different things.
 
+mod chronicle;
+
 use super::line::First;
 use crate::base::api::Dialect;
 use crate::base::ids::{ClientIdx, RouteIdx};
@@ -47,6 +49,8 @@ pub(super) struct Story {
     told: Option<Told>,
     slots: Vec<Arc<Slot>>,
     records: Vec<Record>,
+    /// How many of the records were told as events.
+    chronicled: usize,
     paused: Duration,
     is_client_gone: bool,
     is_interrupted: bool,
@@ -108,6 +112,7 @@ impl Story {
             told: None,
             slots: Vec::new(),
             records: Vec::new(),
+            chronicled: 0,
             paused: Duration::ZERO,
             is_client_gone: false,
             is_interrupted: false,
@@ -179,6 +184,7 @@ impl Story {
         records: &[Record],
         answering: Option<usize>,
     ) {
+        self.chronicle(house, slots, records);
         let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
             is_fallback: at != 0 || self.first.was_left_out,
@@ -218,7 +224,7 @@ impl Story {
             house.metrics.stream_interrupted(route);
         }
         self.count_attempts(house, &live);
-        self.count_rescue(house, route);
+        self.count_rescue(house, &live, route);
         self.count_hedge(house, route);
         if let Some(slot) = &answering {
             slot.meter.tokens(self.usage.input.unwrap_or(0), self.usage.output.unwrap_or(0));
@@ -236,6 +242,7 @@ impl Story {
                 &retold
             }
         };
+        self.record(house, &live, (status, millis(took)), trail);
         let first_content = self.records.last().and_then(|r| r.first_content);
         house.log.request(&RequestLine {
             at: house.clock.wall(),
@@ -306,7 +313,7 @@ impl Story {
         }
     }
 
-    fn count_rescue(&self, house: &House, route: &RouteMeter) {
+    fn count_rescue(&self, house: &House, live: &Live, route: &RouteMeter) {
         let was_tried = self.records.iter().any(|record| record.cause.is_rescue());
         let result = match (was_tried, self.is_interrupted) {
             (true, false) if !self.is_client_gone => RescueResult::Rescued,
@@ -315,6 +322,7 @@ impl Story {
             _ => return,
         };
         house.metrics.rescue(route, result);
+        self.tell_rescue(house, live, result);
     }
 
     fn count_hedge(&self, house: &House, route: &RouteMeter) {

@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod audit;
 mod carried;
 mod classifier;
 mod client_side;
@@ -16,6 +17,7 @@ mod corpus;
 mod corpus_live;
 mod deadline;
 mod demo;
+mod events;
 mod exits;
 mod failover;
 mod first_light;
