@@ -29,12 +29,14 @@ use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::audit::Audit;
 use crate::observe::events::{Event, Events};
 use crate::observe::log::Log;
-use crate::observe::meter::{Meters, TargetMeter};
+use crate::observe::meter::{LimitKind, Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
+use crate::observe::usage::ledger::Ledger;
 use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
 use crate::tokens::{KeyFault, Purse};
+use crate::wire::rate_limit::RateLimits;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
 use keyring::Keyring;
@@ -167,6 +169,21 @@ impl Slot {
         self.paths.iter().find(|(other, _)| *other == api).map(|(_, path)| &**path)
     }
 
+    /// Shows what the provider says is left of its rate limits; `at` tells the time.
+    pub fn limits_are(&self, left: RateLimits, at: impl FnOnce() -> WallTime) {
+        for (kind, left) in [
+            (LimitKind::Requests, left.requests),
+            (LimitKind::Tokens, left.tokens),
+            (LimitKind::InputTokens, left.input_tokens),
+            (LimitKind::OutputTokens, left.output_tokens),
+        ] {
+            if let Some(left) = left {
+                self.meter.ratelimit_remaining(kind, left);
+            }
+        }
+        self.tally.limits_are(at(), left);
+    }
+
     /// Returns the peer for an address.
     #[must_use]
     pub fn peer_at(&self, address: SocketAddr) -> Arc<HttpPeer> {
@@ -205,6 +222,8 @@ pub struct House {
     pub audit: Audit,
     /// What operators put first.
     pub pins: Pins,
+    /// What was used, by whom.
+    pub usage: Arc<Ledger>,
     /// The retry budget.
     pub budget: RetryBudget,
     /// Hedges that may be made.
@@ -274,6 +293,7 @@ impl House {
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
+        let usage = Ledger::new(first.plan.usage);
         Ok(Arc::new(House {
             clock,
             metrics,
@@ -281,6 +301,7 @@ impl House {
             events,
             audit,
             pins: Pins::default(),
+            usage,
             budget: RetryBudget::default(),
             hedges: Hedges::default(),
             pools: Pools::default(),
@@ -313,6 +334,7 @@ impl House {
         if let Err(fault) = self.audit.turn_to(next.plan.audit.as_deref()) {
             tracing::error!(%fault, "the audit log cannot be started");
         }
+        self.usage.set_policy(next.plan.usage);
         self.current.store(Arc::new(next));
         self.metrics.plan_in_force(generation, self.clock.wall());
         Ok(generation)
@@ -417,6 +439,8 @@ pub struct Counts {
     pub failed: u64,
     /// Time of those that ended well, together.
     pub ok_time: Duration,
+    /// What the provider last said is left of its rate limits, and when.
+    pub limits: Option<(WallTime, RateLimits)>,
     /// The last failure: when, what, and the provider's status.
     pub last_fault: Option<(WallTime, Outcome, Option<u16>)>,
 }
@@ -448,6 +472,11 @@ impl Tally {
                 counts.last_fault = Some((at(), fault, status));
             }
         }
+    }
+
+    /// Keeps what the provider says is left of its rate limits.
+    pub fn limits_are(&self, at: WallTime, left: RateLimits) {
+        self.0.lock().limits = Some((at, left));
     }
 
     /// Reads the counts.

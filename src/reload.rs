@@ -201,6 +201,7 @@ struct Bound {
     threads: usize,
     listen: Vec<crate::config::plan::Listen>,
     admin: std::net::SocketAddr,
+    state: Option<PathBuf>,
 }
 
 impl Reloader {
@@ -213,6 +214,7 @@ impl Reloader {
             threads: live.plan.threads,
             listen: live.plan.listen.clone(),
             admin: live.plan.admin.address,
+            state: live.plan.state.clone(),
         };
         let one_at_a_time = tokio::sync::Mutex::new(None);
         Arc::new(Reloader { house, origin, bound, asked: AtomicU64::new(0), one_at_a_time, before_swap })
@@ -300,6 +302,9 @@ impl Bound {
         }
         if self.admin != plan.admin.address {
             changes.push("admin.address: restart needed".to_owned());
+        }
+        if self.state != plan.state {
+            changes.push("state.path: restart needed".to_owned());
         }
         changes
     }

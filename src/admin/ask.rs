@@ -23,6 +23,9 @@ pub(super) enum Ask {
     Reload,
     Act(String, Verb),
     ProvidersStatus,
+    Usage,
+    ReportUsage,
+    Accounts,
     ResetProvider { model: String, provider: String },
 }
 
@@ -41,7 +44,7 @@ impl Ask {
     /// Whether it changes something.
     pub(super) fn is_writing(&self) -> bool {
         match self {
-            Ask::Reload | Ask::Act(..) | Ask::ResetProvider { .. } => true,
+            Ask::Reload | Ask::Act(..) | Ask::ReportUsage | Ask::ResetProvider { .. } => true,
             Ask::Live
             | Ask::Ready
             | Ask::Metrics
@@ -52,6 +55,8 @@ impl Ask {
             | Ask::Config
             | Ask::Events
             | Ask::OpenApi
+            | Ask::Usage
+            | Ask::Accounts
             | Ask::ProvidersStatus => false,
         }
     }
@@ -60,6 +65,7 @@ impl Ask {
     pub(super) fn deed(&self) -> Option<(&'static str, Option<String>)> {
         match self {
             Ask::Reload => Some(("reload", None)),
+            Ask::ReportUsage => Some(("report_usage", None)),
             Ask::Act(id, verb) => Some((verb.as_label(), Some(id.clone()))),
             Ask::ResetProvider { model, provider } => {
                 Some((Verb::Reset.as_label(), Some(format!("{provider}/{model}"))))
@@ -74,6 +80,8 @@ impl Ask {
             | Ask::Config
             | Ask::Events
             | Ask::OpenApi
+            | Ask::Usage
+            | Ask::Accounts
             | Ask::ProvidersStatus => None,
         }
     }
@@ -102,6 +110,9 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
         "/v1/events" => Some(Ask::Events),
         "/v1/openapi.json" => Some(Ask::OpenApi),
         "/v1/reload" => Some(Ask::Reload),
+        "/v1/usage" => Some(Ask::Usage),
+        "/v1/usage/reports" => Some(Ask::ReportUsage),
+        "/v1/accounts" => Some(Ask::Accounts),
         "/admin/providers/status" => Some(Ask::ProvidersStatus),
         _ => None,
     };
@@ -161,6 +172,7 @@ mod tests {
             ("POST", "/v1/status", Lost::MethodNotAllowed("GET, HEAD")),
             ("OPTIONS", "/metrics", Lost::MethodNotAllowed("GET, HEAD")),
             ("GET", "/v1/reload", Lost::MethodNotAllowed("POST")),
+            ("GET", "/v1/usage/reports", Lost::MethodNotAllowed("POST")),
             ("DELETE", "/v1/targets/a/b/c", Lost::MethodNotAllowed("GET, HEAD")),
             ("PUT", "/v1/targets/a/b/c:drain", Lost::MethodNotAllowed("POST")),
             ("GET", "/admin/providers/m/p/reset", Lost::MethodNotAllowed("POST")),
@@ -221,6 +233,9 @@ mod tests {
             ("GET", "/v1/events", Ask::Events),
             ("GET", "/v1/openapi.json", Ask::OpenApi),
             ("POST", "/v1/reload", Ask::Reload),
+            ("GET", "/v1/usage", Ask::Usage),
+            ("POST", "/v1/usage/reports", Ask::ReportUsage),
+            ("GET", "/v1/accounts", Ask::Accounts),
             ("GET", "/admin/providers/status", Ask::ProvidersStatus),
             ("POST", "/admin/providers/a/b/openai/reset", reset),
         ] {

@@ -9,6 +9,7 @@
 //! | [`view`] | what a target looks like from outside |
 //! | `ask` | method and path to one of the things that can be asked |
 //! | `gate` | who may ask: host names and the token |
+//! | `usage` | what was used, and by which credential |
 //! | `answer` | bodies, and `application/problem+json` |
 //! | `stream` | events as they happen, as server-sent events |
 //! | `openapi` | the description of all this for machines |
@@ -31,6 +32,7 @@ pub mod house;
 mod openapi;
 pub mod steward;
 mod stream;
+mod usage;
 pub mod view;
 
 use crate::base::units::parse_duration;
@@ -94,7 +96,7 @@ pub struct Admin<H> {
 
 /// How reading a request's body ended.
 enum Body {
-    Whole,
+    Whole(Vec<u8>),
     TooLarge,
     TooSlow,
 }
@@ -114,10 +116,10 @@ impl<H: House> Admin<H> {
     }
 
     /// Answers a request whose body has been read.
-    async fn answer(&self, head: &Head<'_>) -> Reply {
+    async fn answer(&self, head: &Head<'_>, body: &[u8]) -> Reply {
         let asked = ask::read(head.method, head.path);
         let deed = asked.as_ref().ok().and_then(Ask::deed);
-        let reply = self.judge(head, asked).await;
+        let reply = self.judge(head, body, asked).await;
         if let (Some((verb, target)), Reply::Whole(answer)) = (deed, &reply) {
             self.house.wrote(&Deed {
                 has_token: gate::token(head.headers, self.house.token().as_ref()).is_ok(),
@@ -130,7 +132,7 @@ impl<H: House> Admin<H> {
         reply
     }
 
-    async fn judge(&self, head: &Head<'_>, asked: Result<Ask, Lost>) -> Reply {
+    async fn judge(&self, head: &Head<'_>, body: &[u8], asked: Result<Ask, Lost>) -> Reply {
         if self.is_loopback
             && let Err(fault) = gate::host(head, &self.hosts)
         {
@@ -146,7 +148,7 @@ impl<H: House> Admin<H> {
         }
         Reply::Whole(match asked {
             Ok(Ask::Events) if !wants_page(head) => return self.listen(head),
-            Ok(ask) => self.tell(ask, head.query).await,
+            Ok(ask) => self.tell(ask, head.query, body).await,
             Err(Lost::NotFound) => problem(404, "nothing is at this path"),
             Err(Lost::MalformedPath) => problem(400, "the path has a malformed escape"),
             Err(Lost::MethodNotAllowed(allow)) => {
@@ -168,7 +170,7 @@ impl<H: House> Admin<H> {
         }
     }
 
-    async fn tell(&self, ask: Ask, query: Option<&str>) -> Answer {
+    async fn tell(&self, ask: Ask, query: Option<&str>, body: &[u8]) -> Answer {
         let house = &self.house;
         match ask {
             Ask::Live => Answer::text("ok\n"),
@@ -197,6 +199,17 @@ impl<H: House> Admin<H> {
                 Err(faults) => problem(422, "the configuration was refused; the one before stays in force")
                     .with_errors(&faults),
             },
+            Ask::Usage => match house.usage(query) {
+                Ok(told) => Answer::json(&told),
+                Err(why) => problem(400, &why),
+            },
+            Ask::ReportUsage => match house.report_usage(body) {
+                Ok(told) => Answer::json(&told),
+                Err(faults) => {
+                    problem(422, "the reports were refused; none was counted").with_errors(&faults)
+                }
+            },
+            Ask::Accounts => Answer::json(&house.accounts()),
             Ask::ProvidersStatus => Answer::json(&view::providers_status(&house.targets())),
             Ask::ResetProvider { model, provider } => self.reset_provider(&model, &provider),
         }
@@ -223,19 +236,19 @@ impl<H: House> Admin<H> {
         Answer::json(&serde_json::json!({ "targets": done }))
     }
 
-    /// Reads and drops the body; nothing that can be asked today needs one.
+    /// Reads the body.
     async fn take_body(session: &mut ServerSession) -> pingora::Result<Body> {
         if session.get_header("expect").is_some() {
             session.write_continue_response().await?;
         }
-        let mut taken = 0;
+        let mut body = Vec::new();
         while let Some(part) = session.read_request_body().await? {
-            taken += part.len();
-            if taken > BODY_BYTES_MAX {
+            if body.len() + part.len() > BODY_BYTES_MAX {
                 return Ok(Body::TooLarge);
             }
+            body.extend_from_slice(&part);
         }
-        Ok(Body::Whole)
+        Ok(Body::Whole(body))
     }
 
     /// Serves one request; the answer is whether the connection can take another one.
@@ -250,7 +263,7 @@ impl<H: House> Admin<H> {
         let (reply, goes_on) = match body {
             Body::TooLarge => (Reply::Whole(problem(413, "the body is larger than 64 KiB")), false),
             Body::TooSlow => (Reply::Whole(problem(408, "the body did not arrive in time")), false),
-            Body::Whole => {
+            Body::Whole(body) => {
                 let from = session.client_addr().and_then(|from| from.as_inet()).copied();
                 let request = session.req_header();
                 let head = Head {
@@ -262,7 +275,7 @@ impl<H: House> Admin<H> {
                     may_lack_host: request.version < Version::HTTP_11,
                     headers: &request.headers,
                 };
-                (self.answer(&head).await, true)
+                (self.answer(&head, &body).await, true)
             }
         };
         match reply {

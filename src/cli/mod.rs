@@ -8,6 +8,7 @@ mod check;
 pub mod events;
 mod provider;
 mod run;
+pub mod usage;
 
 use crate::server::Keeper;
 use clap::{Parser, Subcommand};

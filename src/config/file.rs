@@ -20,6 +20,7 @@ use super::policies::{
 };
 use super::reference::{SecretRef, read_reference};
 use super::servers::{ProviderFile, read_provider};
+use super::usage::{StateFile, UsagePolicy, read_state, read_usage};
 use super::walk::Map;
 use crate::catalog::Tier;
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct File {
     pub log: LogPolicy,
     /// `audit.path` and where it stands.
     pub audit: Option<(KeyPath, String)>,
+    pub usage: UsagePolicy,
+    pub state: StateFile,
 }
 
 /// One entry of `listen`.
@@ -187,17 +190,8 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
             let path = m.maybe_text("path", "null", "file for the record, JSON lines, mode 0640; null is none");
             path.map(|path| (m.at().key("path"), path))
         }),
-    }
-    .with_unbuilt(m)
-}
-
-impl File {
-    /// Walks the sections that hold nothing but what is not built yet.
-    fn with_unbuilt(self, m: &mut Map<'_, '_>) -> Self {
-        m.section("state", "what outlives a restart", |m| {
-            m.unbuilt("path", "null", "state on disk", "file for the state; null is memory only");
-        });
-        self
+        usage: m.section("usage", "requests, tokens and cost, added up by day", read_usage),
+        state: m.section("state", "what outlives a restart", read_state),
     }
 }
 

@@ -30,6 +30,7 @@ mod policies;
 mod reference;
 mod schema;
 mod servers;
+pub mod usage;
 mod value;
 mod walk;
 mod yaml;

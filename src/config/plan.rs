@@ -25,6 +25,7 @@ use std::time::Duration;
 
 pub use super::classifier::Pattern;
 use super::hedge::HedgePolicy;
+use super::usage::UsagePolicy;
 pub use crate::catalog::Continues;
 
 /// A whole configuration, checked and resolved.
@@ -78,6 +79,10 @@ pub struct Plan {
     pub log: LogPolicy,
     /// File for the record of every decision and every change; absent is none.
     pub audit: Option<PathBuf>,
+    /// How usage is added up.
+    pub usage: UsagePolicy,
+    /// The file that outlives a restart; nothing is memory only.
+    pub state: Option<PathBuf>,
 }
 
 /// One listening address of the data plane.

@@ -12,7 +12,7 @@ use super::value::{read_text, type_of};
 use crate::base::secret::Secret;
 use serde_yaml::Value;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The place of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,16 @@ pub trait Outside {
     ///
     /// # Errors
     /// Why not, as the end of a sentence that begins with its path.
-    fn may_append(&self, _path: &std::path::Path) -> Result<(), String> {
+    fn may_append(&self, _path: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Tells whether a file can hold what outlives a restart; nothing in it is changed.
+    ///
+    /// # Errors
+    /// Why it cannot, and what to do.
+    fn state_file(&self, path: &Path) -> Result<(), String> {
+        let _ = path;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //! | [`events`] | what has just happened, to pages and terminals that listen |
 //! | [`audit`] | every decision and every change, in a file of its own |
 //! | [`trail`] | the way of a request in a response header |
+//! | [`usage`] | requests, tokens and cost by day, route, target, client and device |
 //! | [`fault_text`] | our own errors in each caller's dialect |
 //!
 //! Three readers, three texts: a client gets a fixed sentence and a request id, the operator the
@@ -25,5 +26,6 @@ pub mod meter;
 pub mod metrics;
 mod stamp;
 pub mod trail;
+pub mod usage;
 
 pub use stamp::rfc3339;

@@ -39,16 +39,17 @@ use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
+use crate::pools;
 use crate::rewrite::Rewritten;
 use crate::wire::StreamFault;
 use crate::wire::splice::Splice;
-use crate::wire::{StreamReader, Usage};
+use crate::wire::{StreamReader, Usage, rate_limit};
 use bytes::Bytes;
 use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession as Session;
 use pingora::protocols::http::client::HttpSession as Upstream;
 use pingora::upstreams::peer::Peer;
 use pingora::{ErrorType, RetryType};
-use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -347,7 +348,11 @@ impl Opening<'_, '_> {
     /// Begins the answer with what its head says.
     fn draft(&mut self, upstream: &Upstream) -> Result<Answer, End> {
         let rendering = self.rendering.take();
-        let answer = upstream.response_header().and_then(|head| self.aim.draft(head, rendering));
+        let head = upstream.response_header();
+        if let Some(left) = head.and_then(|head| rate_limit::remaining(&head.headers)) {
+            self.aim.slot.limits_are(left, || self.aim.house.clock.wall());
+        }
+        let answer = head.and_then(|head| self.aim.draft(head, rendering));
         let answer = answer.ok_or_else(|| End::Failed(Fault::plain(Outcome::Reset)))?;
         if let Watch::Stage(stage) = &mut self.watch {
             stage.exchange.answered(answer.status);
@@ -390,11 +395,13 @@ pub(super) fn first_span(timeouts: &Timeouts, wants_stream: bool, wants_reasonin
 }
 
 async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> pingora::Result<()> {
+    pools::hold_back(upstream);
     upstream.write_request_header(head).await?;
     let last = body.pieces.len().saturating_sub(1);
     for (at, piece) in body.pieces.into_iter().enumerate() {
         upstream.write_request_body(piece, at == last).await?;
     }
+    pools::let_go(upstream);
     upstream.finish_request_body().await
 }
 

@@ -1,9 +1,12 @@
 //! How do bytes move between client and provider?
 //!
-//! The only room that speaks Pingora's request API. [`service`] is the one `impl ProxyHttp`, each
-//! hook a few lines. A call whose body we read is answered inside `request_filter`:
+//! The only room that speaks Pingora's request API. `service` is the one `impl ProxyHttp`, each hook a
+//! few lines; only what is passed through unread goes that way. A call is answered in one line of code
+//! from its head to its last byte:
 //!
 //! ```text
+//! front     connections to requests, and which way each goes
+//!   framing     heads that could be read in two ways
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
@@ -18,6 +21,7 @@
 //!     reply       answers of our own, and the head of every answer
 //!       echo        not with our key in it
 //!   story       what is told about it afterwards: log line, metrics, headers
+//!     spending    tokens and cost, into counters and the ledger
 //! forward   everything else goes Pingora's own way, hook by hook
 //! ```
 //!
@@ -30,15 +34,18 @@ mod carried;
 mod conduct;
 mod echo;
 mod forward;
+mod framing;
+mod front;
 mod incoming;
 mod line;
 mod outgoing;
 mod patience;
 mod race;
 mod reply;
-pub mod service;
+mod service;
+mod spending;
 mod story;
 mod telling;
 mod trial;
 
-pub use service::Proxy;
+pub use front::Front;

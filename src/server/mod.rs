@@ -27,7 +27,8 @@ use crate::live::{House, LiveProblem};
 use crate::observe::events::Event;
 use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
-use crate::proxy::Proxy;
+use crate::observe::usage::store::{Opened, StoreFault};
+use crate::proxy::Front;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
 use certificate::Certificate;
@@ -38,7 +39,6 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::Service as PingoraService;
 use pingora::services::listening::Service;
-use pingora_proxy::http_proxy;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
@@ -75,6 +75,9 @@ pub enum StartFault {
     /// A key or a certificate of a provider cannot be used.
     #[error(transparent)]
     Plan(#[from] LiveProblem),
+    /// The file of the state cannot be used.
+    #[error("state.path: {0}")]
+    State(#[from] StoreFault),
     /// The system gave no thread or runtime.
     #[error("cannot start: {0}")]
     System(io::Error),
@@ -164,14 +167,25 @@ pub struct Running {
     tls: Vec<bool>,
 }
 
-/// Opens a house with counters of its own.
+/// Opens a house with counters of its own, and the file of its state where there is one.
 ///
 /// # Errors
-/// Where a key or a certificate of the plan cannot be used.
+/// Where a key or a certificate of the plan, or the file, cannot be used.
 pub fn open(plan: Plan, clock: Clock, log: Log) -> Result<Arc<House>, StartFault> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), log.dropped())
         .map_err(|fault| StartFault::System(io::Error::other(fault)))?;
-    Ok(House::open(plan, clock, metrics, log)?)
+    let state = match plan.state.as_deref().map(Opened::open).transpose() {
+        Err(fault @ StoreFault::Full(_)) => {
+            tracing::error!(%fault, "usage is kept in memory until the next start");
+            None
+        }
+        opened => opened?,
+    };
+    let house = House::open(plan, clock, metrics, log)?;
+    if let Some(state) = state {
+        state.keep(&house.usage).map_err(StartFault::System)?;
+    }
+    Ok(house)
 }
 
 /// Starts the planes on sockets that are bound already.
@@ -202,12 +216,11 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     // One service per listener: cleartext HTTP/2 is a setting of the service, not of the socket.
     let gate = gate::Count::default();
     for ((listen, socket), certificate) in sockets.data.into_iter().zip(&certificates) {
-        let mut proxy = http_proxy(&conf, Proxy::new(Arc::clone(&house)));
         let mut options = HttpServerOptions::default();
         options.h2c = listen.h2c;
         options.h2_idle_timeout = Some(H2_IDLE);
-        proxy.server_options = Some(options);
-        let app = Gate::new(Arc::new(proxy), Arc::clone(&house), gate.clone());
+        let front = Front::new(Arc::clone(&house), &conf, options);
+        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone());
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
         match (certificate, &listen.tls) {

@@ -72,6 +72,8 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         limits: file.limits,
         log: file.log,
         audit,
+        usage: file.usage,
+        state: serve::check_state(bench, &file.state),
     }
 }
 

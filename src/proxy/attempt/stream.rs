@@ -44,7 +44,8 @@ impl Delivery<'_, '_> {
         if !answer.is_whole {
             return self.pour(incoming, answer).await;
         }
-        self.stage.story.usage = answer.usage;
+        self.stage.story.spending.begin(self.aim.at);
+        self.stage.story.spending.say(answer.usage);
         let length = answer.held.iter().map(Bytes::len).sum::<usize>();
         match self.commit(answer, Framing::Length(length as u64)).await {
             Ok(()) => End::Delivered,
@@ -72,7 +73,7 @@ impl Delivery<'_, '_> {
             let limit = self.stall_limit();
             match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
-                    if self.stage.session.write_response_body(Some(piece), false).await.is_err() {
+                    if self.stage.session.write_response_body(piece, false).await.is_err() {
                         return End::Gone;
                     }
                 }
@@ -92,6 +93,8 @@ impl Delivery<'_, '_> {
         reader: &mut StreamReader,
     ) -> End {
         self.stage.story.is_stream = true;
+        self.stage.story.spending.begin(self.aim.at);
+        self.stage.story.spending.say(reader.usage());
         let begun = if self.splice.is_some() {
             // What is taken up has sent its head long ago.
             self.name_the_seam().await
@@ -104,7 +107,6 @@ impl Delivery<'_, '_> {
         let status = answer.status;
         let mut mark = std::mem::take(&mut answer.mark);
         loop {
-            self.stage.story.usage = reader.usage();
             if let Some(rendering) = &answer.rendering {
                 self.stage.story.next_sequence = rendering.next_sequence();
             }
@@ -127,6 +129,8 @@ impl Delivery<'_, '_> {
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             };
             let (pieces, next) = taken(reader, answer.rendering.as_deref_mut(), read);
+            // Before it is sent on: who leaves meanwhile has used it all the same.
+            self.stage.story.spending.say(reader.usage());
             if let Err(end) = self.forward(pieces).await {
                 return end;
             }
@@ -168,7 +172,7 @@ impl Delivery<'_, '_> {
             }
             let due = self.stage.told.as_mut().and_then(|telling| telling.due(clock.tick()));
             if let Some(events) = due
-                && self.stage.session.write_response_body(Some(events), false).await.is_err()
+                && self.stage.session.write_response_body(events, false).await.is_err()
             {
                 return Err(Cut::Gone);
             }
@@ -203,27 +207,30 @@ impl Delivery<'_, '_> {
             Some(telling) => telling.pass(events, &self.aim.house.clock),
             None => Some(events),
         };
-        if events.is_some() && self.stage.session.write_response_body(events, false).await.is_err() {
-            return Err(End::Gone);
+        match events {
+            Some(events) => {
+                let written = self.stage.session.write_response_body(events, false).await;
+                written.map_err(|_| End::Gone)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A comment line that tells whoever reads the raw stream where another target took over.
     async fn name_the_seam(&mut self) -> Result<(), End> {
         let slot = self.aim.slot;
         let comment = format!(": pointsman: {} goes on\n\n", slot.provider);
-        let written = self.stage.session.write_response_body(Some(Bytes::from(comment)), false).await;
+        let written = self.stage.session.write_response_body(Bytes::from(comment), false).await;
         written.map_err(|_| End::Gone)
     }
 
     async fn finish(&mut self) -> End {
         if let Some(rest) = self.stage.told.as_mut().and_then(Telling::release)
-            && self.stage.session.write_response_body(Some(rest), false).await.is_err()
+            && self.stage.session.write_response_body(rest, false).await.is_err()
         {
             return End::Gone;
         }
-        match self.stage.session.write_response_body(None, true).await {
+        match self.stage.session.write_response_body(Bytes::new(), true).await {
             Ok(()) => End::Delivered,
             Err(_) => End::Gone,
         }
