@@ -14,6 +14,7 @@
 use crate::config::plan::Plan;
 use crate::config::{self, Problem, Severity, Source};
 use crate::live::House;
+use crate::observe::events::Event;
 use crate::secrets::Host;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -252,8 +253,19 @@ impl Reloader {
     }
 
     fn tell(&self, result: &Result<Reloaded, Vec<String>>) {
+        let house = &self.house;
+        let at = house.clock.wall();
         match result {
             Ok(reloaded) => {
+                house.audit.reload(at, reloaded.generation, &[]);
+                house.events.tell(
+                    at,
+                    Event::Reload {
+                        generation: reloaded.generation,
+                        warnings: reloaded.warnings.len(),
+                        needs_restart: reloaded.needs_restart.clone(),
+                    },
+                );
                 tracing::info!(
                     generation = reloaded.generation,
                     needs_restart = reloaded.needs_restart.join("; "),
@@ -262,9 +274,12 @@ impl Reloader {
                 );
             }
             Err(faults) => {
-                self.house.metrics.reload_failed();
+                let generation = house.live().generation;
+                house.metrics.reload_failed();
+                house.audit.reload(at, generation, faults);
+                house.events.tell(at, Event::reload_failed(generation, faults));
                 tracing::error!(
-                    generation = self.house.live().generation,
+                    generation,
                     faults = faults.join("; "),
                     "configuration not reloaded; the running one is unchanged"
                 );

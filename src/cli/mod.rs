@@ -5,6 +5,7 @@
 //! not built yet are known and refused with a sentence.
 
 mod check;
+pub mod events;
 mod provider;
 mod run;
 pub mod usage;

@@ -65,8 +65,7 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
         tracing::warn!("{warning}");
     }
     let house = server::open(plan, clock, log.clone())?;
-    let usage = Arc::clone(&house.usage);
-    let running = server::start(house, origin, sockets)?;
+    let running = server::start(Arc::clone(&house), origin, sockets)?;
     running.wait_until_ready().map_err(StartFault::System)?;
     tracing::info!(
         data = running.data.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
@@ -76,9 +75,10 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
     );
     server::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("generation 1")]);
     running.keep(keeper);
-    if !usage.flush(LAST_STATE) {
+    if !house.usage.flush(LAST_STATE) {
         tracing::warn!("the last of the state could not be written");
     }
+    let _ = house.audit.flush(LAST_LINES);
     let _ = log.flush(LAST_LINES);
     Ok(())
 }

@@ -77,6 +77,8 @@ pub struct Plan {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogPolicy,
+    /// File for the record of every decision and every change; absent is none.
+    pub audit: Option<PathBuf>,
     /// How usage is added up.
     pub usage: UsagePolicy,
     /// The file that outlives a restart; nothing is memory only.

@@ -169,6 +169,7 @@ fn empty() -> Plan {
         rescue: RescuePolicy { enabled: true, hold: Duration::ZERO },
         limits: Limits { max_body: 1, replay_memory: 1, max_header: 1, connections: 1, in_flight: 1 },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },
+        audit: None,
         usage: UsagePolicy::default(),
         state: None,
     }

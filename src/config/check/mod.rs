@@ -47,6 +47,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
     let default_route = directory.find_default(bench, file.default_route.as_deref());
     serve::check_client_routes(bench, &clients, |name| directory.knows(name));
     let has_routes = directory.finish(bench, file.implicit_routes);
+    let audit = file.audit.and_then(|(at, path)| bench.audit_path(&at, &path));
     Plan {
         threads: file.threads,
         grace: file.grace,
@@ -71,6 +72,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         hedge: file.hedge,
         limits: file.limits,
         log: file.log,
+        audit,
         usage: file.usage,
         state: serve::check_state(bench, &file.state),
     }
@@ -155,6 +157,23 @@ impl Bench<'_> {
                 None
             }
         }
+    }
+
+    /// Reads the path of the audit log, which must be a file that can be written.
+    fn audit_path(&self, at: &KeyPath, text: &str) -> Option<std::path::PathBuf> {
+        let path = self.file_path(at, text)?;
+        if !path.is_absolute() {
+            self.faults.error(at, "must be an absolute path, such as /var/log/pointsman/audit.log");
+            return None;
+        }
+        if let Err(why) = self.outside.may_append(&path) {
+            self.faults.error(
+                at,
+                format!("{} {why}; name a file that the service's account may write", path.display()),
+            );
+            return None;
+        }
+        Some(path)
     }
 
     /// Reads a path to a file: variables expanded, nothing else looked at (the file is opened by
