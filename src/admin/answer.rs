@@ -12,6 +12,8 @@ pub(super) struct Head<'a> {
     pub(super) method: &'a str,
     /// The path as it came, without the query.
     pub(super) path: &'a str,
+    /// The query without its `?`.
+    pub(super) query: Option<&'a str>,
     /// The authority of an absolute request line or of HTTP/2.
     pub(super) authority: Option<&'a str>,
     /// Whether the request is so old (HTTP/1.0) that it need not name a host.

@@ -81,8 +81,14 @@ mod tests {
     fn called(hosts: &[&str], is_1_0: bool) -> Result<(), Fault> {
         let list: Vec<(&'static str, &str)> = hosts.iter().map(|host| ("host", *host)).collect();
         let headers = headers(&list);
-        let head =
-            Head { method: "GET", path: "/", authority: None, may_lack_host: is_1_0, headers: &headers };
+        let head = Head {
+            method: "GET",
+            path: "/",
+            query: None,
+            authority: None,
+            may_lack_host: is_1_0,
+            headers: &headers,
+        };
         host(&head, &["admin.internal".to_owned()])
     }
 

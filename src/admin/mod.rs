@@ -99,7 +99,7 @@ impl<H: House> Admin<H> {
         {
             return refusal(fault);
         }
-        let asked = ask::read(head.method, head.path);
+        let asked = ask::read(head.method, head.path).map(|ask| ask.with_query(head.query));
         let wants_token = match &asked {
             Ok(Ask::Live | Ask::Ready | Ask::Metrics) => false,
             Ok(ask) => ask.is_writing() || self.house.needs_token_to_read(),
@@ -140,6 +140,12 @@ impl<H: House> Admin<H> {
                 Ok(told) => Answer::json(&told),
                 Err(faults) => problem(422, "the configuration was refused; the one before stays in force")
                     .with_errors(&faults),
+            },
+            Ask::Restore => match house.restore().await {
+                Ok(told) => Answer::json(&told),
+                Err(faults) => {
+                    problem(409, "the configuration before cannot be gone back to").with_errors(&faults)
+                }
             },
             Ask::ProvidersStatus => Answer::json(&view::providers_status(&house.targets())),
             Ask::ResetProvider { model, provider } => self.reset_provider(&model, &provider),
@@ -199,6 +205,7 @@ impl<H: House> Admin<H> {
                 let head = Head {
                     method: request.method.as_str(),
                     path: request.uri.path(),
+                    query: request.uri.query(),
                     authority: request.uri.authority().map(http::uri::Authority::as_str),
                     may_lack_host: request.version < Version::HTTP_11,
                     headers: &request.headers,

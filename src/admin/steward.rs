@@ -10,10 +10,11 @@ use crate::base::secret::Secret;
 use crate::base::units::{format_duration, format_size};
 use crate::config::credential::Login;
 use crate::config::plan::Plan;
+use crate::config::settings::{self, Change};
 use crate::health::{Operation, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::rfc3339;
-use crate::reload::Reloader;
+use crate::reload::{Reloaded, Reloader};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -153,12 +154,11 @@ impl View for Steward {
     }
 
     async fn reload(&self) -> Result<Value, Vec<String>> {
-        let reloaded = self.reloader.reload().await?;
-        Ok(json!({
-            "generation": reloaded.generation,
-            "warnings": reloaded.warnings,
-            "needs_restart": reloaded.needs_restart,
-        }))
+        self.reloader.reload().await.map(|reloaded| told(&reloaded))
+    }
+
+    async fn restore(&self) -> Result<Value, Vec<String>> {
+        self.reloader.restore().await.map(|reloaded| told(&reloaded))
     }
 
     fn act(&self, target: &str, verb: Verb) -> Result<TargetView, ActFault> {
@@ -185,6 +185,25 @@ impl View for Steward {
     fn needs_token_to_read(&self) -> bool {
         self.is_exposed
     }
+}
+
+fn told(reloaded: &Reloaded) -> Value {
+    let change = |c: &Change| json!({ "path": c.path, "was": c.was, "is": c.is, "text": c.to_string() });
+    json!({
+        "generation": reloaded.generation,
+        "restored": reloaded.restored,
+        "warnings": reloaded.warnings,
+        "needs_restart": reloaded.needs_restart,
+        "changes": reloaded.changes.iter().map(change).collect::<Vec<_>>(),
+    })
+}
+
+/// What the configuration in force says, in the form in which two are compared.
+fn settings_of(plan: &Plan) -> Value {
+    let entry = |(path, (value, default)): (String, (String, String))| {
+        (path, json!({ "value": value, "default": default }))
+    };
+    Value::Object(settings::by_name(&plan.settings).into_iter().map(entry).collect())
 }
 
 fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
@@ -259,6 +278,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
         .collect();
     json!({
         "generation": generation,
+        "settings": settings_of(plan),
         "threads": plan.threads,
         "grace": format_duration(plan.grace),
         "listen": plan.listen.iter().map(|l| json!({

@@ -19,10 +19,11 @@ pub mod url;
 use super::fault::Faults;
 use super::file::File;
 use super::path::{KeyPath, looks_secret};
-use super::plan::Plan;
+use super::plan::{Plan, Setting};
 use super::reference::{Outside, SecretRef, is_variable_name};
 use crate::base::secret::Secret;
 use crate::catalog::Entry;
+use std::sync::Arc;
 
 /// What every check needs.
 pub(super) struct Bench<'a> {
@@ -32,6 +33,8 @@ pub(super) struct Bench<'a> {
     pub(super) outside: &'a dyn Outside,
     /// Whether only its owner can read the file.
     pub(super) is_private: bool,
+    /// What is written in it.
+    pub(super) settings: Arc<[Setting]>,
 }
 
 /// Builds the plan; what it returns is only good when no error was noted.
@@ -70,6 +73,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         hedge: file.hedge,
         limits: file.limits,
         log: file.log,
+        settings: bench.settings.clone(),
     }
 }
 
