@@ -16,9 +16,10 @@
 //! own. Reloads that are asked for meanwhile wait for one more, together: it begins after the last of
 //! them was asked for, so it sees what each of them is about.
 
+use crate::config::changes::{self, Change, Settings};
 use crate::config::discover::Discovered;
 use crate::config::plan::{Credential, Plan};
-use crate::config::settings::{self, Change, Settings};
+use crate::config::settings;
 use crate::config::{self, Problem, Severity, Source};
 use crate::live::House;
 use crate::secrets::Host;
@@ -393,8 +394,8 @@ fn told_briefly(changes: &[Change]) -> String {
 
 /// Compares two plans: what is written, and whether keys behind the same references are others now.
 fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
-    let settings = |plan: &Plan| -> Settings { settings::by_name(&plan.settings) };
-    let mut changes = settings::changes(&settings(old), &settings(new));
+    let settings = |plan: &Plan| -> Settings { changes::by_name(&plan.settings) };
+    let mut changes = changes::changes(&settings(old), &settings(new));
     let known: Vec<(String, &Credential)> = credentials(old).collect();
     for (path, credential) in credentials(new) {
         let Some((_, before)) = known.iter().find(|(other, _)| *other == path) else { continue };

@@ -8,9 +8,9 @@ use super::view::{ActFault, Counts, LastError, TargetState, TargetView, Verb};
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::base::units::{format_duration, format_size};
+use crate::config::changes::{self, Change};
 use crate::config::credential::Login;
 use crate::config::plan::Plan;
-use crate::config::settings::{self, Change};
 use crate::health::{Operation, Resting};
 use crate::live::{House, Live, Slot};
 use crate::observe::rfc3339;
@@ -203,7 +203,7 @@ fn settings_of(plan: &Plan) -> Value {
     let entry = |(path, (value, default)): (String, (String, String))| {
         (path, json!({ "value": value, "default": default }))
     };
-    Value::Object(settings::by_name(&plan.settings).into_iter().map(entry).collect())
+    Value::Object(changes::by_name(&plan.settings).into_iter().map(entry).collect())
 }
 
 fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {

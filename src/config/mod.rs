@@ -12,6 +12,7 @@
 //! Nothing here opens a file or reads a variable itself: [`Outside`] is an argument. No message
 //! ever holds a secret, nor any text that stands where one is expected.
 
+pub mod changes;
 mod check;
 mod classifier;
 pub mod credential;

@@ -47,3 +47,4 @@ mod translate;
 mod translate_clouds;
 mod unit;
 mod uploads;
+mod verbs;
