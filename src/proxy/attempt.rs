@@ -39,16 +39,17 @@ use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
+use crate::pools;
 use crate::rewrite::Rewritten;
 use crate::wire::StreamFault;
 use crate::wire::splice::Splice;
 use crate::wire::{StreamReader, Usage};
 use bytes::Bytes;
 use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession as Session;
 use pingora::protocols::http::client::HttpSession as Upstream;
 use pingora::upstreams::peer::Peer;
 use pingora::{ErrorType, RetryType};
-use pingora_proxy::Session;
 use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -390,11 +391,13 @@ pub(super) fn first_span(timeouts: &Timeouts, wants_stream: bool, wants_reasonin
 }
 
 async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> pingora::Result<()> {
+    pools::hold_back(upstream);
     upstream.write_request_header(head).await?;
     let last = body.pieces.len().saturating_sub(1);
     for (at, piece) in body.pieces.into_iter().enumerate() {
         upstream.write_request_body(piece, at == last).await?;
     }
+    pools::let_go(upstream);
     upstream.finish_request_body().await
 }
 

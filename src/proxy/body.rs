@@ -8,8 +8,8 @@
 use crate::base::outcome::ErrorCode;
 use crate::live::{House, REPLAY_GRAIN};
 use bytes::{Bytes, BytesMut};
+use pingora::protocols::http::ServerSession as Session;
 use pingora::time::fast_timeout::fast_timeout;
-use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;

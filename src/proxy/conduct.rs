@@ -30,7 +30,7 @@ use crate::select::{Candidate, Candidates};
 use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
-use pingora_proxy::Session;
+use pingora::protocols::http::ServerSession as Session;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;

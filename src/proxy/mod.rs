@@ -1,9 +1,12 @@
 //! How do bytes move between client and provider?
 //!
-//! The only room that speaks Pingora's request API. [`service`] is the one `impl ProxyHttp`, each
-//! hook a few lines. A call whose body we read is answered inside `request_filter`:
+//! The only room that speaks Pingora's request API. `service` is the one `impl ProxyHttp`, each hook a
+//! few lines; only what is passed through unread goes that way. A call is answered in one line of code
+//! from its head to its last byte:
 //!
 //! ```text
+//! front     connections to requests, and which way each goes
+//!   framing     heads that could be read in two ways
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
@@ -30,15 +33,17 @@ mod carried;
 mod conduct;
 mod echo;
 mod forward;
+mod framing;
+mod front;
 mod incoming;
 mod line;
 mod outgoing;
 mod patience;
 mod race;
 mod reply;
-pub mod service;
+mod service;
 mod story;
 mod telling;
 mod trial;
 
-pub use service::Proxy;
+pub use front::Front;

@@ -15,8 +15,8 @@
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
+use pingora::protocols::http::ServerSession as Session;
 use pingora::time::fast_timeout::fast_sleep;
-use pingora_proxy::Session;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -155,7 +155,7 @@ fn shared(until: Tick, now: Tick) -> Tick {
 pub(super) async fn client_leaves(session: &mut Session) {
     // Bytes after the body of a request (a pipelined next one) are no farewell, but Pingora then
     // has nothing more to tell us: stop listening rather than spin.
-    if session.downstream_session.read_body_or_idle(true).await.is_ok() {
+    if session.read_body_or_idle(true).await.is_ok() {
         std::future::pending::<()>().await;
     }
 }

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::ServerSession as Session;
 use pingora::{ErrorType, OrErr};
-use pingora_proxy::Session;
 use std::time::Duration;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -197,7 +197,7 @@ pub(super) async fn open(
             Some(_) | None => tasks.push(HttpTask::Body(None, true)),
         }
     }
-    session.write_response_tasks(tasks).await.map(|_| ()).map_err(|_| Unwritable)
+    session.response_duplex_vec(tasks).await.map(|_| ()).map_err(|_| Unwritable)
 }
 
 /// Answers with an error of our own in the caller's shape.
@@ -250,10 +250,10 @@ pub(super) async fn page(
 async fn send_whole(session: &mut Session, mut head: Head, body: Bytes) -> pingora::Result<()> {
     frame(&mut head, Framing::Length(body.len() as u64))?;
     if session.req_header().method == Method::HEAD {
-        return session.write_response_header(head.into_pingora(), true).await;
+        return session.write_response_header(head.into_pingora()).await;
     }
     let tasks = vec![HttpTask::Header(head.into_pingora(), false), HttpTask::Body(Some(body), true)];
-    session.write_response_tasks(tasks).await.map(|_| ())
+    session.response_duplex_vec(tasks).await.map(|_| ())
 }
 
 /// Ends a started stream that cannot go on: what was kept back of it, a blank line (so that a broken
@@ -279,7 +279,7 @@ pub(super) async fn break_off(
         bytes.extend_from_slice(&event);
     }
     // The client may be gone as well; there is nobody left to tell then.
-    let written = session.write_response_body(Some(Bytes::from(bytes)), false).await;
+    let written = session.write_response_body(Bytes::from(bytes), false).await;
     if written.is_ok() && session.as_http2().is_some() {
         drop(tokio::time::timeout(LAST_WORDS, client_leaves(session)).await);
     }

@@ -1,7 +1,8 @@
-//! The one `impl ProxyHttp`: what is asked, by whom, for which route.
+//! What is asked, by whom, for which route; and the one `impl ProxyHttp`.
 //!
-//! `request_filter` answers everything that we read ourselves and returns `true`; what is passed
-//! through returns `false` and meets the remaining hooks. `logging` tells the story in either case.
+//! [`Proxy::serve`] answers everything that we read ourselves. What is passed through is admitted by
+//! the same function in `request_filter` and meets the remaining hooks. Either way the story is told
+//! in one place, whatever way it ended.
 
 use super::body::{self, BodyFault};
 use super::carried::{Carried, Source};
@@ -25,9 +26,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::http::ServerSession as Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session as Hooked};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,56 @@ impl Proxy {
     #[must_use]
     pub fn new(house: Arc<House>) -> Self {
         Proxy { house }
+    }
+
+    /// Answers one request whose head has been read; tells whether the connection can carry another.
+    pub(super) async fn serve(&self, session: &mut Session) -> bool {
+        let mut context = self.new_ctx();
+        let answered = self.answer(session, &mut context).await;
+        let fault = match answered {
+            Ok(true) => None,
+            // Only a path that is no path to `front` (a whole URI) and one that is passed through.
+            Ok(false) => Some(Error::explain(ErrorType::HTTPStatus(400), "not an origin-form target")),
+            Err(fault) => Some(fault),
+        };
+        if let Some(fault) = &fault {
+            self.failed(session, fault, &mut context).await;
+        }
+        self.end(session, &mut context);
+        fault.is_none()
+    }
+
+    /// Tells a client whose request could not be answered, where there is still something to tell;
+    /// returns the status.
+    async fn failed(&self, session: &mut Session, error: &Error, context: &mut Context) -> u16 {
+        let is_gone = *error.esource() == pingora::ErrorSource::Downstream;
+        if is_gone {
+            context.story.client_left();
+        }
+        if is_gone || session.response_written().is_some() {
+            return 0;
+        }
+        let (status, code, message) = told_of(error);
+        let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
+        let has_new_key = context.forward.as_ref().is_some_and(Forward::has_new_key);
+        let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key);
+        let retry_after = (status == 503).then_some(1);
+        let extra = Extra { retry_after, should_retry, ..Extra::default() };
+        session.set_keepalive(None);
+        // A client that left meanwhile cannot be told.
+        drop(reply::refuse(session, &mut context.story, shape, status, code, message, &extra).await);
+        status
+    }
+
+    fn end(&self, session: &Session, context: &mut Context) {
+        if let Some(mut forward) = context.forward.take() {
+            if let Some(live) = context.story.live.clone() {
+                forward.settle(&self.house, &live, Outcome::Ok);
+            }
+            forward.tell(&mut context.story);
+        }
+        let written = session.response_written().map(|head| head.status.as_u16());
+        context.story.end(&self.house, written);
     }
 
     async fn answer(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
@@ -361,6 +413,32 @@ impl Proxy {
     }
 }
 
+/// What is said of a request that could not be answered.
+fn told_of(error: &Error) -> (u16, ErrorCode, &'static str) {
+    match error.etype() {
+        ErrorType::HTTPStatus(400) => (400, ErrorCode::ValidationFailed, "the request target must be a path"),
+        ErrorType::HTTPStatus(413) => (413, ErrorCode::PayloadTooLarge, body::TOO_LARGE),
+        ErrorType::HTTPStatus(503) => {
+            (503, ErrorCode::AllTargetsUnavailable, "the provider cannot be used now")
+        }
+        ErrorType::ConnectTimedout => (504, ErrorCode::UpstreamUnreachable, "the provider cannot be reached"),
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::HandshakeError => {
+            (502, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
+        }
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
+            (502, ErrorCode::UpstreamTls, "the provider's certificate or TLS failed")
+        }
+        kind if *kind == KEY_REFUSED => (502, ErrorCode::UpstreamAuth, reply::KEY_REFUSED),
+        _ if *error.esource() == pingora::ErrorSource::Upstream => {
+            (502, ErrorCode::UpstreamError, "the provider broke off before it answered")
+        }
+        _ => (500, ErrorCode::InternalError, "an internal error; please report it with the request id"),
+    }
+}
+
 async fn refuse(
     session: &mut Session,
     story: &mut Story,
@@ -513,13 +591,13 @@ impl ProxyHttp for Proxy {
     /// No modules: Pingora's default adds a compressor that would look at every answer.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> pingora::Result<bool> {
-        self.answer(session, context).await
+    async fn request_filter(&self, session: &mut Hooked, context: &mut Context) -> pingora::Result<bool> {
+        self.answer(session.as_downstream_mut(), context).await
     }
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        _session: &mut Hooked,
         context: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         let live = context.story.live.clone();
@@ -532,7 +610,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        _session: &mut Hooked,
         upstream: &mut RequestHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
@@ -541,7 +619,7 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        _session: &mut Hooked,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
         context: &mut Context,
@@ -558,7 +636,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_response_filter(
         &self,
-        session: &mut Session,
+        session: &mut Hooked,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
@@ -585,7 +663,7 @@ impl ProxyHttp for Proxy {
 
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        _session: &mut Hooked,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         context: &mut Context,
@@ -598,7 +676,7 @@ impl ProxyHttp for Proxy {
 
     fn fail_to_connect(
         &self,
-        _session: &mut Session,
+        _session: &mut Hooked,
         _peer: &HttpPeer,
         context: &mut Context,
         mut error: Box<Error>,
@@ -613,7 +691,7 @@ impl ProxyHttp for Proxy {
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
-        session: &mut Session,
+        session: &mut Hooked,
         mut error: Box<Error>,
         context: &mut Context,
         is_reused: bool,
@@ -642,59 +720,17 @@ impl ProxyHttp for Proxy {
         error
     }
 
-    async fn fail_to_proxy(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        context: &mut Context,
-    ) -> FailToProxy {
-        let is_gone = *error.esource() == pingora::ErrorSource::Downstream;
-        if is_gone {
-            context.story.client_left();
-        }
-        if is_gone || session.response_written().is_some() {
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let (status, code, message) = match error.etype() {
-            ErrorType::HTTPStatus(413) => (413, ErrorCode::PayloadTooLarge, body::TOO_LARGE),
-            ErrorType::HTTPStatus(503) => {
-                (503, ErrorCode::AllTargetsUnavailable, "the provider cannot be used now")
-            }
-            ErrorType::ConnectTimedout => {
-                (504, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
-            }
-            ErrorType::ConnectRefused
-            | ErrorType::ConnectNoRoute
-            | ErrorType::ConnectError
-            | ErrorType::HandshakeError => {
-                (502, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
-            }
-            ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
-                (502, ErrorCode::UpstreamTls, "the provider's certificate or TLS failed")
-            }
-            kind if *kind == KEY_REFUSED => (502, ErrorCode::UpstreamAuth, reply::KEY_REFUSED),
-            _ if *error.esource() == pingora::ErrorSource::Upstream => {
-                (502, ErrorCode::UpstreamError, "the provider broke off before it answered")
-            }
-            _ => (500, ErrorCode::InternalError, "an internal error; please report it with the request id"),
-        };
-        let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
-        let has_new_key = context.forward.as_ref().is_some_and(Forward::has_new_key);
-        let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key);
-        let retry_after = (status == 503).then_some(1);
-        let extra = Extra { retry_after, should_retry, ..Extra::default() };
-        session.set_keepalive(None);
-        // A client that left meanwhile cannot be told.
-        drop(reply::refuse(session, &mut context.story, shape, status, code, message, &extra).await);
-        FailToProxy { error_code: status, can_reuse_downstream: false }
+    async fn fail_to_proxy(&self, session: &mut Hooked, error: &Error, context: &mut Context) -> FailToProxy {
+        let error_code = self.failed(session.as_downstream_mut(), error, context).await;
+        FailToProxy { error_code, can_reuse_downstream: false }
     }
 
-    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Hooked, _context: &Context, _error: &Error) -> bool {
         // Each request has its own line; Pingora's would repeat it with path, query and host.
         true
     }
 
-    fn request_summary(&self, session: &Session, context: &Context) -> String {
+    fn request_summary(&self, session: &Hooked, context: &Context) -> String {
         // Without the query, which may hold a key.
         format!(
             "{} {} id {}",
@@ -704,14 +740,7 @@ impl ProxyHttp for Proxy {
         )
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
-        if let Some(mut forward) = context.forward.take() {
-            if let Some(live) = context.story.live.clone() {
-                forward.settle(&self.house, &live, Outcome::Ok);
-            }
-            forward.tell(&mut context.story);
-        }
-        let written = session.response_written().map(|head| head.status.as_u16());
-        context.story.end(&self.house, written);
+    async fn logging(&self, session: &mut Hooked, _error: Option<&Error>, context: &mut Context) {
+        self.end(session.as_downstream(), context);
     }
 }

@@ -155,7 +155,9 @@ fn gemini_call(path: &str) -> Option<Call> {
     (!model.is_empty()).then_some(Call { api: Api::GenerateContent, in_path: Some(in_path) })
 }
 
-fn is_passed_through(path: &str) -> bool {
+/// Tells whether a path is one that is forwarded without reading its body, if it is forwarded at all.
+#[must_use]
+pub fn is_passed_through(path: &str) -> bool {
     let first = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').next());
     first.is_some_and(|first| PASS_THROUGH.contains(&first))
 }

@@ -26,7 +26,7 @@ use crate::config::plan::{Listen, Plan};
 use crate::live::{House, LiveProblem};
 use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
-use crate::proxy::Proxy;
+use crate::proxy::Front;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
 use certificate::Certificate;
@@ -37,7 +37,6 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::Service as PingoraService;
 use pingora::services::listening::Service;
-use pingora_proxy::http_proxy;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::IntoRawFd;
@@ -198,12 +197,11 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     // One service per listener: cleartext HTTP/2 is a setting of the service, not of the socket.
     let gate = gate::Count::default();
     for ((listen, socket), certificate) in sockets.data.into_iter().zip(&certificates) {
-        let mut proxy = http_proxy(&conf, Proxy::new(Arc::clone(&house)));
         let mut options = HttpServerOptions::default();
         options.h2c = listen.h2c;
         options.h2_idle_timeout = Some(H2_IDLE);
-        proxy.server_options = Some(options);
-        let app = Gate::new(Arc::new(proxy), Arc::clone(&house), gate.clone());
+        let front = Front::new(Arc::clone(&house), &conf, options);
+        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone());
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
         match (certificate, &listen.tls) {

@@ -11,7 +11,7 @@ use pointsman::config::{self, Outside, SecretFault, SecretRef, Source};
 use pointsman::live::House;
 use pointsman::observe::log::{Captured, Log};
 use pointsman::observe::metrics::Metrics;
-use pointsman::proxy::Proxy;
+use pointsman::proxy::Front;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,13 +78,11 @@ impl Stage {
         let house = House::open(plan, clock, metrics, log).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let data = listener.local_addr().unwrap();
-        let mut proxy =
-            pingora_proxy::http_proxy(&Arc::new(ServerConf::default()), Proxy::new(Arc::clone(&house)));
         let mut options = HttpServerOptions::default();
         options.h2c = house.live().plan.listen.first().is_some_and(|listen| listen.h2c);
-        proxy.server_options = Some(options);
+        let front = Front::new(Arc::clone(&house), &Arc::new(ServerConf::default()), options);
         let (shutdown, watch) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, Arc::new(proxy), watch)).abort_handle();
+        let accepting = tokio::spawn(accept(listener, Arc::new(front), watch)).abort_handle();
         Stage { data, house, log: captured, accepting, _shutdown: shutdown }
     }
 

@@ -79,7 +79,7 @@ impl Opening<'_, '_> {
     ) -> Result<pingora::Result<(Upstream, bool)>, End> {
         let house = self.aim.house;
         if cause != Cause::Resend
-            && let Some(kept) = house.pools.kept(peer).await
+            && let Some(kept) = house.pools.kept(peer)
         {
             return Ok(Ok((kept, true)));
         }

@@ -72,7 +72,7 @@ impl Delivery<'_, '_> {
             let limit = self.stall_limit();
             match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
-                    if self.stage.session.write_response_body(Some(piece), false).await.is_err() {
+                    if self.stage.session.write_response_body(piece, false).await.is_err() {
                         return End::Gone;
                     }
                 }
@@ -168,7 +168,7 @@ impl Delivery<'_, '_> {
             }
             let due = self.stage.told.as_mut().and_then(|telling| telling.due(clock.tick()));
             if let Some(events) = due
-                && self.stage.session.write_response_body(Some(events), false).await.is_err()
+                && self.stage.session.write_response_body(events, false).await.is_err()
             {
                 return Err(Cut::Gone);
             }
@@ -203,27 +203,30 @@ impl Delivery<'_, '_> {
             Some(telling) => telling.pass(events, &self.aim.house.clock),
             None => Some(events),
         };
-        if events.is_some() && self.stage.session.write_response_body(events, false).await.is_err() {
-            return Err(End::Gone);
+        match events {
+            Some(events) => {
+                let written = self.stage.session.write_response_body(events, false).await;
+                written.map_err(|_| End::Gone)
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A comment line that tells whoever reads the raw stream where another target took over.
     async fn name_the_seam(&mut self) -> Result<(), End> {
         let slot = self.aim.slot;
         let comment = format!(": pointsman: {} goes on\n\n", slot.provider);
-        let written = self.stage.session.write_response_body(Some(Bytes::from(comment)), false).await;
+        let written = self.stage.session.write_response_body(Bytes::from(comment), false).await;
         written.map_err(|_| End::Gone)
     }
 
     async fn finish(&mut self) -> End {
         if let Some(rest) = self.stage.told.as_mut().and_then(Telling::release)
-            && self.stage.session.write_response_body(Some(rest), false).await.is_err()
+            && self.stage.session.write_response_body(rest, false).await.is_err()
         {
             return End::Gone;
         }
-        match self.stage.session.write_response_body(None, true).await {
+        match self.stage.session.write_response_body(Bytes::new(), true).await {
             Ok(()) => End::Delivered,
             Err(_) => End::Gone,
         }

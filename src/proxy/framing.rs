@@ -1,0 +1,294 @@
+//! Can two readers of this request head disagree about where the request ends, or whom it is for?
+//!
+//! A head that can be read in two ways is refused before anything is parsed (threat C4): Pingora
+//! mends some of them silently (it drops a Content-Length beside a Transfer-Encoding, takes bare LF
+//! for a line's end, joins equal lengths), and what one reader mends another one smuggles through.
+//! Refused are, beside what is no request line and no field line at all:
+//!
+//! * a line that ends in LF alone, a CR, NUL or other control character inside a line, a field that
+//!   goes on in the next line (obs-fold), white space before a colon;
+//! * more than one Content-Length, one that is not 1 to 19 digits, one beside a Transfer-Encoding;
+//! * a Transfer-Encoding other than one `chunked`, or any in HTTP/1.0;
+//! * no Host in HTTP/1.1, more than one, one with characters that no authority has;
+//! * a name with an underscore, which gateways behind gateways read as a hyphen.
+//!
+//! A field line longer than [`FIELD_MAX`] is too large. Source: RFC 9112 sections 2.2, 3.2, 5 and 6.
+
+/// Longest field line, in bytes (threat C6).
+pub(super) const FIELD_MAX: usize = 16 * 1024;
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HeadFault {
+    /// What could be read in two ways: a sentence for the client.
+    Ambiguous(&'static str),
+    /// A field line is longer than [`FIELD_MAX`].
+    TooLarge,
+}
+
+/// What the fields of a head say about its framing.
+#[derive(Default)]
+struct Framing {
+    has_length: bool,
+    is_chunked: bool,
+    has_host: bool,
+}
+
+/// Checks the head of an HTTP/1 request, which may be followed by anything.
+///
+/// # Errors
+/// What is ambiguous or too large about it.
+pub(super) fn check(head: &[u8]) -> Result<(), HeadFault> {
+    let mut rest = head;
+    let is_old = request_line(line(&mut rest)?)?;
+    let mut framing = Framing::default();
+    loop {
+        let field = line(&mut rest)?;
+        if field.is_empty() {
+            break;
+        }
+        framing.note(field)?;
+    }
+    if framing.is_chunked && framing.has_length {
+        return Err(HeadFault::Ambiguous("content-length and transfer-encoding exclude each other"));
+    }
+    if framing.is_chunked && is_old {
+        return Err(HeadFault::Ambiguous("HTTP/1.0 has no transfer-encoding"));
+    }
+    if !framing.has_host && !is_old {
+        return Err(HeadFault::Ambiguous("HTTP/1.1 wants a host field"));
+    }
+    Ok(())
+}
+
+/// Takes the next line, without its end.
+fn line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], HeadFault> {
+    let Some(end) = memchr::memchr(b'\n', rest) else {
+        return Err(HeadFault::Ambiguous("the head does not end"));
+    };
+    let (line, after) = rest.split_at(end);
+    *rest = after.get(1..).unwrap_or_default();
+    let Some(line) = line.strip_suffix(b"\r") else {
+        return Err(HeadFault::Ambiguous("lines end in CR LF"));
+    };
+    if line.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+        return Err(HeadFault::Ambiguous("a line of the head has a control character"));
+    }
+    Ok(line)
+}
+
+/// Checks a request line; tells whether it is HTTP/1.0's.
+fn request_line(line: &[u8]) -> Result<bool, HeadFault> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (method, target, version) = (words.next(), words.next(), words.next());
+    let is_method = method.is_some_and(|word| !word.is_empty() && word.iter().all(|b| is_token(*b)));
+    let is_target = target.is_some_and(|word| !word.is_empty() && !word.contains(&b'\t'));
+    if !is_method || !is_target || words.next().is_some() {
+        return Err(HeadFault::Ambiguous("the request line is not METHOD TARGET VERSION"));
+    }
+    match version {
+        Some(b"HTTP/1.1") => Ok(false),
+        Some(b"HTTP/1.0") => Ok(true),
+        Some(_) | None => Err(HeadFault::Ambiguous("the version is not HTTP/1.1 or HTTP/1.0")),
+    }
+}
+
+impl Framing {
+    fn note(&mut self, field: &[u8]) -> Result<(), HeadFault> {
+        if field.len() > FIELD_MAX {
+            return Err(HeadFault::TooLarge);
+        }
+        let Some(colon) = memchr::memchr(b':', field) else {
+            return Err(HeadFault::Ambiguous("a field line has no colon"));
+        };
+        let (name, value) = field.split_at(colon);
+        if matches!(name.first(), None | Some(b' ' | b'\t')) || !name.iter().all(|b| is_token(*b)) {
+            return Err(HeadFault::Ambiguous("a field has no proper name"));
+        }
+        if name.contains(&b'_') {
+            return Err(HeadFault::Ambiguous("a field name has an underscore"));
+        }
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        // Their lengths tell the three that matter from nearly all others.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.length(value),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.coding(value),
+            _ => Ok(()),
+        }
+    }
+
+    fn host(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        if std::mem::replace(&mut self.has_host, true) {
+            return Err(HeadFault::Ambiguous("there is more than one host field"));
+        }
+        let is_authority = |b: &u8| b.is_ascii_alphanumeric() || b".-_~:[]%".contains(b);
+        if value.iter().all(is_authority) {
+            Ok(())
+        } else {
+            Err(HeadFault::Ambiguous("the host field is not a host and a port"))
+        }
+    }
+
+    fn length(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        if std::mem::replace(&mut self.has_length, true) {
+            return Err(HeadFault::Ambiguous("there is more than one content-length"));
+        }
+        if matches!(value.len(), 1..=19) && value.iter().all(u8::is_ascii_digit) {
+            Ok(())
+        } else {
+            Err(HeadFault::Ambiguous("content-length is not a number"))
+        }
+    }
+
+    fn coding(&mut self, value: &[u8]) -> Result<(), HeadFault> {
+        if std::mem::replace(&mut self.is_chunked, true) {
+            return Err(HeadFault::Ambiguous("there is more than one transfer-encoding"));
+        }
+        if value.eq_ignore_ascii_case(b"chunked") {
+            Ok(())
+        } else {
+            Err(HeadFault::Ambiguous("transfer-encoding is not chunked"))
+        }
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A head of these field lines behind a good request line and a good host.
+    fn with(fields: &str) -> Result<(), HeadFault> {
+        check(format!("POST /v1/messages HTTP/1.1\r\nhost: a\r\n{fields}\r\n").as_bytes())
+    }
+
+    #[test]
+    fn ordinary_heads_pass() {
+        for head in [
+            "GET / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "GET / HTTP/1.0\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+            "GET /v1/models?key=a%20b HTTP/1.1\r\nhost: [::1]:80\r\naccept: */*\r\n\r\n",
+            "OPTIONS * HTTP/1.1\r\nhost:\r\n\r\n",
+            "POST / HTTP/1.1\r\nHOST:a\r\nContent-Length:\t12 \r\nx-empty:\r\n\r\nbody\nof any\0kind",
+            "POST / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\nx-name: K\u{f6}ln\tund mehr\r\n\r\n",
+        ] {
+            assert_eq!(check(head.as_bytes()), Ok(()), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn what_two_readers_could_read_differently_is_refused() {
+        for fields in [
+            "content-length: 3\r\ntransfer-encoding: chunked\r\n",
+            "content-length: 3\r\ncontent-length: 3\r\n",
+            "content-length: 3\r\nContent-Length: 4\r\n",
+            "content-length: 3, 3\r\n",
+            "content-length: +3\r\n",
+            "content-length: -1\r\n",
+            "content-length: 0x3\r\n",
+            "content-length: 3 3\r\n",
+            "content-length:\r\n",
+            "content-length: 99999999999999999999\r\n",
+            "transfer-encoding: identity\r\n",
+            "transfer-encoding: identity, chunked\r\n",
+            "transfer-encoding: chunked, chunked\r\n",
+            "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: xchunked\r\n",
+            "transfer-encoding: chunked;q=1\r\n",
+            "transfer-encoding: \x0bchunked\r\n",
+            "transfer-encoding:\r\n",
+            "Transfer_Encoding: chunked\r\n",
+            "content_length: 3\r\n",
+            "host: b\r\n",
+            "x: a\r\n folded: b\r\n",
+            "x: a\r\n\tb\r\n",
+            " x: a\r\n",
+            "x : a\r\n",
+            ": a\r\n",
+            "no colon\r\n",
+            "x: a\nb: c\r\n",
+            "x: a\rb: c\r\n",
+            "x: a\0\r\n",
+            "x: a\x7f\r\n",
+            "x\x00y: a\r\n",
+            "x(y): a\r\n",
+        ] {
+            assert!(matches!(with(fields), Err(HeadFault::Ambiguous(_))), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn bad_request_lines_and_hosts_are_refused() {
+        for head in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\nhost: a\n\n",
+            "GET / HTTP/1.1\r\nhost: a\r\n\n",
+            "GET / HTTP/1.1\r\nhost: a",
+            "GET  / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1 \r\nhost: a\r\n\r\n",
+            "GET / x HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET /\tx HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET /\r\nhost: a\r\n\r\n",
+            "GET / HTTP/2.0\r\nhost: a\r\n\r\n",
+            "GET / http/1.1\r\nhost: a\r\n\r\n",
+            "G(T / HTTP/1.1\r\nhost: a\r\n\r\n",
+            " GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: t/evil?x\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a, b\r\n\r\n",
+            "",
+        ] {
+            assert!(matches!(check(head.as_bytes()), Err(HeadFault::Ambiguous(_))), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_has_a_longest_line() {
+        let longest = "a".repeat(FIELD_MAX - 3);
+        assert_eq!(with(&format!("x: {longest}\r\n")), Ok(()));
+        assert_eq!(with(&format!("x: {longest}a\r\n")), Err(HeadFault::TooLarge));
+    }
+
+    proptest! {
+        /// What passes is read by the parser behind in the same way.
+        #[test]
+        fn what_passes_has_one_framing(
+            fields in prop::collection::vec(
+                (
+                    prop::sample::select(vec!["content-length", "Transfer-Encoding", "host", "x-a"]),
+                    prop::sample::select(vec!["3", "chunked", "a", "3, 3", " chunked", "identity", ""]),
+                    prop::sample::select(vec!["\r\n", "\n", "\r\n ", " \r\n"]),
+                ),
+                0..5,
+            ),
+        ) {
+            let mut head = String::from("POST / HTTP/1.1\r\n");
+            for (name, value, end) in &fields {
+                head.push_str(&format!("{name}: {value}{end}"));
+            }
+            head.push_str("\r\n");
+            if check(head.as_bytes()).is_ok() {
+                let mut parsed = [httparse::EMPTY_HEADER; 16];
+                let mut request = httparse::Request::new(&mut parsed);
+                prop_assert!(request.parse(head.as_bytes()).is_ok_and(|status| status.is_complete()));
+                let count = |name: &str| {
+                    request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name)).count()
+                };
+                prop_assert_eq!(request.headers.len(), fields.len());
+                prop_assert!(count("content-length") + count("transfer-encoding") <= 1);
+                prop_assert_eq!(count("host"), 1);
+            }
+        }
+    }
+}

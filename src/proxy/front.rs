@@ -1,0 +1,265 @@
+//! How do a client's connections become requests, and who answers each?
+//!
+//! Two answer: [`Proxy::serve`] reads a call whole and drives its attempts; what is passed through
+//! unread (files, batches, uploads) goes Pingora's ordinary way, through the hooks of [`Proxy`]. The
+//! path decides, before anything is parsed. Pingora's proxy could serve both, and did: but it builds a
+//! cache, a compressor, module contexts and a future of fifteen kilobytes for each request, a sixth of
+//! what a small call costs, and calls need none of it.
+//!
+//! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
+//! [`HEAD_TIMEOUT`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
+//! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
+//! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and so is one that
+//! waits when the process leaves. On HTTP/2 the frame layer has done all this.
+
+use super::framing::{self, HeadFault};
+use super::service::Proxy;
+use crate::live::House;
+use crate::route;
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// How long a connection may ask for nothing, in seconds.
+const IDLE_S: u64 = 60;
+const IDLE: Duration = Duration::from_secs(IDLE_S);
+
+/// Longest time from the first byte of a head to its last (threat C7).
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Room for a head and a small body in one read.
+const FIRST_READ: usize = 4096;
+
+/// The data plane of one listener.
+pub struct Front {
+    proxy: Proxy,
+    hooks: Arc<HttpProxy<Proxy>>,
+    house: Arc<House>,
+    options: HttpServerOptions,
+}
+
+/// How reading a head ended.
+enum Head {
+    Whole(BytesMut),
+    /// Nobody asks for anything.
+    Quiet,
+    Refused(Refused),
+}
+
+/// Why a head is not read: status line and sentence.
+struct Refused(&'static str, &'static str);
+
+const TOO_SLOW: Refused = Refused("408 Request Timeout", "the request head took too long");
+const TOO_LARGE: Refused = Refused(
+    "431 Request Header Fields Too Large",
+    "the request head is larger than limits.max_header allows",
+);
+
+impl From<HeadFault> for Refused {
+    fn from(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Ambiguous(why) => Refused("400 Bad Request", why),
+            HeadFault::TooLarge => TOO_LARGE,
+        }
+    }
+}
+
+impl Front {
+    /// Makes the data plane of a listener.
+    #[must_use]
+    pub fn new(house: Arc<House>, conf: &Arc<ServerConf>, options: HttpServerOptions) -> Self {
+        let hooks = Arc::new(http_proxy(conf, Proxy::new(Arc::clone(&house))));
+        Front { proxy: Proxy::new(Arc::clone(&house)), hooks, house, options }
+    }
+
+    /// Serves an HTTP/1 connection until one side has had enough.
+    async fn connection(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
+        let mut leaving = shutdown.clone();
+        loop {
+            let head = match self.head(&mut stream, &mut leaving).await {
+                Head::Whole(head) => head,
+                Head::Quiet => return,
+                Head::Refused(why) => return refuse(&mut stream, &why).await,
+            };
+            if let Err(fault) = framing::check(&head) {
+                return refuse(&mut stream, &fault.into()).await;
+            }
+            let is_passed_through = target_of(&head).is_some_and(route::is_passed_through);
+            let mut session = ServerSession::new_http1(stream);
+            session.set_pipelined_prefix(head);
+            session.set_keepalive((!*leaving.borrow()).then_some(IDLE_S));
+            let next = if is_passed_through {
+                self.hooks.process_new_http(session, shutdown).await.map(|reused| reused.consume().0)
+            } else {
+                self.request(session).await
+            };
+            match next {
+                Some(kept) => stream = kept,
+                None => return,
+            }
+        }
+    }
+
+    /// Reads the next head of a connection, and what came with it.
+    async fn head(&self, stream: &mut Stream, leaving: &mut ShutdownWatch) -> Head {
+        let mut head = BytesMut::with_capacity(FIRST_READ);
+        let first = tokio::select! {
+            biased;
+            first = pingora::time::timeout(IDLE, stream.read_buf(&mut head)) => first,
+            _ = leaving.changed() => return Head::Quiet,
+        };
+        if !matches!(first, Ok(Ok(1..))) {
+            return Head::Quiet;
+        }
+        if is_whole(&head, 0) {
+            return Head::Whole(head);
+        }
+        let rest = pingora::time::timeout(HEAD_TIMEOUT, self.rest(stream, &mut head)).await;
+        match rest {
+            Ok(Ok(true)) => Head::Whole(head),
+            Ok(Ok(false)) => Head::Refused(TOO_LARGE),
+            Ok(Err(_)) => Head::Quiet,
+            Err(_) => Head::Refused(TOO_SLOW),
+        }
+    }
+
+    /// Reads on until a head is whole; tells whether it fits.
+    async fn rest(&self, stream: &mut Stream, head: &mut BytesMut) -> io::Result<bool> {
+        let max = usize::try_from(self.house.live().plan.limits.max_header).unwrap_or(usize::MAX);
+        loop {
+            let seen = head.len();
+            if seen > max {
+                return Ok(false);
+            }
+            if stream.read_buf(head).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if is_whole(head, seen) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Answers one request of an HTTP/1 connection, which is returned where it can carry another.
+    async fn request(&self, mut session: ServerSession) -> Option<Stream> {
+        match session.read_request().await {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(fault) => {
+                if matches!(fault.etype(), pingora::ErrorType::InvalidHTTPHeader) {
+                    // A client that left meanwhile cannot be told.
+                    drop(session.respond_error(400).await);
+                }
+                session.shutdown().await;
+                return None;
+            }
+        }
+        if !self.proxy.serve(&mut session).await {
+            return None;
+        }
+        session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Front {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if let ServerSession::H1(session) = session {
+            self.connection(session.into_inner(), shutdown).await;
+            return None;
+        }
+        if route::is_passed_through(session.req_header().uri.path()) {
+            return self.hooks.process_new_http(session, shutdown).await;
+        }
+        if self.proxy.serve(&mut session).await {
+            // A client that left meanwhile cannot be told.
+            drop(session.finish().await);
+        }
+        None
+    }
+
+    async fn http_cleanup(&self) {
+        self.hooks.http_cleanup().await;
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}
+
+/// Tells whether a head has its end, of which the first `seen` bytes did not have it. Lines that end
+/// in a bare LF end a head too: the parser is to refuse them, not the clock.
+fn is_whole(head: &[u8], seen: usize) -> bool {
+    let new = head.get(seen.saturating_sub(3)..).unwrap_or_default();
+    memchr::memmem::find(new, b"\r\n\r\n").is_some() || memchr::memmem::find(new, b"\n\n").is_some()
+}
+
+/// Returns the path of a request line, without its query. A target that is no path (`*`, an
+/// authority, a whole URI) is nothing that is passed through.
+fn target_of(head: &[u8]) -> Option<&str> {
+    let line = head.get(..memchr::memchr(b'\n', head)?)?;
+    let target = line.split(|byte| *byte == b' ').nth(1)?;
+    let path = target.split(|byte| *byte == b'?').next()?;
+    std::str::from_utf8(path).ok()
+}
+
+/// Refuses a head that was not read, in the shape that any client can show.
+async fn refuse(stream: &mut Stream, Refused(status, message): &Refused) {
+    let body = serde_json::json!({
+        "error": {"message": message, "type": "invalid_request_error", "code": "validation_failed"},
+    });
+    let body = body.to_string();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // A client that left meanwhile cannot be told.
+    drop(
+        pingora::time::timeout(HEAD_TIMEOUT, async {
+            stream.write_all(answer.as_bytes()).await?;
+            stream.flush().await
+        })
+        .await,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_whole_wherever_it_was_cut() {
+        let head = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        for seen in 0..head.len() {
+            assert!(!is_whole(&head[..seen], 0), "{seen}");
+            assert!(is_whole(head, seen), "{seen}");
+        }
+        assert!(is_whole(b"GET / HTTP/1.1\nhost: a\n\n", 10));
+    }
+
+    #[test]
+    fn the_path_of_a_request_line_is_found() {
+        for (head, expected) in [
+            (&b"POST /v1/files?key=a HTTP/1.1\r\n"[..], Some("/v1/files")),
+            (b"GET * HTTP/1.1\n", Some("*")),
+            (b"GET\r\n", None),
+            (b"GET /v1/files", None),
+            (b"GET /\xff HTTP/1.1\r\n", None),
+        ] {
+            assert_eq!(target_of(head), expected);
+        }
+    }
+}
