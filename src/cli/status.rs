@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     whom: Whom,
     /// Show it anew every two seconds, until Ctrl-C.
-    #[arg(short, long, visible_short_alias = 'f')]
+    #[arg(short, long)]
     watch: bool,
     /// Print as JSON; with --watch one object a line.
     #[arg(long)]
