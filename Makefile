@@ -6,13 +6,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills matrix clients sim check build bench load clean
+.PHONY: help demo test scenarios outage kills matrix clients corpus sim walkthroughs systemd contrib package check build bench load clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
 
 help: ## lists this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: build ## shows a failover, with nothing to set up; DEMO_FOR=20s ends by itself
 	@. scripts/prepare; exec cargo run --release --locked --quiet --bin pointsman -- demo $(if $(DEMO_FOR),--for $(DEMO_FOR))
@@ -40,9 +40,24 @@ matrix: ## lets any three of four targets fail, in each of 24 ways, 100 times a 
 clients: ## lets real SDKs and programs call it (10 minutes at most); CLIENTS_ARGS=--write keeps the table
 	@scripts/clients $(CLIENTS_ARGS)
 
+corpus: ## reads recorded traffic of all providers and prints what came of it (1 minute)
+	@. scripts/prepare; exec cargo test --locked --quiet --test it -- corpus_table corpus_sdk --nocapture --test-threads 1
+
 SEEDS := 10000
 sim: ## simulates 10,000 seeds of failing providers; SEEDS=n plays n
 	@. scripts/prepare; POINTSMAN_SEEDS=$(SEEDS) exec cargo test --locked --lib exchange::simulation -- --nocapture
+
+walkthroughs: build ## walks the eight tasks of an operator, as scripts (1 minute)
+	@POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}" tests/walkthroughs/all.sh
+
+systemd: build ## installs, reloads, drains, upgrades and purges the package in a booted Debian; as root
+	@scripts/walk-systemd
+
+contrib: build ## checks alerts, dashboard, Dockerfile and manifests against a live proxy
+	@scripts/check-contrib
+
+package: build ## makes target/packages/pointsman_*.deb and a tarball
+	@scripts/package all
 
 check: ## formats, lints and type-checks, without running a test
 	@. scripts/prepare; cargo fmt --check; cargo clippy --locked --all-targets -- -D warnings; scripts/check-unit

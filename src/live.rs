@@ -27,12 +27,14 @@ use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
 use crate::observe::log::Log;
-use crate::observe::meter::{Meters, TargetMeter};
+use crate::observe::meter::{LimitKind, Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
+use crate::observe::usage::ledger::Ledger;
 use crate::pools::Pools;
 use crate::resolve::Addresses;
 use crate::select::Turns;
 use crate::tokens::{KeyFault, Purse};
+use crate::wire::rate_limit::RateLimits;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
 use keyring::Keyring;
@@ -163,6 +165,21 @@ impl Slot {
         self.paths.iter().find(|(other, _)| *other == api).map(|(_, path)| &**path)
     }
 
+    /// Shows what the provider says is left of its rate limits; `at` tells the time.
+    pub fn limits_are(&self, left: RateLimits, at: impl FnOnce() -> WallTime) {
+        for (kind, left) in [
+            (LimitKind::Requests, left.requests),
+            (LimitKind::Tokens, left.tokens),
+            (LimitKind::InputTokens, left.input_tokens),
+            (LimitKind::OutputTokens, left.output_tokens),
+        ] {
+            if let Some(left) = left {
+                self.meter.ratelimit_remaining(kind, left);
+            }
+        }
+        self.tally.limits_are(at(), left);
+    }
+
     /// Returns the peer for an address.
     #[must_use]
     pub fn peer_at(&self, address: SocketAddr) -> Arc<HttpPeer> {
@@ -194,6 +211,8 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// The log.
     pub log: Log,
+    /// What was used, by whom.
+    pub usage: Arc<Ledger>,
     /// The retry budget.
     pub budget: RetryBudget,
     /// Hedges that may be made.
@@ -256,10 +275,12 @@ impl House {
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
+        let usage = Ledger::new(first.plan.usage);
         Ok(Arc::new(House {
             clock,
             metrics,
             log,
+            usage,
             budget: RetryBudget::default(),
             hedges: Hedges::default(),
             pools: Pools::default(),
@@ -288,6 +309,7 @@ impl House {
         let next = build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
+        self.usage.set_policy(next.plan.usage);
         self.current.store(Arc::new(next));
         self.metrics.plan_in_force(generation, self.clock.wall());
         Ok(generation)
@@ -386,6 +408,8 @@ pub struct Counts {
     pub failed: u64,
     /// Time of those that ended well, together.
     pub ok_time: Duration,
+    /// What the provider last said is left of its rate limits, and when.
+    pub limits: Option<(WallTime, RateLimits)>,
     /// The last failure: when, what, and the provider's status.
     pub last_fault: Option<(WallTime, Outcome, Option<u16>)>,
 }
@@ -417,6 +441,11 @@ impl Tally {
                 counts.last_fault = Some((at(), fault, status));
             }
         }
+    }
+
+    /// Keeps what the provider says is left of its rate limits.
+    pub fn limits_are(&self, at: WallTime, left: RateLimits) {
+        self.0.lock().limits = Some((at, left));
     }
 
     /// Reads the counts.

@@ -253,6 +253,7 @@ struct Bound {
     threads: usize,
     listen: Vec<crate::config::plan::Listen>,
     admin: std::net::SocketAddr,
+    state: Option<PathBuf>,
 }
 
 impl Reloader {
@@ -265,6 +266,7 @@ impl Reloader {
             threads: live.plan.threads,
             listen: live.plan.listen.clone(),
             admin: live.plan.admin.address,
+            state: live.plan.state.clone(),
         };
         let one_at_a_time = tokio::sync::Mutex::new(None);
         let (asked, kept) = (AtomicU64::new(0), Mutex::default());
@@ -376,6 +378,9 @@ impl Bound {
         }
         if self.admin != plan.admin.address {
             changes.push("admin.address: restart needed".to_owned());
+        }
+        if self.state != plan.state {
+            changes.push("state.path: restart needed".to_owned());
         }
         changes
     }

@@ -33,6 +33,10 @@ const COMMAND_TIME_MAX: Duration = Duration::from_secs(10);
 pub struct Host;
 
 impl Outside for Host {
+    fn state_file(&self, path: &Path) -> Result<(), String> {
+        crate::observe::usage::store::probe(path)
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }

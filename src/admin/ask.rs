@@ -23,6 +23,9 @@ pub(super) enum Ask {
     Restore,
     Act(String, Verb),
     ProvidersStatus,
+    Usage,
+    ReportUsage,
+    Accounts,
     ResetProvider {
         model: String,
         provider: String,
@@ -50,7 +53,7 @@ impl Ask {
     /// Whether it changes something.
     pub(super) fn is_writing(&self) -> bool {
         match self {
-            Ask::Reload | Ask::Restore | Ask::Act(..) | Ask::ResetProvider { .. } => true,
+            Ask::Reload | Ask::Restore | Ask::Act(..) | Ask::ReportUsage | Ask::ResetProvider { .. } => true,
             Ask::Live
             | Ask::Ready
             | Ask::Metrics
@@ -59,6 +62,8 @@ impl Ask {
             | Ask::Targets
             | Ask::Target(_)
             | Ask::Config
+            | Ask::Usage
+            | Ask::Accounts
             | Ask::ProvidersStatus => false,
         }
     }
@@ -77,6 +82,9 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
         "/v1/targets" => Some(Ask::Targets),
         "/v1/config" => Some(Ask::Config),
         "/v1/reload" => Some(Ask::Reload),
+        "/v1/usage" => Some(Ask::Usage),
+        "/v1/usage/reports" => Some(Ask::ReportUsage),
+        "/v1/accounts" => Some(Ask::Accounts),
         "/admin/providers/status" => Some(Ask::ProvidersStatus),
         _ => None,
     };
@@ -136,6 +144,7 @@ mod tests {
             ("POST", "/v1/status", Lost::MethodNotAllowed("GET, HEAD")),
             ("OPTIONS", "/metrics", Lost::MethodNotAllowed("GET, HEAD")),
             ("GET", "/v1/reload", Lost::MethodNotAllowed("POST")),
+            ("GET", "/v1/usage/reports", Lost::MethodNotAllowed("POST")),
             ("DELETE", "/v1/targets/a/b/c", Lost::MethodNotAllowed("GET, HEAD")),
             ("PUT", "/v1/targets/a/b/c:drain", Lost::MethodNotAllowed("POST")),
             ("GET", "/admin/providers/m/p/reset", Lost::MethodNotAllowed("POST")),
@@ -193,6 +202,9 @@ mod tests {
             ("GET", "/v1/targets", Ask::Targets),
             ("GET", "/v1/config", Ask::Config),
             ("POST", "/v1/reload", Ask::Reload),
+            ("GET", "/v1/usage", Ask::Usage),
+            ("POST", "/v1/usage/reports", Ask::ReportUsage),
+            ("GET", "/v1/accounts", Ask::Accounts),
             ("GET", "/admin/providers/status", Ask::ProvidersStatus),
             ("POST", "/admin/providers/a/b/openai/reset", reset),
         ] {

@@ -49,6 +49,21 @@ pub trait House: Send + Sync + 'static {
     /// [`ActFault`]
     fn act(&self, target: &str, verb: Verb) -> Result<TargetView, ActFault>;
 
+    /// Returns requests, tokens and cost, added up as the query says.
+    ///
+    /// # Errors
+    /// What of the query cannot be read.
+    fn usage(&self, query: Option<&str>) -> Result<Value, String>;
+
+    /// Takes reports of usage that did not pass through here.
+    ///
+    /// # Errors
+    /// Every fault; none of them was taken then.
+    fn report_usage(&self, body: &[u8]) -> Result<Value, Vec<String>>;
+
+    /// Returns the credentials: how they stand and what they were used for today.
+    fn accounts(&self) -> Value;
+
     /// Returns the token that writing wants; without one nothing can be written.
     fn token(&self) -> Option<Secret>;
 

@@ -9,6 +9,7 @@
 //! | [`view`] | what a target looks like from outside |
 //! | `ask` | method and path to one of the things that can be asked |
 //! | `gate` | who may ask: host names and the token |
+//! | `usage` | what was used, and by which credential |
 //! | `answer` | bodies, and `application/problem+json` |
 //!
 //! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do;
@@ -24,6 +25,7 @@ mod ask;
 mod gate;
 pub mod house;
 pub mod steward;
+mod usage;
 pub mod view;
 
 use answer::{Answer, Head, problem};
@@ -73,7 +75,7 @@ pub struct Admin<H> {
 
 /// How reading a request's body ended.
 enum Body {
-    Whole,
+    Whole(Vec<u8>),
     TooLarge,
     TooSlow,
 }
@@ -93,7 +95,7 @@ impl<H: House> Admin<H> {
     }
 
     /// Answers a request whose body has been read.
-    async fn answer(&self, head: &Head<'_>) -> Answer {
+    async fn answer(&self, head: &Head<'_>, body: &[u8]) -> Answer {
         if self.is_loopback
             && let Err(fault) = gate::host(head, &self.hosts)
         {
@@ -109,7 +111,7 @@ impl<H: House> Admin<H> {
             return refusal(fault);
         }
         match asked {
-            Ok(ask) => self.tell(ask).await,
+            Ok(ask) => self.tell(ask, head.query, body).await,
             Err(Lost::NotFound) => problem(404, "nothing is at this path"),
             Err(Lost::MalformedPath) => problem(400, "the path has a malformed escape"),
             Err(Lost::MethodNotAllowed(allow)) => {
@@ -118,7 +120,7 @@ impl<H: House> Admin<H> {
         }
     }
 
-    async fn tell(&self, ask: Ask) -> Answer {
+    async fn tell(&self, ask: Ask, query: Option<&str>, body: &[u8]) -> Answer {
         let house = &self.house;
         match ask {
             Ask::Live => Answer::text("ok\n"),
@@ -147,6 +149,17 @@ impl<H: House> Admin<H> {
                     problem(409, "the configuration before cannot be gone back to").with_errors(&faults)
                 }
             },
+            Ask::Usage => match house.usage(query) {
+                Ok(told) => Answer::json(&told),
+                Err(why) => problem(400, &why),
+            },
+            Ask::ReportUsage => match house.report_usage(body) {
+                Ok(told) => Answer::json(&told),
+                Err(faults) => {
+                    problem(422, "the reports were refused; none was counted").with_errors(&faults)
+                }
+            },
+            Ask::Accounts => Answer::json(&house.accounts()),
             Ask::ProvidersStatus => Answer::json(&view::providers_status(&house.targets())),
             Ask::ResetProvider { model, provider } => self.reset_provider(&model, &provider),
         }
@@ -173,19 +186,19 @@ impl<H: House> Admin<H> {
         Answer::json(&serde_json::json!({ "targets": done }))
     }
 
-    /// Reads and drops the body; nothing that can be asked today needs one.
+    /// Reads the body.
     async fn take_body(session: &mut ServerSession) -> pingora::Result<Body> {
         if session.get_header("expect").is_some() {
             session.write_continue_response().await?;
         }
-        let mut taken = 0;
+        let mut body = Vec::new();
         while let Some(part) = session.read_request_body().await? {
-            taken += part.len();
-            if taken > BODY_BYTES_MAX {
+            if body.len() + part.len() > BODY_BYTES_MAX {
                 return Ok(Body::TooLarge);
             }
+            body.extend_from_slice(&part);
         }
-        Ok(Body::Whole)
+        Ok(Body::Whole(body))
     }
 
     /// Serves one request; the answer is whether the connection can take another one.
@@ -200,7 +213,7 @@ impl<H: House> Admin<H> {
         let (answer, goes_on) = match body {
             Body::TooLarge => (problem(413, "the body is larger than 64 KiB"), false),
             Body::TooSlow => (problem(408, "the body did not arrive in time"), false),
-            Body::Whole => {
+            Body::Whole(body) => {
                 let request = session.req_header();
                 let head = Head {
                     method: request.method.as_str(),
@@ -210,7 +223,7 @@ impl<H: House> Admin<H> {
                     may_lack_host: request.version < Version::HTTP_11,
                     headers: &request.headers,
                 };
-                (self.answer(&head).await, true)
+                (self.answer(&head, &body).await, true)
             }
         };
         write(session, answer, goes_on).await

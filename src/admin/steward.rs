@@ -4,6 +4,7 @@
 //! read. Everything shown comes from the plan's names and closed enums; keys have no way in here.
 
 use super::house::House as View;
+use super::usage;
 use super::view::{ActFault, Counts, LastError, TargetState, TargetView, Verb};
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
@@ -178,6 +179,18 @@ impl View for Steward {
         Ok(self.view(&live, slot))
     }
 
+    fn usage(&self, query: Option<&str>) -> Result<Value, String> {
+        usage::usage(&self.house, query)
+    }
+
+    fn report_usage(&self, body: &[u8]) -> Result<Value, Vec<String>> {
+        usage::report(&self.house, body)
+    }
+
+    fn accounts(&self) -> Value {
+        usage::accounts(&self.house)
+    }
+
     fn token(&self) -> Option<Secret> {
         self.house.live().plan.admin.token.clone().or_else(|| self.own_token.clone())
     }
@@ -214,7 +227,10 @@ fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
     names.map(|route| route.name.to_string()).collect()
 }
 
-fn state_of(resting: Option<Resting>, breaker: crate::health::breaker::BreakerState) -> TargetState {
+pub(super) fn state_of(
+    resting: Option<Resting>,
+    breaker: crate::health::breaker::BreakerState,
+) -> TargetState {
     use crate::health::breaker::BreakerState;
     match resting {
         Some(Resting::Cooling { reason: Outcome::Auth | Outcome::Permission, .. }) => TargetState::AuthFailed,
@@ -290,6 +306,8 @@ fn shown(plan: &Plan, generation: u64) -> Value {
         "routes": routes,
         "default_route": plan.default_route.map(|at| &*plan.route(at).name),
         "implicit_routes": plan.implicit_routes,
+        "usage": { "time_zone": plan.usage.time_zone.name(), "keep_days": plan.usage.keep_days },
+        "state": { "path": plan.state.as_ref().map(|path| path.display().to_string()) },
         "limits": {
             "max_body": format_size(plan.limits.max_body),
             "replay_memory": format_size(plan.limits.replay_memory),

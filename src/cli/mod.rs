@@ -31,6 +31,7 @@ mod status;
 mod table;
 mod target;
 mod telling;
+pub mod usage;
 
 use crate::reload::LoadFault;
 use crate::server::Keeper;

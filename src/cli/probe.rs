@@ -55,7 +55,9 @@ pub(super) struct Finding {
 ///
 /// # Errors
 /// Where the plan cannot be put in force at all.
-pub(super) fn probe(keeper: &Keeper, plan: Plan) -> Result<Vec<Finding>, String> {
+pub(super) fn probe(keeper: &Keeper, mut plan: Plan) -> Result<Vec<Finding>, String> {
+    // The file of the process that serves is none of ours.
+    plan.state = None;
     let clock = Clock::new();
     let log = Log::start(plan.log, Arc::new(move || clock.wall())).map_err(|fault| fault.to_string())?;
     let house = server::open(plan, clock, log).map_err(|fault| fault.to_string())?;

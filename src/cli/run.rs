@@ -5,6 +5,7 @@ use crate::base::units::parse_duration;
 use crate::clock::Clock;
 use crate::demo;
 use crate::observe::log::Log;
+use crate::observe::usage::store::StoreFault;
 use crate::reload::{Loaded, Origin, load};
 use crate::server::{self, Keeper, Sockets, StartFault};
 use std::net::SocketAddr;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// How long the last log lines may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// How long the last of the state may take to be written.
+const LAST_STATE: Duration = Duration::from_secs(2);
 
 pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
     let origin = file_or_usual(config).map_or(Origin::Environment, Origin::File);
@@ -35,7 +38,10 @@ pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
                     Exit::Permission
                 }
                 StartFault::Bind { .. } | StartFault::System(_) => Exit::System,
-                StartFault::Certificate(_) | StartFault::Plan(_) => Exit::Configuration,
+                StartFault::State(StoreFault::Forbidden(_)) => Exit::Permission,
+                StartFault::Certificate(_) | StartFault::Plan(_) | StartFault::State(_) => {
+                    Exit::Configuration
+                }
             }
         }
     }
@@ -55,6 +61,7 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
         tracing::warn!("{warning}");
     }
     let house = server::open(plan, clock, log.clone())?;
+    let usage = Arc::clone(&house.usage);
     let running = server::start(house, origin, sockets)?;
     running.wait_until_ready().map_err(StartFault::System)?;
     tracing::info!(
@@ -65,6 +72,9 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
     );
     server::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("generation 1")]);
     running.keep(keeper);
+    if !usage.flush(LAST_STATE) {
+        tracing::warn!("the last of the state could not be written");
+    }
     let _ = log.flush(LAST_LINES);
     Ok(())
 }

@@ -6,6 +6,7 @@
 use super::ask::{Desk, Fault, PATIENCE, Whom, escaped};
 use super::status::{list, text};
 use super::target::plain;
+use super::usage::{accounts_text, usage_text};
 use super::{Exit, complain, say};
 use crate::server::Keeper;
 use serde_json::{Map, Value, json};
@@ -134,12 +135,12 @@ pub(super) fn usage(keeper: &Keeper, arguments: &Usage) -> Exit {
     let given = pairs.iter().filter_map(|(name, value)| Some(format!("{name}={}", escaped(value.as_ref()?))));
     let query = given.collect::<Vec<_>>().join("&");
     let path = if query.is_empty() { "/v1/usage".to_owned() } else { format!("/v1/usage?{query}") };
-    read(keeper, &arguments.whom, &path, arguments.json, plain)
+    read(keeper, &arguments.whom, &path, arguments.json, usage_text)
 }
 
 pub(super) fn account(keeper: &Keeper, verb: &AccountVerb) -> Exit {
     let AccountVerb::List { whom, json } = verb;
-    read(keeper, whom, "/v1/accounts", *json, plain)
+    read(keeper, whom, "/v1/accounts", *json, accounts_text)
 }
 
 pub(super) fn explain(keeper: &Keeper, arguments: &Explain) -> Exit {

@@ -20,6 +20,7 @@ use super::policies::{
 };
 use super::reference::{SecretRef, read_reference};
 use super::servers::{ProviderFile, read_provider};
+use super::usage::{StateFile, UsagePolicy, read_state, read_usage};
 use super::walk::Map;
 use crate::catalog::Tier;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub struct File {
     pub hedge: Option<HedgePolicy>,
     pub limits: Limits,
     pub log: LogPolicy,
+    pub usage: UsagePolicy,
+    pub state: StateFile,
 }
 
 /// One entry of `listen`.
@@ -181,6 +184,8 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
         hedge: read_hedge(m, "asking another target beside one that keeps a client waiting; null is off"),
         limits: m.section("limits", "bounds on what clients may use", read_limits),
         log: m.section("log", "what is logged, and how", read_log),
+        usage: m.section("usage", "requests, tokens and cost, added up by day", read_usage),
+        state: m.section("state", "what outlives a restart", read_state),
     }
     .with_unbuilt(m)
 }
@@ -190,9 +195,6 @@ impl File {
     fn with_unbuilt(self, m: &mut Map<'_, '_>) -> Self {
         m.section("audit", "a record of every decision", |m| {
             m.unbuilt("path", "null", "the audit file", "file for the record; null is none");
-        });
-        m.section("state", "what outlives a restart", |m| {
-            m.unbuilt("path", "null", "state on disk", "file for the state; null is memory only");
         });
         self
     }

@@ -32,6 +32,7 @@ mod reference;
 mod schema;
 mod servers;
 pub mod settings;
+pub mod usage;
 mod value;
 mod walk;
 mod yaml;

@@ -26,6 +26,7 @@ use std::time::Duration;
 pub use super::classifier::Pattern;
 use super::hedge::HedgePolicy;
 pub use super::settings::Setting;
+use super::usage::UsagePolicy;
 pub use crate::catalog::Continues;
 
 /// A whole configuration, checked and resolved.
@@ -79,6 +80,10 @@ pub struct Plan {
     pub log: LogPolicy,
     /// What the configuration says, as it says it; for pages and comparisons, nothing decides by it.
     pub settings: Arc<[Setting]>,
+    /// How usage is added up.
+    pub usage: UsagePolicy,
+    /// The file that outlives a restart; nothing is memory only.
+    pub state: Option<PathBuf>,
 }
 
 /// One listening address of the data plane.

@@ -12,7 +12,7 @@ use super::value::{read_text, type_of};
 use crate::base::secret::Secret;
 use serde_yaml::Value;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The place of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,15 @@ pub trait Outside {
     /// Fetches a secret of several lines (a key file) from its place; it is not for a header.
     fn document(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
         self.secret(what)
+    }
+
+    /// Tells whether a file can hold what outlives a restart; nothing in it is changed.
+    ///
+    /// # Errors
+    /// Why it cannot, and what to do.
+    fn state_file(&self, path: &Path) -> Result<(), String> {
+        let _ = path;
+        Ok(())
     }
 }
 

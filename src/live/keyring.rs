@@ -149,6 +149,12 @@ impl Keyring {
         })
     }
 
+    /// Returns the health of the credential.
+    #[must_use]
+    pub fn unit(&self) -> &Arc<Unit> {
+        &self.unit
+    }
+
     /// Returns what is to be sent now.
     #[must_use]
     pub fn current(&self) -> Arc<Signature> {

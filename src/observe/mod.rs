@@ -8,6 +8,7 @@
 //! | [`metrics`], [`meter`] | counters, gauges and histograms, one registry per instance |
 //! | [`log`], [`lines`] | one line a request, one a change of state, and tracing's events |
 //! | [`trail`] | the way of a request in a response header |
+//! | [`usage`] | requests, tokens and cost by day, route, target, client and device |
 //! | [`fault_text`] | our own errors in each caller's dialect |
 //!
 //! Three readers, three texts: a client gets a fixed sentence and a request id, the operator the
@@ -21,5 +22,6 @@ pub mod meter;
 pub mod metrics;
 mod stamp;
 pub mod trail;
+pub mod usage;
 
 pub use stamp::rfc3339;

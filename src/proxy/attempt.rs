@@ -43,7 +43,7 @@ use crate::pools;
 use crate::rewrite::Rewritten;
 use crate::wire::StreamFault;
 use crate::wire::splice::Splice;
-use crate::wire::{StreamReader, Usage};
+use crate::wire::{StreamReader, Usage, rate_limit};
 use bytes::Bytes;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession as Session;
@@ -348,7 +348,11 @@ impl Opening<'_, '_> {
     /// Begins the answer with what its head says.
     fn draft(&mut self, upstream: &Upstream) -> Result<Answer, End> {
         let rendering = self.rendering.take();
-        let answer = upstream.response_header().and_then(|head| self.aim.draft(head, rendering));
+        let head = upstream.response_header();
+        if let Some(left) = head.and_then(|head| rate_limit::remaining(&head.headers)) {
+            self.aim.slot.limits_are(left, || self.aim.house.clock.wall());
+        }
+        let answer = head.and_then(|head| self.aim.draft(head, rendering));
         let answer = answer.ok_or_else(|| End::Failed(Fault::plain(Outcome::Reset)))?;
         if let Watch::Stage(stage) = &mut self.watch {
             stage.exchange.answered(answer.status);

@@ -21,6 +21,7 @@
 //!     reply       answers of our own, and the head of every answer
 //!       echo        not with our key in it
 //!   story       what is told about it afterwards: log line, metrics, headers
+//!     spending    tokens and cost, into counters and the ledger
 //! forward   everything else goes Pingora's own way, hook by hook
 //! ```
 //!
@@ -42,6 +43,7 @@ mod patience;
 mod race;
 mod reply;
 mod service;
+mod spending;
 mod story;
 mod telling;
 mod trial;

@@ -12,7 +12,7 @@ use super::line::{self, Line};
 use super::reply::{self, Extra};
 use super::story::Story;
 use crate::authenticate::{self, AuthFault};
-use crate::base::api::ErrorShape;
+use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan, Translation};
 use crate::exchange;
@@ -195,7 +195,11 @@ impl Proxy {
         let client = authenticate::check(&live.plan.clients, &presented);
         drop(presented);
         match client {
-            Ok(client) => story.client = client,
+            Ok(client) => {
+                story.client = client;
+                // Only of who may call: strangers fill no list of names.
+                story.spending.by_device(&session.req_header().headers);
+            }
             Err(fault) => {
                 let code = match fault {
                     AuthFault::Missing => ErrorCode::MissingApiKey,
@@ -296,6 +300,7 @@ impl Proxy {
         let api = call.api;
         let shape = api.dialect().error_shape();
         story.dialect = Some(api.dialect());
+        story.is_free = api == Api::CountTokens;
         if session.req_header().headers.contains_key(http::header::CONTENT_ENCODING) {
             session.set_keepalive(None);
             let message = "compressed request bodies are not taken; send the body as it is";

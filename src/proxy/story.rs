@@ -5,6 +5,7 @@
 //! cannot say different things.
 
 use super::line::First;
+use super::spending::Spending;
 use crate::base::api::Dialect;
 use crate::base::ids::{ClientIdx, RouteIdx};
 use crate::base::outcome::Outcome;
@@ -15,7 +16,6 @@ use crate::observe::lines::RequestLine;
 use crate::observe::meter::RouteMeter;
 use crate::observe::metrics::{HedgeResult, RescueResult};
 use crate::observe::trail;
-use crate::wire::Usage;
 use http::HeaderValue;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -37,7 +37,9 @@ pub(super) struct Story {
     pub(super) dialect: Option<Dialect>,
     pub(super) model: Option<String>,
     pub(super) is_stream: bool,
-    pub(super) usage: Usage,
+    pub(super) spending: Spending,
+    /// Whether the call costs nothing whatever it answers (counting tokens).
+    pub(super) is_free: bool,
     /// The number of the next event of a translated stream, where its dialect counts them.
     pub(super) next_sequence: u64,
     /// What is told of the first choice.
@@ -52,6 +54,22 @@ pub(super) struct Story {
     is_interrupted: bool,
     /// Health pages and refused paths are neither counted nor logged as requests.
     is_quiet: bool,
+}
+
+/// How a request ended, for whoever adds it up.
+pub(super) struct Ended<'a> {
+    pub(super) route: Option<RouteIdx>,
+    pub(super) client: Option<ClientIdx>,
+    pub(super) dialect: Option<Dialect>,
+    /// The status that the client got; 499 where it left.
+    pub(super) status: u16,
+    /// The candidates.
+    pub(super) slots: &'a [Arc<Slot>],
+    /// The last one tried.
+    pub(super) last: Option<usize>,
+    pub(super) is_client_gone: bool,
+    pub(super) is_interrupted: bool,
+    pub(super) is_free: bool,
 }
 
 /// What the headers say about the target that answered and the way to it.
@@ -100,7 +118,8 @@ impl Story {
             dialect: None,
             model: None,
             is_stream: false,
-            usage: Usage::default(),
+            spending: Spending::default(),
+            is_free: false,
             next_sequence: 0,
             first: First::default(),
             guard: None,
@@ -220,13 +239,7 @@ impl Story {
         self.count_attempts(house, &live);
         self.count_rescue(house, route);
         self.count_hedge(house, route);
-        if let Some(slot) = &answering {
-            slot.meter.tokens(self.usage.input.unwrap_or(0), self.usage.output.unwrap_or(0));
-        }
-        let cost = answering.as_ref().and_then(|slot| self.cost(&live, slot));
-        if let (Some(slot), Some(usd)) = (&answering, cost) {
-            slot.meter.cost(usd);
-        }
+        let bill = self.spending.settle(house, &live, &self.ended(status));
         let retold;
         let trail = match &self.told {
             // Nothing happened since the headers were written: the same words.
@@ -252,9 +265,9 @@ impl Story {
             ttfc_ms: first_content.map(|at| millis(at.since(counted_from))),
             dur_ms: millis(took),
             overhead_us: u64::try_from(overhead.as_micros()).unwrap_or(u64::MAX),
-            in_tokens: self.usage.input,
-            out_tokens: self.usage.output,
-            cost_usd: cost,
+            in_tokens: bill.used.input,
+            out_tokens: bill.used.output,
+            cost_usd: bill.cost_usd,
             degraded: answering.as_ref().is_some_and(|slot| self.is_degraded(slot)),
             generation: live.generation,
         });
@@ -263,6 +276,20 @@ impl Story {
     /// Tells whether a target's model is of a smaller size than the first choice's.
     fn is_degraded(&self, slot: &Slot) -> bool {
         self.first.tier.zip(slot.target.traits.tier).is_some_and(|(first, answering)| answering < first)
+    }
+
+    fn ended(&self, status: u16) -> Ended<'_> {
+        Ended {
+            route: self.route,
+            client: self.client,
+            dialect: self.dialect,
+            status,
+            slots: &self.slots,
+            last: self.records.last().map(|record| record.candidate),
+            is_client_gone: self.is_client_gone,
+            is_interrupted: self.is_interrupted,
+            is_free: self.is_free,
+        }
     }
 
     fn has_ended_well(&self) -> bool {
@@ -325,14 +352,6 @@ impl Story {
             (false, None) => HedgeResult::Failed,
         };
         house.metrics.hedge(route, result);
-    }
-
-    fn cost(&self, live: &Live, slot: &Slot) -> Option<f64> {
-        let model = live.plan.provider(slot.target.provider).models.get(&slot.target.model)?;
-        let (input, output) = (self.usage.input?, self.usage.output?);
-        #[allow(clippy::cast_precision_loss, reason = "token counts stay far below 2^52")]
-        let usd = (input as f64 * model.price_input? + output as f64 * model.price_output?) / 1e6;
-        Some(usd)
     }
 }
 

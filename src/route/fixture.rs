@@ -7,6 +7,7 @@ use crate::config::plan::{
     Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Proof, Provider, RescuePolicy,
     RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
 };
+use crate::config::usage::UsagePolicy;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -169,5 +170,7 @@ fn empty() -> Plan {
         rescue: RescuePolicy { enabled: true, hold: Duration::ZERO },
         limits: Limits { max_body: 1, replay_memory: 1, max_header: 1, connections: 1, in_flight: 1 },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },
+        usage: UsagePolicy::default(),
+        state: None,
     }
 }

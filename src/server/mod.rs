@@ -26,6 +26,7 @@ use crate::config::plan::{Listen, Plan};
 use crate::live::{House, LiveProblem};
 use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
+use crate::observe::usage::store::{Opened, StoreFault};
 use crate::proxy::Front;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
@@ -73,6 +74,9 @@ pub enum StartFault {
     /// A key or a certificate of a provider cannot be used.
     #[error(transparent)]
     Plan(#[from] LiveProblem),
+    /// The file of the state cannot be used.
+    #[error("state.path: {0}")]
+    State(#[from] StoreFault),
     /// The system gave no thread or runtime.
     #[error("cannot start: {0}")]
     System(io::Error),
@@ -159,14 +163,25 @@ pub struct Running {
     tls: Vec<bool>,
 }
 
-/// Opens a house with counters of its own.
+/// Opens a house with counters of its own, and the file of its state where there is one.
 ///
 /// # Errors
-/// Where a key or a certificate of the plan cannot be used.
+/// Where a key or a certificate of the plan, or the file, cannot be used.
 pub fn open(plan: Plan, clock: Clock, log: Log) -> Result<Arc<House>, StartFault> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), log.dropped())
         .map_err(|fault| StartFault::System(io::Error::other(fault)))?;
-    Ok(House::open(plan, clock, metrics, log)?)
+    let state = match plan.state.as_deref().map(Opened::open).transpose() {
+        Err(fault @ StoreFault::Full(_)) => {
+            tracing::error!(%fault, "usage is kept in memory until the next start");
+            None
+        }
+        opened => opened?,
+    };
+    let house = House::open(plan, clock, metrics, log)?;
+    if let Some(state) = state {
+        state.keep(&house.usage).map_err(StartFault::System)?;
+    }
+    Ok(house)
 }
 
 /// Starts the planes on sockets that are bound already.

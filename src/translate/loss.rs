@@ -52,6 +52,10 @@ pub enum Loss {
     ToolErrorFlag,
     /// A picture.
     Image,
+    /// How closely to look at a picture.
+    ImageDetail,
+    /// The name of a document, or what a schema is for.
+    Caption,
     /// A document.
     Document,
     /// Sound.
@@ -78,7 +82,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every loss, in the order of the enum.
-    pub const ALL: [Loss; 30] = [
+    pub const ALL: [Loss; 32] = [
         Loss::Choices,
         Loss::Temperature,
         Loss::TopP,
@@ -98,6 +102,8 @@ impl Loss {
         Loss::StrictTools,
         Loss::ToolErrorFlag,
         Loss::Image,
+        Loss::ImageDetail,
+        Loss::Caption,
         Loss::Document,
         Loss::Audio,
         Loss::File,
@@ -134,6 +140,8 @@ impl Loss {
             Loss::StrictTools => "strict_tools",
             Loss::ToolErrorFlag => "tool_error_flag",
             Loss::Image => "image",
+            Loss::ImageDetail => "image_detail",
+            Loss::Caption => "caption",
             Loss::Document => "document",
             Loss::Audio => "audio",
             Loss::File => "file",
@@ -155,6 +163,8 @@ impl Loss {
         match self {
             Loss::ThinkingHistory
             | Loss::ToolErrorFlag
+            | Loss::ImageDetail
+            | Loss::Caption
             | Loss::InstructionPlace
             | Loss::SpeakerName
             | Loss::CacheMark

@@ -29,6 +29,7 @@ mod fault;
 pub mod form;
 mod frames;
 mod gemini;
+mod hints;
 mod ids;
 mod loss;
 mod media;
@@ -225,6 +226,7 @@ pub fn write_request(
         | Dialect::GenerateBridge => return Err(Untranslatable::Pair { from, to }),
     };
     lost.add_if(request.choices.is_some_and(|n| n > 1), Loss::Choices);
+    hints::add(request, to, &mut lost);
     lost.add_if(request.extra.is_foreign_to(to), Loss::UnknownMember);
     lost.add_if(request.extra.is_foreign_to(to) && request.extra.has_state(), Loss::State);
     let asked = Asked {

@@ -1,6 +1,7 @@
 //! What must hold of any request: said in another dialect and back, nothing is lost that the
 //! other can say.
 
+mod kept;
 mod pairs;
 
 use super::form::{

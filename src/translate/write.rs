@@ -96,6 +96,13 @@ impl Object<'_> {
         self.key(name).extend_from_slice(json.as_bytes());
     }
 
+    /// Writes text that is known to be JSON without the ends of its lines, which can only stand
+    /// between its words.
+    pub(super) fn raw_in_line(&mut self, name: &str, json: &str) {
+        let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        self.key(name).extend(json.bytes().filter(|byte| !is_end(byte)));
+    }
+
     pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
         object(self.key(name), fill);
     }

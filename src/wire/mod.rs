@@ -3,7 +3,7 @@
 //! This room reads answers; it decides nothing. [`StreamReader`] follows one streamed answer and
 //! says which bytes may go on, whether content has begun, whether the answer is complete and
 //! whether a fault lies inside it. [`answer::read`] judges a whole JSON answer. [`retry_hint`]
-//! reads every form in which providers say "come back later". Below them lie [`cut`] and [`sse`]
+//! reads every form in which providers say "come back later", [`rate_limit`] what is left. Below them lie [`cut`] and [`sse`]
 //! (events) and [`json`] (members of a document), and one file a dialect that knows what an event means.
 //!
 //! Rules: bytes are passed on exactly as they came; a chunk of whole events is never copied. What
@@ -20,6 +20,7 @@ pub mod hold;
 pub mod items;
 pub mod json;
 pub mod listing;
+pub mod rate_limit;
 pub mod request;
 pub mod retry_hint;
 pub mod splice;

@@ -4,7 +4,8 @@
 //! `input_tokens` (OpenAI responses, Anthropic), `promptTokenCount` (Gemini) are all the input.
 //! Anthropic leaves cached tokens out of `input_tokens`, the others count them in; [`Usage::input`]
 //! always counts them in. Gemini leaves thoughts out of `candidatesTokenCount`; [`Usage::output`]
-//! always counts them in. Bedrock counts as Anthropic does, under names of its own. Cohere counts
+//! always counts them in; so for xAI, whose `total_tokens` is the sum of all three, and wherever
+//! there is more reasoning than answer (Vercel's gateway before Gemini). Bedrock counts as Anthropic does, under names of its own. Cohere counts
 //! twice: what it bills and what the model saw (`tokens`), which is ours. Providers repeat usage (Groq twice, xAI and Gemini in every event), so a
 //! later report replaces an earlier one and nothing is ever added up over events.
 
@@ -49,7 +50,7 @@ pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
     // others repeat them beside `prompt_tokens`, which counts them in.
     let (mut beside_read, mut beside_written) = (None, None);
     let mut counts_in = false;
-    let mut thoughts = None;
+    let (mut thoughts, mut total) = (None, None);
     let (mut billed, mut counted) = (Usage::default(), Usage::default());
     scan.members::<Broken>(|scan, key| {
         match key.bytes().as_ref() {
@@ -66,6 +67,7 @@ pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
             b"billed_units" => billed = read(scan)?,
             b"tokens" => counted = read(scan)?,
             b"thoughtsTokenCount" => thoughts = scan.count()?,
+            b"total_tokens" => total = scan.count()?,
             b"prompt_tokens_details"
             | b"input_tokens_details"
             | b"completion_tokens_details"
@@ -99,6 +101,15 @@ pub(super) fn read(scan: &mut Scan<'_>) -> Result<Usage, Broken> {
     if let Some(thoughts) = thoughts {
         usage.output = Some(usage.output.unwrap_or(0).saturating_add(thoughts));
         usage.reasoning = Some(thoughts);
+    }
+    if let (Some(output), Some(reasoning @ 1..)) =
+        (usage.output, usage.reasoning.filter(|_| thoughts.is_none()))
+    {
+        let with_reasoning = output.saturating_add(reasoning);
+        let is_beside = total.is_some() && total == usage.input.and_then(|n| n.checked_add(with_reasoning));
+        if is_beside || reasoning > output {
+            usage.output = Some(with_reasoning);
+        }
     }
     usage.input = usage.input.or(counted.input).or(billed.input);
     usage.output = usage.output.or(counted.output).or(billed.output);
@@ -158,6 +169,22 @@ mod tests {
             (
                 r#"{"billed_units":{"input_tokens":1,"output_tokens":2}}"#,
                 usage(Some(1), Some(2), None, None, None),
+            ),
+            (
+                r#"{"prompt_tokens":493,"completion_tokens":35,"total_tokens":582,"completion_tokens_details":{"reasoning_tokens":54}}"#,
+                usage(Some(493), Some(89), None, None, Some(54)),
+            ),
+            (
+                r#"{"prompt_tokens":493,"completion_tokens":89,"total_tokens":582,"completion_tokens_details":{"reasoning_tokens":54}}"#,
+                usage(Some(493), Some(89), None, None, Some(54)),
+            ),
+            (
+                r#"{"prompt_tokens":526,"completion_tokens":90,"total_tokens":636,"completion_tokens_details":{"reasoning_tokens":20}}"#,
+                usage(Some(526), Some(110), None, None, Some(20)),
+            ),
+            (
+                r#"{"prompt_tokens":28,"completion_tokens":9,"total_tokens":37,"completion_tokens_details":{"reasoning_tokens":69}}"#,
+                usage(Some(28), Some(78), None, None, Some(69)),
             ),
             (r#""lots""#, Usage::default()),
             (

@@ -9,11 +9,15 @@
 )]
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
+mod agreement;
 mod carried;
 mod classifier;
 mod client_side;
 mod corpus;
 mod corpus_live;
+mod corpus_page;
+mod corpus_sdk;
+mod corpus_table;
 mod deadline;
 mod demo;
 mod exits;
@@ -34,6 +38,7 @@ mod process;
 mod provider_page;
 mod providers;
 mod readme;
+mod recordings;
 mod reload;
 mod rescue;
 mod scene;
@@ -47,4 +52,6 @@ mod translate;
 mod translate_clouds;
 mod unit;
 mod uploads;
+mod usage;
 mod verbs;
+

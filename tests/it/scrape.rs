@@ -180,11 +180,17 @@ async fn what_clients_make_up_makes_no_series() {
     flood(&process, 4, 0).await;
     mixed_traffic(&process, &one).await;
     let before = series(&process.metrics().await);
-    flood(&process, 300, 1).await;
+    let rows = process.ask_json("/v1/usage?by=route,target,client").await["rows"].as_array().unwrap().len();
+    // Two thousand calls.
+    flood(&process, 400, 1).await;
     let after = series(&process.metrics().await);
     let added: Vec<_> = after.difference(&before).collect();
     assert!(added.is_empty(), "{} new series: {added:#?}", added.len());
     assert!(!after.iter().any(|line| line.contains("made-up")), "{after:#?}");
+    let page = process.ask_json("/v1/usage?by=route,target,client").await;
+    assert_eq!(page["rows"].as_array().unwrap().len(), rows, "{page}");
+    let devices = process.ask_json("/v1/usage?by=device").await["rows"].as_array().unwrap().len();
+    assert!(devices <= pointsman::observe::usage::ledger::DEVICES_MAX + 2, "{devices} devices");
 }
 
 /// Calls with names, paths, keys, ids and methods that nobody configured.
@@ -199,7 +205,7 @@ async fn flood(process: &Process, count: usize, seed: usize) {
         };
         for call in [
             alice(Call::chat(&model)).header("x-request-id", &word),
-            alice(Call::message(&model, false)),
+            alice(Call::message(&model, false)).header("x-pointsman-device", &word),
             alice(Call::get(&format!("/v1/{word}"))),
             alice(Call::get(&format!("/v1/models/{word}"))),
             Call::chat("chat").bearer(&word),

@@ -1,7 +1,8 @@
 //! What do the real SDKs make of us?
 //!
-//! `tests/sdk/run.py` calls a server with the OpenAI and Anthropic Python SDKs, pinned. This file
-//! brings the environment for it: a venv under `target/sdk-venv`, filled once by pip and kept as
+//! `tests/sdk/run.py` calls a server with the OpenAI and Anthropic Python SDKs, pinned;
+//! `answers.py` gives them, and Google's, what `corpus_sdk` writes. This file brings the
+//! environment for both: a venv under `target/sdk-venv`, filled once by pip and kept as
 //! long as `requirements.txt` stays the same. Where Python or the package index cannot be reached
 //! the run is skipped, loudly; with `POINTSMAN_SDK_REQUIRED=1` (CI) a skip is a failure.
 
@@ -15,8 +16,9 @@ use tokio::process::Command;
 
 /// Longest time for pip to fetch and unpack everything (11 s measured with a near mirror).
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
-/// Longest time for all checks of both SDKs (4 s measured, most of it imports).
-const RUN_LIMIT: Duration = Duration::from_secs(120);
+/// Longest time for all checks of a script (4 s measured, most of it imports; eight tests may run
+/// beside it on two cores).
+const RUN_LIMIT: Duration = Duration::from_secs(240);
 
 /// Runs every check of both SDKs, and what only the proxy owes its clients, against the server at
 /// `base` (origin without `/v1`). The route's targets must say [`GREETING`].
@@ -28,28 +30,38 @@ pub async fn run(base: &str, key: &str, route: &str) {
 }
 
 async fn run_with(arguments: &[&str]) {
+    let Some((is_ok, output)) = script("tests/sdk/run.py", arguments).await else { return };
+    assert!(is_ok, "the SDKs are not content:\n{output}");
+    eprintln!("{output}");
+}
+
+/// Runs a script with the SDKs at hand; tells whether it exited with 0, and all it said. None where
+/// there are no SDKs, which is said.
+///
+/// # Panics
+/// When there are no SDKs and they are required.
+pub async fn script(path: &str, arguments: &[&str]) -> Option<(bool, String)> {
     let python = match python().await {
         Ok(python) => python,
         Err(reason) => {
             let is_required = std::env::var_os("POINTSMAN_SDK_REQUIRED").is_some();
             assert!(!is_required, "the SDK checks are required and cannot run: {reason}");
             crate::process::skip(&format!("the real SDK clients were not run: {reason}"));
-            return;
+            return None;
         }
     };
     let mut command = Command::new(python);
-    command.arg(source("tests/sdk/run.py")).args(arguments);
+    command.arg(source(path)).args(arguments);
     // A proxy or a base URL in the developer's environment must not lead the SDKs elsewhere.
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
-        let is_ours = ["OPENAI_", "ANTHROPIC_"].iter().any(|prefix| upper.starts_with(prefix));
+        let is_ours =
+            ["OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_"].iter().any(|prefix| upper.starts_with(prefix));
         if is_ours || upper.ends_with("_PROXY") {
             command.env_remove(&name);
         }
     }
-    let (is_ok, output) = finish(command, RUN_LIMIT).await;
-    assert!(is_ok, "the SDKs are not content:\n{output}");
-    eprintln!("{output}");
+    Some(finish(command, RUN_LIMIT).await)
 }
 
 /// Returns the venv's Python with the pinned SDKs in it, or why there is none.

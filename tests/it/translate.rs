@@ -6,7 +6,7 @@
 //! reviewed like code. *Recorded traffic*: what a provider said and what our client is told are
 //! read by a reader of this file's own and must be the same, however the stream was cut.
 
-mod others;
+pub(crate) mod others;
 
 use bytes::Bytes;
 use pointsman::base::api::Dialect;
@@ -261,7 +261,7 @@ pub(crate) fn hear_answer(dialect: Dialect, body: &Value) -> Said {
     said
 }
 
-fn events(body: &str) -> Vec<Value> {
+pub(crate) fn events(body: &str) -> Vec<Value> {
     // Gemini without `alt=sse`.
     if body.starts_with('[') {
         return serde_json::from_str(body).unwrap();
@@ -474,7 +474,8 @@ const END: &str = "<!-- end of what is written -->\n";
 
 /// Requests that say as much as their dialect can, beside those of the golden files.
 fn full_requests() -> Vec<(Dialect, Value)> {
-    let image = json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}});
+    let image =
+        json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}});
     let audio = json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}});
     let file = json!({"type": "file", "file": {"file_id": "file-1"}});
     let named = json!({"name": "look", "parameters": {"type": "object"}, "strict": true});

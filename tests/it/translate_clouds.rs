@@ -59,7 +59,7 @@ fn exchange(text: &[u8]) -> Option<Recorded> {
     })
 }
 
-fn of_base64(text: &str) -> Vec<u8> {
+pub(crate) fn of_base64(text: &str) -> Vec<u8> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits: Vec<u32> = text
         .bytes()
@@ -84,7 +84,7 @@ fn hear_bedrock(block: &Value, said: &mut Said) {
     said.thoughts.push_str(words(&thought["reasoningText"]["text"]));
 }
 
-fn hear_whole(dialect: Dialect, body: &Value) -> Said {
+pub(crate) fn hear_whole(dialect: Dialect, body: &Value) -> Said {
     let mut said = Said::default();
     if dialect == Dialect::BedrockConverse {
         for block in body["output"]["message"]["content"].as_array().unwrap() {
@@ -115,7 +115,7 @@ fn hear_whole(dialect: Dialect, body: &Value) -> Said {
 }
 
 /// Events with their names; frames without any look at their checksums.
-fn events(dialect: Dialect, body: &[u8]) -> Vec<(String, Value)> {
+pub(crate) fn events(dialect: Dialect, body: &[u8]) -> Vec<(String, Value)> {
     let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
     if dialect == Dialect::BedrockConverse {
         let number = |at: usize| u32::from_be_bytes(body[at..at + 4].try_into().unwrap()) as usize;
@@ -137,7 +137,7 @@ fn events(dialect: Dialect, body: &[u8]) -> Vec<(String, Value)> {
     data.map(|data| (String::new(), json(data))).collect()
 }
 
-fn hear_events(dialect: Dialect, body: &[u8]) -> Said {
+pub(crate) fn hear_events(dialect: Dialect, body: &[u8]) -> Said {
     let mut said = Said::default();
     let mut calls: Vec<(String, String)> = Vec::new();
     for (name, event) in events(dialect, body) {

@@ -74,6 +74,8 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         limits: file.limits,
         log: file.log,
         settings: bench.settings.clone(),
+        usage: file.usage,
+        state: serve::check_state(bench, &file.state),
     }
 }
 

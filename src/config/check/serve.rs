@@ -8,8 +8,10 @@ use super::Bench;
 use crate::config::file::{AdminFile, ClientFile, ListenFile, ListenTlsFile};
 use crate::config::path::{KeyPath, shown};
 use crate::config::plan::{Admin, Client, Listen, ListenTls};
+use crate::config::usage::StateFile;
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 /// A file may name this many listeners.
 const LISTEN_MAX: usize = 64;
@@ -140,6 +142,17 @@ fn check_clients(bench: &Bench<'_>, clients: Vec<ClientFile>) -> Placed<Client> 
         checked.push((client.at, Client { name: name.into(), key_digest, routes: names }));
     }
     checked
+}
+
+/// Checks that the file of the state can be used.
+pub(super) fn check_state(bench: &Bench<'_>, state: &StateFile) -> Option<PathBuf> {
+    let at = state.at.key("path");
+    let path = bench.file_path(&at, state.path.as_deref()?)?;
+    if let Err(why) = bench.outside.state_file(&path) {
+        bench.faults.error(&at, why);
+        return None;
+    }
+    Some(path)
 }
 
 /// Reads `address:port`. Names are not looked up: a listener should not depend on DNS.

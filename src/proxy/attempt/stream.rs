@@ -44,7 +44,8 @@ impl Delivery<'_, '_> {
         if !answer.is_whole {
             return self.pour(incoming, answer).await;
         }
-        self.stage.story.usage = answer.usage;
+        self.stage.story.spending.begin(self.aim.at);
+        self.stage.story.spending.say(answer.usage);
         let length = answer.held.iter().map(Bytes::len).sum::<usize>();
         match self.commit(answer, Framing::Length(length as u64)).await {
             Ok(()) => End::Delivered,
@@ -92,6 +93,8 @@ impl Delivery<'_, '_> {
         reader: &mut StreamReader,
     ) -> End {
         self.stage.story.is_stream = true;
+        self.stage.story.spending.begin(self.aim.at);
+        self.stage.story.spending.say(reader.usage());
         let begun = if self.splice.is_some() {
             // What is taken up has sent its head long ago.
             self.name_the_seam().await
@@ -104,7 +107,6 @@ impl Delivery<'_, '_> {
         let status = answer.status;
         let mut mark = std::mem::take(&mut answer.mark);
         loop {
-            self.stage.story.usage = reader.usage();
             if let Some(rendering) = &answer.rendering {
                 self.stage.story.next_sequence = rendering.next_sequence();
             }
@@ -127,6 +129,8 @@ impl Delivery<'_, '_> {
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             };
             let (pieces, next) = taken(reader, answer.rendering.as_deref_mut(), read);
+            // Before it is sent on: who leaves meanwhile has used it all the same.
+            self.stage.story.spending.say(reader.usage());
             if let Err(end) = self.forward(pieces).await {
                 return end;
             }

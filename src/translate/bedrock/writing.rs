@@ -247,7 +247,10 @@ impl<'a> Writer<'a> {
         let value = |number: &Option<Number>| number.as_ref().and_then(Number::as_f64);
         let temperature = value(&sampling.temperature);
         match temperature {
-            Some(warm) if is_thinking => self.lost.add_if(warm < 1.0, Loss::Temperature),
+            // 1 is what it thinks at unasked.
+            Some(warm) if is_thinking => {
+                self.lost.add_if(!(1.0..=1.0).contains(&warm), Loss::Temperature);
+            }
             Some(beyond) if beyond > 1.0 => {
                 self.lost.add(Loss::Temperature);
                 o.count("temperature", 1);

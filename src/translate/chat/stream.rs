@@ -48,7 +48,9 @@ impl Reader {
         for choice in choices {
             self.choice(choice.object(), seen);
         }
-        if let Some(usage) = chunk.take("usage").filter(|raw| raw.is_object()) {
+        // Groq says usage in a member of its own where nobody asked for it.
+        let beside = chunk.object("x_groq").take("usage");
+        if let Some(usage) = chunk.take("usage").filter(|raw| raw.is_object()).or(beside) {
             seen.push(Event::Usage(Usage::parse(usage.as_str())));
         }
     }

@@ -15,6 +15,7 @@
 mod answer;
 mod reading;
 mod schema;
+mod seals;
 mod stream;
 mod ties;
 mod writing;
@@ -24,10 +25,11 @@ pub(super) use reading::read as read_request;
 pub(super) use stream::{Reader, Writer};
 pub(super) use writing::write as write_request;
 
-use super::form::{Content, Finish, Issuer, Json, Part, Seal, Source, ToolUse};
+use super::form::{Content, Finish, Json, Part, Seal, Source, ToolUse};
 use super::read::{Object, Raw};
 use super::write;
 use crate::base::api::Dialect;
+use seals::{brought, carried};
 
 /// Whether the functions here do what they say.
 pub(super) const IS_DONE: bool = true;
@@ -176,38 +178,6 @@ fn is_kept(uri: &str) -> bool {
     uri.starts_with("gs://") || uri.contains("generativelanguage.googleapis.com/")
 }
 
-/// Names of issuers before a seal that a client of Gemini carries: a signature must look like
-/// base64, so each is sixteen characters of its alphabet.
-const CARRIED: [(&str, Issuer); 3] = [
-    ("sealedByClaude00", Issuer::Anthropic),
-    ("sealedByOpenAi00", Issuer::OpenAi),
-    ("sealedByOthers00", Issuer::Other),
-];
-
-/// Writes a seal for a client of Gemini.
-fn carried(seal: &Seal) -> String {
-    let head = CARRIED.iter().find(|(_, issuer)| *issuer == seal.issuer).map_or("", |(head, _)| head);
-    format!("{head}{}", seal.text)
-}
-
-/// Reads what [`carried`] wrote. SDKs decode and encode signatures, in either alphabet of base64:
-/// Anthropic's has `+/`, OpenAI's `-_`.
-fn brought(text: &str) -> Option<Seal> {
-    if text.is_empty() || text == UNSIGNED {
-        return None;
-    }
-    let (issuer, text) = CARRIED
-        .iter()
-        .find_map(|(head, issuer)| Some((*issuer, text.strip_prefix(head)?)))
-        .unwrap_or((Issuer::Google, text));
-    let text = match issuer {
-        Issuer::Anthropic => text.replace('-', "+").replace('_', "/"),
-        Issuer::OpenAi => text.replace('+', "-").replace('/', "_"),
-        Issuer::Google | Issuer::Other => text.to_owned(),
-    };
-    Some(Seal { issuer, text, id: None })
-}
-
 /// Writes a part of thoughts.
 fn write_thought(o: &mut write::Object<'_>, text: &str, signature: Option<&str>) {
     o.text("text", text);
@@ -226,13 +196,14 @@ fn write_call(o: &mut write::Object<'_>, id: &str, name: &str, arguments: &str) 
     });
 }
 
-/// Writes text that should be a JSON object; another goes into one under `inner`.
+/// Writes text that should be a JSON object; another goes into one under `inner`. Some models set
+/// their arguments in lines (Cohere's do), and a line that ends inside an event ends its data.
 fn write_object(o: &mut write::Object<'_>, name: &str, inner: &str, text: &str) {
     let trimmed = text.trim_ascii();
     if inner == "arguments" && trimmed.is_empty() {
         o.object(name, |_| {});
     } else if trimmed.starts_with('{') && Json::new(trimmed).is_some() {
-        o.raw(name, trimmed);
+        o.raw_in_line(name, trimmed);
     } else {
         o.object(name, |o| o.text(inner, text));
     }
@@ -243,22 +214,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seals_of_others_look_like_base64_and_come_back_in_either_alphabet() {
-        for (issuer, text) in [
-            (Issuer::Anthropic, "Ab+/cd=="),
-            (Issuer::OpenAi, "gAA-_A=="),
-            (Issuer::Google, "Cv+_-/8="),
-            (Issuer::Other, "abcd"),
-        ] {
-            let seal = Seal { issuer, text: text.to_owned(), id: None };
-            let signature = carried(&seal);
-            assert!(!signature.contains(':') && signature.len().is_multiple_of(4), "{signature}");
-            assert_eq!(brought(&signature), Some(seal.clone()));
-            if issuer == Issuer::Anthropic {
-                assert_eq!(brought(&signature.replace('+', "-").replace('/', "_")), Some(seal));
-            }
-        }
-        assert_eq!(brought(UNSIGNED), None);
+    fn arguments_that_are_set_in_lines_are_written_in_one() {
+        let mut body = Vec::new();
+        write::object(&mut body, |o| write_object(o, "args", "arguments", "{\n  \"a\":\r\n \"b\\n\"\n}"));
+        let body = String::from_utf8(body).unwrap();
+        assert!(!body.contains(['\r', '\n']), "{body}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&body).unwrap(),
+            serde_json::json!({"args": {"a": "b\n"}})
+        );
     }
 
     #[test]

@@ -316,7 +316,8 @@ fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, is_thinking: b
     let value = |number: &Option<Number>| number.as_ref().and_then(Number::as_f64);
     let temperature = value(&sampling.temperature);
     if is_thinking {
-        lost.add_if(temperature.is_some_and(|t| t < 1.0), Loss::Temperature);
+        // 1 is what it thinks at unasked.
+        lost.add_if(temperature.is_some_and(|t| !(1.0..=1.0).contains(&t)), Loss::Temperature);
         lost.add_if(sampling.top_k.is_some(), Loss::TopK);
     } else {
         match temperature {

@@ -197,7 +197,7 @@ fn write_usage(o: &mut write::Object<'_>, usage: &Usage) {
     o.count("input_tokens", input);
     o.object("input_tokens_details", |o| {
         o.count("cached_tokens", usage.cached.unwrap_or(0));
-        o.count_if("cache_write_tokens", usage.cache_written);
+        o.count("cache_write_tokens", usage.cache_written.unwrap_or(0));
     });
     o.count("output_tokens", output);
     o.object("output_tokens_details", |o| o.count("reasoning_tokens", usage.reasoning.unwrap_or(0)));

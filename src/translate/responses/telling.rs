@@ -232,6 +232,9 @@ impl Writer {
                 let name = format!("response.{kind}.done");
                 self.part(&name, "content_index", &id, out, |o| {
                     super::write_text_member(o, kind, &text);
+                    if kind == "output_text" {
+                        o.array("logprobs", |_| {});
+                    }
                 });
                 self.part("response.content_part.done", "content_index", &id, out, |o| {
                     o.object("part", |o| write_content(o, kind, &text));

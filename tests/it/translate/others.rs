@@ -53,7 +53,7 @@ fn answers(is_stream: bool) -> Vec<Recorded> {
     all.into_iter().filter(|x| x.is_stream == is_stream && !x.has_error).collect()
 }
 
-fn hear(dialect: Dialect, body: &Value) -> Said {
+pub(crate) fn hear(dialect: Dialect, body: &Value) -> Said {
     match dialect {
         Dialect::OpenAiResponses => hear_items(body),
         Dialect::GeminiGenerate => {
@@ -102,7 +102,7 @@ fn hear_candidate(body: &Value, said: &mut Said) {
     said.is_cut_short |= candidate["finishReason"] == "MAX_TOKENS";
 }
 
-fn hear_events(dialect: Dialect, body: &str) -> Said {
+pub(crate) fn hear_events(dialect: Dialect, body: &str) -> Said {
     let mut said = Said::default();
     match dialect {
         Dialect::GeminiGenerate => events(body).iter().for_each(|event| hear_candidate(event, &mut said)),
