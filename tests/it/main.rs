@@ -54,4 +54,3 @@ mod unit;
 mod uploads;
 mod usage;
 mod verbs;
-
