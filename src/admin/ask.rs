@@ -21,12 +21,17 @@ pub(super) enum Ask {
     Events,
     OpenApi,
     Reload,
+    /// Going back to the configuration before.
+    Restore,
     Act(String, Verb),
     ProvidersStatus,
     Usage,
     ReportUsage,
     Accounts,
-    ResetProvider { model: String, provider: String },
+    ResetProvider {
+        model: String,
+        provider: String,
+    },
     Decisions,
     Decision(String),
     Explain,
@@ -44,10 +49,16 @@ const ALLOW_READ: &str = "GET, HEAD";
 const ALLOW_WRITE: &str = "POST";
 
 impl Ask {
+    /// Heeds what the query says.
+    pub(super) fn with_query(self, query: Option<&str>) -> Ask {
+        let is_back = query.is_some_and(|query| query.split('&').any(|pair| pair == "previous=true"));
+        if self == Ask::Reload && is_back { Ask::Restore } else { self }
+    }
+
     /// Whether it changes something.
     pub(super) fn is_writing(&self) -> bool {
         match self {
-            Ask::Reload | Ask::Act(..) | Ask::ReportUsage | Ask::ResetProvider { .. } => true,
+            Ask::Reload | Ask::Restore | Ask::Act(..) | Ask::ReportUsage | Ask::ResetProvider { .. } => true,
             Ask::Live
             | Ask::Ready
             | Ask::Metrics
@@ -75,7 +86,7 @@ impl Ask {
     /// What a writing one does in one word, and to what; nothing for one that reads.
     pub(super) fn deed(&self) -> Option<(&'static str, Option<String>)> {
         match self {
-            Ask::Reload => Some(("reload", None)),
+            Ask::Reload | Ask::Restore => Some(("reload", None)),
             Ask::ReportUsage => Some(("report_usage", None)),
             Ask::Act(id, verb) => Some((verb.as_label(), Some(id.clone()))),
             Ask::ResetProvider { model, provider } => {
@@ -200,6 +211,20 @@ mod tests {
         ] {
             assert_eq!(read(method, path), Err(want), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_query_turns_a_reload_into_a_step_back_and_nothing_else() {
+        for (ask, query, want) in [
+            (Ask::Reload, Some("previous=true"), Ask::Restore),
+            (Ask::Reload, Some("a=b&previous=true"), Ask::Restore),
+            (Ask::Reload, Some("previous=false"), Ask::Reload),
+            (Ask::Reload, None, Ask::Reload),
+            (Ask::Status, Some("previous=true"), Ask::Status),
+        ] {
+            assert_eq!(ask.with_query(query), want, "{query:?}");
+        }
+        assert!(Ask::Restore.is_writing());
     }
 
     #[test]

@@ -55,6 +55,12 @@ pub trait House: Send + Sync + 'static {
     /// Every fault of the new configuration; nothing has changed then.
     async fn reload(&self) -> Result<Value, Vec<String>>;
 
+    /// Goes back to the configuration before; returns the same.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    async fn restore(&self) -> Result<Value, Vec<String>>;
+
     /// Does what an operator wants of a target and returns it as it is then.
     ///
     /// # Errors

@@ -181,6 +181,12 @@ impl<H: House> Admin<H> {
                 Err(faults) => problem(422, "the configuration was refused; the one before stays in force")
                     .with_errors(&faults),
             },
+            Ask::Restore => match house.restore().await {
+                Ok(told) => Answer::json(&told),
+                Err(faults) => {
+                    problem(409, "the configuration before cannot be gone back to").with_errors(&faults)
+                }
+            },
             Ask::Usage => match house.usage(query) {
                 Ok(told) => Answer::json(&told),
                 Err(why) => problem(400, &why),
@@ -254,7 +260,7 @@ impl<H: House> Admin<H> {
             may_lack_host: request.version < Version::HTTP_11,
             headers: &request.headers,
         };
-        let read = ask::read(head.method, head.path);
+        let read = ask::read(head.method, head.path).map(|ask| ask.with_query(head.query));
         let deed = read.as_ref().ok().and_then(Ask::deed);
         let has_token = deed.is_some() && gate::token(head.headers, self.house.token().as_ref()).is_ok();
         let asked = self.judge(&head, read);

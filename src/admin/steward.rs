@@ -10,6 +10,7 @@ use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::base::time::WallTime;
 use crate::base::units::{format_duration, format_size};
+use crate::config::changes::{self, Change};
 use crate::config::credential::Login;
 use crate::config::plan::{Plan, Route};
 use crate::health::breaker::BreakerState;
@@ -22,7 +23,7 @@ use crate::observe::decisions::{Decision, Decisions};
 use crate::observe::events::{Event, ListenFault, Listener, Told};
 use crate::observe::lines::TargetStateLine;
 use crate::observe::rfc3339;
-use crate::reload::Reloader;
+use crate::reload::{Reloaded, Reloader};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -230,12 +231,11 @@ impl View for Steward {
     }
 
     async fn reload(&self) -> Result<Value, Vec<String>> {
-        let reloaded = self.reloader.reload().await?;
-        Ok(json!({
-            "generation": reloaded.generation,
-            "warnings": reloaded.warnings,
-            "needs_restart": reloaded.needs_restart,
-        }))
+        self.reloader.reload().await.map(|reloaded| told(&reloaded))
+    }
+
+    async fn restore(&self) -> Result<Value, Vec<String>> {
+        self.reloader.restore().await.map(|reloaded| told(&reloaded))
     }
 
     fn act(&self, target: &str, verb: Verb) -> Result<TargetView, ActFault> {
@@ -326,6 +326,25 @@ fn slot_of<'a>(live: &'a Live, target: &str) -> Result<&'a Arc<Slot>, ActFault> 
     live.slots.iter().find(|slot| slot.target.id.as_str() == target).ok_or(ActFault::UnknownTarget)
 }
 
+fn told(reloaded: &Reloaded) -> Value {
+    let change = |c: &Change| json!({ "path": c.path, "was": c.was, "is": c.is, "text": c.to_string() });
+    json!({
+        "generation": reloaded.generation,
+        "restored": reloaded.restored,
+        "warnings": reloaded.warnings,
+        "needs_restart": reloaded.needs_restart,
+        "changes": reloaded.changes.iter().map(change).collect::<Vec<_>>(),
+    })
+}
+
+/// What the configuration in force says, in the form in which two are compared.
+fn settings_of(plan: &Plan) -> Value {
+    let entry = |(path, (value, default)): (String, (String, String))| {
+        (path, json!({ "value": value, "default": default }))
+    };
+    Value::Object(changes::by_name(&plan.settings).into_iter().map(entry).collect())
+}
+
 fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
     let names = live.plan.routes.iter().filter(|route| {
         let mut targets = route.groups.iter().flat_map(|g| &g.entries).flat_map(|e| &e.targets);
@@ -397,6 +416,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
         .collect();
     json!({
         "generation": generation,
+        "settings": settings_of(plan),
         "threads": plan.threads,
         "grace": format_duration(plan.grace),
         "listen": plan.listen.iter().map(|l| json!({

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::demo;
 use crate::observe::log::Log;
 use crate::observe::usage::store::StoreFault;
-use crate::reload::{LoadFault, Loaded, Origin, load};
+use crate::reload::{Loaded, Origin, load};
 use crate::server::{self, Keeper, Sockets, StartFault};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,11 +26,7 @@ pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
             for line in fault.lines() {
                 complain(&line);
             }
-            return match fault {
-                LoadFault::Missing(_) => Exit::NoFile,
-                LoadFault::Forbidden(_) => Exit::Permission,
-                LoadFault::Unsound(_) | LoadFault::Nothing(_) => Exit::Configuration,
-            };
+            return Exit::of_load(&fault);
         }
     };
     match serve(keeper, loaded, origin) {

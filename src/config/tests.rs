@@ -961,7 +961,7 @@ fn fragments_are_one_configuration_and_faults_name_their_file() {
     let broken = source("conf.d/d.yaml", "a: [\n");
     assert_eq!(
         told(&[first, second, twice]),
-        ["pointsman.yaml:2: routes.a.targets: is given again in conf.d/c.yaml, with another value"]
+        ["pointsman.yaml:2: routes.a.targets: is given again at conf.d/c.yaml:2, with another value"]
     );
     assert!(told(&[first, broken, second])[0].starts_with("conf.d/d.yaml:"));
 }

@@ -118,6 +118,7 @@ fn timeouts() -> Timeouts {
 
 fn empty() -> Plan {
     Plan {
+        settings: [].into(),
         threads: 1,
         grace: SECOND,
         listen: Vec::new(),

@@ -59,3 +59,4 @@ mod translate_clouds;
 mod unit;
 mod uploads;
 mod usage;
+mod verbs;

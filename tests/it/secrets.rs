@@ -370,8 +370,10 @@ impl Crime {
             let (code, said) = self.process.program.verb(&["check", "-c", "CONFIG"]).await;
             assert_eq!(code, 78, "{said}");
             self.heads.push(said);
-            let (_, said) = self.process.program.verb(&["run", "-c", "CONFIG"]).await;
-            self.heads.push(said);
+            for verb in [&["run", "-c", "CONFIG"][..], &["config", "show", "-c", "CONFIG"]] {
+                let (_, said) = self.process.program.verb(verb).await;
+                self.heads.push(said);
+            }
         }
         assert!(self.process.reload(&sound).await.is_last_good);
         let (code, said) = self.process.program.verb(&["check", "-c", "CONFIG"]).await;

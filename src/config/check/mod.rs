@@ -20,10 +20,11 @@ pub mod url;
 use super::fault::Faults;
 use super::file::File;
 use super::path::{KeyPath, looks_secret};
-use super::plan::Plan;
+use super::plan::{Plan, Setting};
 use super::reference::{Outside, SecretRef, is_variable_name};
 use crate::base::secret::Secret;
 use crate::catalog::Entry;
+use std::sync::Arc;
 
 /// What every check needs.
 pub(super) struct Bench<'a> {
@@ -33,6 +34,8 @@ pub(super) struct Bench<'a> {
     pub(super) outside: &'a dyn Outside,
     /// Whether only its owner can read the file.
     pub(super) is_private: bool,
+    /// What is written in it.
+    pub(super) settings: Arc<[Setting]>,
 }
 
 /// Builds the plan; what it returns is only good when no error was noted.
@@ -73,6 +76,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         limits: file.limits,
         log: file.log,
         audit,
+        settings: bench.settings.clone(),
         usage: file.usage,
         state: serve::check_state(bench, &file.state),
     }
