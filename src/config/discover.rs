@@ -532,6 +532,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "bedrock")]
     #[test]
     fn clouds_are_used_where_the_environment_says_all_of_them() {
         let bedrock = ("AWS_BEARER_TOKEN_BEDROCK", "bedrock-0123456789");
