@@ -14,6 +14,7 @@ mod audit;
 mod carried;
 mod classifier;
 mod client_side;
+mod config_page;
 mod contract;
 mod corpus;
 mod corpus_live;
