@@ -49,6 +49,11 @@ impl Answer {
         }
     }
 
+    /// An answer that is JSON already.
+    pub(super) fn json_text(text: &str) -> Answer {
+        Answer::ok("application/json", text.as_bytes().to_vec())
+    }
+
     pub(super) fn with_allow(self, allow: &'static str) -> Answer {
         Answer { allow: Some(allow), ..self }
     }

@@ -118,6 +118,7 @@ fn timeouts() -> Timeouts {
 
 fn empty() -> Plan {
     Plan {
+        settings: [].into(),
         threads: 1,
         grace: SECOND,
         listen: Vec::new(),
@@ -169,6 +170,7 @@ fn empty() -> Plan {
         rescue: RescuePolicy { enabled: true, hold: Duration::ZERO },
         limits: Limits { max_body: 1, replay_memory: 1, max_header: 1, connections: 1, in_flight: 1 },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },
+        audit: None,
         usage: UsagePolicy::default(),
         state: None,
     }

@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
 mod agreement;
+mod audit;
 mod carried;
 mod classifier;
 mod client_side;
@@ -21,6 +22,7 @@ mod corpus_table;
 mod deadline;
 mod decisions;
 mod demo;
+mod events;
 mod exits;
 mod failover;
 mod first_light;
@@ -57,3 +59,4 @@ mod translate_clouds;
 mod unit;
 mod uploads;
 mod usage;
+mod verbs;
