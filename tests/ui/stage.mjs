@@ -13,7 +13,9 @@ export const folder = mkdtempSync(join(tmpdir(), "pointsman-ui-"));
 export const TOKEN = "token-for-the-page-0123456789";
 const children = [];
 
-export function tidy() {
+process.on("exit", tidy);
+
+function tidy() {
   for (const child of children) child.kill("SIGKILL");
   rmSync(folder, { recursive: true, force: true });
 }
@@ -55,20 +57,18 @@ async function freePort() {
   return port;
 }
 
-export async function proxy(configuration) {
+export async function proxy(configuration, environment) {
   const [data, admin] = [await freePort(), await freePort()];
   const file = join(folder, "pointsman.yaml");
   const write = (extra = "") =>
-    writeFileSync(file, configuration({ data, admin, token: TOKEN }) + extra, { mode: 0o600 });
+    writeFileSync(file, configuration({ data, admin }) + extra, { mode: 0o600 });
   write();
-  const run = () => start(process.env.POINTSMAN_BIN, ["run", "-c", file], { env: { ...process.env, XDG_RUNTIME_DIR: folder } });
+  const run = () => start(process.env.POINTSMAN_BIN, ["run", "-c", file], { env: { ...process.env, ...environment, XDG_RUNTIME_DIR: folder } });
   const urls = { data: `http://127.0.0.1:${data}`, admin: `http://127.0.0.1:${admin}` };
   const isReady = () => fetch(`${urls.admin}/readyz`).then((answer) => answer.ok);
   let child = run();
-  await eventually("the program is ready", () => {
-    if (child.exitCode !== null) throw new Error(child.said());
-    return isReady();
-  });
+  await eventually("the program is ready", () => child.exitCode !== null || isReady());
+  if (child.exitCode !== null) throw new Error(`the program ended: ${child.said()}`);
   return {
     ...urls,
     write,
@@ -86,7 +86,7 @@ export async function proxy(configuration) {
 export async function request(data, { model = "chat", client = "sk-client-desk", device, stream = true } = {}) {
   const answer = await fetch(`${data}/v1/chat/completions`, {
     method: "POST",
-    headers: { "content-type": "application/json", authorization: `Bearer ${client}`, ...(device ? { "x-device-id": device } : {}) },
+    headers: { "content-type": "application/json", authorization: `Bearer ${client}`, ...(device ? { "x-pointsman-device": device } : {}) },
     body: JSON.stringify({ model, stream, messages: [{ role: "user", content: "hello" }] }),
   });
   await answer.text();

@@ -65,7 +65,7 @@ function confirmVerb(verb, target) {
     parts: [
       el("p", { class: "mono" }, target.id),
       el("p", {}, text(target)),
-      lost.length ? el("p", { class: "warning" }, `⚠ No other target of ${lost.join(", ")} can be used now.`) : null,
+      lost.length ? el("p", { class: "warning" }, `⚠ Nobody else can be asked now for ${lost.join(", ")}.`) : null,
     ].filter(Boolean),
     does,
     deed: async () => {
@@ -89,7 +89,7 @@ function confirmReload() {
     does: "Reload",
     deed: async () => {
       const told = await ask("/v1/reload", { method: "POST" });
-      noteReload({ generation: told.generation, at: new Date().toISOString(), warnings: told.warnings, needs_restart: told.needs_restart });
+      noteReload({ generation: told.generation, at: new Date().toISOString(), warnings: told.warnings, needs_restart: told.needs_restart, changes: told.changes });
       announce(`generation ${told.generation} is in force`);
       refreshSoon();
     },

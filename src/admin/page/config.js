@@ -1,7 +1,9 @@
 // The configuration in force, and what the last reload changed in it.
 //
-// The API tells what is in force and not what was before, so the page keeps what it saw last, for
-// the tab, and compares when the generation changes. Secrets are `***` before they come here.
+// A reload that is asked for here answers with its changes. Of one by HUP the API tells only what is
+// in force then, so the page keeps what it saw last, for the tab, and compares by the same rule: key
+// by key, the default standing in where one of the two says nothing. Secrets are `***` or the names
+// of their places before they come here.
 
 const SEEN = "pointsman.configuration";
 const config = { ...readSeen(), refused: null };
@@ -31,9 +33,12 @@ async function drawConfig() {
   const before = config.shown;
   const isOther = before && JSON.stringify(before) !== JSON.stringify(shown);
   if (isOther) {
-    config.diff = differences(flat(before), flat(shown));
+    const own = config.reload?.generation === shown.generation ? config.reload : {};
+    config.diff = own.changes?.map(({ path, was, is }) => ({ path, before: was, after: is })) ?? differences(before, shown);
+    // A program that was started anew counts generations from 1 again, mostly with the same file.
+    if (shown.generation <= before.generation && !config.diff.length) config.diff = undefined;
     config.from = before.generation;
-    config.at = config.reload?.generation === shown.generation && config.reload.at ? config.reload.at : new Date().toISOString();
+    config.at = own.at ?? new Date().toISOString();
   }
   config.shown = shown;
   const { diff, from, at, reload } = config;
@@ -67,11 +72,20 @@ const nameOf = (one, at) => {
 const withoutName = (one) => Object.fromEntries(Object.entries(one).filter(([key]) => key !== nameKey(one)));
 
 function differences(before, after) {
-  const paths = new Set([...before.keys(), ...after.keys()]);
-  paths.delete("generation");
-  return [...paths]
-    .filter((path) => before.get(path) !== after.get(path))
-    .map((path) => ({ path, before: before.get(path) ?? null, after: after.get(path) ?? null }));
+  const [old, now] = [written(before), written(after)];
+  const paths = [...new Set([...old.keys(), ...now.keys()])].sort();
+  return paths
+    .map((path) => ({ path, before: old.get(path), after: now.get(path) }))
+    .map(({ path, before: was, after: is }) => ({ path, before: was?.value ?? is?.default ?? null, after: is?.value ?? was?.default ?? null }))
+    .filter((change) => change.before !== change.after);
+}
+
+/** What the file says, by its path; without a file, what was found in its place. */
+function written(shown) {
+  const settings = Object.entries(shown.settings ?? {});
+  if (settings.length) return new Map(settings);
+  const { generation, ...rest } = shown;
+  return new Map([...flat(rest)].map(([path, value]) => [path, { value }]));
 }
 
 function drawDiff() {
@@ -82,13 +96,14 @@ function drawDiff() {
     parts.push(el("p", { class: "warning" }, `✕ Refused at ${clock(refused.at)}, nothing changed: ${refused.text}${more}`));
   }
   if (diff) {
-    parts.push(el("p", {}, `Generation ${config.from} → ${shown.generation} at ${clock(config.at)}: ${diff.length ? plural(diff.length, "value") : "nothing of what is shown here"} changed.`));
+    parts.push(el("p", {}, `Generation ${config.from} → ${shown.generation} at ${clock(config.at)}: ${diff.length ? plural(diff.length, "value") : "nothing"} changed.`));
     if (diff.length) parts.push(el("ul", { class: "diff" }, diff.slice(0, 200).map(diffLine)));
   } else if (shown) {
     parts.push(el("p", { class: "none" }, `Generation ${shown.generation}. It has not changed since this tab first saw it; the next reload's changes will stand here.`));
   }
   if (reload?.needs_restart?.length) parts.push(el("p", { class: "warning" }, `⚠ After a restart only: ${reload.needs_restart.join(", ")}`));
-  if (Array.isArray(reload?.warnings)) for (const warning of reload.warnings) parts.push(el("p", { class: "warning" }, `⚠ ${warning}`));
+  const warnings = Array.isArray(reload?.warnings) ? reload.warnings : [];
+  if (warnings.length) parts.push(el("details", {}, el("summary", { class: "warning" }, `⚠ ${plural(warnings.length, "warning")}`), el("ul", {}, warnings.map((line) => el("li", {}, line)))));
   $("config-diff").replaceChildren(...parts);
 }
 
@@ -102,21 +117,31 @@ function diffLine({ path, before, after }) {
   );
 }
 
+/** What the file says, by its first word; then what is in force beside that. */
 function drawSections(shown) {
-  const single = [];
-  const sections = [];
-  for (const [name, value] of Object.entries(shown)) {
-    if (value === null || typeof value !== "object") {
-      single.push([name, value === null ? "–" : String(value)]);
-    } else {
-      const lines = [...flat(value)];
-      sections.push(
-        el("details", {}, el("summary", {}, name, " ", el("small", {}, Array.isArray(value) ? plural(value.length, "entry", "entries") : plural(Object.keys(value).length, "key"))), settings(lines)),
-      );
-    }
+  const { settings: said = {}, generation, ...rest } = shown;
+  const groups = new Map();
+  for (const [path, { value, default: usual }] of Object.entries(said)) {
+    const [group] = path.split(/[.[]/);
+    const own = path === group ? group : path.slice(group.length).replace(/^\./, "");
+    groups.set(group, [...(groups.get(group) ?? []), [own, value, usual === value || !usual ? null : usual]]);
   }
-  $("config-told").replaceChildren(settings(single), ...sections);
+  const single = [];
+  for (const [name, value] of Object.entries(rest)) {
+    if (groups.has(name)) continue;
+    if (value !== null && typeof value === "object") groups.set(name, [...flat(value)]);
+    else single.push([name, value === null ? "–" : String(value)]);
+  }
+  for (const [name, lines] of groups) {
+    if (lines.length > 1 || lines[0][0] !== name) continue;
+    single.unshift(lines[0]);
+    groups.delete(name);
+  }
+  const sections = [...groups].map(([name, lines]) =>
+    el("details", {}, el("summary", {}, name, " ", el("small", {}, plural(lines.length, "value"))), settings(lines)));
+  $("config-told").replaceChildren(settings([["generation", String(generation)], ...single]), ...sections);
 }
 
 const settings = (lines) =>
-  el("dl", { class: "settings" }, lines.map(([path, value]) => el("div", {}, el("dt", {}, path || "–"), el("dd", {}, value))));
+  el("dl", { class: "settings" }, lines.map(([path, value, usual]) =>
+    el("div", {}, el("dt", {}, path || "–"), el("dd", {}, value, usual ? el("small", {}, ` default ${usual}`) : null))));

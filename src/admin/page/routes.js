@@ -25,17 +25,17 @@ function makeRoute(route) {
     (part.now = el("p", { class: "now" })),
     (part.line = el("ol", { class: "line", "aria-label": `Targets of ${route.name}, in the order of choice` })),
   );
-  row.part = part;
+  row.parts = part;
   return row;
 }
 
 function updateRoute(row, route) {
   row.classList.toggle("lost", !route.target);
   const pinned = route.pinned ? `, pinned to ${route.pinned}` : "";
-  say(row.part.now, route.target ? `now at ${route.target}${pinned}` : `✕ no target can be used now${pinned}`);
+  say(row.parts.now, route.target ? `now at ${route.target}${pinned}` : `✕ no target can be used now${pinned}`);
   // The same target may stand in a route twice, so its place is part of the key.
   const stops = route.targets.map((id, at) => ({ id, key: `${at} ${id}` }));
-  keep(row.part.line, stops, (stop) => stop.key, makeStop, (node, stop) => updateStop(node, stop.id, route));
+  keep(row.parts.line, stops, (stop) => stop.key, makeStop, (node, stop) => updateStop(node, stop.id, route));
 }
 
 function makeStop() {

@@ -32,7 +32,7 @@ function makeCard(target) {
     (part[verb] = el("button", { type: "button", onclick: () => confirmVerb(verb, card.target), "aria-label": `${VERBS[verb].does} ${target.id}` }, VERBS[verb].does));
   const card = el(
     "li",
-    { class: "card" },
+    { class: "card", "data-target": target.id },
     el(
       "div",
       { class: "head" },
@@ -44,12 +44,12 @@ function makeCard(target) {
     el("div", { class: "graphs" }, graph("first", "First content"), graph("errors", "Errors")),
     el("div", { class: "buttons" }, button("drain"), button("ready"), button("reset")),
   );
-  card.part = part;
+  card.parts = part;
   return card;
 }
 
 function updateCard(card, target) {
-  const { part } = card;
+  const { parts: part } = card;
   const { sign, word, tone } = stateOf(target);
   card.target = target;
   card.dataset.tone = tone;
@@ -104,7 +104,7 @@ function drawHour(card, id) {
   if (card.shape === shape) return;
   card.shape = shape;
   for (const [name, drawn] of [["first", firstContent(hour)], ["errors", errors(hour)]]) {
-    card.part[name].replaceChildren(drawn.node);
-    say(card.part[`${name}Text`], drawn.text);
+    card.parts[name].replaceChildren(drawn.node);
+    say(card.parts[`${name}Text`], drawn.text);
   }
 }

@@ -30,7 +30,7 @@ async function drawUsage() {
     $("usage-told").replaceChildren(el("p", { class: "none" }, `Nothing was used since ${clock(told.since)}.`));
     return;
   }
-  const heads = [by, "Requests", "Failed", "Tokens in", "Tokens out", "Cost"];
+  const heads = [by, "Cost", "Requests", "Failed", "Tokens in", "Tokens out"];
   const most = Math.max(...rows.map((row) => row.requests), 1);
   $("usage-told").replaceChildren(
     el(
@@ -44,7 +44,7 @@ async function drawUsage() {
         el("tfoot", {}, usageRow("all", told.total, 0)),
       ),
     ),
-    el("p", { class: "fine" }, `Since ${clock(told.since)}; days as in ${told.time_zone}.`, rows.some((row) => row.unpriced_requests) ? " ≥: some requests have no known price." : ""),
+    el("p", { class: "fine" }, `Since ${clock(told.since)}; days as in ${told.time_zone}.`, rows.some((row) => row.unpriced_requests) ? " ≥: of some requests the cost is not known." : ""),
   );
 }
 
@@ -57,11 +57,12 @@ function usageRow(name, sums, most) {
     "tr",
     {},
     el("th", { scope: "row" }, name, bar),
+    // First, as it would be out of sight on a narrow screen else.
+    el("td", { class: "number" }, cost(sums)),
     number(sums.requests),
     el("td", { class: sums.failed_requests ? "number bad" : "number" }, count(sums.failed_requests)),
     number(sums.input_tokens),
     number(sums.output_tokens),
-    el("td", { class: "number" }, cost(sums)),
   );
 }
 

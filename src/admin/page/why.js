@@ -40,7 +40,7 @@ function decisionParts(decision) {
       el(
         "table",
         {},
-        el("thead", {}, el("tr", {}, ...["Target", "Priority", "State", "Why"].map((name) => el("th", { scope: "col" }, name)))),
+        el("thead", {}, el("tr", {}, ...["Target", "Priority", "State", "Why"].map((name) => el("th", { scope: "col", class: name === "Priority" ? "number" : null }, name)))),
         el("tbody", {}, candidates.map(candidateRow)),
       ),
     ),
