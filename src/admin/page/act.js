@@ -99,6 +99,7 @@ function confirmReload() {
 /** Where other machines reach the listener, reading wants the token as well. */
 function askForToken(message) {
   if ($("confirm").open) return;
+  token.forget();
   confirm({
     title: "This listener wants the admin token",
     parts: [el("p", {}, message)],
@@ -106,6 +107,7 @@ function askForToken(message) {
     deed: async () => {
       await ask("/v1/status");
       refreshSoon();
+      drawUsage().catch(() => {});
     },
   });
 }

@@ -65,7 +65,8 @@ function drawLink() {
   const stale = $("stale");
   stale.hidden = !state.fault;
   document.body.classList.toggle("old", Boolean(state.fault));
-  if (state.fault) say(stale, `⚠ ${since}, trying again${state.fault.status ? `: ${state.fault.message}` : ""}`);
+  $("give-token").hidden = state.fault?.status !== 401;
+  if (state.fault) say(stale.firstChild, `⚠ ${since}, trying again${state.fault.status ? `: ${state.fault.message}` : ""}`);
   say($("link"), state.fault ? "○ no data" : !state.heard ? "○ asking" : state.isLive ? "● live" : `◐ asking every ${ALONE_MS / 1000} s`);
 }
 
@@ -93,7 +94,8 @@ async function run() {
     state.fault = null;
   } catch (fault) {
     if (!(fault instanceof Refused)) console.error(fault);
-    if (fault.status === 401) askForToken(fault.message);
+    // Asked for by itself once; who closed the dialog is shown a button instead.
+    if (fault.status === 401 && state.fault?.status !== 401) askForToken(fault.message);
     state.fault = fault;
   }
   running = null;
@@ -134,7 +136,7 @@ async function follow() {
       );
     } catch (fault) {
       // Refused for good (an older program, or too many listen): asking often does instead.
-      if (fault.status) wait = 30_000;
+      if (fault.status && fault.status !== 401) wait = 30_000;
     }
     state.isLive = false;
     drawLink();
@@ -147,6 +149,7 @@ setUpUsage();
 drawDiff();
 drawLink();
 $("target-filter").addEventListener("input", drawTargets);
+$("give-token").addEventListener("click", () => askForToken(state.fault?.message ?? ""));
 $("reload").addEventListener("click", confirmReload);
 $("implicit").addEventListener("toggle", drawRoutes);
 document.addEventListener("visibilitychange", () => document.hidden || refreshSoon());
