@@ -10,9 +10,11 @@
 
 use super::conduct;
 use super::echo::{self, Overwriter};
+use super::pace::Pace;
 use super::story::Story;
 use crate::base::api::Kind;
 use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
 use crate::exchange::course::{Course, Halt, Passed};
 use crate::exchange::{Cause, Record};
 use crate::health::{Permit, Report};
@@ -41,6 +43,8 @@ pub(super) struct Forward {
     presented: Vec<Vec<u8>>,
     /// Bytes of the body so far: an upload in chunks announces no length.
     body_bytes: u64,
+    /// When the body began.
+    body_began: Tick,
     overwriter: Overwriter,
     /// What became of its candidates.
     course: Course,
@@ -66,12 +70,12 @@ pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
 }
 
 impl Forward {
-    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>) -> Self {
+    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>, now: Tick) -> Self {
         let record = Record {
             candidate: 0,
             cause: Cause::First,
-            began: crate::base::time::Tick(0),
-            ended: crate::base::time::Tick(0),
+            began: Tick(0),
+            ended: Tick(0),
             first_content: None,
             outcome: Outcome::Ok,
             status: None,
@@ -88,6 +92,7 @@ impl Forward {
             had_new_key: false,
             presented,
             body_bytes: 0,
+            body_began: now,
             overwriter: Overwriter::default(),
             course: Course::default(),
         }
@@ -156,6 +161,11 @@ impl Forward {
     pub(super) fn fits(&mut self, piece: usize, max: u64) -> bool {
         self.body_bytes = self.body_bytes.saturating_add(piece as u64);
         self.body_bytes <= max
+    }
+
+    /// Tells whether the body comes at the pace that is asked of a client.
+    pub(super) fn keeps_pace(&self, pace: &Pace, now: Tick) -> bool {
+        now.since(self.body_began) <= pace.next_by(self.body_bytes)
     }
 
     /// Takes the provider's headers that are not for the client off the answer.

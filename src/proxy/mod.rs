@@ -7,6 +7,7 @@
 //! ```text
 //! front     connections to requests, and which way each goes
 //!   framing     heads that could be read in two ways
+//!   pace        how slow a client may be
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
 //!   conduct     the loop: ask `exchange`, perform, report
@@ -43,6 +44,7 @@ mod front;
 mod incoming;
 mod line;
 mod outgoing;
+mod pace;
 mod patience;
 mod race;
 mod reply;
@@ -54,3 +56,4 @@ mod trial;
 
 pub use explain::explain;
 pub use front::Front;
+pub use pace::Pace;

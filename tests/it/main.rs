@@ -24,6 +24,7 @@ mod demo;
 mod exits;
 mod failover;
 mod first_light;
+mod framing;
 mod handshakes;
 mod hedge;
 mod house;
