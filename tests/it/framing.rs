@@ -5,7 +5,7 @@
 //! Each is answered with a 4xx and the end of the connection, or with the end alone; no provider sees
 //! a byte. The good ones beside them differ in as little as possible and pass.
 
-use crate::scene::{KEY_ONE, provider};
+use crate::scene::{Api, FORGETFUL, KEY_ONE, Pair, RESCUER, Wire, provider};
 use crate::stage::{Stage, plan};
 use bytes::Bytes;
 use pointsman::proxy::Pace;
@@ -407,5 +407,52 @@ async fn what_is_odd_and_unambiguous_passes_once_and_whole() {
             assert_eq!(seen.headers_named("content-length").len(), 1, "{shown:?}: {:?}", seen.headers);
             assert!(seen.header("transfer-encoding").is_none() && seen.header("x-trailer").is_none());
         }
+    }
+}
+
+/// A good answer under these field lines.
+fn answer(fields: &str, body: &str) -> Reply {
+    Reply::raw(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{fields}\r\n{body}"))
+}
+
+/// What a provider frames in two ways is a failed attempt, or (where Pingora's parser takes the one
+/// that RFC 9112 section 6.3 prefers) an answer after which the connection is not used again.
+#[tokio::test]
+async fn an_ambiguous_answer_is_never_followed_by_another_on_its_connection() {
+    let whole = r#"{"id":"1","object":"chat.completion","model":"alpha","choices":[{"index":0,"message":{"role":"assistant","content":"from the first"},"finish_reason":"stop"}]}"#;
+    let n = whole.len();
+    let in_chunks = format!("{n:x}\r\n{whole}\r\n0\r\n\r\n");
+    let poison = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\npoisoned";
+    let vectors = [
+        answer(&format!("content-length: {n}\r\ncontent-length: {}\r\n", n + 5), whole),
+        answer(&format!("content-length: {n}\r\ncontent-length: 0\r\n"), whole),
+        answer(&format!("content-length: {n}, {}\r\n", n + 1), whole),
+        answer(&format!("content-length: +{n}\r\n"), whole),
+        answer("content-length: x\r\n", whole),
+        answer(&format!("content-length: {n}\r\ntransfer-encoding: chunked\r\n"), &in_chunks),
+        answer("transfer-encoding: chunked\r\ncontent-length: 3\r\n", &in_chunks),
+        answer("transfer-encoding: identity, chunked\r\n", &in_chunks),
+        answer("transfer-encoding: xchunked\r\n", &in_chunks),
+        answer("transfer-encoding: chunked\r\n", &format!("0x{in_chunks}")),
+        answer("transfer-encoding: chunked\r\n", &format!("ffffffffffffffff\r\n{in_chunks}")),
+        answer(&format!("x: a\r\n b: c\r\ncontent-length: {n}\r\n"), whole),
+        answer(&format!("x\0: a\r\ncontent-length: {n}\r\n"), whole),
+        answer(&format!("content-length: {n}\r\n"), &format!("{whole}{poison}")),
+        answer("transfer-encoding: chunked\r\n", &format!("{in_chunks}{poison}")),
+    ];
+    for (at, reply) in vectors.into_iter().enumerate() {
+        let first = Provider::start(reply).await.unwrap();
+        let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::says(RESCUER), FORGETFUL).await;
+        let mut asked = 0;
+        for _ in 0..3 {
+            let answer = pair.chat().await;
+            assert_eq!(answer.status, 200, "vector {at}: {}", answer.body_text());
+            let text = answer.text();
+            assert!(text == RESCUER || text == "from the first", "vector {at}: {}", answer.body_text());
+            asked += u64::from(text == "from the first");
+            assert!(!answer.body_text().contains("poisoned"), "vector {at}");
+        }
+        // What was taken was taken once a connection.
+        assert!(pair.first.connections() >= asked, "vector {at}: {asked} on {}", pair.first.connections());
     }
 }
