@@ -10,6 +10,7 @@
 
 use super::conduct;
 use super::echo::{self, Overwriter};
+use super::hop;
 use super::pace::Pace;
 use super::story::Story;
 use crate::base::api::Kind;
@@ -23,7 +24,7 @@ use crate::live::{House, Live, Slot};
 use crate::rewrite;
 use crate::wire::retry_hint::RetryHint;
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
@@ -43,6 +44,8 @@ pub(super) struct Forward {
     presented: Vec<Vec<u8>>,
     /// Bytes of the body so far: an upload in chunks announces no length.
     body_bytes: u64,
+    /// The processes that it passed, this one included.
+    hop: HeaderValue,
     /// When the body began.
     body_began: Tick,
     overwriter: Overwriter,
@@ -70,7 +73,7 @@ pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
 }
 
 impl Forward {
-    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>, now: Tick) -> Self {
+    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>, hop: HeaderValue, now: Tick) -> Self {
         let record = Record {
             candidate: 0,
             cause: Cause::First,
@@ -92,6 +95,7 @@ impl Forward {
             had_new_key: false,
             presented,
             body_bytes: 0,
+            hop,
             body_began: now,
             overwriter: Overwriter::default(),
             course: Course::default(),
@@ -150,6 +154,9 @@ impl Forward {
             }
         }
         clean.insert_header(header::HOST, slot.authority.clone())?;
+        if hop::is_told(slot) {
+            clean.insert_header(hop::HOP, self.hop.clone())?;
+        }
         for (name, value) in slot.extra.iter().chain(self.signature.headers()) {
             clean.insert_header(name.clone(), value.clone())?;
         }

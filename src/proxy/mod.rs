@@ -10,6 +10,7 @@
 //!   pace        how slow a client may be
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
+//!   hop         has it been here before
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     trial       one attempt, from the order to what health is told of it
 //!     race        two of them side by side
@@ -41,6 +42,7 @@ mod explain;
 mod forward;
 mod framing;
 mod front;
+mod hop;
 mod incoming;
 mod line;
 mod outgoing;

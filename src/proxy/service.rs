@@ -9,6 +9,7 @@ use super::carried::Source;
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
+use super::hop;
 use super::line::{self, Effect, Line};
 use super::pace::Pace;
 use super::reply::{self, Extra};
@@ -272,12 +273,15 @@ impl Proxy {
             return refuse(session, &mut context.story, shape, 400, code, message).await;
         }
         let head = session.req_header();
+        let Ok(hop) = hop::onward(&self.house, &head.headers) else {
+            return goes_round(session, &mut context.story, shape).await;
+        };
         let presented = authenticate::presented(&head.headers, head.uri.query());
         let keys = presented.all().into_iter().map(<[u8]>::to_vec).collect();
         drop(presented);
         match body::pass(session, live.plan.limits.max_body).await {
             Ok(()) => {
-                context.forward = Some(Forward::new(slots, keys, self.house.clock.tick()));
+                context.forward = Some(Forward::new(slots, keys, hop, self.house.clock.tick()));
                 Ok(false)
             }
             Err(BodyFault::Gone) => {
@@ -304,6 +308,9 @@ impl Proxy {
         let shape = api.dialect().error_shape();
         story.dialect = Some(api.dialect());
         story.is_free = api == Api::CountTokens;
+        let Ok(hop) = hop::onward(house, &session.req_header().headers) else {
+            return goes_round(session, story, shape).await;
+        };
         if session.req_header().headers.contains_key(http::header::CONTENT_ENCODING) {
             session.set_keepalive(None);
             let message = "compressed request bodies are not taken; send the body as it is";
@@ -388,7 +395,7 @@ impl Proxy {
         let within = session.req_header().headers.get("x-request-timeout-ms");
         let within = within.and_then(|value| exchange::wish(value.as_bytes()));
         let body = body.bytes.clone();
-        let asked = Asked { api, body, parsed, query, headers, route, refuses_rescue, within, left_out };
+        let asked = Asked { api, body, parsed, query, headers, hop, route, refuses_rescue, within, left_out };
         let done = conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await;
         story.lineup = Lineup { groups, left_out: asked.left_out, unspoken };
         done
@@ -458,6 +465,12 @@ async fn refuse(
     let extra = Extra { should_retry, ..Extra::default() };
     reply::refuse(session, story, shape, status, code, message, &extra).await?;
     Ok(true)
+}
+
+/// Answers a request that has been here before. Its sender is this proxy, which goes elsewhere with it.
+async fn goes_round(session: &mut Session, story: &mut Story, shape: ErrorShape) -> pingora::Result<bool> {
+    session.set_keepalive(None);
+    refuse(session, story, shape, 508, ErrorCode::ValidationFailed, hop::LOOP).await
 }
 
 fn client_may_use(story: &Story, plan: &Plan, name: &str) -> bool {
