@@ -171,7 +171,8 @@ fn below_targets(method: &str, rest: &str) -> Result<Ask, Lost> {
     match (method, act) {
         ("GET" | "HEAD", _) => Ok(Ask::Target(rest.to_owned())),
         ("POST", Some((id, verb))) => Ok(Ask::Act(id.to_owned(), verb)),
-        ("POST", None) => Err(Lost::NotFound),
+        // Without a colon no verb was meant; with one, one that is not there.
+        ("POST", None) if rest.contains(':') => Err(Lost::NotFound),
         (_, Some(_)) => Err(Lost::MethodNotAllowed(ALLOW_WRITE)),
         (_, None) => Err(Lost::MethodNotAllowed(ALLOW_READ)),
     }
@@ -197,7 +198,7 @@ mod tests {
             ("GET", "/v1", Lost::NotFound),
             ("GET", "/v1/targetsx", Lost::NotFound),
             ("POST", "/v1/targets/a/b/c:explode", Lost::NotFound),
-            ("POST", "/v1/targets/a/b/c", Lost::NotFound),
+            ("POST", "/v1/targets/a/b/c", Lost::MethodNotAllowed("GET, HEAD")),
             ("POST", "/admin/providers/reset", Lost::NotFound),
             ("POST", "/admin/providers/x/reset", Lost::NotFound),
             ("POST", "/admin/providers//x/reset", Lost::NotFound),

@@ -180,6 +180,10 @@ impl<H: House> Admin<H> {
                 Err(why) => problem(400, &why),
             },
             Ask::Act(id, verb) => act(house.act(&id, verb), &id),
+            // A step back that is misspelt must not read the file.
+            Ask::Reload if !matches!(ask::parameter(query, "previous").as_deref(), None | Some("false")) => {
+                problem(400, "previous must be true or false")
+            }
             Ask::Reload => match house.reload().await {
                 Ok(told) => Answer::json(&told),
                 Err(faults) => problem(422, "the configuration was refused; the one before stays in force")
