@@ -14,6 +14,8 @@ export const TOKEN = "token-for-the-page-0123456789";
 const children = [];
 
 process.on("exit", tidy);
+// Else a run that is broken off would leave them behind.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
 
 function tidy() {
   for (const child of children) child.kill("SIGKILL");
