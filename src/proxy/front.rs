@@ -86,12 +86,7 @@ impl Front {
 
     /// Makes the data plane of a listener whose clients may be this slow.
     #[must_use]
-    pub fn paced(
-        house: Arc<House>,
-        conf: &Arc<ServerConf>,
-        options: HttpServerOptions,
-        pace: Pace,
-    ) -> Self {
+    pub fn paced(house: Arc<House>, conf: &Arc<ServerConf>, options: HttpServerOptions, pace: Pace) -> Self {
         let hooks = Arc::new(http_proxy(conf, Proxy::new(Arc::clone(&house), pace)));
         Front { proxy: Proxy::new(Arc::clone(&house), pace), hooks, house, options, pace }
     }

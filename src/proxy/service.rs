@@ -729,7 +729,9 @@ impl ProxyHttp for Proxy {
         {
             let outcome = match error.esource() {
                 // Our own limit, in the middle of an upload: never counted against a target (row 32).
-                pingora::ErrorSource::Internal if matches!(error.etype(), ErrorType::HTTPStatus(408 | 413)) => {
+                pingora::ErrorSource::Internal
+                    if matches!(error.etype(), ErrorType::HTTPStatus(408 | 413)) =>
+                {
                     Outcome::ClientError
                 }
                 pingora::ErrorSource::Downstream => Outcome::ClientGone,

@@ -39,7 +39,9 @@ async fn is_served(process: &Process) -> bool {
 #[tokio::test]
 async fn connections_beyond_the_limits_are_closed_and_those_that_leave_make_room() {
     let standin = Provider::start(Reply::ok()).await.unwrap();
-    for limits in ["{connections_per_address: 3}", "{connections: 3, connections_per_address: 9}", "{connections: 6}"] {
+    for limits in
+        ["{connections_per_address: 3}", "{connections: 3, connections_per_address: 9}", "{connections: 6}"]
+    {
         let process = program(&standin, &format!("limits: {limits}\n")).start().await;
         // What asked whether it is ready may still be leaving.
         eventually("three are held", async || hold(&process, 3).await.len() == 3).await;

@@ -62,10 +62,8 @@ async fn said(address: SocketAddr, bytes: &[u8], cut: Option<usize>) -> Option<S
 
 /// A call with these field lines more, and no framing of its own.
 fn head(fields: &str) -> Vec<u8> {
-    format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{fields}\r\n"
-    )
-    .into_bytes()
+    format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{fields}\r\n")
+        .into_bytes()
 }
 
 fn with_length(fields: &str) -> Vec<u8> {
@@ -169,13 +167,37 @@ fn lengths_and_codings() -> Vec<Vec<u8>> {
         format!("content-length: {n}\r\ncontent_length: 0"),
     ];
     let codings = [
-        "identity", "chunked, identity", "identity, chunked", "gzip, chunked", "chunked, chunked", "chunked,",
-        ", chunked", "xchunked", "chunkedx", "chunked;q=1", "\"chunked\"", "chun ked", "\x0bchunked",
-        "chunked\x0b", "chunked\0", "", "chunked\r\ntransfer-encoding: chunked",
-        "chunked\r\nTransfer-Encoding: identity", "x\r\ntransfer-encoding: chunked", "\r\n chunked",
+        "identity",
+        "chunked, identity",
+        "identity, chunked",
+        "gzip, chunked",
+        "chunked, chunked",
+        "chunked,",
+        ", chunked",
+        "xchunked",
+        "chunkedx",
+        "chunked;q=1",
+        "\"chunked\"",
+        "chun ked",
+        "\x0bchunked",
+        "chunked\x0b",
+        "chunked\0",
+        "",
+        "chunked\r\ntransfer-encoding: chunked",
+        "chunked\r\nTransfer-Encoding: identity",
+        "x\r\ntransfer-encoding: chunked",
+        "\r\n chunked",
     ];
-    let names = ["transfer_encoding", "Transfer_Encoding", "transfer-encoding ", "transfer-encoding\t",
-        " transfer-encoding", "transfer-encoding\0", "\x0btransfer-encoding", "transfer encoding"];
+    let names = [
+        "transfer_encoding",
+        "Transfer_Encoding",
+        "transfer-encoding ",
+        "transfer-encoding\t",
+        " transfer-encoding",
+        "transfer-encoding\0",
+        "\x0btransfer-encoding",
+        "transfer encoding",
+    ];
     let in_chunks = format!("{n:x}\r\n{BODY}\r\n0\r\n\r\n{HIDDEN}");
     let mut all: Vec<_> = lengths
         .iter()
@@ -204,29 +226,66 @@ fn lengths_and_codings() -> Vec<Vec<u8>> {
 
 fn fields() -> Vec<Vec<u8>> {
     let mut all: Vec<_> = [
-        "x: a\r\n b: c\r\n", "x: a\r\n\tb\r\n", "x: a\nb: c\r\n", "x: a\rb: c\r\n", "x: a\r\r\n", "x : a\r\n",
-        "x\t: a\r\n", ": a\r\n", "no colon\r\n", "\tx: a\r\n", " x: a\r\n", "x(y): a\r\n", "x y: a\r\n",
-        "x\"y: a\r\n", "x/y: a\r\n", "x@y: a\r\n", "{x}: a\r\n", "x=y: a\r\n", "x;y: a\r\n", "x,y: a\r\n",
-        "\u{fc}: a\r\n", "x_y: a\r\n", "x_forwarded_for: a\r\n", "authorization_: a\r\n", "host: b\r\n",
-        "Host: a\r\n", "HOST: evil\r\n", "upgrade: websocket\r\nconnection: upgrade\r\n",
-        "upgrade: evil/1\r\n", "content-encoding: gzip\r\n", "content-encoding: identity, br\r\n",
+        "x: a\r\n b: c\r\n",
+        "x: a\r\n\tb\r\n",
+        "x: a\nb: c\r\n",
+        "x: a\rb: c\r\n",
+        "x: a\r\r\n",
+        "x : a\r\n",
+        "x\t: a\r\n",
+        ": a\r\n",
+        "no colon\r\n",
+        "\tx: a\r\n",
+        " x: a\r\n",
+        "x(y): a\r\n",
+        "x y: a\r\n",
+        "x\"y: a\r\n",
+        "x/y: a\r\n",
+        "x@y: a\r\n",
+        "{x}: a\r\n",
+        "x=y: a\r\n",
+        "x;y: a\r\n",
+        "x,y: a\r\n",
+        "\u{fc}: a\r\n",
+        "x_y: a\r\n",
+        "x_forwarded_for: a\r\n",
+        "authorization_: a\r\n",
+        "host: b\r\n",
+        "Host: a\r\n",
+        "HOST: evil\r\n",
+        "upgrade: websocket\r\nconnection: upgrade\r\n",
+        "upgrade: evil/1\r\n",
+        "content-encoding: gzip\r\n",
+        "content-encoding: identity, br\r\n",
     ]
     .iter()
     .map(|fields| with_length(fields))
     .collect();
     // Every control character, in a value and in a name.
     for byte in (0..0x20u8).chain([0x7f]).filter(|byte| !b"\t\n\r".contains(byte)) {
-        for field in [[b"x: a".as_slice(), &[byte], b"b\r\n"].concat(), [&[b'x', byte], &b"y: a\r\n"[..]].concat()]
+        for field in
+            [[b"x: a".as_slice(), &[byte], b"b\r\n"].concat(), [&[b'x', byte], &b"y: a\r\n"[..]].concat()]
         {
             let framing = format!("content-length: {}\r\n\r\n{BODY}", BODY.len());
             let start = b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n";
             all.push([&start[..], &field, framing.as_bytes()].concat());
         }
     }
-    for host in ["", "host: a b\r\n", "host: a, b\r\n", "host: a/b\r\n", "host: t/evil?x\r\n", "host: a#b\r\n",
-        "host: u@a\r\n", "host: a\\b\r\n", "host: <a>\r\n", "host: a;b\r\n", "host: \"a\"\r\n", "host:\r\n a\r\n",
-        "host: \u{fc}\r\n"]
-    {
+    for host in [
+        "",
+        "host: a b\r\n",
+        "host: a, b\r\n",
+        "host: a/b\r\n",
+        "host: t/evil?x\r\n",
+        "host: a#b\r\n",
+        "host: u@a\r\n",
+        "host: a\\b\r\n",
+        "host: <a>\r\n",
+        "host: a;b\r\n",
+        "host: \"a\"\r\n",
+        "host:\r\n a\r\n",
+        "host: \u{fc}\r\n",
+    ] {
         let start = format!("POST /v1/chat/completions HTTP/1.1\r\n{host}");
         all.push(format!("{start}content-length: {}\r\n\r\n{BODY}", BODY.len()).into_bytes());
     }
@@ -308,7 +367,10 @@ async fn two_hundred_ambiguous_requests_are_refused_and_none_goes_on() {
                 let is_refused = said.as_ref().is_some_and(|said| is_refusal(said));
                 if !is_refused || standin.count() != before {
                     let shown: String = String::from_utf8_lossy(vector).chars().take(300).collect();
-                    wrong.push(format!("{table}, cut {cut:?}: {shown:?}\n   said {said:?}\n   {} went on", standin.count() - before));
+                    wrong.push(format!(
+                        "{table}, cut {cut:?}: {shown:?}\n   said {said:?}\n   {} went on",
+                        standin.count() - before
+                    ));
                 }
             }
         }
