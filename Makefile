@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills matrix clients corpus sim walkthroughs slow systemd contrib package check build bench load clean
+.PHONY: help demo test scenarios outage kills matrix clients schemathesis corpus sim walkthroughs slow systemd contrib ui package check build bench load clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -40,6 +40,9 @@ matrix: ## lets any three of four targets fail, in each of 24 ways, 100 times a 
 clients: ## lets real SDKs and programs call it (10 minutes at most); CLIENTS_ARGS=--write keeps the table
 	@scripts/clients $(CLIENTS_ARGS)
 
+schemathesis: ## holds the admin plane against docs/openapi.yaml, with inputs good and bad (2 minutes)
+	@scripts/schemathesis
+
 corpus: ## reads recorded traffic of all providers and prints what came of it (1 minute)
 	@. scripts/prepare; exec cargo test --locked --quiet --test it -- corpus_table corpus_sdk --nocapture --test-threads 1
 
@@ -60,6 +63,9 @@ systemd: build ## installs, reloads, drains, upgrades and purges the package in 
 
 contrib: build ## checks alerts, dashboard, Dockerfile and manifests against a live proxy
 	@scripts/check-contrib
+
+ui: ## looks at the page /ui in Chromium (1 minute); UI_PICTURES=DIR keeps screenshots
+	@scripts/ui $(UI_PICTURES)
 
 package: build ## makes target/packages/pointsman_*.deb and a tarball
 	@scripts/package all

@@ -27,7 +27,9 @@ use crate::exchange::budget::RetryBudget;
 use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Policy, Unit, Units};
+use crate::observe::audit::Audit;
 use crate::observe::decisions::Decisions;
+use crate::observe::events::{Event, Events};
 use crate::observe::log::Log;
 use crate::observe::meter::{LimitKind, Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
@@ -44,6 +46,7 @@ use parking_lot::Mutex;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::WrappedX509;
+use pins::Pins;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::collections::HashMap;
@@ -54,6 +57,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 pub mod keyring;
+pub mod pins;
 mod proof;
 
 pub use proof::Signing;
@@ -198,8 +202,9 @@ impl Slot {
 }
 
 /// What names keep from generation to generation.
-#[derive(Default)]
 struct Book {
+    /// Where credentials tell what becomes of them.
+    events: Arc<Events>,
     targets: HashMap<Arc<str>, (Arc<Unit>, Arc<Tally>)>,
     direct: HashMap<Arc<str>, (Arc<Unit>, Arc<Tally>)>,
     credentials: HashMap<String, Arc<Unit>>,
@@ -217,6 +222,12 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// The log.
     pub log: Log,
+    /// What has just happened, for those who listen.
+    pub events: Arc<Events>,
+    /// The record of every decision and every change.
+    pub audit: Audit,
+    /// What operators put first.
+    pub pins: Pins,
     /// What was used, by whom.
     pub usage: Arc<Ledger>,
     /// Why the last requests went where they went.
@@ -256,6 +267,9 @@ pub enum LiveProblem {
         /// Which.
         credential: Arc<str>,
     },
+    /// The system gave no thread for the audit log.
+    #[error("audit.path: {0}")]
+    Audit(std::io::Error),
     /// The private key of a service account cannot sign.
     #[error("providers.{provider}.credentials.{credential}: {fault}")]
     Login {
@@ -279,7 +293,11 @@ impl House {
         metrics: Arc<Metrics>,
         log: Log,
     ) -> Result<Arc<House>, LiveProblem> {
-        let mut book = Book::default();
+        let events = Events::new(clock.wall());
+        let mut book = Book::new(Arc::clone(&events));
+        let wall = Arc::new(move || clock.wall());
+        let audit = Audit::new(metrics.audit_counts(), Arc::clone(&events), wall);
+        audit.turn_to(plan.audit.as_deref()).map_err(LiveProblem::Audit)?;
         let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
@@ -290,6 +308,9 @@ impl House {
             mark: mark.unwrap_or(HeaderValue::from_static("pointsman")),
             metrics,
             log,
+            events,
+            audit,
+            pins: Pins::default(),
             usage,
             decisions: Decisions::default(),
             budget: RetryBudget::default(),
@@ -320,6 +341,10 @@ impl House {
         let next = build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
+        self.pins.keep(&next.plan);
+        if let Err(fault) = self.audit.turn_to(next.plan.audit.as_deref()) {
+            tracing::error!(%fault, "the audit log cannot be started");
+        }
         self.usage.set_policy(next.plan.usage);
         self.current.store(Arc::new(next));
         self.metrics.plan_in_force(generation, self.clock.wall());
@@ -407,7 +432,13 @@ impl House {
 
     /// Stops being ready: TERM has come.
     pub fn drain(&self) {
-        self.is_draining.store(true, Ordering::Release);
+        if self.is_draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let at = self.clock.wall();
+        self.events.tell(at, Event::Stopping { under_way: self.under_way() });
+        self.events.close();
+        self.audit.process(at, "stop");
     }
 
     /// Tells whether TERM has come.
@@ -563,6 +594,17 @@ impl Live {
 }
 
 impl Book {
+    fn new(events: Arc<Events>) -> Book {
+        Book {
+            events,
+            targets: HashMap::new(),
+            direct: HashMap::new(),
+            credentials: HashMap::new(),
+            endpoints: HashMap::new(),
+            purses: HashMap::new(),
+        }
+    }
+
     fn keep_direct(&mut self, id: &TargetId) -> (Arc<Unit>, Arc<Tally>) {
         if self.direct.len() >= DIRECT_LIMIT && !self.direct.contains_key(&id.0) {
             // Only those that no request holds can go; their rests are lost, which costs one attempt.
@@ -588,10 +630,9 @@ impl Book {
             return Ok(Arc::clone(kept));
         }
         let unit = self.credential(provider, credential);
-        let purse = Purse::new(name.clone(), login, clock, unit).map_err(|fault| LiveProblem::Login {
-            provider: Arc::clone(provider),
-            credential: Arc::clone(credential),
-            fault,
+        let told = Arc::clone(&self.events);
+        let purse = Purse::new(name.clone(), login, clock, unit, told).map_err(|fault| {
+            LiveProblem::Login { provider: Arc::clone(provider), credential: Arc::clone(credential), fault }
         })?;
         self.purses.insert(name, Arc::clone(&purse));
         Ok(purse)
@@ -624,7 +665,7 @@ fn build(
     clock: Clock,
 ) -> Result<Live, LiveProblem> {
     let meters = Meters::new(metrics, &plan);
-    let keyrings = keyrings(&plan, book)?;
+    let keyrings = keyrings(&plan, book, clock)?;
     let mut slots = Vec::with_capacity(plan.targets.len());
     for (at, target) in (0u32..).map(TargetIdx).zip(&plan.targets) {
         let kept = book.targets.entry(Arc::clone(&target.id.0)).or_default().clone();
@@ -647,7 +688,7 @@ fn build(
     Ok(Live { generation, plan, keyrings, slots, turns, policy, meters })
 }
 
-fn keyrings(plan: &Plan, book: &mut Book) -> Result<Vec<Arc<Keyring>>, LiveProblem> {
+fn keyrings(plan: &Plan, book: &mut Book, clock: Clock) -> Result<Vec<Arc<Keyring>>, LiveProblem> {
     let make = |credential: &Credential| {
         let provider = plan.provider(credential.provider);
         let unit = book.credential(&provider.name, &credential.name);
@@ -658,6 +699,7 @@ fn keyrings(plan: &Plan, book: &mut Book) -> Result<Vec<Arc<Keyring>>, LiveProbl
             credential.key.as_ref(),
             credential.file.as_ref(),
             unit,
+            (Arc::clone(&book.events), clock),
         )
     };
     plan.credentials.iter().map(make).collect()

@@ -4,6 +4,11 @@
 //! `POST /v1/reload` and in `pointsman check`. Anything wrong keeps the plan in force, logs one
 //! block with every fault, and counts. Nothing is applied by half: the swap is one pointer.
 //!
+//! What changed is told key by key ([`Reloaded::changes`]). The last [`KEPT`] plans that a reload put
+//! aside are kept in memory, secrets and all, so that [`Reloader::restore`] can go back a step without
+//! a file, a variable or a command that may be the very trouble. The file is not touched by that: the
+//! next reload reads it.
+//!
 //! Listening addresses and worker threads are bound when the process starts; a change of theirs is
 //! taken into the plan, and said to need a restart.
 //!
@@ -11,10 +16,16 @@
 //! own. Reloads that are asked for meanwhile wait for one more, together: it begins after the last of
 //! them was asked for, so it sees what each of them is about.
 
-use crate::config::plan::Plan;
+use crate::config::changes::{self, Change, Settings};
+use crate::config::discover::Discovered;
+use crate::config::plan::{Credential, Plan};
+use crate::config::settings;
 use crate::config::{self, Problem, Severity, Source};
 use crate::live::House;
+use crate::observe::events::Event;
 use crate::secrets::Host;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +34,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Longest configuration file that is read (threat A3).
 const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// Plans that were in force before and can be gone back to.
+pub const KEPT: usize = 5;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -83,13 +97,42 @@ pub fn load(origin: &Origin) -> Result<Loaded, LoadFault> {
     }
 }
 
-fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
-    let mut files = vec![read_file(path)?];
-    for fragment in fragments(path)? {
-        files.push(read_file(&fragment)?);
+/// The texts of a configuration, as they stand on disk.
+pub struct Texts(Vec<TextFile>);
+
+impl Texts {
+    /// Reads a file and the fragments beside it, and judges nothing.
+    ///
+    /// # Errors
+    /// Where one cannot be read.
+    pub fn read(path: &Path) -> Result<Texts, LoadFault> {
+        let mut files = vec![read_file(path)?];
+        for fragment in fragments(path)? {
+            let file = read_file(&fragment)?;
+            files.push(TextFile { name: format!("conf.d/{}", file.name), ..file });
+        }
+        Ok(Texts(files))
     }
-    let sources: Vec<Source<'_>> =
-        files.iter().map(|f| Source { name: &f.name, text: &f.text, is_private: f.is_private }).collect();
+
+    /// Writes the configuration that the environment stands for.
+    ///
+    /// # Errors
+    /// Where it stands for none.
+    pub fn of_environment() -> Result<Texts, LoadFault> {
+        let text = discover()?.text;
+        Ok(Texts(vec![TextFile { name: config::discover::SOURCE.to_owned(), text, is_private: true }]))
+    }
+
+    /// Returns them as `config` takes them.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Source<'_>> {
+        self.0.iter().map(|f| Source { name: &f.name, text: &f.text, is_private: f.is_private }).collect()
+    }
+}
+
+fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
+    let texts = Texts::read(path)?;
+    let sources = texts.sources();
     let reading = config::read_all(&sources, &Host);
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
         reading.problems.iter().partition(|problem| problem.severity == Severity::Error);
@@ -151,16 +194,21 @@ fn read_file(path: &Path) -> Result<TextFile, LoadFault> {
 }
 
 fn load_environment() -> Result<Loaded, LoadFault> {
+    let discovered = discover()?;
+    let found = discovered.found.iter().map(ToString::to_string);
+    let skipped = discovered.skipped.iter().map(|why| format!("  left out: {why}"));
+    let found = found.chain(skipped).collect();
+    Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found })
+}
+
+/// Looks for providers in the environment of this process.
+///
+/// # Errors
+/// [`LoadFault::Nothing`]
+pub fn discover() -> Result<Discovered, LoadFault> {
     let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-    match config::discover::discover(&|name: &str| std::env::var(name).ok(), &names) {
-        Ok(discovered) => {
-            let found = discovered.found.iter().map(ToString::to_string);
-            let skipped = discovered.skipped.iter().map(|why| format!("  left out: {why}"));
-            let found = found.chain(skipped).collect();
-            Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found })
-        }
-        Err(nothing) => Err(LoadFault::Nothing(nothing.to_string())),
-    }
+    config::discover::discover(&|name: &str| std::env::var(name).ok(), &names)
+        .map_err(|nothing| LoadFault::Nothing(nothing.to_string()))
 }
 
 /// What a reload came to.
@@ -172,6 +220,10 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
     /// Changes that need a restart.
     pub needs_restart: Vec<String>,
+    /// What is another than in the plan before.
+    pub changes: Vec<Change>,
+    /// The generation whose plan this is, where one was gone back to.
+    pub restored: Option<u64>,
 }
 
 /// Has the last word on a plan before it is put in force.
@@ -186,6 +238,8 @@ pub struct Reloader {
     asked: AtomicU64,
     one_at_a_time: tokio::sync::Mutex<Option<Done>>,
     before_swap: BeforeSwap,
+    /// Plans that were in force, each with its generation; the last one at the end.
+    kept: Mutex<VecDeque<(u64, Plan)>>,
 }
 
 /// The last reload that was carried out.
@@ -216,7 +270,8 @@ impl Reloader {
             state: live.plan.state.clone(),
         };
         let one_at_a_time = tokio::sync::Mutex::new(None);
-        Arc::new(Reloader { house, origin, bound, asked: AtomicU64::new(0), one_at_a_time, before_swap })
+        let (asked, kept) = (AtomicU64::new(0), Mutex::default());
+        Arc::new(Reloader { house, origin, bound, asked, one_at_a_time, before_swap, kept })
     }
 
     /// Reads the configuration again and puts it in force. Several that wait behind one under way
@@ -234,7 +289,7 @@ impl Reloader {
         let origin = self.origin.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&origin)).await;
         let result = match loaded {
-            Ok(Ok(loaded)) => self.put_in_force(loaded),
+            Ok(Ok(loaded)) => self.take_over(loaded),
             Ok(Err(fault)) => Err(fault.lines()),
             Err(_) => Err(vec!["reading the configuration failed within; it stays as it was".to_owned()]),
         };
@@ -243,28 +298,79 @@ impl Reloader {
         result
     }
 
-    fn put_in_force(&self, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
-        let needs_restart = self.bound.changes(&loaded.plan);
-        (self.before_swap)(&loaded.plan).map_err(|fault| vec![fault])?;
-        self.house.log.set_policy(loaded.plan.log);
-        let generation = self.house.swap(loaded.plan).map_err(|problem| vec![problem.to_string()])?;
-        Ok(Reloaded { generation, warnings: loaded.warnings, needs_restart })
+    /// Puts the plan in force that the last reload put aside; again, and it is the one before that.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be used any more (a certificate of a listener).
+    pub async fn restore(&self) -> Result<Reloaded, Vec<String>> {
+        let _alone = self.one_at_a_time.lock().await;
+        let last = self.kept.lock().back().cloned();
+        let result = match last {
+            None => Err(vec![
+                "no earlier generation is kept; a reload that changes something keeps one".to_owned(),
+            ]),
+            Some((generation, plan)) => self.put_in_force(plan, Vec::new()).map(|reloaded| {
+                self.kept.lock().pop_back();
+                Reloaded { restored: Some(generation), ..reloaded }
+            }),
+        };
+        self.tell(&result);
+        result
+    }
+
+    /// Puts a plan in force that was read, and keeps the one before.
+    fn take_over(&self, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
+        let before = self.house.live();
+        let reloaded = self.put_in_force(loaded.plan, loaded.warnings)?;
+        if !reloaded.changes.is_empty() {
+            let mut kept = self.kept.lock();
+            kept.push_back((before.generation, before.plan.clone()));
+            if kept.len() > KEPT {
+                kept.pop_front();
+            }
+        }
+        Ok(reloaded)
+    }
+
+    fn put_in_force(&self, plan: Plan, warnings: Vec<String>) -> Result<Reloaded, Vec<String>> {
+        let needs_restart = self.bound.changes(&plan);
+        (self.before_swap)(&plan).map_err(|fault| vec![fault])?;
+        let changes = changes(&self.house.live().plan, &plan);
+        let log = plan.log;
+        let generation = self.house.swap(plan).map_err(|problem| vec![problem.to_string()])?;
+        self.house.log.set_policy(log);
+        Ok(Reloaded { generation, warnings, needs_restart, changes, restored: None })
     }
 
     fn tell(&self, result: &Result<Reloaded, Vec<String>>) {
+        let house = &self.house;
+        let at = house.clock.wall();
         match result {
             Ok(reloaded) => {
+                house.audit.reload(at, reloaded.generation, &[]);
+                house.events.tell(
+                    at,
+                    Event::Reload {
+                        generation: reloaded.generation,
+                        warnings: reloaded.warnings.len(),
+                        needs_restart: reloaded.needs_restart.clone(),
+                    },
+                );
                 tracing::info!(
                     generation = reloaded.generation,
                     needs_restart = reloaded.needs_restart.join("; "),
                     warnings = reloaded.warnings.join("; "),
+                    changes = told_briefly(&reloaded.changes),
                     "configuration reloaded"
                 );
             }
             Err(faults) => {
-                self.house.metrics.reload_failed();
+                let generation = house.live().generation;
+                house.metrics.reload_failed();
+                house.audit.reload(at, generation, faults);
+                house.events.tell(at, Event::reload_failed(generation, faults));
                 tracing::error!(
-                    generation = self.house.live().generation,
+                    generation,
                     faults = faults.join("; "),
                     "configuration not reloaded; the running one is unchanged"
                 );
@@ -293,4 +399,39 @@ impl Bound {
         }
         changes
     }
+}
+
+/// Changes that are named in the log; the answer to whoever asked names all.
+const CHANGES_LOGGED: usize = 20;
+
+fn told_briefly(changes: &[Change]) -> String {
+    let mut told: Vec<String> = changes.iter().take(CHANGES_LOGGED).map(ToString::to_string).collect();
+    if changes.len() > CHANGES_LOGGED {
+        told.push(format!("and {} more", changes.len() - CHANGES_LOGGED));
+    }
+    told.join("; ")
+}
+
+/// Compares two plans: what is written, and whether keys behind the same references are others now.
+fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
+    let settings = |plan: &Plan| -> Settings { changes::by_name(&plan.settings) };
+    let mut changes = changes::changes(&settings(old), &settings(new));
+    let known: Vec<(String, &Credential)> = credentials(old).collect();
+    for (path, credential) in credentials(new) {
+        let Some((_, before)) = known.iter().find(|(other, _)| *other == path) else { continue };
+        let is_told = changes.iter().any(|change| change.path.starts_with(&path));
+        if before.key != credential.key && !is_told {
+            let hidden = || Some(settings::HIDDEN.to_owned());
+            changes.push(Change { path: format!("{path}.key"), was: hidden(), is: hidden() });
+        }
+    }
+    changes
+}
+
+/// Lists the credentials of a plan by their paths.
+fn credentials(plan: &Plan) -> impl Iterator<Item = (String, &Credential)> {
+    plan.credentials.iter().map(|credential| {
+        let provider = &plan.provider(credential.provider).name;
+        (format!("providers.{provider}.credentials[{}]", credential.name), credential)
+    })
 }

@@ -55,6 +55,10 @@ impl Outside for Host {
         }
     }
 
+    fn may_append(&self, path: &std::path::Path) -> Result<(), String> {
+        crate::observe::audit::probe(path)
+    }
+
     fn document(&self, what: &SecretRef) -> Result<Secret, SecretFault> {
         match what {
             SecretRef::Env(name) => match std::env::var(name) {

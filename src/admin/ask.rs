@@ -4,6 +4,7 @@
 //! (`ollama/main/llama3:8b`), so everything behind `/v1/targets/` is decoded first and the verb is
 //! what follows the last colon. A trailing slash is the same path; `HEAD` is `GET`.
 
+use super::page::Asset;
 use super::view::Verb;
 use crate::base::percent;
 
@@ -13,18 +14,26 @@ pub(super) enum Ask {
     Live,
     Ready,
     Metrics,
+    Page(Asset),
     Status,
     Routes,
     Targets,
     Target(String),
     Config,
+    Events,
+    OpenApi,
     Reload,
+    /// Going back to the configuration before.
+    Restore,
     Act(String, Verb),
     ProvidersStatus,
     Usage,
     ReportUsage,
     Accounts,
-    ResetProvider { model: String, provider: String },
+    ResetProvider {
+        model: String,
+        provider: String,
+    },
     Decisions,
     Decision(String),
     Explain,
@@ -42,18 +51,27 @@ const ALLOW_READ: &str = "GET, HEAD";
 const ALLOW_WRITE: &str = "POST";
 
 impl Ask {
+    /// Heeds what the query says.
+    pub(super) fn with_query(self, query: Option<&str>) -> Ask {
+        let is_back = query.is_some_and(|query| query.split('&').any(|pair| pair == "previous=true"));
+        if self == Ask::Reload && is_back { Ask::Restore } else { self }
+    }
+
     /// Whether it changes something.
     pub(super) fn is_writing(&self) -> bool {
         match self {
-            Ask::Reload | Ask::Act(..) | Ask::ReportUsage | Ask::ResetProvider { .. } => true,
+            Ask::Reload | Ask::Restore | Ask::Act(..) | Ask::ReportUsage | Ask::ResetProvider { .. } => true,
             Ask::Live
             | Ask::Ready
             | Ask::Metrics
+            | Ask::Page(_)
             | Ask::Status
             | Ask::Routes
             | Ask::Targets
             | Ask::Target(_)
             | Ask::Config
+            | Ask::Events
+            | Ask::OpenApi
             | Ask::Usage
             | Ask::Accounts
             | Ask::Decisions
@@ -67,6 +85,43 @@ impl Ask {
     fn is_posted(&self) -> bool {
         self.is_writing() || *self == Ask::Explain
     }
+
+    /// What a writing one does in one word, and to what; nothing for one that reads.
+    pub(super) fn deed(&self) -> Option<(&'static str, Option<String>)> {
+        match self {
+            Ask::Reload | Ask::Restore => Some(("reload", None)),
+            Ask::ReportUsage => Some(("report_usage", None)),
+            Ask::Act(id, verb) => Some((verb.as_label(), Some(id.clone()))),
+            Ask::ResetProvider { model, provider } => {
+                Some((Verb::Reset.as_label(), Some(format!("{provider}/{model}"))))
+            }
+            Ask::Live
+            | Ask::Ready
+            | Ask::Metrics
+            | Ask::Page(_)
+            | Ask::Status
+            | Ask::Routes
+            | Ask::Targets
+            | Ask::Target(_)
+            | Ask::Config
+            | Ask::Events
+            | Ask::OpenApi
+            | Ask::Usage
+            | Ask::Accounts
+            | Ask::Decisions
+            | Ask::Decision(_)
+            | Ask::Explain
+            | Ask::ProvidersStatus => None,
+        }
+    }
+}
+
+/// Returns a parameter of a query, decoded; the first where it stands there twice.
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    // A malformed escape is no word that anybody expects, and is told as such.
+    Some(percent::decode_utf8(&value.replace('+', "%20")).map_or_else(|| value.to_owned(), Into::into))
 }
 
 /// Finds what a method and a path (without the query) ask.
@@ -81,6 +136,8 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
         "/v1/routes" => Some(Ask::Routes),
         "/v1/targets" => Some(Ask::Targets),
         "/v1/config" => Some(Ask::Config),
+        "/v1/events" => Some(Ask::Events),
+        "/v1/openapi.json" => Some(Ask::OpenApi),
         "/v1/reload" => Some(Ask::Reload),
         "/v1/usage" => Some(Ask::Usage),
         "/v1/usage/reports" => Some(Ask::ReportUsage),
@@ -88,7 +145,7 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
         "/v1/decisions" => Some(Ask::Decisions),
         "/v1/explain" => Some(Ask::Explain),
         "/admin/providers/status" => Some(Ask::ProvidersStatus),
-        _ => None,
+        _ => Asset::at(path).map(Ask::Page),
     };
     if let Some(ask) = fixed {
         return by_method(method, ask);
@@ -146,6 +203,8 @@ mod tests {
             ("POST", "/admin/providers//x/reset", Lost::NotFound),
             ("GET", "/v1/targets/%zz", Lost::MalformedPath),
             ("GET", "/v1/targets/%ff", Lost::MalformedPath),
+            ("GET", "/ui/index.html", Lost::NotFound),
+            ("POST", "/ui", Lost::MethodNotAllowed("GET, HEAD")),
             ("POST", "/v1/status", Lost::MethodNotAllowed("GET, HEAD")),
             ("OPTIONS", "/metrics", Lost::MethodNotAllowed("GET, HEAD")),
             ("GET", "/v1/reload", Lost::MethodNotAllowed("POST")),
@@ -158,6 +217,20 @@ mod tests {
         ] {
             assert_eq!(read(method, path), Err(want), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_query_turns_a_reload_into_a_step_back_and_nothing_else() {
+        for (ask, query, want) in [
+            (Ask::Reload, Some("previous=true"), Ask::Restore),
+            (Ask::Reload, Some("a=b&previous=true"), Ask::Restore),
+            (Ask::Reload, Some("previous=false"), Ask::Reload),
+            (Ask::Reload, None, Ask::Reload),
+            (Ask::Status, Some("previous=true"), Ask::Status),
+        ] {
+            assert_eq!(ask.with_query(query), want, "{query:?}");
+        }
+        assert!(Ask::Restore.is_writing());
     }
 
     #[test]
@@ -184,16 +257,36 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_is_found_by_its_whole_name_and_decoded() {
+        for (query, name, want) in [
+            (None, "for", None),
+            (Some(""), "for", None),
+            (Some("before=1&for=30m"), "for", Some("30m")),
+            (Some("for"), "for", Some("")),
+            (Some("route=a%2Fb+c&route=d"), "route", Some("a/b c")),
+            (Some("route=%zz"), "route", Some("%zz")),
+            (Some("a=b=c"), "a", Some("b=c")),
+        ] {
+            assert_eq!(parameter(query, name).as_deref(), want, "{query:?}");
+        }
+    }
+
+    #[test]
     fn every_fixed_path_is_found_with_and_without_a_trailing_slash() {
         let reset = Ask::ResetProvider { model: "a/b".to_owned(), provider: "openai".to_owned() };
         for (method, path, want) in [
             ("GET", "/livez", Ask::Live),
             ("HEAD", "/readyz", Ask::Ready),
             ("GET", "/metrics", Ask::Metrics),
+            ("GET", "/ui", Ask::Page(Asset::Page)),
+            ("HEAD", "/ui/app.js", Ask::Page(Asset::Script)),
+            ("GET", "/ui/style.css", Ask::Page(Asset::Style)),
             ("GET", "/v1/status", Ask::Status),
             ("GET", "/v1/routes", Ask::Routes),
             ("GET", "/v1/targets", Ask::Targets),
             ("GET", "/v1/config", Ask::Config),
+            ("GET", "/v1/events", Ask::Events),
+            ("GET", "/v1/openapi.json", Ask::OpenApi),
             ("POST", "/v1/reload", Ask::Reload),
             ("GET", "/v1/usage", Ask::Usage),
             ("POST", "/v1/usage/reports", Ask::ReportUsage),

@@ -1,12 +1,15 @@
 //! What the admin plane asks of the program, so that it need not know how the program is built.
 
-use super::view::{ActFault, TargetView, Verb};
+use super::view::{ActFault, PinWish, TargetView, Verb};
 use crate::base::secret::Secret;
 use crate::base::time::WallTime;
 use crate::observe::decisions::Decisions;
 use crate::observe::decisions::question::{Question, Unexplained};
+use crate::observe::events::{ListenFault, Listener, Told};
 use async_trait::async_trait;
 use serde_json::Value;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The running program as the admin plane sees it. Values are shown as they are: whoever builds
 /// them leaves secrets out.
@@ -52,11 +55,35 @@ pub trait House: Send + Sync + 'static {
     /// Every fault of the new configuration; nothing has changed then.
     async fn reload(&self) -> Result<Value, Vec<String>>;
 
+    /// Goes back to the configuration before; returns the same.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    async fn restore(&self) -> Result<Value, Vec<String>>;
+
     /// Does what an operator wants of a target and returns it as it is then.
     ///
     /// # Errors
     /// [`ActFault`]
     fn act(&self, target: &str, verb: Verb) -> Result<TargetView, ActFault>;
+
+    /// Puts a target first on routes that name it, and returns it as it is then.
+    ///
+    /// # Errors
+    /// [`ActFault`]
+    fn pin(&self, target: &str, wish: &PinWish) -> Result<TargetView, ActFault>;
+
+    /// Returns the newest events, at most `count`, oldest first.
+    fn events(&self, count: usize) -> Vec<Arc<Told>>;
+
+    /// Lets one more listen to events, from the one behind `last_id` on or from now on.
+    ///
+    /// # Errors
+    /// [`ListenFault`]
+    fn listen(&self, last_id: Option<&str>) -> Result<Listener, ListenFault>;
+
+    /// Notes for good what somebody did or tried.
+    fn wrote(&self, deed: &Deed<'_>);
 
     /// Returns requests, tokens and cost, added up as the query says.
     ///
@@ -78,4 +105,19 @@ pub trait House: Send + Sync + 'static {
 
     /// Tells whether reading wants the token as well: where other machines can reach the listener.
     fn needs_token_to_read(&self) -> bool;
+}
+
+/// What somebody did, or tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Deed<'a> {
+    /// Whether the admin token was shown.
+    pub has_token: bool,
+    /// Where the call came from, where that is known.
+    pub from: Option<SocketAddr>,
+    /// `reload`, or a target's verb.
+    pub verb: &'static str,
+    /// Of which target, or `provider/model`.
+    pub target: Option<&'a str>,
+    /// The status of the answer.
+    pub status: u16,
 }

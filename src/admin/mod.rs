@@ -11,31 +11,43 @@
 //! | `gate` | who may ask: host names and the token |
 //! | `usage` | what was used, and by which credential |
 //! | `decisions` | why it went where it went, and where it would go |
+//! | `page` | `/ui`, the page for a browser |
 //! | `answer` | bodies, and `application/problem+json` |
+//! | `stream` | events as they happen, as server-sent events |
+//! | `openapi` | the description of all this for machines |
 //!
-//! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do;
-//! everything else does where the listener can be reached from other machines. On a loopback
-//! listener the `Host` must be a loopback name, so that a web page cannot reach it through a name
-//! of its own that resolves to 127.0.0.1 (DNS rebinding, threat A1). There is no CORS.
+//! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do,
+//! nor do the files of the page, which hold no data; everything else does where the listener can be
+//! reached from other machines. On a loopback listener the `Host` must be a loopback name, so that a
+//! web page cannot reach it through a name of its own that resolves to 127.0.0.1 (DNS rebinding,
+//! threat A1). There is no CORS.
 //!
 //! **Limits.** [`BODY_BYTES_MAX`] and [`BODY_TIMEOUT`] a request body, [`BUSY_MAX`] requests at
-//! once, [`HEAD_TIMEOUT`] until a head is whole, idle connections included.
+//! once, [`HEAD_TIMEOUT`] until a head is whole, idle connections included. Who listens to events
+//! holds none of these places: there are 16 of their own.
+//!
+//! Every writing call is noted in the audit log, refused ones too.
 
 mod answer;
 mod ask;
 mod decisions;
 mod gate;
 pub mod house;
+mod openapi;
+mod page;
 pub mod steward;
+mod stream;
 mod usage;
 pub mod view;
 
+use crate::base::units::parse_duration;
+use crate::observe::events::{ListenFault, Listener, RING};
 use answer::{Answer, Head, problem};
 use ask::{Ask, Lost};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gate::Fault;
-use house::House;
+use house::{Deed, House};
 use http::{Method, Version};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::ResponseHeader;
@@ -46,7 +58,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use view::{ActFault, Verb};
+use view::{ActFault, PinWish, Verb};
 
 /// Longest request body but that of an `explain`, which may be a request of a coding tool and is
 /// read up to 1 MiB once it is known who asks.
@@ -66,6 +78,18 @@ const KEEP_ALIVE_S: u64 = 30;
 
 /// Longest time that a write may stand still.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time that a target may be pinned for; a longer one is meant to be for good.
+const PIN_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Events on a page, where nobody says how many.
+const EVENTS_SHOWN: usize = 50;
+
+/// What goes back: at once, or bit by bit.
+enum Reply {
+    Whole(Answer),
+    Stream(Listener),
+}
 
 /// The admin plane.
 pub struct Admin<H> {
@@ -98,15 +122,14 @@ impl<H: House> Admin<H> {
     }
 
     /// Finds what is asked, and whether whoever asks may.
-    fn ask(&self, head: &Head<'_>) -> Result<Ask, Answer> {
+    fn judge(&self, head: &Head<'_>, asked: Result<Ask, Lost>) -> Result<Ask, Answer> {
         if self.is_loopback
             && let Err(fault) = gate::host(head, &self.hosts)
         {
             return Err(refusal(fault));
         }
-        let asked = ask::read(head.method, head.path);
         let wants_token = match &asked {
-            Ok(Ask::Live | Ask::Ready | Ask::Metrics) => false,
+            Ok(Ask::Live | Ask::Ready | Ask::Metrics | Ask::Page(_)) => false,
             Ok(ask) => ask.is_writing() || self.house.needs_token_to_read(),
             Err(_) => self.house.needs_token_to_read(),
         };
@@ -122,6 +145,16 @@ impl<H: House> Admin<H> {
         })
     }
 
+    /// Lets somebody listen to events.
+    fn listen(&self, last_id: Option<&str>) -> Reply {
+        match self.house.listen(last_id) {
+            Ok(listener) => Reply::Stream(listener),
+            Err(fault @ (ListenFault::Full | ListenFault::Closed)) => {
+                Reply::Whole(problem(503, &fault.to_string()))
+            }
+        }
+    }
+
     async fn tell(&self, ask: Ask, query: Option<&str>, body: &[u8]) -> Answer {
         let house = &self.house;
         match ask {
@@ -131,6 +164,7 @@ impl<H: House> Admin<H> {
                 Err(why) => problem(503, &why),
             },
             Ask::Metrics => Answer::metrics(house.metrics()),
+            Ask::Page(asset) => page::answer(asset),
             Ask::Status => Answer::json(&house.status()),
             Ask::Routes => Answer::json(&house.routes()),
             Ask::Config => Answer::json(&house.config()),
@@ -139,11 +173,23 @@ impl<H: House> Admin<H> {
                 Some(target) => Answer::json(&target),
                 None => no_target(&id),
             },
+            Ask::Events => page(house.as_ref(), query),
+            Ask::OpenApi => openapi::answer(),
+            Ask::Act(id, Verb::Pin) => match pin_wish(query) {
+                Ok(wish) => act(house.pin(&id, &wish), &id),
+                Err(why) => problem(400, &why),
+            },
             Ask::Act(id, verb) => act(house.act(&id, verb), &id),
             Ask::Reload => match house.reload().await {
                 Ok(told) => Answer::json(&told),
                 Err(faults) => problem(422, "the configuration was refused; the one before stays in force")
                     .with_errors(&faults),
+            },
+            Ask::Restore => match house.restore().await {
+                Ok(told) => Answer::json(&told),
+                Err(faults) => {
+                    problem(409, "the configuration before cannot be gone back to").with_errors(&faults)
+                }
             },
             Ask::Usage => match house.usage(query) {
                 Ok(told) => Answer::json(&told),
@@ -205,9 +251,10 @@ impl<H: House> Admin<H> {
 
     /// Serves one request; the answer is whether the connection can take another one.
     async fn serve(&self, session: &mut ServerSession) -> pingora::Result<bool> {
-        let Ok(_permit) = self.busy.try_acquire() else {
+        let Ok(permit) = self.busy.try_acquire() else {
             return write(session, problem(503, "too many requests at once"), false).await;
         };
+        let from = session.client_addr().and_then(|from| from.as_inet()).copied();
         let request = session.req_header();
         let head = Head {
             method: request.method.as_str(),
@@ -217,8 +264,13 @@ impl<H: House> Admin<H> {
             may_lack_host: request.version < Version::HTTP_11,
             headers: &request.headers,
         };
-        let asked = self.ask(&head);
+        let read = ask::read(head.method, head.path).map(|ask| ask.with_query(head.query));
+        let deed = read.as_ref().ok().and_then(Ask::deed);
+        let has_token = deed.is_some() && gate::token(head.headers, self.house.token().as_ref()).is_ok();
+        let asked = self.judge(&head, read);
         let query = head.query.map(str::to_owned);
+        let listens = matches!(asked, Ok(Ask::Events)) && !wants_page(&head);
+        let last_id = if listens { last_event_id(&head) } else { None };
         let is_question = matches!(asked, Ok(Ask::Explain));
         let is_kept = matches!(asked, Ok(Ask::Explain | Ask::ReportUsage));
         let most = if is_question { decisions::QUESTION_BYTES_MAX } else { BODY_BYTES_MAX };
@@ -226,14 +278,29 @@ impl<H: House> Admin<H> {
             Ok(body) => body?,
             Err(_) => Body::TooSlow,
         };
-        let (answer, goes_on) = match (body, asked) {
-            (Body::TooLarge, _) if is_question => (problem(413, "the body is larger than 1 MiB"), false),
-            (Body::TooLarge, _) => (problem(413, "the body is larger than 64 KiB"), false),
-            (Body::TooSlow, _) => (problem(408, "the body did not arrive in time"), false),
-            (Body::Whole(_), Err(refusal)) => (refusal, true),
-            (Body::Whole(body), Ok(ask)) => (self.tell(ask, query.as_deref(), &body).await, true),
+        let (reply, goes_on) = match (body, asked) {
+            (Body::TooLarge, _) if is_question => {
+                (Reply::Whole(problem(413, "the body is larger than 1 MiB")), false)
+            }
+            (Body::TooLarge, _) => (Reply::Whole(problem(413, "the body is larger than 64 KiB")), false),
+            (Body::TooSlow, _) => (Reply::Whole(problem(408, "the body did not arrive in time")), false),
+            (Body::Whole(_), Err(refusal)) => (Reply::Whole(refusal), true),
+            (Body::Whole(_), Ok(Ask::Events)) if listens => (self.listen(last_id.as_deref()), true),
+            (Body::Whole(body), Ok(ask)) => {
+                (Reply::Whole(self.tell(ask, query.as_deref(), &body).await), true)
+            }
         };
-        write(session, answer, goes_on).await
+        if let (Some((verb, target)), Reply::Whole(answer)) = (deed, &reply) {
+            let target = target.as_deref();
+            self.house.wrote(&Deed { has_token, from, verb, target, status: answer.status });
+        }
+        match reply {
+            Reply::Whole(answer) => write(session, answer, goes_on).await,
+            Reply::Stream(listener) => {
+                drop(permit);
+                stream::tell(session, listener).await
+            }
+        }
     }
 }
 
@@ -249,7 +316,10 @@ impl<H: House> HttpServerApp for Admin<H> {
             Ok(Ok(true)) => {}
             // Not a request: say so where somebody listens, and leave.
             Ok(Err(_)) => {
-                let _ = session.respond_error(400).await;
+                let answer = problem(400, "this is no HTTP request");
+                if let Ok(head) = head_of(&answer) {
+                    let _ = session.write_error_response(head, Bytes::from(answer.body)).await;
+                }
                 return None;
             }
             Ok(Ok(false)) | Err(_) => return None,
@@ -271,21 +341,19 @@ impl<H: House> HttpServerApp for Admin<H> {
     }
 }
 
+/// The event that somebody heard last. A browser cannot set the header the first time, so the id may
+/// stand in the query too; the header is what it sends when it comes back.
+fn last_event_id(head: &Head<'_>) -> Option<String> {
+    let header = head.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    header.or_else(|| ask::parameter(head.query, "after"))
+}
+
 async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pingora::Result<bool> {
     if !goes_on {
         session.set_keepalive(None);
     }
-    let mut head = ResponseHeader::build(answer.status, Some(8))?;
-    head.insert_header("content-type", answer.content_type)?;
-    head.insert_header("content-length", answer.body.len())?;
-    head.insert_header("cache-control", "no-store")?;
-    head.insert_header("x-content-type-options", "nosniff")?;
-    if let Some(allow) = answer.allow {
-        head.insert_header("allow", allow)?;
-    }
-    if answer.status == 401 {
-        head.insert_header("www-authenticate", "Bearer realm=\"pointsman admin\"")?;
-    }
+    let answer = page::unless_known(answer, &session.req_header().headers);
+    let head = head_of(&answer)?;
     let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
     // A head that names a length is held back by the listener's buffer until the body follows.
     session.write_response_header(Box::new(head)).await?;
@@ -293,6 +361,62 @@ async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pi
         session.write_response_body(Bytes::from(answer.body), true).await?;
     }
     Ok(goes_on)
+}
+
+fn head_of(answer: &Answer) -> pingora::Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(answer.status, Some(16))?;
+    head.insert_header("content-type", answer.content_type)?;
+    // A length that a 304 tells is that of what it does not send.
+    if answer.status != 304 {
+        head.insert_header("content-length", answer.body.len())?;
+    }
+    head.insert_header("cache-control", "no-store")?;
+    head.insert_header("x-content-type-options", "nosniff")?;
+    for (name, value) in answer.headers {
+        head.insert_header(*name, value)?;
+    }
+    if let Some(allow) = answer.allow {
+        head.insert_header("allow", allow)?;
+    }
+    if answer.status == 401 {
+        head.insert_header("www-authenticate", "Bearer realm=\"pointsman admin\"")?;
+    }
+    Ok(head)
+}
+
+/// Tells whether somebody wants the events as one page rather than as they happen.
+fn wants_page(head: &Head<'_>) -> bool {
+    let accepts = |kind: &str| {
+        let mut said = head.headers.get_all("accept").iter().filter_map(|value| value.to_str().ok());
+        said.any(|value| value.contains(kind))
+    };
+    accepts("application/json") && !accepts("text/event-stream")
+}
+
+/// The newest events on one page, newest first.
+fn page(house: &impl House, query: Option<&str>) -> Answer {
+    let limit = match ask::parameter(query, "limit").map(|text| text.parse::<usize>()) {
+        None => EVENTS_SHOWN,
+        Some(Ok(limit)) if (1..=RING).contains(&limit) => limit,
+        Some(_) => return problem(400, "limit must be a whole number between 1 and 1000"),
+    };
+    let told = house.events(limit);
+    let events: Vec<&str> = told.iter().rev().map(|told| told.json.as_str()).collect();
+    Answer::json_text(&format!("{{\"events\":[{}]}}", events.join(",")))
+}
+
+fn pin_wish(query: Option<&str>) -> Result<PinWish, String> {
+    let span = match ask::parameter(query, "for") {
+        None => None,
+        Some(text) => {
+            let span = parse_duration(&text).map_err(|why| format!("for {why}"))?;
+            if span.is_zero() || span > PIN_MAX {
+                return Err("for must be between 1ms and 720h".to_owned());
+            }
+            Some(span)
+        }
+    };
+    Ok(PinWish { route: ask::parameter(query, "route"), span })
 }
 
 fn act(done: Result<view::TargetView, ActFault>, id: &str) -> Answer {

@@ -3,21 +3,27 @@
 //! Joins the generation in force, health and counters to the views that pages and the command line
 //! read. Everything shown comes from the plan's names and closed enums; keys have no way in here.
 
-use super::house::House as View;
+use super::house::{Deed, House as View};
 use super::usage;
-use super::view::{ActFault, Counts, LastError, TargetState, TargetView, Verb};
+use super::view::{ActFault, Counts, LastError, PinView, PinWish, TargetState, TargetView, Verb};
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::base::time::WallTime;
 use crate::base::units::{format_duration, format_size};
+use crate::config::changes::{self, Change};
 use crate::config::credential::Login;
-use crate::config::plan::Plan;
-use crate::health::{Operation, Resting};
+use crate::config::plan::{Plan, Route};
+use crate::health::breaker::BreakerState;
+use crate::health::{Operation, Resting, Scope};
+use crate::live::pins::{self, Pin};
 use crate::live::{House, Live, Slot};
+use crate::observe::audit;
 use crate::observe::decisions::question::{Question, Unexplained};
 use crate::observe::decisions::{Decision, Decisions};
+use crate::observe::events::{Event, ListenFault, Listener, Told};
+use crate::observe::lines::TargetStateLine;
 use crate::observe::rfc3339;
-use crate::reload::Reloader;
+use crate::reload::{Reloaded, Reloader};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -78,6 +84,16 @@ impl Steward {
             until: until.map(|until| rfc3339(now.wall_of(until))),
             retry_in_s: until.map(|until| until.left(now.tick).as_secs_f64()),
             breaker: standing.breaker.as_label(),
+            pinned: self
+                .house
+                .pins
+                .of(&slot.target.id, now.tick)
+                .iter()
+                .map(|pin| PinView {
+                    route: pin.route.to_string(),
+                    until: pin.until.map(|until| rfc3339(now.wall_of(until))),
+                })
+                .collect(),
             in_flight: counts.in_flight,
             last_error: counts.last_fault.map(|(at, outcome, status)| LastError {
                 outcome: outcome.as_label(),
@@ -94,6 +110,43 @@ impl Steward {
         }
     }
 
+    /// Says in one word how a target stands.
+    fn state_word(&self, live: &Live, slot: &Slot) -> &'static str {
+        let now = self.house.clock.tick();
+        match slot.health.look(now, &live.policy) {
+            Err(resting) => resting.as_label(),
+            Ok(()) if slot.breaker(now) == BreakerState::Closed => "ready",
+            Ok(()) => "half_open",
+        }
+    }
+
+    fn tell_change(&self, slot: &Slot, from: &'static str, to: &'static str) {
+        if from == to {
+            return;
+        }
+        let at = self.house.clock.wall();
+        let (target, reason) = (slot.target.id.as_str(), "operator");
+        self.house.log.target_state(&TargetStateLine {
+            at,
+            target,
+            from,
+            to,
+            reason,
+            until: None,
+            next: None,
+        });
+        let target = target.to_owned();
+        let scope = Scope::Target.as_label();
+        let event = Event::TargetState { target, scope, from, to, reason, until: None, next: None };
+        self.house.events.tell(at, event);
+    }
+
+    fn tell_deed(&self, slot: &Slot, verb: Verb, routes: Vec<String>, until: Option<String>) {
+        let (target, verb) = (slot.target.id.to_string(), verb.as_label());
+        tracing::info!(target = target, verb, "operator");
+        self.house.events.tell(self.house.clock.wall(), Event::Operator { verb, target, routes, until });
+    }
+
     fn route_views(&self, live: &Live) -> Vec<Value> {
         let now = self.house.clock.tick();
         let usable = |slot: &&Arc<Slot>| slot.health.look(now, &live.policy).is_ok();
@@ -108,11 +161,15 @@ impl Steward {
                     .flat_map(|entry| &entry.targets)
                     .filter_map(|target| live.slot(*target))
                     .collect();
-                let in_use = targets.iter().copied().find(usable).map(|slot| slot.target.id.as_str());
+                let pinned = self.house.pins.first(&route.name, now);
+                let first = pinned.as_ref().and_then(|id| targets.iter().find(|s| s.target.id == *id));
+                let mut in_turn = first.into_iter().chain(&targets).copied();
+                let in_use = in_turn.find(usable).map(|slot| slot.target.id.as_str());
                 json!({
                     "name": &*route.name,
                     "implicit": route.is_implicit,
                     "target": in_use,
+                    "pinned": pinned.as_ref().map(crate::base::ids::TargetId::as_str),
                     "targets": targets.iter().map(|slot| slot.target.id.as_str()).collect::<Vec<_>>(),
                 })
             })
@@ -174,29 +231,74 @@ impl View for Steward {
     }
 
     async fn reload(&self) -> Result<Value, Vec<String>> {
-        let reloaded = self.reloader.reload().await?;
-        Ok(json!({
-            "generation": reloaded.generation,
-            "warnings": reloaded.warnings,
-            "needs_restart": reloaded.needs_restart,
-        }))
+        self.reloader.reload().await.map(|reloaded| told(&reloaded))
+    }
+
+    async fn restore(&self) -> Result<Value, Vec<String>> {
+        self.reloader.restore().await.map(|reloaded| told(&reloaded))
     }
 
     fn act(&self, target: &str, verb: Verb) -> Result<TargetView, ActFault> {
         let live = self.house.live();
-        let slot = live
-            .slots
-            .iter()
-            .find(|slot| slot.target.id.as_str() == target)
-            .ok_or(ActFault::UnknownTarget)?;
+        let slot = slot_of(&live, target)?;
+        let before = self.state_word(&live, slot);
         match verb {
             Verb::Drain => slot.operate(Operation::Drained),
             Verb::Disable => slot.operate(Operation::Disabled),
-            Verb::Ready => slot.operate(Operation::Ready),
+            Verb::Ready => {
+                slot.operate(Operation::Ready);
+                self.house.pins.take(&slot.target.id);
+            }
             Verb::Reset => slot.reset(),
+            Verb::Pin => return self.pin(target, &PinWish::default()),
         }
-        tracing::info!(target = target, verb = verb.as_label(), "operator");
+        self.tell_change(slot, before, self.state_word(&live, slot));
+        self.tell_deed(slot, verb, Vec::new(), None);
         Ok(self.view(&live, slot))
+    }
+
+    fn pin(&self, target: &str, wish: &PinWish) -> Result<TargetView, ActFault> {
+        let live = self.house.live();
+        let slot = slot_of(&live, target)?;
+        let now = self.house.clock.now();
+        if let Err(resting @ (Resting::Drained | Resting::Disabled)) =
+            slot.health.look(now.tick, &live.policy)
+        {
+            let word = resting.as_label();
+            return Err(ActFault::Refused(format!("the target is {word}; make it ready first")));
+        }
+        let is_meant = |route: &&Route| {
+            wish.route.as_ref().is_none_or(|name| *name == *route.name)
+                && pins::names(&live.plan, route, &slot.target.id)
+        };
+        let routes: Vec<Arc<str>> =
+            live.plan.routes.iter().filter(is_meant).map(|route| Arc::clone(&route.name)).collect();
+        if routes.is_empty() {
+            let name = wish.route.as_deref().unwrap_or_default();
+            return Err(ActFault::Refused(format!("route {name:?} does not name this target")));
+        }
+        let until = wish.span.map(|span| now.tick.after(span));
+        for route in &routes {
+            let (route, target) = (Arc::clone(route), slot.target.id.clone());
+            self.house.pins.put(Pin { route, target, until });
+        }
+        let until = until.map(|until| rfc3339(now.wall_of(until)));
+        self.tell_deed(slot, Verb::Pin, routes.iter().map(ToString::to_string).collect(), until);
+        Ok(self.view(&live, slot))
+    }
+
+    fn events(&self, count: usize) -> Vec<Arc<Told>> {
+        self.house.events.newest(count)
+    }
+
+    fn listen(&self, last_id: Option<&str>) -> Result<Listener, ListenFault> {
+        self.house.events.listen(last_id)
+    }
+
+    fn wrote(&self, deed: &Deed<'_>) {
+        let Deed { has_token, from, verb, target, status } = *deed;
+        let at = self.house.clock.wall();
+        self.house.audit.deed(&audit::Deed { at, has_token, from, verb, target, status });
     }
 
     fn usage(&self, query: Option<&str>) -> Result<Value, String> {
@@ -220,6 +322,29 @@ impl View for Steward {
     }
 }
 
+fn slot_of<'a>(live: &'a Live, target: &str) -> Result<&'a Arc<Slot>, ActFault> {
+    live.slots.iter().find(|slot| slot.target.id.as_str() == target).ok_or(ActFault::UnknownTarget)
+}
+
+fn told(reloaded: &Reloaded) -> Value {
+    let change = |c: &Change| json!({ "path": c.path, "was": c.was, "is": c.is, "text": c.to_string() });
+    json!({
+        "generation": reloaded.generation,
+        "restored": reloaded.restored,
+        "warnings": reloaded.warnings,
+        "needs_restart": reloaded.needs_restart,
+        "changes": reloaded.changes.iter().map(change).collect::<Vec<_>>(),
+    })
+}
+
+/// What the configuration in force says, in the form in which two are compared.
+fn settings_of(plan: &Plan) -> Value {
+    let entry = |(path, (value, default)): (String, (String, String))| {
+        (path, json!({ "value": value, "default": default }))
+    };
+    Value::Object(changes::by_name(&plan.settings).into_iter().map(entry).collect())
+}
+
 fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
     let names = live.plan.routes.iter().filter(|route| {
         let mut targets = route.groups.iter().flat_map(|g| &g.entries).flat_map(|e| &e.targets);
@@ -228,11 +353,7 @@ fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
     names.map(|route| route.name.to_string()).collect()
 }
 
-pub(super) fn state_of(
-    resting: Option<Resting>,
-    breaker: crate::health::breaker::BreakerState,
-) -> TargetState {
-    use crate::health::breaker::BreakerState;
+pub(super) fn state_of(resting: Option<Resting>, breaker: BreakerState) -> TargetState {
     match resting {
         Some(Resting::Cooling { reason: Outcome::Auth | Outcome::Permission, .. }) => TargetState::AuthFailed,
         Some(Resting::Cooling { reason: Outcome::Quota, .. }) => TargetState::QuotaSpent,
@@ -295,6 +416,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
         .collect();
     json!({
         "generation": generation,
+        "settings": settings_of(plan),
         "threads": plan.threads,
         "grace": format_duration(plan.grace),
         "listen": plan.listen.iter().map(|l| json!({

@@ -1,19 +1,27 @@
 //! The admin plane as a client of its listener sees it: real sockets, a house of cards.
 
+mod page;
+
 use super::view::{Counts, LastError, TargetState, TargetView};
 use super::*;
 use crate::base::secret::Secret;
+use crate::base::time::WallTime;
 use crate::observe::decisions::question::{Question, Unexplained};
+use crate::observe::events::{self, Event, Events, LISTENERS};
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::OnceLock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 const TOKEN: &str = "token-0123456789";
+
+/// Verb, target, whether the token was shown, and the status.
+type Noted = (&'static str, Option<String>, bool, u16);
 
 #[derive(Default)]
 struct Cards {
@@ -22,6 +30,15 @@ struct Cards {
     is_unready: bool,
     acts: Mutex<Vec<(String, Verb)>>,
     decisions: crate::observe::decisions::Decisions,
+    pins: Mutex<Vec<(String, PinWish)>>,
+    deeds: Mutex<Vec<Noted>>,
+    events: OnceLock<Arc<Events>>,
+}
+
+impl Cards {
+    fn told(&self) -> &Arc<Events> {
+        self.events.get_or_init(|| Events::new(WallTime(1000)))
+    }
 }
 
 fn target(id: &str, breaker: &'static str, counts: Counts) -> TargetView {
@@ -39,6 +56,7 @@ fn target(id: &str, breaker: &'static str, counts: Counts) -> TargetView {
         until: None,
         retry_in_s: None,
         breaker,
+        pinned: Vec::new(),
         in_flight: 0,
         last_error: None,
         counts,
@@ -89,6 +107,9 @@ impl House for Cards {
     async fn reload(&self) -> Result<Value, Vec<String>> {
         Err(vec!["routes.chat: no targets".to_owned(), "listen: empty".to_owned()])
     }
+    async fn restore(&self) -> Result<Value, Vec<String>> {
+        Ok(json!({ "generation": 9, "restored": 7 }))
+    }
     fn act(&self, id: &str, verb: Verb) -> Result<TargetView, ActFault> {
         let found =
             self.targets().into_iter().find(|target| target.id == id).ok_or(ActFault::UnknownTarget)?;
@@ -98,6 +119,23 @@ impl House for Cards {
         self.acts.lock().push((id.to_owned(), verb));
         Ok(found)
     }
+    fn pin(&self, id: &str, wish: &PinWish) -> Result<TargetView, ActFault> {
+        self.pins.lock().push((id.to_owned(), wish.clone()));
+        self.targets().into_iter().find(|target| target.id == id).ok_or(ActFault::UnknownTarget)
+    }
+    fn events(&self, count: usize) -> Vec<Arc<events::Told>> {
+        self.told().newest(count)
+    }
+    fn listen(&self, last_id: Option<&str>) -> Result<Listener, ListenFault> {
+        self.told().listen(last_id)
+    }
+    fn wrote(&self, deed: &Deed<'_>) {
+        // This listener knows no addresses; the black-box test does.
+        assert_eq!(deed.from, None);
+        let target = deed.target.map(str::to_owned);
+        self.deeds.lock().push((deed.verb, target, deed.has_token, deed.status));
+    }
+
     fn usage(&self, query: Option<&str>) -> Result<Value, String> {
         let query = query.map(str::to_owned).ok_or("no query came")?;
         Ok(json!({ "query": query }))
@@ -298,7 +336,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn what_is_no_request_gets_a_400() {
     let served = Served::new(Cards::default()).await;
-    assert_eq!(served.raw(b"\x16\x03\x01\x02\x00\x01\r\n\r\n").await.status, 400);
+    assert!(served.raw(b"\x16\x03\x01\x02\x00\x01\r\n\r\n").await.is_problem(400));
 }
 
 #[tokio::test]
@@ -429,4 +467,171 @@ async fn pages_show_what_the_house_says() {
             },
         })
     );
+}
+
+/// Reads from a stream of events until `end` was seen, and gives the rest of the connection back.
+async fn read_until(socket: &mut TcpStream, end: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(end) {
+        let mut part = [0; 4096];
+        let read = timeout(Duration::from_secs(20), socket.read(&mut part)).await.unwrap().unwrap();
+        assert_ne!(read, 0, "closed after {text:?}");
+        text.push_str(std::str::from_utf8(&part[..read]).unwrap());
+    }
+    text
+}
+
+async fn listen(served: &Served, path: &str, headers: &str) -> TcpStream {
+    let mut socket = TcpStream::connect(served.address).await.unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
+    socket.write_all(head.as_bytes()).await.unwrap();
+    socket
+}
+
+fn tell_one(served: &Served, number: u64) {
+    served.house.told().tell(WallTime(0), Event::Stopping { under_way: number });
+}
+
+#[tokio::test]
+async fn events_are_told_as_they_happen_and_end_with_the_process() {
+    let served = Served::new(Cards::default()).await;
+    tell_one(&served, 1);
+    let mut socket = listen(&served, "/v1/events", "accept: text/event-stream\r\n").await;
+    let opening = read_until(&mut socket, "retry: 2000\n\n").await;
+    assert!(opening.to_lowercase().contains("content-type: text/event-stream"), "{opening}");
+    tell_one(&served, 2);
+    let text = read_until(&mut socket, "\"under_way\":2}\n\n").await;
+    assert!(!text.contains("\"under_way\":1}"), "it begins now: {text}");
+    assert!(text.contains("id: 1000-2\nevent: stopping\ndata: {\"id\":\"1000-2\""), "{text}");
+    tell_one(&served, 3);
+    served.house.told().close();
+    let mut rest = String::new();
+    timeout(Duration::from_secs(10), socket.read_to_string(&mut rest)).await.unwrap().unwrap();
+    assert!(rest.contains("\"under_way\":3}") && rest.ends_with("0\r\n\r\n"), "{rest:?}");
+    assert!(served.get("/v1/events").await.is_problem(503), "nobody may begin to listen now");
+}
+
+#[tokio::test]
+async fn a_listener_that_comes_back_gets_what_it_missed() {
+    let served = Served::new(Cards::default()).await;
+    (1..=5).for_each(|number| tell_one(&served, number));
+    for (path, headers) in [
+        ("/v1/events", "last-event-id: 1000-3\r\n"),
+        ("/v1/events?after=1000-3", ""),
+        ("/v1/events?after=1000-1", "last-event-id: 1000-3\r\n"),
+    ] {
+        let mut socket = listen(&served, path, headers).await;
+        let text = read_until(&mut socket, "\"under_way\":5}\n\n").await;
+        assert!(text.contains("1000-4") && !text.contains("1000-3"), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_told_how_many_it_lost_and_holds_nobody_up() {
+    let served = Served::new(Cards::default()).await;
+    tell_one(&served, 0);
+    // Where it stopped reading is long gone when it comes back.
+    (1..=1500).for_each(|number| tell_one(&served, number));
+    let mut socket = listen(&served, "/v1/events", "last-event-id: 1000-1\r\n").await;
+    let text = read_until(&mut socket, "\"under_way\":1500}\n\n").await;
+    assert!(text.contains("event: lost\ndata: {\"event\":\"lost\",\"lost\":500}\n\n"), "{text}");
+    assert_eq!(text.matches("event: stopping").count(), 1000);
+}
+
+#[tokio::test]
+async fn sixteen_may_listen_beside_all_other_requests() {
+    let served = Served::new(Cards::default()).await;
+    let mut sockets = Vec::new();
+    for _ in 0..LISTENERS {
+        let mut socket = listen(&served, "/v1/events", "").await;
+        read_until(&mut socket, "retry").await;
+        sockets.push(socket);
+    }
+    let told = served.get("/v1/events").await;
+    assert!(told.is_problem(503) && told.json()["detail"].as_str().unwrap().contains("16"), "{told:?}");
+    assert_eq!(served.get("/livez").await.status, 200);
+    // One hangs up, and its place is free at once, not with the next heartbeat.
+    sockets.pop();
+    for _ in 0..500 {
+        let mut socket = listen(&served, "/v1/events", "").await;
+        if read_until(&mut socket, "\r\n\r\n").await.starts_with("HTTP/1.1 200") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the place was never given back");
+}
+
+#[tokio::test]
+async fn events_come_on_a_page_for_who_wants_json_and_head_has_no_stream() {
+    let served = Served::new(Cards::default()).await;
+    (1..=60).for_each(|number| tell_one(&served, number));
+    let told = served.call("GET", "/v1/events", "accept: application/json\r\n").await.json();
+    let events = told["events"].as_array().unwrap();
+    assert_eq!((events.len(), &events[0]["under_way"]), (50, &json!(60)), "newest first");
+    let told = served.call("GET", "/v1/events?limit=2", "accept: application/json\r\n").await.json();
+    assert_eq!(told["events"][1]["id"], "1000-59");
+    for limit in ["0", "1001", "x", "", "-1"] {
+        let path = format!("/v1/events?limit={limit}");
+        let told = served.call("GET", &path, "accept: application/json\r\n").await;
+        assert!(told.is_problem(400), "{limit}: {told:?}");
+    }
+    let told = served.call("HEAD", "/v1/events", "").await;
+    assert_eq!((told.status, told.body.as_str()), (200, ""));
+}
+
+#[tokio::test]
+async fn a_pin_says_where_and_for_how_long() {
+    let served = Served::new(Cards::default()).await;
+    let path = "/v1/targets/ollama/main/llama3:8b:pin";
+    for (query, route, span) in [
+        ("", None, None),
+        ("?for=30m", None, Some(Duration::from_secs(1800))),
+        ("?route=chat%20two&for=250ms", Some("chat two"), Some(Duration::from_millis(250))),
+    ] {
+        assert_eq!(served.post(&format!("{path}{query}")).await.status, 200, "{query}");
+        let (id, wish) = served.house.pins.lock().pop().unwrap();
+        assert_eq!((id.as_str(), wish.route.as_deref(), wish.span), ("ollama/main/llama3:8b", route, span));
+    }
+    for query in ["?for=0s", "?for=soon", "?for=721h", "?for=", "?for=-1s"] {
+        let told = served.post(&format!("{path}{query}")).await;
+        assert!(told.is_problem(400), "{query}: {told:?}");
+    }
+    assert!(served.post("/v1/targets/no/such/one:pin").await.is_problem(404));
+}
+
+#[tokio::test]
+async fn whatever_is_written_or_tried_is_noted_with_its_result() {
+    let served = Served::new(Cards::default()).await;
+    served.post("/v1/targets/openai/work/gpt-4o:drain").await;
+    served.post("/v1/targets/a/b/c:ready").await;
+    served.post("/v1/reload").await;
+    served.post("/admin/providers/gpt-4o/openai/reset").await;
+    served.call("POST", "/v1/reload", "authorization: Bearer wrong\r\n").await;
+    served.get("/v1/targets").await;
+    served.get("/v1/reload").await;
+    let head = format!(
+        "POST /v1/reload HTTP/1.1\r\nhost: evil.example\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\r\n"
+    );
+    served.raw(head.as_bytes()).await;
+    let of = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        *served.house.deeds.lock(),
+        [
+            ("drain", of("openai/work/gpt-4o"), true, 200),
+            ("ready", of("a/b/c"), true, 404),
+            ("reload", None, true, 422),
+            ("reset", of("openai/gpt-4o"), true, 200),
+            ("reload", None, false, 401),
+            ("reload", None, true, 403),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_description_is_shown_as_json() {
+    let served = Served::new(Cards::default()).await;
+    let told = served.get("/v1/openapi.json").await.json();
+    assert_eq!(told["openapi"], "3.1.0");
+    assert!(told["paths"]["/v1/events"]["get"].is_object());
 }

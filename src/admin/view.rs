@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// A target as `GET /v1/targets` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,12 +32,32 @@ pub struct TargetView {
     pub retry_in_s: Option<f64>,
     /// Its circuit breaker: `closed`, `half_open`, `open`.
     pub breaker: &'static str,
+    /// Where an operator put it first.
+    pub pinned: Vec<PinView>,
     /// Attempts under way.
     pub in_flight: u64,
     /// The last attempt that failed.
     pub last_error: Option<LastError>,
     /// Attempts since the start.
     pub counts: Counts,
+}
+
+/// A route on which a target is put first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PinView {
+    /// The route.
+    pub route: String,
+    /// Until when, in RFC 3339; nothing where it is until somebody says otherwise.
+    pub until: Option<String>,
+}
+
+/// How a target is to be put first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PinWish {
+    /// On which route; on every one that names it where absent.
+    pub route: Option<String>,
+    /// For how long; until somebody says otherwise where absent.
+    pub span: Option<Duration>,
 }
 
 /// Whether a target may be used.
@@ -92,10 +113,12 @@ pub enum Verb {
     Drain,
     /// No requests until it is made ready.
     Disable,
-    /// Undoes drain and disable.
+    /// Undoes drain, disable and pin.
     Ready,
     /// Forgets breaker and cooldown.
     Reset,
+    /// Puts it first on its routes.
+    Pin,
 }
 
 /// Why a verb was not carried out.
@@ -118,6 +141,7 @@ impl Verb {
             "disable" => Some(Verb::Disable),
             "ready" => Some(Verb::Ready),
             "reset" => Some(Verb::Reset),
+            "pin" => Some(Verb::Pin),
             _ => None,
         }
     }
@@ -130,6 +154,7 @@ impl Verb {
             Verb::Disable => "disable",
             Verb::Ready => "ready",
             Verb::Reset => "reset",
+            Verb::Pin => "pin",
         }
     }
 }

@@ -1,55 +1,71 @@
 //! `pointsman check`: every fault at once, with YAML path and line, by the very code that a reload
 //! runs.
 
-use super::{Exit, complain, file_or_usual, say};
-use crate::reload::{LoadFault, Origin, load};
+use super::table::Paint;
+use super::{Exit, complain, file_or_usual, probe, say, say_all};
+use crate::reload::{Loaded, Origin, load};
+use crate::server::Keeper;
 use serde_json::json;
 use std::path::PathBuf;
 
-pub(super) fn check(config: Option<PathBuf>, strict: bool, probe: bool, is_json: bool) -> Exit {
-    if probe {
-        complain("check --probe is not built yet; leave it out");
-        return Exit::Usage;
-    }
+pub(super) fn check(
+    keeper: &Keeper,
+    config: Option<PathBuf>,
+    is_strict: bool,
+    probes: bool,
+    is_json: bool,
+) -> Exit {
     let Some(path) = file_or_usual(config) else {
         complain(&format!("{}: no such file; name one with -c", super::DEFAULT_FILE));
         return Exit::NoFile;
     };
-    let result = load(&Origin::File(path.clone()));
-    let (exit, errors, warnings) = match &result {
-        Ok(loaded) if strict && !loaded.warnings.is_empty() => {
-            (Exit::Warned, Vec::new(), loaded.warnings.clone())
-        }
-        Ok(loaded) => (Exit::Done, Vec::new(), loaded.warnings.clone()),
-        Err(fault @ LoadFault::Missing(_)) => (Exit::NoFile, fault.lines(), Vec::new()),
-        Err(fault @ LoadFault::Forbidden(_)) => (Exit::Permission, fault.lines(), Vec::new()),
-        Err(fault @ (LoadFault::Unsound(_) | LoadFault::Nothing(_))) => {
-            (Exit::Configuration, fault.lines(), Vec::new())
+    let loaded = match load(&Origin::File(path.clone())) {
+        Ok(loaded) => loaded,
+        Err(fault) => {
+            let errors = fault.lines();
+            if is_json {
+                say(&json!({ "ok": false, "errors": errors, "warnings": [] }).to_string());
+            } else {
+                say_all(&errors);
+                say(&format!("{}: {} errors", path.display(), errors.len()));
+            }
+            return Exit::of_load(&fault);
         }
     };
-    if is_json {
-        say(&json!({ "ok": errors.is_empty(), "errors": errors, "warnings": warnings }).to_string());
-        return exit;
+    let Loaded { plan, warnings, .. } = loaded;
+    let mut exit = if is_strict && !warnings.is_empty() { Exit::Warned } else { Exit::Done };
+    let explicit = plan.routes.iter().filter(|route| !route.is_implicit).count();
+    let summary = format!(
+        "{}: ok, {explicit} routes over {} targets of {} providers, {} warnings",
+        path.display(),
+        plan.targets.len(),
+        plan.providers.len(),
+        warnings.len()
+    );
+    if !is_json {
+        say_all(&warnings);
+        say(&summary);
     }
-    for line in &errors {
-        say(line);
-    }
-    for line in &warnings {
-        say(line);
-    }
-    match &result {
-        Ok(loaded) => {
-            let plan = &loaded.plan;
-            let explicit = plan.routes.iter().filter(|route| !route.is_implicit).count();
-            say(&format!(
-                "{}: ok, {explicit} routes over {} targets of {} providers, {} warnings",
-                path.display(),
-                plan.targets.len(),
-                plan.providers.len(),
-                warnings.len()
-            ));
+    let mut told = json!({ "ok": true, "errors": [], "warnings": warnings });
+    if probes {
+        let findings = match probe::probe(keeper, plan) {
+            Ok(findings) => findings,
+            Err(fault) => {
+                complain(&fault);
+                return Exit::Configuration;
+            }
+        };
+        exit = match probe::exit(&findings) {
+            Exit::Done => exit,
+            worse => worse,
+        };
+        told["probe"] = probe::json(&findings);
+        if !is_json {
+            say_all(&probe::table(&findings, Paint::of_stdout()));
         }
-        Err(_) => say(&format!("{}: {} errors", path.display(), errors.len())),
+    }
+    if is_json {
+        say(&told.to_string());
     }
     exit
 }

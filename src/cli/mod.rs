@@ -3,15 +3,41 @@
 //! Arguments in, one verb carried out, an exit code out (contract section 1; sysexits: 0, 64 usage,
 //! 66 no file, 69 nothing usable, 71 cannot bind, 77 permission, 78 configuration). Verbs that are
 //! not built yet are known and refused with a sentence.
+//!
+//! | rooms | verbs |
+//! |---|---|
+//! | `run`, `check`, `probe`, `provider`, `init`, `pages` | what needs no running process |
+//! | `ask` | how the running one is reached: address, token, faults |
+//! | `status`, `target`, `reload`, `telling` | what it tells and does |
+//! | `settings`, `client` | the file, and what runs, side by side |
+//! | `table` | columns and colours |
+//!
+//! 69 is said where there is nobody to ask (nothing listens, no answer, an older process), by
+//! `check --probe` where no credential at all works, and by `explain` where no target could be used.
+//! 1 is said by verbs whose answer is a finding: warnings, a failed request of the demo, a credential
+//! that does not work, a difference.
 
+mod ask;
 mod check;
+mod client;
+pub mod events;
+mod init;
+mod pages;
+mod probe;
 mod provider;
+mod reload;
 mod run;
+mod settings;
+mod status;
+mod table;
+mod target;
+mod telling;
 pub mod usage;
 pub mod why;
 
+use crate::reload::LoadFault;
 use crate::server::Keeper;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Where the configuration is looked for when no file is named.
@@ -22,13 +48,14 @@ pub const DEFAULT_FILE: &str = "/etc/pointsman/pointsman.yaml";
 pub enum Exit {
     /// All went well.
     Done,
-    /// Warnings under `--strict`, or a failed request in `demo`.
+    /// Warnings under `--strict`, a failed request in `demo`, a difference, a credential that does
+    /// not work.
     Warned,
     /// The arguments are wrong.
     Usage,
     /// There is no such file.
     NoFile,
-    /// Nothing usable.
+    /// Nothing usable: no process to ask, no provider that answers, no target to choose.
     Unavailable,
     /// A part of the system failed us.
     System,
@@ -51,6 +78,24 @@ impl Exit {
             Exit::System => 71,
             Exit::Permission => 77,
             Exit::Configuration => 78,
+        }
+    }
+
+    /// What a configuration that cannot be read or used means.
+    fn of_load(fault: &LoadFault) -> Exit {
+        match fault {
+            LoadFault::Missing(_) => Exit::NoFile,
+            LoadFault::Forbidden(_) => Exit::Permission,
+            LoadFault::Unsound(_) | LoadFault::Nothing(_) => Exit::Configuration,
+        }
+    }
+
+    /// What a file that cannot be read or written means.
+    fn of_io(fault: &std::io::Error) -> Exit {
+        match fault.kind() {
+            std::io::ErrorKind::NotFound => Exit::NoFile,
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::System,
         }
     }
 }
@@ -85,7 +130,7 @@ enum Verb {
         /// Exit 1 when there are warnings.
         #[arg(long)]
         strict: bool,
-        /// Also ask each provider (not built yet).
+        /// Also ask each provider whether its credentials work: its list of models, or one token.
         #[arg(long)]
         probe: bool,
         /// Print as JSON.
@@ -97,11 +142,44 @@ enum Verb {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Write a first configuration, commented, that passes `check`.
+    Init(init::Arguments),
+    /// Have the running process read its configuration again, and say what changed.
+    Reload(reload::Arguments),
+    /// What goes where now, who rests and until when.
+    Status(status::Arguments),
+    /// What happened: failovers, rests, reloads, the operator's verbs.
+    Events(telling::Events),
+    /// Why a request went where it went.
+    Why(telling::Why),
+    /// Where a request would go now, and why not elsewhere; exits 69 where nowhere.
+    Explain(telling::Explain),
+    /// The operator's verbs on targets.
+    Target {
+        #[command(subcommand)]
+        verb: target::TargetVerb,
+    },
+    /// Requests, tokens and cost.
+    Usage(telling::Usage),
+    /// Credentials at providers.
+    Account {
+        #[command(subcommand)]
+        verb: telling::AccountVerb,
+    },
     /// What is known of providers.
     Provider {
         #[command(subcommand)]
         verb: provider::ProviderVerb,
     },
+    /// Print the snippet that points a tool here.
+    Client(client::Arguments),
+    /// Print completions for a shell.
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: pages::Shell,
+    },
+    /// Print the manual page, or that of a verb.
+    Man(pages::Manual),
     /// Print the version.
     Version {
         /// Print as JSON.
@@ -116,26 +194,17 @@ enum Verb {
 enum ConfigVerb {
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// List every key with its value and where that comes from: file and line, environment,
+    /// catalogue or default. Secrets are never shown.
+    Show(settings::Show),
+    /// Tell what the file would change in the running process; exits 1 where it would.
+    Diff(settings::Diff),
 }
 
-/// Verbs of the contract whose work has not been done yet.
-const LATER: [&str; 16] = [
-    "init",
-    "reload",
-    "status",
-    "top",
-    "events",
-    "why",
-    "explain",
-    "target",
-    "account",
-    "client",
-    "import",
-    "completions",
-    "man",
-    "show",
-    "diff",
-    "help",
+/// Verbs of the contract whose work has not been done yet, each with what does instead.
+const LATER: [(&str, &str); 2] = [
+    ("top", "pointsman status --watch shows the same"),
+    ("import", "write the file by hand, or see pointsman init"),
 ];
 
 /// Carries out what was typed. `keeper` holds SIGHUP, taken over before anything else.
@@ -153,11 +222,25 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
     match arguments.verb {
         Verb::Run { config } => run::run(keeper, config),
         Verb::Demo { duration } => run::demo(&keeper, duration.as_deref()),
-        Verb::Check { config, strict, probe, json } => check::check(config, strict, probe, json),
+        Verb::Check { config, strict, probe, json } => check::check(&keeper, config, strict, probe, json),
         Verb::Config { verb: ConfigVerb::Schema } => {
             say(&format!("{:#}", crate::config::schema()));
             Exit::Done
         }
+        Verb::Config { verb: ConfigVerb::Show(arguments) } => settings::show(&arguments),
+        Verb::Config { verb: ConfigVerb::Diff(arguments) } => settings::diff(&keeper, &arguments),
+        Verb::Init(arguments) => init::init(&arguments),
+        Verb::Reload(arguments) => reload::reload(&keeper, &arguments),
+        Verb::Status(arguments) => status::status(&keeper, &arguments),
+        Verb::Events(arguments) => telling::events(&keeper, &arguments),
+        Verb::Why(arguments) => telling::why(&keeper, &arguments),
+        Verb::Explain(arguments) => telling::explain(&keeper, &arguments),
+        Verb::Target { verb } => target::target(&keeper, &verb),
+        Verb::Usage(arguments) => telling::usage(&keeper, &arguments),
+        Verb::Account { verb } => telling::account(&keeper, &verb),
+        Verb::Client(arguments) => client::client(&keeper, &arguments),
+        Verb::Completions { shell } => pages::completions(shell, Arguments::command()),
+        Verb::Man(manual) => pages::manual(&manual, Arguments::command()),
         Verb::Provider { verb } => provider::provider(verb),
         Verb::Version { json: true } => {
             say(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }).to_string());
@@ -168,21 +251,33 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
             Exit::Done
         }
         Verb::Other(words) => {
-            let verb = words.first().map_or("", String::as_str);
-            if LATER.contains(&verb) {
-                complain(&format!("pointsman {verb} is not built yet"));
-            } else {
-                complain(&format!("there is no verb \"{verb}\"; see pointsman --help"));
-            }
+            complain(&unknown(words.first().map_or("", String::as_str)));
             Exit::Usage
         }
     }
 }
 
-/// Writes a line for people or pipes to standard output; a closed pipe is their choice.
-fn say(line: &str) {
+/// Says what was typed instead of a verb, and what may have been meant.
+fn unknown(word: &str) -> String {
+    if let Some((_, instead)) = LATER.iter().find(|(later, _)| *later == word) {
+        return format!("pointsman {word} is not built yet; {instead}");
+    }
+    let command = Arguments::command();
+    let near = crate::config::did_you_mean(word, command.get_subcommands().map(clap::Command::get_name));
+    format!("there is no verb \"{}\"{near}; see pointsman --help", word.escape_debug())
+}
+
+/// Writes a line for people or pipes to standard output; false where nobody reads any more, which is
+/// their choice and no fault.
+fn say(line: &str) -> bool {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+}
+
+/// Writes lines as [`say`] does.
+fn say_all(lines: &[String]) {
+    let _ = lines.iter().all(|line| say(line));
 }
 
 /// Writes a line to standard error.

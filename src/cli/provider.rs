@@ -59,11 +59,7 @@ pub(super) fn provider(verb: ProviderVerb) -> Exit {
             for line in fault.lines() {
                 complain(&line);
             }
-            return match fault {
-                LoadFault::Missing(_) => Exit::NoFile,
-                LoadFault::Forbidden(_) => Exit::Permission,
-                LoadFault::Unsound(_) | LoadFault::Nothing(_) => Exit::Configuration,
-            };
+            return Exit::of_load(&fault);
         }
     };
     let rows = rows(plan.as_ref(), &|name| std::env::var(name).ok());

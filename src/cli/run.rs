@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::demo;
 use crate::observe::log::Log;
 use crate::observe::usage::store::StoreFault;
-use crate::reload::{LoadFault, Loaded, Origin, load};
+use crate::reload::{Loaded, Origin, load};
 use crate::server::{self, Keeper, Sockets, StartFault};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,11 +26,7 @@ pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
             for line in fault.lines() {
                 complain(&line);
             }
-            return match fault {
-                LoadFault::Missing(_) => Exit::NoFile,
-                LoadFault::Forbidden(_) => Exit::Permission,
-                LoadFault::Unsound(_) | LoadFault::Nothing(_) => Exit::Configuration,
-            };
+            return Exit::of_load(&fault);
         }
     };
     match serve(keeper, loaded, origin) {
@@ -66,8 +62,7 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
         tracing::warn!("{warning}");
     }
     let house = server::open(plan, clock, log.clone())?;
-    let usage = Arc::clone(&house.usage);
-    let running = server::start(house, origin, sockets)?;
+    let running = server::start(Arc::clone(&house), origin, sockets)?;
     running.wait_until_ready().map_err(StartFault::System)?;
     tracing::info!(
         data = running.data.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
@@ -77,9 +72,10 @@ fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFaul
     );
     server::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("generation 1")]);
     running.keep(keeper);
-    if !usage.flush(LAST_STATE) {
+    if !house.usage.flush(LAST_STATE) {
         tracing::warn!("the last of the state could not be written");
     }
+    let _ = house.audit.flush(LAST_LINES);
     let _ = log.flush(LAST_LINES);
     Ok(())
 }

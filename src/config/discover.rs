@@ -24,6 +24,8 @@ use std::fmt::{self, Write};
 
 /// Port of the data plane without a file; a base URL that leads there leads to ourselves.
 const OWN_PORT: u16 = 8080;
+/// Name of the text that stands in for a file.
+pub const SOURCE: &str = "environment";
 /// Ollama's own port.
 const OLLAMA_PORT: u16 = 11434;
 /// Bridges that speak `/api/generate` only, and their kinds.
@@ -121,7 +123,7 @@ pub fn discover(names: &dyn Fn(&str) -> Option<String>, all: &[String]) -> Resul
         return Err(NothingFound { names: looked_for(), problems: Vec::new(), skipped });
     }
     let text = format!("version: 1\nproviders:\n{text}");
-    let source = Source { name: "environment", text: &text, is_private: true };
+    let source = Source { name: SOURCE, text: &text, is_private: true };
     let reading = read(&source, &Environment { names });
     if let Some(plan) = reading.plan {
         return Ok(Discovered { plan, text, found, skipped });
@@ -530,6 +532,7 @@ mod tests {
         );
     }
 
+    #[cfg(feature = "bedrock")]
     #[test]
     fn clouds_are_used_where_the_environment_says_all_of_them() {
         let bedrock = ("AWS_BEARER_TOKEN_BEDROCK", "bedrock-0123456789");

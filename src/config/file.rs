@@ -51,6 +51,8 @@ pub struct File {
     pub hedge: Option<HedgePolicy>,
     pub limits: Limits,
     pub log: LogPolicy,
+    /// `audit.path` and where it stands.
+    pub audit: Option<(KeyPath, String)>,
     pub usage: UsagePolicy,
     pub state: StateFile,
 }
@@ -184,19 +186,12 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
         hedge: read_hedge(m, "asking another target beside one that keeps a client waiting; null is off"),
         limits: m.section("limits", "bounds on what clients may use", read_limits),
         log: m.section("log", "what is logged, and how", read_log),
+        audit: m.section("audit", "a record of every decision and every change", |m| {
+            let path = m.maybe_text("path", "null", "file for the record, JSON lines, mode 0640; null is none");
+            path.map(|path| (m.at().key("path"), path))
+        }),
         usage: m.section("usage", "requests, tokens and cost, added up by day", read_usage),
         state: m.section("state", "what outlives a restart", read_state),
-    }
-    .with_unbuilt(m)
-}
-
-impl File {
-    /// Walks the sections that hold nothing but what is not built yet.
-    fn with_unbuilt(self, m: &mut Map<'_, '_>) -> Self {
-        m.section("audit", "a record of every decision", |m| {
-            m.unbuilt("path", "null", "the audit file", "file for the record; null is none");
-        });
-        self
     }
 }
 

@@ -12,6 +12,7 @@
 //! Nothing here opens a file or reads a variable itself: [`Outside`] is an argument. No message
 //! ever holds a secret, nor any text that stands where one is expected.
 
+pub mod changes;
 mod check;
 mod classifier;
 pub mod credential;
@@ -30,6 +31,7 @@ mod policies;
 mod reference;
 mod schema;
 mod servers;
+pub mod settings;
 pub mod usage;
 mod value;
 mod walk;
@@ -38,6 +40,7 @@ mod yaml;
 pub use check::url::BaseUrl;
 pub use fault::Severity;
 pub use keydoc::{KeyDoc, Shape};
+pub use path::did_you_mean;
 pub use reference::{Outside, SecretFault, SecretRef, is_variable_name, secret_of};
 pub use schema::{keys, schema};
 
@@ -117,11 +120,28 @@ pub fn read(source: &Source<'_>, outside: &dyn Outside) -> Reading {
 #[must_use]
 pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
     let walk = Walk::reading();
+    let tree = match tree(sources, &walk.faults) {
+        Ok(tree) => tree,
+        Err(problems) => return Reading { plan: None, problems },
+    };
+    let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
+    let is_private = sources.iter().all(|source| source.is_private);
+    let settings = walk.take_settings().into();
+    let plan = check::check(&check::Bench { faults: &walk.faults, outside, is_private, settings }, file);
+    let plan = (!walk.faults.has_errors()).then_some(plan);
+    Reading { plan, problems: told(sources, walk.faults.into_vec()) }
+}
+
+/// Joins the trees of all sources.
+///
+/// # Errors
+/// Where one cannot be read as YAML: what the others say would look wrong only because it is missing.
+fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<Value, Vec<Problem>> {
     let mut tree = Value::Null;
     let mut unread = Vec::new();
     for source in sources {
         match yaml::load(source.text) {
-            Ok(more) => join(&mut tree, more, source.name, &KeyPath::root(), &walk.faults),
+            Ok(more) => join(&mut tree, more, source, &KeyPath::root(), faults),
             Err(found) => {
                 let faults = Faults::default();
                 for fault in found {
@@ -131,19 +151,11 @@ pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
             }
         }
     }
-    if !unread.is_empty() {
-        // What the others say would look wrong only because this part is missing.
-        return Reading { plan: None, problems: unread };
-    }
-    let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
-    let is_private = sources.iter().all(|source| source.is_private);
-    let plan = check::check(&check::Bench { faults: &walk.faults, outside, is_private }, file);
-    let plan = (!walk.faults.has_errors()).then_some(plan);
-    Reading { plan, problems: told(sources, walk.faults.into_vec()) }
+    if unread.is_empty() { Ok(tree) } else { Err(unread) }
 }
 
 /// Puts one tree into another. Their depth is bounded by `yaml`.
-fn join(into: &mut Value, more: Value, source: &str, at: &KeyPath, faults: &Faults) {
+fn join(into: &mut Value, more: Value, source: &Source<'_>, at: &KeyPath, faults: &Faults) {
     match (into, more) {
         (_, Value::Null) => {}
         (into @ Value::Null, more) => *into = more,
@@ -154,7 +166,11 @@ fn join(into: &mut Value, more: Value, source: &str, at: &KeyPath, faults: &Faul
             }
         }
         (into, more) if *into == more => {}
-        (_, _) => faults.error(at, format!("is given again in {source}, with another value")),
+        (_, _) => {
+            // Rare enough to look for the line anew each time.
+            let line = lines::survey(source.text).nearest(at).map_or(1, |(_, line)| line);
+            faults.error(at, format!("is given again at {}:{line}, with another value", source.name));
+        }
     }
 }
 

@@ -25,11 +25,12 @@ use std::time::Duration;
 
 pub use super::classifier::Pattern;
 use super::hedge::HedgePolicy;
+pub use super::settings::Setting;
 use super::usage::UsagePolicy;
 pub use crate::catalog::Continues;
 
 /// A whole configuration, checked and resolved.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Worker threads of the data plane; 0 is one per core.
     pub threads: usize,
@@ -77,6 +78,10 @@ pub struct Plan {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: LogPolicy,
+    /// File for the record of every decision and every change; absent is none.
+    pub audit: Option<PathBuf>,
+    /// What the configuration says, as it says it; for pages and comparisons, nothing decides by it.
+    pub settings: Arc<[Setting]>,
     /// How usage is added up.
     pub usage: UsagePolicy,
     /// The file that outlives a restart; nothing is memory only.
@@ -126,7 +131,7 @@ pub struct Client {
 }
 
 /// A company or server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Provider {
     /// Name in the file; first part of a target's id.
     pub name: Arc<str>,
@@ -307,7 +312,7 @@ pub enum HttpVersions {
 }
 
 /// A host and port: the scope of connect, DNS and TLS faults.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// `scheme://host:port`, the name that survives a reload.
     pub name: Arc<str>,
@@ -324,7 +329,7 @@ pub struct Endpoint {
 }
 
 /// One key or login at a provider.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Credential {
     /// Name in the file; second part of a target's id.
     pub name: Arc<str>,
@@ -356,7 +361,7 @@ pub struct Target {
 }
 
 /// What a client names: priority groups of entries.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Name; bounded by the configuration and so a metric label.
     pub name: Arc<str>,

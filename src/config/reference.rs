@@ -89,6 +89,14 @@ pub trait Outside {
         self.secret(what)
     }
 
+    /// Tells whether a file could be appended to, made where there is none; changes nothing.
+    ///
+    /// # Errors
+    /// Why not, as the end of a sentence that begins with its path.
+    fn may_append(&self, _path: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Tells whether a file can hold what outlives a restart; nothing in it is changed.
     ///
     /// # Errors

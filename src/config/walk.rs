@@ -17,6 +17,7 @@
 use super::fault::Faults;
 use super::keydoc::{KeyDoc, Shape};
 use super::path::{KeyPath, did_you_mean, shown};
+use super::settings::Setting;
 use super::value::{json_of, read_text, scalar_text, type_of};
 use crate::base::units::{format_duration, format_size, parse_duration, parse_size};
 use serde_yaml::{Mapping, Value};
@@ -33,6 +34,9 @@ pub struct Walk {
     /// Faults found so far.
     pub faults: Faults,
     docs: Option<RefCell<Vec<KeyDoc>>>,
+    kept: RefCell<Vec<Setting>>,
+    /// Whether what is not written is kept as well, with its default.
+    keeps_all: bool,
 }
 
 impl Walk {
@@ -42,10 +46,22 @@ impl Walk {
         Walk::default()
     }
 
+    /// Starts a walk that reads and keeps every setting, also those that nobody wrote.
+    #[must_use]
+    pub fn showing() -> Self {
+        Walk { keeps_all: true, ..Walk::default() }
+    }
+
     /// Starts a walk that records what may be written.
     #[must_use]
     pub fn describing() -> Self {
-        Walk { faults: Faults::default(), docs: Some(RefCell::default()) }
+        Walk { docs: Some(RefCell::default()), ..Walk::default() }
+    }
+
+    /// Takes the settings that were met, in the order in which they are declared.
+    #[must_use]
+    pub fn take_settings(&self) -> Vec<Setting> {
+        self.kept.take()
     }
 
     /// Returns what was recorded.
@@ -526,6 +542,7 @@ impl<'w, 'v> Map<'w, 'v> {
             });
             return None;
         }
+        self.keep(name, &shape, &default);
         match self.entries.and_then(|entries| entries.get(name)) {
             Some(Value::Null) if need == Need::Nullable || shape.takes_nothing() => None,
             Some(Value::Null) => {
@@ -537,6 +554,16 @@ impl<'w, 'v> Map<'w, 'v> {
                 None
             }
             other => other,
+        }
+    }
+
+    /// Keeps a setting for pages and comparisons, without anything secret.
+    fn keep(&self, name: &'static str, shape: &Shape, default: &str) {
+        let written = self.entries.and_then(|entries| entries.get(name)).filter(|value| !value.is_null());
+        if (written.is_some() || self.walk.keeps_all)
+            && let Some(setting) = Setting::of(&self.at, name, shape, default, written)
+        {
+            self.walk.kept.borrow_mut().push(setting);
         }
     }
 

@@ -20,9 +20,11 @@
 use super::{LiveProblem, Signing};
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
+use crate::clock::Clock;
 use crate::config::SecretRef;
 use crate::config::plan::Proof;
 use crate::health::Unit;
+use crate::observe::events::{Event, Events};
 use crate::secrets::{self, Stamp};
 use crate::sign::{self, SignFault};
 use crate::tokens::Purse;
@@ -104,6 +106,8 @@ pub struct Keyring {
     known: Arc<Mutex<Option<Stamp>>>,
     /// Where the next token comes from, and which one this is, where it was fetched.
     token: Option<(Arc<Purse>, u64)>,
+    /// Where it is told that the key is another, and the clock for that.
+    told: (Arc<Events>, Clock),
 }
 
 impl Keyring {
@@ -117,6 +121,7 @@ impl Keyring {
         key: Option<&Secret>,
         place: Option<&SecretRef>,
         unit: Arc<Unit>,
+        told: (Arc<Events>, Clock),
     ) -> Result<Arc<Self>, LiveProblem> {
         let signature = key.map(|key| Signature::of(kind, proof, key)).transpose().map_err(|_| {
             LiveProblem::Key { provider: Arc::clone(provider), credential: Arc::clone(credential) }
@@ -131,6 +136,7 @@ impl Keyring {
             looks: AtomicU64::new(0),
             known: Arc::default(),
             token: None,
+            told,
         }))
     }
 
@@ -146,6 +152,7 @@ impl Keyring {
             looks: AtomicU64::new(0),
             known: Arc::default(),
             token: Some((purse, serial)),
+            told: (Arc::clone(&self.told.0), self.told.1),
         })
     }
 
@@ -209,10 +216,15 @@ impl Keyring {
                 *known = Some(stamp);
                 self.take_over(&key);
             }
-            Err(why) => tracing::warn!(
-                credential = %self.name,
-                "the key was refused and cannot be read again: {place} {why}"
-            ),
+            Err(why) => {
+                tracing::warn!(
+                    credential = %self.name,
+                    "the key was refused and cannot be read again: {place} {why}"
+                );
+                let reason = format!("the key was refused and cannot be read again: {place} {why}");
+                let credential = self.name.to_string();
+                self.tell(Event::CredentialFailed { credential, reason, has_old: false });
+            }
         }
         self.looks.fetch_add(1, Ordering::Release);
     }
@@ -227,12 +239,19 @@ impl Keyring {
         self.current.store(Arc::new(signature));
         self.key_changed();
         tracing::info!(credential = %self.name, "the key was refused; its file holds another, which is used now");
+        self.tell(Event::CredentialRefreshed { credential: self.name.to_string() });
+    }
+
+    fn tell(&self, event: Event) {
+        let (events, clock) = &self.told;
+        events.tell(clock.wall(), event);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::WallTime;
     use std::path::Path;
 
     const OLD: &str = "sk-old-0123456789";
@@ -241,7 +260,8 @@ mod tests {
     fn ring(key: &str, place: Option<&SecretRef>) -> Arc<Keyring> {
         let name = Arc::from("one");
         let key = Secret::new(key.to_owned());
-        Keyring::new((&name, &name), (Kind::OpenAi, &Proof::AsKind), Some(&key), place, Arc::default())
+        let told = (Events::new(WallTime(0)), Clock::new());
+        Keyring::new((&name, &name), (Kind::OpenAi, &Proof::AsKind), Some(&key), place, Arc::default(), told)
             .unwrap()
     }
 

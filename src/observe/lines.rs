@@ -172,6 +172,15 @@ impl Line {
         line
     }
 
+    /// Begins a line of the audit log with `ts` and `kind`; always JSON.
+    pub(super) fn record(at: WallTime, kind: &str) -> Line {
+        let mut line = Line { text: String::with_capacity(384), is_json: true };
+        line.text.push('{');
+        line.time(key!("ts"), Some(at));
+        line.text(key!("kind"), Some(kind));
+        line
+    }
+
     /// Ends the line, with its line break.
     pub(super) fn finish(mut self) -> String {
         self.text.push_str(if self.is_json { "}\n" } else { "\n" });

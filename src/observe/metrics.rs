@@ -16,6 +16,7 @@
 //! Buckets: calls to models take 5 ms (a mock next door) to ten minutes (`timeouts.total`), our
 //! own share 10 µs to 100 ms. 13 bounds each keep a target of a route within 40 series.
 
+use super::audit;
 use super::meter::{RouteMeter, TargetMeter};
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
@@ -112,6 +113,7 @@ pub(super) struct Families {
     pub(super) cost: CounterVec,
     pub(super) ratelimit_remaining: GaugeVec,
     retry_budget_exhausted: IntCounter,
+    audit: audit::Counts,
     reloads: IntCounterVec,
     generation: Gauge,
     last_reload_successful: Gauge,
@@ -220,6 +222,12 @@ impl Metrics {
     /// Counts a repeat that was not made because the budget was spent.
     pub fn retry_budget_exhausted(&self) {
         self.families.retry_budget_exhausted.inc();
+    }
+
+    /// Returns the counters of the audit log.
+    #[must_use]
+    pub fn audit_counts(&self) -> audit::Counts {
+        self.families.audit.clone()
     }
 
     /// Records that generation `generation` is in force since `at`; the first one is the start's
@@ -463,6 +471,22 @@ impl Families {
                     "Repeats that were not made because the retry budget was spent.",
                 )?,
             )?,
+            audit: audit::Counts {
+                dropped: register(
+                    r,
+                    IntCounter::new(
+                        "pointsman_audit_dropped_total",
+                        "Lines of the audit log that were dropped because its file could not be written fast enough.",
+                    )?,
+                )?,
+                errors: register(
+                    r,
+                    IntCounter::new(
+                        "pointsman_audit_errors_total",
+                        "Attempts to open or write the audit log that failed; each is tried again.",
+                    )?,
+                )?,
+            },
             reloads: counters(
                 r,
                 "pointsman_config_reloads_total",

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`metrics`], [`meter`] | counters, gauges and histograms, one registry per instance |
 //! | [`log`], [`lines`] | one line a request, one a change of state, and tracing's events |
+//! | [`events`] | what has just happened, to pages and terminals that listen |
+//! | [`audit`] | every decision and every change, in a file of its own |
 //! | [`trail`] | the way of a request in a response header |
 //! | [`usage`] | requests, tokens and cost by day, route, target, client and device |
 //! | [`decisions`] | why a request went where it went, for the last ten thousand |
@@ -16,7 +18,9 @@
 //! log, the dashboard a closed enum. No prompt, completion or key enters any of them, and no
 //! string of a client becomes a label.
 
+pub mod audit;
 pub mod decisions;
+pub mod events;
 pub mod fault_text;
 pub mod lines;
 pub mod log;

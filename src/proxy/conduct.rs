@@ -24,7 +24,9 @@ use crate::exchange::ending::{self, Refusal};
 use crate::exchange::{Ending, Exchange, Record, Rules, Step};
 use crate::health::{Change, Resting};
 use crate::live::{House, Live, Slot};
+use crate::observe::events::Event;
 use crate::observe::lines::TargetStateLine;
+use crate::observe::rfc3339;
 use crate::parse::{Parsed, Replay};
 use crate::select::{Candidate, Candidates};
 use crate::wire::listing::Listing;
@@ -217,6 +219,18 @@ pub(super) fn note(house: &House, slots: &[Arc<Slot>], at: usize, changes: &[Cha
     for change in changes {
         let now = house.clock.now();
         let next = slots.get(at + 1).map(|slot| slot.target.id.as_str());
+        house.events.tell(
+            now.wall,
+            Event::TargetState {
+                target: slot.target.id.to_string(),
+                scope: change.scope.as_label(),
+                from: change.from,
+                to: change.to,
+                reason: change.reason.as_label(),
+                until: change.until.map(|until| rfc3339(now.wall_of(until))),
+                next: next.map(str::to_owned),
+            },
+        );
         house.log.target_state(&TargetStateLine {
             at: now.wall,
             target: slot.target.id.as_str(),

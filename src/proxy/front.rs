@@ -150,6 +150,7 @@ impl Front {
             if seen > max {
                 return Ok(false);
             }
+            head.reserve(FIRST_READ);
             if stream.read_buf(head).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

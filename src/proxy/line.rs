@@ -7,7 +7,7 @@
 use super::carried::{Carried, Source};
 use super::conduct;
 use crate::base::api::Api;
-use crate::base::ids::{ProviderIdx, RouteIdx, TargetIdx};
+use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::ErrorCode;
 use crate::catalog::Tier;
 use crate::config::plan::Translation;
@@ -138,7 +138,19 @@ fn of_route(house: &House, live: &Live, api: Api, route_at: RouteIdx, wish: &Wis
     let unspoken = order.unreached.iter().filter_map(|(group, at, before)| {
         Some(Left { slot: Arc::clone(live.slot(*at)?), why: (), group: *group, before: *before })
     });
+    if let Some(pinned) = house.pins.first(&route.name, now) {
+        put_first(&mut line, &pinned);
+    }
     take_out(line, unspoken.collect(), wish)
+}
+
+/// Puts the target that an operator pinned before all others, which keep their order.
+fn put_first(line: &mut [(Arc<Slot>, u32)], pinned: &TargetId) {
+    if let Some(at) = line.iter().position(|(slot, _)| slot.target.id == *pinned)
+        && let Some(head) = line.get_mut(..=at)
+    {
+        head.rotate_right(1);
+    }
 }
 
 /// Lines one model of one provider up.

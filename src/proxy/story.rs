@@ -4,6 +4,8 @@
 //! and the headers are rendered from the very records that `exchange` decided by, so that the two
 //! cannot say different things.
 
+mod chronicle;
+
 use super::decided::{self, Lineup};
 use super::line::First;
 use super::spending::Spending;
@@ -59,6 +61,8 @@ pub(super) struct Story {
     told: Option<Told>,
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) records: Vec<Record>,
+    /// How many of the records were told as events.
+    chronicled: usize,
     paused: Duration,
     pub(super) is_client_gone: bool,
     pub(super) is_interrupted: bool,
@@ -141,6 +145,7 @@ impl Story {
             told: None,
             slots: Vec::new(),
             records: Vec::new(),
+            chronicled: 0,
             paused: Duration::ZERO,
             is_client_gone: false,
             is_interrupted: false,
@@ -217,6 +222,7 @@ impl Story {
         records: &[Record],
         answering: Option<usize>,
     ) {
+        self.chronicle(house, slots, records);
         let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
             is_fallback: at != 0 || self.first.was_left_out,
@@ -264,7 +270,7 @@ impl Story {
             house.metrics.stream_interrupted(route);
         }
         self.count_attempts(house, &live);
-        self.count_rescue(house, route);
+        self.count_rescue(house, &live, route);
         self.count_hedge(house, route);
         let bill = self.spending.settle(house, &live, &self.ended(status));
         let retold;
@@ -276,6 +282,7 @@ impl Story {
                 &retold
             }
         };
+        self.record(house, &live, (status, millis(took)), trail);
         let first_content = self.records.last().and_then(|r| r.first_content);
         house.log.request(&RequestLine {
             at: house.clock.wall(),
@@ -362,7 +369,7 @@ impl Story {
         }
     }
 
-    fn count_rescue(&self, house: &House, route: &RouteMeter) {
+    fn count_rescue(&self, house: &House, live: &Live, route: &RouteMeter) {
         let was_tried = self.records.iter().any(|record| record.cause.is_rescue());
         let result = match (was_tried, self.is_interrupted) {
             (true, false) if !self.is_client_gone => RescueResult::Rescued,
@@ -371,6 +378,7 @@ impl Story {
             _ => return,
         };
         house.metrics.rescue(route, result);
+        self.tell_rescue(house, live, result);
     }
 
     fn count_hedge(&self, house: &House, route: &RouteMeter) {

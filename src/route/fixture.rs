@@ -118,6 +118,7 @@ fn timeouts() -> Timeouts {
 
 fn empty() -> Plan {
     Plan {
+        settings: [].into(),
         threads: 1,
         grace: SECOND,
         listen: Vec::new(),
@@ -176,6 +177,7 @@ fn empty() -> Plan {
             in_flight: 1,
         },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },
+        audit: None,
         usage: UsagePolicy::default(),
         state: None,
     }

@@ -25,6 +25,7 @@ use crate::admin::steward::Steward;
 use crate::clock::Clock;
 use crate::config::plan::{Listen, Plan};
 use crate::live::{House, LiveProblem};
+use crate::observe::events::Event;
 use crate::observe::log::Log;
 use crate::observe::metrics::Metrics;
 use crate::observe::usage::store::{Opened, StoreFault};
@@ -133,17 +134,20 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartFault> {
 pub struct Keeper {
     runtime: tokio::runtime::Runtime,
     hangup: Signal,
+    /// USR1: the audit log was rotated.
+    rotated: Signal,
 }
 
 impl Keeper {
-    /// Takes SIGHUP over. The first thing in `main`: unhandled it kills the process.
+    /// Takes SIGHUP and SIGUSR1 over. The first thing in `main`: unhandled they kill the process.
     ///
     /// # Errors
     /// Where the system gives no runtime or signal handler.
     pub fn new() -> io::Result<Keeper> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let hangup = runtime.block_on(async { signal(SignalKind::hangup()) })?;
-        Ok(Keeper { runtime, hangup })
+        let rotated = runtime.block_on(async { signal(SignalKind::user_defined1()) })?;
+        Ok(Keeper { runtime, hangup, rotated })
     }
 
     /// Runs some work on the keeper's thread, for a process that keeps itself (the demo).
@@ -246,6 +250,10 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     service.threads = Some(1);
     server.add_service(Bound { inner: service, address, socket: Some(sockets.admin), drains: false });
 
+    let at = house.clock.wall();
+    let started = Event::Started { version: env!("CARGO_PKG_VERSION"), generation: live.generation };
+    house.events.tell(at, started);
+    house.audit.process(at, "start");
     let (stop, stopped) = watch::channel(false);
     std::thread::Builder::new()
         .name("server".to_owned())
@@ -303,8 +311,8 @@ impl Running {
 
     /// Keeps the process until it is told to leave; returns when `main` may return.
     pub fn keep(self, keeper: Keeper) {
-        let Keeper { runtime, hangup } = keeper;
-        runtime.block_on(self.watch(hangup));
+        let Keeper { runtime, hangup, rotated } = keeper;
+        runtime.block_on(self.watch(hangup, rotated));
     }
 
     /// Drains and waits for the end, at most `grace`; for a process that ends by itself.
@@ -320,7 +328,7 @@ impl Running {
         }
     }
 
-    async fn watch(self, mut hangup: Signal) {
+    async fn watch(self, mut hangup: Signal, mut rotated: Signal) {
         let (Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
@@ -330,6 +338,7 @@ impl Running {
         loop {
             tokio::select! {
                 _ = hangup.recv() => self.spawn_reload(),
+                _ = rotated.recv() => self.house.audit.reopen(),
                 _ = fresh_addresses.tick() => {
                     let house = Arc::clone(&self.house);
                     // This runtime lasts as long as the process; those that serve may not.

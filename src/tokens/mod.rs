@@ -38,6 +38,7 @@ use crate::clock::Clock;
 use crate::config::BaseUrl;
 use crate::config::credential::{AwsSource, Google, Login};
 use crate::health::Unit;
+use crate::observe::events::{Event, Events};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use std::sync::{Arc, Weak};
@@ -74,6 +75,7 @@ pub struct Purse {
     client: Client,
     /// The credential's health, whose rest a fetched token ends.
     unit: Arc<Unit>,
+    events: Arc<Events>,
     held: ArcSwapOption<Held>,
     state: Mutex<State>,
     memory: tokio::sync::Mutex<Memory>,
@@ -99,7 +101,13 @@ impl Purse {
     ///
     /// # Errors
     /// Where the private key of a service account cannot sign.
-    pub fn new(name: String, login: &Login, clock: Clock, unit: Arc<Unit>) -> Result<Arc<Purse>, KeyFault> {
+    pub fn new(
+        name: String,
+        login: &Login,
+        clock: Clock,
+        unit: Arc<Unit>,
+        events: Arc<Events>,
+    ) -> Result<Arc<Purse>, KeyFault> {
         let signer = match login {
             Login::Google(Google::ServiceAccount { private_key, key_id, .. }) => {
                 Some(Signer::read(private_key, key_id.clone())?)
@@ -127,6 +135,7 @@ impl Purse {
             clock,
             client: Client::new(),
             unit,
+            events,
             held: ArcSwapOption::from_pointee(held),
             state: Mutex::default(),
             memory: tokio::sync::Mutex::default(),
@@ -248,6 +257,7 @@ impl Purse {
                     self.unit.key_changed();
                 }
                 tracing::debug!(credential = self.name, serial = state.serial, "token fetched");
+                self.events.tell(wall, Event::CredentialRefreshed { credential: self.name.clone() });
             }
             Err(fault) => {
                 state.failures = state.failures.saturating_add(1);
@@ -255,6 +265,8 @@ impl Purse {
                 let has_old = self.held.load().as_ref().is_some_and(|held| now < held.schedule.usable_until);
                 tracing::warn!(credential = self.name, login = self.login.as_label(), %fault, has_old,
                     again_s = wait.as_secs(), "no new token");
+                let (credential, reason) = (self.name.clone(), fault.to_string());
+                self.events.tell(wall, Event::CredentialFailed { credential, reason, has_old });
                 state.fault = Some((fault, now.after(wait)));
             }
         }

@@ -33,9 +33,9 @@ async fn scene(providers: &[Provider], more: &str) -> Stage {
     let mut targets = Vec::new();
     for (at, ((name, kind, model), provider)) in TARGETS.iter().zip(providers).enumerate() {
         let base = if *name == "openai" { provider.base_url() } else { provider.origin() };
-        let _ = write!(
+        let _ = writeln!(
             yaml,
-            "  {name}: {{kind: {kind}, base_url: \"{base}\", credentials: [{{name: k, key: sk-{name}-0123456789}}]{more}}}\n"
+            "  {name}: {{kind: {kind}, base_url: \"{base}\", credentials: [{{name: k, key: sk-{name}-0123456789}}]{more}}}"
         );
         targets.push(format!("{{provider: {name}, model: \"{model}\", priority: {}}}", at + 1));
     }

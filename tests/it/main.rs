@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests watch the program by a clock of their own")]
 
 mod agreement;
+mod audit;
 mod carried;
 mod classifier;
 mod client_side;
@@ -22,6 +23,7 @@ mod deadline;
 mod decisions;
 mod demo;
 mod edge;
+mod events;
 mod exits;
 mod failover;
 mod first_light;
@@ -60,3 +62,4 @@ mod translate_clouds;
 mod unit;
 mod uploads;
 mod usage;
+mod verbs;

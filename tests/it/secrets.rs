@@ -2,7 +2,7 @@
 //!
 //! Every secret that the process holds or is shown is a string of its own that is then looked for
 //! in everything that comes out of it: both output streams at level `trace`, every page of the
-//! admin plane, every answer to a client that is an error, and every byte that each provider got.
+//! admin plane (events as they are told among them), the audit log, every answer to a client that is an error, and every byte that each provider got.
 //! (Issue "first light", threats L1, A2, C1 and P3.)
 
 use crate::process::{HEAD, Process, Program, SOON, eventually, signal};
@@ -50,6 +50,7 @@ fn config(a: &Provider, b: &Provider, c: &Provider, d: &Provider) -> String {
         .replace("admin: {address: \"127.0.0.1:0\"", "admin: {address: \"127.0.0.1:0\", token: {env: TOKEN}");
     format!(
         "{head}log: {{level: trace, format: json}}
+audit: {{path: AUDITFILE}}
 timeouts: {{connect: 500ms, first_content: 100ms, response: 200ms, stall: 100ms, stall_last: 150ms, total: 300ms}}
 retry: {{wait_in_place: 0ms, same_target: 0, backoff: {{base: 1ms, max: 1ms, jitter: none}}}}
 cooldown: {{default: 0s, max: 0s, quota: 0s, quota_max: 0s, auth: 0s, auth_max: 0s}}
@@ -176,7 +177,9 @@ impl Crime {
             program = program.env(&variable_of(form), key);
         }
         let file = program.write("key-b", &format!("{KEY_B}\n"));
-        program.configure(&config(&a, &b, &c, &d).replace("KEYFILE", file.to_str().unwrap()));
+        let audit = program.path("audit.log");
+        let yaml = config(&a, &b, &c, &d).replace("KEYFILE", file.to_str().unwrap());
+        program.configure(&yaml.replace("AUDITFILE", audit.to_str().unwrap()));
         let process = program.start().await;
         Crime { process, a, b, c, d, errors: Vec::new(), heads: Vec::new() }
     }
@@ -367,8 +370,10 @@ impl Crime {
             let (code, said) = self.process.program.verb(&["check", "-c", "CONFIG"]).await;
             assert_eq!(code, 78, "{said}");
             self.heads.push(said);
-            let (_, said) = self.process.program.verb(&["run", "-c", "CONFIG"]).await;
-            self.heads.push(said);
+            for verb in [&["run", "-c", "CONFIG"][..], &["config", "show", "-c", "CONFIG"]] {
+                let (_, said) = self.process.program.verb(verb).await;
+                self.heads.push(said);
+            }
         }
         assert!(self.process.reload(&sound).await.is_last_good);
         let (code, said) = self.process.program.verb(&["check", "-c", "CONFIG"]).await;
@@ -391,12 +396,16 @@ impl Crime {
             "/v1/usage",
             "/v1/decisions?limit=1000",
             "/v1/decisions?outcome=auth&limit=1000",
+            "/v1/events?limit=1000",
+            "/v1/openapi.json",
             "/admin/providers/status",
             "/readyz",
             "/ui",
             "/nowhere",
         ] {
             for call in [Call::get(path), Call::get(path).bearer(TOKEN)] {
+                // Events as a page: the stream has no end, and tells the same.
+                let call = call.header("accept", "application/json");
                 let answer = call.limit(SOON).send(self.process.admin).await.unwrap();
                 pages.push((path.to_owned(), format!("{:?}\n{}", answer.headers, answer.body_text())));
             }
@@ -512,6 +521,14 @@ async fn no_key_shows_in_log_pages_or_errors_and_each_provider_gets_its_own_only
         if line.contains(PROMPT) {
             leaks.push(format!("the prompt in the log: {line}"));
         }
+    }
+    let audit = std::fs::read_to_string(crime.process.program.path("audit.log")).unwrap();
+    for (kind, least) in [("request", 300), ("admin", 20), ("reload", 20), ("stop", 1)] {
+        let count = audit.matches(&format!("\"kind\":\"{kind}\"")).count();
+        assert!(count >= least, "the audit log has {count} lines of {kind}");
+    }
+    for line in audit.lines() {
+        look("the audit log", line, &mut leaks);
     }
     leaks.sort();
     leaks.dedup_by_key(|leak| leak.split(": ").next().unwrap_or_default().to_owned());

@@ -28,6 +28,10 @@ const NEW_VERSIONS: [&str; 3] = ["v1", "preview", "latest"];
 
 /// Checks what is written; each key goes with one kind.
 pub(super) fn check(bench: &Bench<'_>, file: &ProviderFile, entry: &Entry) {
+    if entry.kind == Kind::Bedrock && !cfg!(feature = "bedrock") {
+        let at = file.at.key("kind");
+        bench.faults.error(&at, "needs a build with the feature bedrock; this one is without");
+    }
     let is_azure = entry.name == "azure";
     for (key, value, is_its_own, owner) in [
         ("region", &file.region, entry.kind == Kind::Bedrock, "bedrock"),
@@ -178,6 +182,7 @@ mod tests {
         reading.plan.unwrap_or_else(|| panic!("{provider}: {:#?}", reading.problems))
     }
 
+    #[cfg(feature = "bedrock")]
     #[test]
     fn the_file_comes_before_the_environment_and_a_written_address_before_both() {
         let key = "credentials: [{key: sk-0123456789}]";

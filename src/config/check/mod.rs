@@ -20,10 +20,11 @@ pub mod url;
 use super::fault::Faults;
 use super::file::File;
 use super::path::{KeyPath, looks_secret};
-use super::plan::Plan;
+use super::plan::{Plan, Setting};
 use super::reference::{Outside, SecretRef, is_variable_name};
 use crate::base::secret::Secret;
 use crate::catalog::Entry;
+use std::sync::Arc;
 
 /// What every check needs.
 pub(super) struct Bench<'a> {
@@ -33,6 +34,8 @@ pub(super) struct Bench<'a> {
     pub(super) outside: &'a dyn Outside,
     /// Whether only its owner can read the file.
     pub(super) is_private: bool,
+    /// What is written in it.
+    pub(super) settings: Arc<[Setting]>,
 }
 
 /// Builds the plan; what it returns is only good when no error was noted.
@@ -47,6 +50,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
     let default_route = directory.find_default(bench, file.default_route.as_deref());
     serve::check_client_routes(bench, &clients, |name| directory.knows(name));
     let has_routes = directory.finish(bench, file.implicit_routes);
+    let audit = file.audit.and_then(|(at, path)| bench.audit_path(&at, &path));
     Plan {
         threads: file.threads,
         grace: file.grace,
@@ -71,6 +75,8 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         hedge: file.hedge,
         limits: file.limits,
         log: file.log,
+        audit,
+        settings: bench.settings.clone(),
         usage: file.usage,
         state: serve::check_state(bench, &file.state),
     }
@@ -155,6 +161,23 @@ impl Bench<'_> {
                 None
             }
         }
+    }
+
+    /// Reads the path of the audit log, which must be a file that can be written.
+    fn audit_path(&self, at: &KeyPath, text: &str) -> Option<std::path::PathBuf> {
+        let path = self.file_path(at, text)?;
+        if !path.is_absolute() {
+            self.faults.error(at, "must be an absolute path, such as /var/log/pointsman/audit.log");
+            return None;
+        }
+        if let Err(why) = self.outside.may_append(&path) {
+            self.faults.error(
+                at,
+                format!("{} {why}; name a file that the service's account may write", path.display()),
+            );
+            return None;
+        }
+        Some(path)
     }
 
     /// Reads a path to a file: variables expanded, nothing else looked at (the file is opened by

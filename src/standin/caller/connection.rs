@@ -205,6 +205,12 @@ impl Talk {
         Ok(Some(events))
     }
 
+    /// Forgets the body and the events so far, for who reads a stream without end.
+    pub fn forget(&mut self) {
+        self.body.clear();
+        self.answer.events.clear();
+    }
+
     /// Reads until that many events have arrived in all; false where the body ended before.
     pub async fn until_events(&mut self, count: usize) -> bool {
         while self.answer.events.len() < count {

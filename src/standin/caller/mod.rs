@@ -134,6 +134,12 @@ impl Call {
         self
     }
 
+    /// Tells whether it is a GET.
+    #[must_use]
+    pub fn is_get(&self) -> bool {
+        self.method == "GET"
+    }
+
     /// Uses another path.
     #[must_use]
     pub fn path(mut self, path: &str) -> Call {
