@@ -11,6 +11,8 @@
 
 mod agreement;
 mod audit;
+#[cfg(feature = "bedrock")]
+mod aws;
 mod carried;
 mod classifier;
 mod client_side;
