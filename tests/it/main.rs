@@ -54,6 +54,8 @@ mod secrets;
 mod stage;
 mod tokens;
 mod tongues;
+#[cfg(feature = "top")]
+mod top;
 mod translate;
 mod translate_clouds;
 mod unit;
