@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills matrix clients schemathesis corpus sim walkthroughs systemd contrib package check build bench load clean
+.PHONY: help demo test scenarios outage kills matrix clients schemathesis corpus sim walkthroughs systemd contrib ui package check build bench load clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -58,6 +58,9 @@ systemd: build ## installs, reloads, drains, upgrades and purges the package in 
 
 contrib: build ## checks alerts, dashboard, Dockerfile and manifests against a live proxy
 	@scripts/check-contrib
+
+ui: ## looks at the page /ui in Chromium (1 minute); UI_PICTURES=DIR keeps screenshots
+	@scripts/ui $(UI_PICTURES)
 
 package: build ## makes target/packages/pointsman_*.deb and a tarball
 	@scripts/package all

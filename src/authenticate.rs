@@ -77,13 +77,20 @@ impl fmt::Debug for Presented<'_> {
 /// Finds the keys that a request shows in its headers and in its query (the part behind `?`).
 #[must_use]
 pub fn presented<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Presented<'a> {
-    let bearer = headers.get_all(AUTHORIZATION).into_iter().filter_map(|value| bearer(value.as_bytes()));
-    let bare = KEY_HEADERS
-        .iter()
-        .flat_map(|name| headers.get_all(name))
-        .map(|value| value.as_bytes().trim_ascii())
-        .filter(|key| !key.is_empty());
-    let keys = bearer.chain(bare).map(Cow::Borrowed).chain(query_keys(query)).take(KEYS_MAX).collect();
+    // One pass: there are few fields, and looking five names up costs more than looking at them all.
+    let mut found: SmallVec<[(usize, &[u8]); 2]> = SmallVec::new();
+    for (name, value) in headers {
+        let key = if *name == AUTHORIZATION {
+            bearer(value.as_bytes()).map(|key| (0, key))
+        } else {
+            let form = KEY_HEADERS.iter().position(|known| known == name);
+            form.map(|form| (form + 1, value.as_bytes().trim_ascii()))
+        };
+        found.extend(key.filter(|(_, key)| !key.is_empty()));
+    }
+    found.sort_by_key(|(form, _)| *form);
+    let in_headers = found.into_iter().map(|(_, key)| Cow::Borrowed(key));
+    let keys = in_headers.chain(query.into_iter().flat_map(query_keys)).take(KEYS_MAX).collect();
     Presented { keys }
 }
 
@@ -141,9 +148,8 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Values of `key=` in the query, decoded; the name may be encoded as well.
-fn query_keys(query: Option<&str>) -> impl Iterator<Item = Cow<'_, [u8]>> {
+fn query_keys(query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
     query
-        .unwrap_or_default()
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .filter(|(name, _)| percent::decode(name).is_some_and(|name| *name == *b"key"))

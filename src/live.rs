@@ -19,6 +19,7 @@ use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::Outcome;
 use crate::base::time::{Tick, WallTime};
+use crate::catalog;
 use crate::clock::Clock;
 use crate::config::credential::Login;
 use crate::config::plan::{Credential, Endpoint, HttpVersions, Plan, Target};
@@ -111,6 +112,8 @@ pub struct Slot {
     pub authority: HeaderValue,
     /// Whether TLS is spoken.
     pub is_tls: bool,
+    /// Whether it may be a proxy of this sort, and so lead back to this one.
+    pub may_lead_back: bool,
     /// What proves us; nothing yet where there is a purse and no token was asked for.
     pub keyring: Arc<Keyring>,
     /// Where tokens come from, if they are fetched.
@@ -213,6 +216,8 @@ struct Book {
 pub struct House {
     /// The clocks.
     pub clock: Clock,
+    /// What this process is called where loops are looked for; drawn at its start.
+    pub mark: HeaderValue,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The log.
@@ -297,8 +302,10 @@ impl House {
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
         let usage = Ledger::new(first.plan.usage);
+        let mark = HeaderValue::from_str(&format!("{:016x}", rand::random::<u64>()));
         Ok(Arc::new(House {
             clock,
+            mark: mark.unwrap_or(HeaderValue::from_static("pointsman")),
             metrics,
             log,
             events,
@@ -785,6 +792,8 @@ fn make(
         paths: provider.paths.clone(),
         authority: HeaderValue::from_str(&provider.authority).map_err(|_| unusable_key())?,
         is_tls: endpoint.tls,
+        may_lead_back: matches!(provider.kind, Kind::OpenAi | Kind::Anthropic | Kind::Gemini)
+            && !is_catalogued(&endpoint.host),
         keyring: Arc::clone(&keyrings[target.credential.at()]),
         purse,
         extra: provider.headers.clone(),
@@ -803,6 +812,12 @@ fn make(
         proved: ArcSwapOption::empty(),
         target,
     })
+}
+
+/// Tells whether a host is that of a provider of the catalogue.
+fn is_catalogued(host: &str) -> bool {
+    let is_at = |url: &&str| url.split('/').nth(2).is_some_and(|authority| authority == host);
+    catalog::entries().any(|entry| entry.urls.iter().any(|url| is_at(&url)))
 }
 
 /// Reads the certificate authorities of an endpoint, each checked to be one, because Pingora

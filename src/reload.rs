@@ -196,7 +196,7 @@ fn read_file(path: &Path) -> Result<TextFile, LoadFault> {
 fn load_environment() -> Result<Loaded, LoadFault> {
     let discovered = discover()?;
     let found = discovered.found.iter().map(ToString::to_string);
-    let skipped = discovered.skipped.iter().map(|why| format!("  left out: {why}"));
+    let skipped = discovered.skipped.iter().map(|why| format!("  {why}"));
     let found = found.chain(skipped).collect();
     Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found })
 }
@@ -354,13 +354,15 @@ impl Reloader {
                         generation: reloaded.generation,
                         warnings: reloaded.warnings.len(),
                         needs_restart: reloaded.needs_restart.clone(),
+                        changes: told_briefly(&reloaded.changes),
+                        restored: reloaded.restored,
                     },
                 );
                 tracing::info!(
                     generation = reloaded.generation,
                     needs_restart = reloaded.needs_restart.join("; "),
                     warnings = reloaded.warnings.join("; "),
-                    changes = told_briefly(&reloaded.changes),
+                    changes = told_briefly(&reloaded.changes).join("; "),
                     "configuration reloaded"
                 );
             }
@@ -401,15 +403,15 @@ impl Bound {
     }
 }
 
-/// Changes that are named in the log; the answer to whoever asked names all.
+/// Changes that are named in the log and in the event; the answer to whoever asked names all.
 const CHANGES_LOGGED: usize = 20;
 
-fn told_briefly(changes: &[Change]) -> String {
+fn told_briefly(changes: &[Change]) -> Vec<String> {
     let mut told: Vec<String> = changes.iter().take(CHANGES_LOGGED).map(ToString::to_string).collect();
     if changes.len() > CHANGES_LOGGED {
         told.push(format!("and {} more", changes.len() - CHANGES_LOGGED));
     }
-    told.join("; ")
+    told
 }
 
 /// Compares two plans: what is written, and whether keys behind the same references are others now.

@@ -29,6 +29,8 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// Value of `Allow`.
     pub(super) allow: Option<&'static str>,
+    /// Further fields of the head; they stand in the place of the usual ones of that name.
+    pub(super) headers: &'static [(&'static str, String)],
 }
 
 impl Answer {
@@ -65,8 +67,8 @@ impl Answer {
         Answer { body: body.to_string().into_bytes(), ..self }
     }
 
-    fn ok(content_type: &'static str, body: Vec<u8>) -> Answer {
-        Answer { status: 200, content_type, body, allow: None }
+    pub(super) fn ok(content_type: &'static str, body: Vec<u8>) -> Answer {
+        Answer { status: 200, content_type, body, allow: None, headers: &[] }
     }
 }
 
@@ -79,5 +81,6 @@ pub(super) fn problem(status: u16, detail: &str) -> Answer {
         content_type: "application/problem+json",
         body: body.to_string().into_bytes(),
         allow: None,
+        headers: &[],
     }
 }

@@ -4,6 +4,7 @@
 //! (`ollama/main/llama3:8b`), so everything behind `/v1/targets/` is decoded first and the verb is
 //! what follows the last colon. A trailing slash is the same path; `HEAD` is `GET`.
 
+use super::page::Asset;
 use super::view::Verb;
 use crate::base::percent;
 
@@ -13,6 +14,7 @@ pub(super) enum Ask {
     Live,
     Ready,
     Metrics,
+    Page(Asset),
     Status,
     Routes,
     Targets,
@@ -62,6 +64,7 @@ impl Ask {
             Ask::Live
             | Ask::Ready
             | Ask::Metrics
+            | Ask::Page(_)
             | Ask::Status
             | Ask::Routes
             | Ask::Targets
@@ -95,6 +98,7 @@ impl Ask {
             Ask::Live
             | Ask::Ready
             | Ask::Metrics
+            | Ask::Page(_)
             | Ask::Status
             | Ask::Routes
             | Ask::Targets
@@ -141,7 +145,7 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
         "/v1/decisions" => Some(Ask::Decisions),
         "/v1/explain" => Some(Ask::Explain),
         "/admin/providers/status" => Some(Ask::ProvidersStatus),
-        _ => None,
+        _ => Asset::at(path).map(Ask::Page),
     };
     if let Some(ask) = fixed {
         return by_method(method, ask);
@@ -167,7 +171,8 @@ fn below_targets(method: &str, rest: &str) -> Result<Ask, Lost> {
     match (method, act) {
         ("GET" | "HEAD", _) => Ok(Ask::Target(rest.to_owned())),
         ("POST", Some((id, verb))) => Ok(Ask::Act(id.to_owned(), verb)),
-        ("POST", None) => Err(Lost::NotFound),
+        // Without a colon no verb was meant; with one, one that is not there.
+        ("POST", None) if rest.contains(':') => Err(Lost::NotFound),
         (_, Some(_)) => Err(Lost::MethodNotAllowed(ALLOW_WRITE)),
         (_, None) => Err(Lost::MethodNotAllowed(ALLOW_READ)),
     }
@@ -193,12 +198,14 @@ mod tests {
             ("GET", "/v1", Lost::NotFound),
             ("GET", "/v1/targetsx", Lost::NotFound),
             ("POST", "/v1/targets/a/b/c:explode", Lost::NotFound),
-            ("POST", "/v1/targets/a/b/c", Lost::NotFound),
+            ("POST", "/v1/targets/a/b/c", Lost::MethodNotAllowed("GET, HEAD")),
             ("POST", "/admin/providers/reset", Lost::NotFound),
             ("POST", "/admin/providers/x/reset", Lost::NotFound),
             ("POST", "/admin/providers//x/reset", Lost::NotFound),
             ("GET", "/v1/targets/%zz", Lost::MalformedPath),
             ("GET", "/v1/targets/%ff", Lost::MalformedPath),
+            ("GET", "/ui/index.html", Lost::NotFound),
+            ("POST", "/ui", Lost::MethodNotAllowed("GET, HEAD")),
             ("POST", "/v1/status", Lost::MethodNotAllowed("GET, HEAD")),
             ("OPTIONS", "/metrics", Lost::MethodNotAllowed("GET, HEAD")),
             ("GET", "/v1/reload", Lost::MethodNotAllowed("POST")),
@@ -272,6 +279,9 @@ mod tests {
             ("GET", "/livez", Ask::Live),
             ("HEAD", "/readyz", Ask::Ready),
             ("GET", "/metrics", Ask::Metrics),
+            ("GET", "/ui", Ask::Page(Asset::Page)),
+            ("HEAD", "/ui/app.js", Ask::Page(Asset::Script)),
+            ("GET", "/ui/style.css", Ask::Page(Asset::Style)),
             ("GET", "/v1/status", Ask::Status),
             ("GET", "/v1/routes", Ask::Routes),
             ("GET", "/v1/targets", Ask::Targets),

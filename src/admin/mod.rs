@@ -11,14 +11,16 @@
 //! | `gate` | who may ask: host names and the token |
 //! | `usage` | what was used, and by which credential |
 //! | `decisions` | why it went where it went, and where it would go |
+//! | `page` | `/ui`, the page for a browser |
 //! | `answer` | bodies, and `application/problem+json` |
 //! | `stream` | events as they happen, as server-sent events |
 //! | `openapi` | the description of all this for machines |
 //!
-//! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do;
-//! everything else does where the listener can be reached from other machines. On a loopback
-//! listener the `Host` must be a loopback name, so that a web page cannot reach it through a name
-//! of its own that resolves to 127.0.0.1 (DNS rebinding, threat A1). There is no CORS.
+//! **Who may ask.** Every writing verb wants the token. `livez`, `readyz` and `metrics` never do,
+//! nor do the files of the page, which hold no data; everything else does where the listener can be
+//! reached from other machines. On a loopback listener the `Host` must be a loopback name, so that a
+//! web page cannot reach it through a name of its own that resolves to 127.0.0.1 (DNS rebinding,
+//! threat A1). There is no CORS.
 //!
 //! **Limits.** [`BODY_BYTES_MAX`] and [`BODY_TIMEOUT`] a request body, [`BUSY_MAX`] requests at
 //! once, [`HEAD_TIMEOUT`] until a head is whole, idle connections included. Who listens to events
@@ -32,6 +34,7 @@ mod decisions;
 mod gate;
 pub mod house;
 mod openapi;
+mod page;
 pub mod steward;
 mod stream;
 mod usage;
@@ -126,7 +129,7 @@ impl<H: House> Admin<H> {
             return Err(refusal(fault));
         }
         let wants_token = match &asked {
-            Ok(Ask::Live | Ask::Ready | Ask::Metrics) => false,
+            Ok(Ask::Live | Ask::Ready | Ask::Metrics | Ask::Page(_)) => false,
             Ok(ask) => ask.is_writing() || self.house.needs_token_to_read(),
             Err(_) => self.house.needs_token_to_read(),
         };
@@ -161,6 +164,7 @@ impl<H: House> Admin<H> {
                 Err(why) => problem(503, &why),
             },
             Ask::Metrics => Answer::metrics(house.metrics()),
+            Ask::Page(asset) => page::answer(asset),
             Ask::Status => Answer::json(&house.status()),
             Ask::Routes => Answer::json(&house.routes()),
             Ask::Config => Answer::json(&house.config()),
@@ -176,6 +180,10 @@ impl<H: House> Admin<H> {
                 Err(why) => problem(400, &why),
             },
             Ask::Act(id, verb) => act(house.act(&id, verb), &id),
+            // A step back that is misspelt must not read the file.
+            Ask::Reload if !matches!(ask::parameter(query, "previous").as_deref(), None | Some("false")) => {
+                problem(400, "previous must be true or false")
+            }
             Ask::Reload => match house.reload().await {
                 Ok(told) => Answer::json(&told),
                 Err(faults) => problem(422, "the configuration was refused; the one before stays in force")
@@ -348,6 +356,7 @@ async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pi
     if !goes_on {
         session.set_keepalive(None);
     }
+    let answer = page::unless_known(answer, &session.req_header().headers);
     let head = head_of(&answer)?;
     let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
     // A head that names a length is held back by the listener's buffer until the body follows.
@@ -359,11 +368,17 @@ async fn write(session: &mut ServerSession, answer: Answer, goes_on: bool) -> pi
 }
 
 fn head_of(answer: &Answer) -> pingora::Result<ResponseHeader> {
-    let mut head = ResponseHeader::build(answer.status, Some(8))?;
+    let mut head = ResponseHeader::build(answer.status, Some(16))?;
     head.insert_header("content-type", answer.content_type)?;
-    head.insert_header("content-length", answer.body.len())?;
+    // A length that a 304 tells is that of what it does not send.
+    if answer.status != 304 {
+        head.insert_header("content-length", answer.body.len())?;
+    }
     head.insert_header("cache-control", "no-store")?;
     head.insert_header("x-content-type-options", "nosniff")?;
+    for (name, value) in answer.headers {
+        head.insert_header(*name, value)?;
+    }
     if let Some(allow) = answer.allow {
         head.insert_header("allow", allow)?;
     }

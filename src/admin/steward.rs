@@ -435,6 +435,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
             "replay_memory": format_size(plan.limits.replay_memory),
             "max_header": format_size(plan.limits.max_header),
             "connections": plan.limits.connections,
+            "connections_per_address": plan.limits.connections_per_address,
             "in_flight": plan.limits.in_flight,
         },
     })

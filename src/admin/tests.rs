@@ -1,5 +1,7 @@
 //! The admin plane as a client of its listener sees it: real sockets, a house of cards.
 
+mod page;
+
 use super::view::{Counts, LastError, TargetState, TargetView};
 use super::*;
 use crate::base::secret::Secret;

@@ -48,6 +48,7 @@ pub(super) fn run(keeper: Keeper, config: Option<PathBuf>) -> Exit {
 }
 
 fn serve(keeper: Keeper, loaded: Loaded, origin: Origin) -> Result<(), StartFault> {
+    server::process::settle();
     let Loaded { plan, warnings, found } = loaded;
     let sockets = Sockets::bind(&plan)?;
     if let Some(address) = sockets.data_addresses().first().filter(|_| !found.is_empty()) {

@@ -191,7 +191,9 @@ impl Search<'_> {
             let base = base_url.map(|name| format!("\"${{{name}}}\""));
             let missing = entry.missing(&|name| {
                 let is_region = name == "AWS_REGION" && self.get("AWS_DEFAULT_REGION").is_some();
-                is_region || entry.counts(name, self.get(name).as_deref())
+                // A further key (`OPENAI_API_KEY_WORK`) will do where the first is not set.
+                let is_key = name == variable && !keys.is_empty();
+                is_region || is_key || entry.counts(name, self.get(name).as_deref())
             });
             if entry.auth == Auth::Google {
                 if !keys.is_empty() && missing.is_none() {

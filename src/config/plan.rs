@@ -633,6 +633,8 @@ pub struct Limits {
     pub max_header: u64,
     /// Connections from clients.
     pub connections: u32,
+    /// Connections from one address of clients.
+    pub connections_per_address: u32,
     /// Requests under way.
     pub in_flight: u32,
 }

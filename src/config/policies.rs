@@ -371,11 +371,21 @@ pub(super) fn read_limits(m: &mut Map<'_, '_>) -> Limits {
             (false, true, false) => (max_body, max_body),
             (false, false, _) => (replay_memory, replay_memory),
         };
+    let connections = m.small("connections", 10_000, 1..=1_000_000, "connections from clients");
+    let of_one = m.small(
+        "connections_per_address",
+        5000,
+        1..=1_000_000,
+        "the same from one address; half of them where it is not written",
+    );
+    let connections_per_address =
+        if m.has("connections_per_address") { of_one } else { connections.div_ceil(2) };
     Limits {
         max_body,
         replay_memory,
         max_header: m.size("max_header", 64 * KIB, KIB..=MIB, "longest request head"),
-        connections: m.small("connections", 10_000, 1..=1_000_000, "connections from clients"),
+        connections,
+        connections_per_address,
         in_flight: m.small("in_flight", 2000, 1..=1_000_000, "requests under way"),
     }
 }

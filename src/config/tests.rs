@@ -111,7 +111,7 @@ retry: {prefer: equal_first, same_target: 1, wait_in_place: 5s, backoff: {base: 
 breaker: {enabled: true, consecutive_failures: 5, failure_ratio: 0.5, min_requests: 20, window: 10s, open: 5s, open_max: 10s, half_open_probes: 1, close_after: 2}
 cooldown: {default: 5s, max: 300s, quota: 15m, quota_max: 6h, auth: 5m, auth_max: 80m}      # 0s: none
 rescue: {enabled: true, hold: 0ms}            # mid-stream
-limits: {max_body: 32MiB, replay_memory: 256MiB, max_header: 64KiB, connections: 10000, in_flight: 2000}
+limits: {max_body: 32MiB, replay_memory: 256MiB, max_header: 64KiB, connections: 10000, connections_per_address: 5000, in_flight: 2000}
 log: {level: info, format: auto}              # auto: text on a terminal, JSON elsewhere
 audit: {path: null}
 state: {path: null}            # null: memory only

@@ -90,6 +90,7 @@ impl Slot {
             paths: self.paths.clone(),
             authority: self.authority.clone(),
             is_tls: self.is_tls,
+            may_lead_back: self.may_lead_back,
             keyring,
             purse: self.purse.clone(),
             extra: self.extra.clone(),

@@ -1,10 +1,11 @@
 //! The request body: read once, bounded in size, time and memory.
 //!
 //! Every attempt needs the whole body, and Pingora's own retry buffer ends at 64 KiB, so we keep
-//! it ourselves. Three bounds: `limits.max_body` per request, a time that grows with the body (60 s
-//! and a second per MiB), and a share of `limits.replay_memory` that all requests take from
+//! it ourselves. Three bounds: `limits.max_body` per request, the pace that a client must keep
+//! ([`Pace`]), and a share of `limits.replay_memory` that all requests take from
 //! together and return when they end. A body that does not fit now is refused, not queued.
 
+use super::pace::Pace;
 use crate::base::outcome::ErrorCode;
 use crate::live::{House, REPLAY_GRAIN};
 use bytes::{Bytes, BytesMut};
@@ -14,8 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Time for a body of up to a MiB.
-const BASE_TIME: Duration = Duration::from_secs(60);
 /// What a buffer starts with where the length is not announced.
 const FIRST_CAPACITY: usize = 8 * 1024;
 /// Most that is allocated on the word of a Content-Length alone.
@@ -37,7 +36,12 @@ pub(super) enum BodyFault {
 }
 
 /// Reads the whole body.
-pub(super) async fn read(house: &House, session: &mut Session, max: u64) -> Result<Body, BodyFault> {
+pub(super) async fn read(
+    house: &House,
+    session: &mut Session,
+    max: u64,
+    pace: &Pace,
+) -> Result<Body, BodyFault> {
     let announced = announced_length(session)?;
     if announced.is_some_and(|length| length > max) {
         return Err(too_large());
@@ -46,17 +50,22 @@ pub(super) async fn read(house: &House, session: &mut Session, max: u64) -> Resu
         session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
     }
     let mut share = reserve(house, announced.unwrap_or(0))?;
-    let megabytes = max.min(announced.unwrap_or(max)) / (1024 * 1024);
-    let allowed = BASE_TIME + Duration::from_secs(megabytes);
-    let reading = read_all(house, session, max, announced, &mut share);
-    match fast_timeout(allowed, reading).await {
-        Ok(Ok(bytes)) => Ok(Body { bytes, _share: share }),
-        Ok(Err(fault)) => Err(fault),
-        Err(_) => Err(BodyFault::Refused(
-            408,
-            ErrorCode::ValidationFailed,
-            "the request body did not arrive in time",
-        )),
+    let bytes = read_all(house, session, max, announced, &mut share, pace).await?;
+    Ok(Body { bytes, _share: share })
+}
+
+/// Waits for the next piece of a body of which `so_far` bytes came in the time `spent`.
+async fn next(
+    session: &mut Session,
+    pace: &Pace,
+    so_far: usize,
+    spent: Duration,
+) -> Result<Option<Bytes>, BodyFault> {
+    let allowed = pace.next_by(so_far as u64).saturating_sub(spent);
+    match fast_timeout(allowed, session.read_request_body()).await {
+        Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(_)) => Err(BodyFault::Gone),
+        Err(_) => Err(BodyFault::Refused(408, ErrorCode::ValidationFailed, TOO_SLOW)),
     }
 }
 
@@ -78,8 +87,10 @@ async fn read_all(
     max: u64,
     announced: Option<u64>,
     share: &mut Option<OwnedSemaphorePermit>,
+    pace: &Pace,
 ) -> Result<Bytes, BodyFault> {
-    let Some(first) = session.read_request_body().await.map_err(|_| BodyFault::Gone)? else {
+    let began = house.clock.tick();
+    let Some(first) = next(session, pace, 0, Duration::ZERO).await? else {
         return Ok(Bytes::new());
     };
     if announced == Some(first.len() as u64) {
@@ -91,7 +102,9 @@ async fn read_all(
     whole.extend_from_slice(&first);
     drop(first);
     let mut reserved = announced.unwrap_or(0);
-    while let Some(piece) = session.read_request_body().await.map_err(|_| BodyFault::Gone)? {
+    loop {
+        let spent = house.clock.tick().since(began);
+        let Some(piece) = next(session, pace, whole.len(), spent).await? else { break };
         let length = (whole.len() + piece.len()) as u64;
         if length > max {
             return Err(too_large());
@@ -142,6 +155,9 @@ fn merge(share: &mut Option<OwnedSemaphorePermit>, more: Option<OwnedSemaphorePe
 
 /// What a client is told whose body is too large.
 pub(super) const TOO_LARGE: &str = "the request body is larger than limits.max_body allows";
+
+/// What a client is told whose body came below its pace.
+pub(super) const TOO_SLOW: &str = "the request body did not arrive in time";
 
 fn too_large() -> BodyFault {
     BodyFault::Refused(413, ErrorCode::PayloadTooLarge, TOO_LARGE)

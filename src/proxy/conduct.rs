@@ -45,6 +45,8 @@ pub(super) struct Asked<'a> {
     pub(super) query: Option<String>,
     /// Client headers that may go upstream.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The processes that it passed, this one included.
+    pub(super) hop: HeaderValue,
     pub(super) route: Option<&'a Route>,
     /// The client sent `x-pointsman-no-rescue`.
     pub(super) refuses_rescue: bool,

@@ -10,9 +10,12 @@
 
 use super::conduct;
 use super::echo::{self, Overwriter};
+use super::hop;
+use super::pace::Pace;
 use super::story::Story;
 use crate::base::api::Kind;
 use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
 use crate::exchange::course::{Course, Halt, Passed};
 use crate::exchange::{Cause, Record};
 use crate::health::{Permit, Report};
@@ -21,7 +24,7 @@ use crate::live::{House, Live, Slot};
 use crate::rewrite;
 use crate::wire::retry_hint::RetryHint;
 use bytes::Bytes;
-use http::header;
+use http::{HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
@@ -41,6 +44,10 @@ pub(super) struct Forward {
     presented: Vec<Vec<u8>>,
     /// Bytes of the body so far: an upload in chunks announces no length.
     body_bytes: u64,
+    /// The processes that it passed, this one included.
+    hop: HeaderValue,
+    /// When the body began.
+    body_began: Tick,
     overwriter: Overwriter,
     /// What became of its candidates.
     course: Course,
@@ -66,12 +73,12 @@ pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
 }
 
 impl Forward {
-    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>) -> Self {
+    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>, hop: HeaderValue, now: Tick) -> Self {
         let record = Record {
             candidate: 0,
             cause: Cause::First,
-            began: crate::base::time::Tick(0),
-            ended: crate::base::time::Tick(0),
+            began: Tick(0),
+            ended: Tick(0),
             first_content: None,
             outcome: Outcome::Ok,
             status: None,
@@ -88,6 +95,8 @@ impl Forward {
             had_new_key: false,
             presented,
             body_bytes: 0,
+            hop,
+            body_began: now,
             overwriter: Overwriter::default(),
             course: Course::default(),
         }
@@ -145,6 +154,9 @@ impl Forward {
             }
         }
         clean.insert_header(header::HOST, slot.authority.clone())?;
+        if hop::is_told(slot) {
+            clean.insert_header(hop::HOP, self.hop.clone())?;
+        }
         for (name, value) in slot.extra.iter().chain(self.signature.headers()) {
             clean.insert_header(name.clone(), value.clone())?;
         }
@@ -156,6 +168,11 @@ impl Forward {
     pub(super) fn fits(&mut self, piece: usize, max: u64) -> bool {
         self.body_bytes = self.body_bytes.saturating_add(piece as u64);
         self.body_bytes <= max
+    }
+
+    /// Tells whether the body comes at the pace that is asked of a client.
+    pub(super) fn keeps_pace(&self, pace: &Pace, now: Tick) -> bool {
+        now.since(self.body_began) <= pace.next_by(self.body_bytes)
     }
 
     /// Takes the provider's headers that are not for the client off the answer.

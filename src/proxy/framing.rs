@@ -10,12 +10,22 @@
 //! * more than one Content-Length, one that is not 1 to 19 digits, one beside a Transfer-Encoding;
 //! * a Transfer-Encoding other than one `chunked`, or any in HTTP/1.0;
 //! * no Host in HTTP/1.1, more than one, one with characters that no authority has;
-//! * a name with an underscore, which gateways behind gateways read as a hyphen.
+//! * a target that is neither a path nor an `http` address (of which Pingora wants the host's name to
+//!   be that of the Host field) nor `*`;
+//! * a name with an underscore, which gateways behind gateways read as a hyphen, but for the three
+//!   ([`UNDERSCORED`]) that coding agents send.
+//!
+//! Chunked bodies are not seen here. Pingora reads them with some tolerance (any bytes in an
+//! extension, an empty line for a size), so `service` lets no request follow one on its connection:
+//! what a reader before us took for part of the body is not read as a request.
 //!
 //! A field line longer than [`FIELD_MAX`] is too large. Source: RFC 9112 sections 2.2, 3.2, 5 and 6.
 
 /// Longest field line, in bytes (threat C6).
 pub(super) const FIELD_MAX: usize = 16 * 1024;
+
+/// Names with an underscore that are known, which end in no provider's framing.
+const UNDERSCORED: [&[u8]; 3] = [b"session_id", b"conversation_id", b"thread_id"];
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +81,10 @@ fn line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], HeadFault> {
     let Some(line) = line.strip_suffix(b"\r") else {
         return Err(HeadFault::Ambiguous("lines end in CR LF"));
     };
-    if line.iter().any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f) {
+    // Without a branch, so that the compiler looks at many at once.
+    let has_control =
+        line.iter().fold(false, |has, byte| has | ((*byte < 0x20) & (*byte != b'\t')) | (*byte == 0x7f));
+    if has_control {
         return Err(HeadFault::Ambiguous("a line of the head has a control character"));
     }
     Ok(line)
@@ -85,6 +98,11 @@ fn request_line(line: &[u8]) -> Result<bool, HeadFault> {
     let is_target = target.is_some_and(|word| !word.is_empty() && !word.contains(&b'\t'));
     if !is_method || !is_target || words.next().is_some() {
         return Err(HeadFault::Ambiguous("the request line is not METHOD TARGET VERSION"));
+    }
+    let target = target.unwrap_or_default();
+    let is_url = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+    if target.first() != Some(&b'/') && target != b"*" && !is_url(b"http://") && !is_url(b"https://") {
+        return Err(HeadFault::Ambiguous("the request target is not a path"));
     }
     match version {
         Some(b"HTTP/1.1") => Ok(false),
@@ -102,10 +120,11 @@ impl Framing {
             return Err(HeadFault::Ambiguous("a field line has no colon"));
         };
         let (name, value) = field.split_at(colon);
-        if matches!(name.first(), None | Some(b' ' | b'\t')) || !name.iter().all(|b| is_token(*b)) {
+        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
             return Err(HeadFault::Ambiguous("a field has no proper name"));
         }
-        if name.contains(&b'_') {
+        let has_underscore = memchr::memchr(b'_', name).is_some();
+        if has_underscore && !UNDERSCORED.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             return Err(HeadFault::Ambiguous("a field name has an underscore"));
         }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
@@ -154,8 +173,24 @@ impl Framing {
 }
 
 /// RFC 9110 section 5.6.2.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = u8::MAX;
+    while byte > 0 {
+        table[byte as usize] |= byte.is_ascii_alphanumeric();
+        byte -= 1;
+    }
+    table
+};
+
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN[usize::from(byte)]
 }
 
 #[cfg(test)]
@@ -176,6 +211,8 @@ mod tests {
             "GET / HTTP/1.0\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
             "GET /v1/models?key=a%20b HTTP/1.1\r\nhost: [::1]:80\r\naccept: */*\r\n\r\n",
             "OPTIONS * HTTP/1.1\r\nhost:\r\n\r\n",
+            "GET HTTP://a/v1 HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nSession_Id: 1\r\n\r\n",
             "POST / HTTP/1.1\r\nHOST:a\r\nContent-Length:\t12 \r\nx-empty:\r\n\r\nbody\nof any\0kind",
             "POST / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\nx-name: K\u{f6}ln\tund mehr\r\n\r\n",
@@ -237,6 +274,9 @@ mod tests {
             "GET / x HTTP/1.1\r\nhost: a\r\n\r\n",
             "GET /\tx HTTP/1.1\r\nhost: a\r\n\r\n",
             "GET /\r\nhost: a\r\n\r\n",
+            "GET v1/models HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET ftp://a/v1 HTTP/1.1\r\nhost: a\r\n\r\n",
+            "CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n",
             "GET / HTTP/2.0\r\nhost: a\r\n\r\n",
             "GET / http/1.1\r\nhost: a\r\n\r\n",
             "G(T / HTTP/1.1\r\nhost: a\r\n\r\n",

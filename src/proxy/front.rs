@@ -7,12 +7,13 @@
 //! what a small call costs, and calls need none of it.
 //!
 //! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
-//! [`HEAD_TIMEOUT`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
+//! [`Pace::head`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
 //! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
 //! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and so is one that
 //! waits when the process leaves. On HTTP/2 the frame layer has done all this.
 
 use super::framing::{self, HeadFault};
+use super::pace::Pace;
 use super::service::Proxy;
 use crate::live::House;
 use crate::route;
@@ -33,8 +34,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const IDLE_S: u64 = 60;
 const IDLE: Duration = Duration::from_secs(IDLE_S);
 
-/// Longest time from the first byte of a head to its last (threat C7).
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client that was refused may take to receive why, and to stop sending.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Most that is still read of a client that was refused, in bytes.
+const LAST_READ: u64 = 256 * 1024;
 
 /// Room for a head and a small body in one read.
 const FIRST_READ: usize = 4096;
@@ -45,6 +48,7 @@ pub struct Front {
     hooks: Arc<HttpProxy<Proxy>>,
     house: Arc<House>,
     options: HttpServerOptions,
+    pace: Pace,
 }
 
 /// How reading a head ended.
@@ -77,8 +81,14 @@ impl Front {
     /// Makes the data plane of a listener.
     #[must_use]
     pub fn new(house: Arc<House>, conf: &Arc<ServerConf>, options: HttpServerOptions) -> Self {
-        let hooks = Arc::new(http_proxy(conf, Proxy::new(Arc::clone(&house))));
-        Front { proxy: Proxy::new(Arc::clone(&house)), hooks, house, options }
+        Front::paced(house, conf, options, Pace::default())
+    }
+
+    /// Makes the data plane of a listener whose clients may be this slow.
+    #[must_use]
+    pub fn paced(house: Arc<House>, conf: &Arc<ServerConf>, options: HttpServerOptions, pace: Pace) -> Self {
+        let hooks = Arc::new(http_proxy(conf, Proxy::new(Arc::clone(&house), pace)));
+        Front { proxy: Proxy::new(Arc::clone(&house), pace), hooks, house, options, pace }
     }
 
     /// Serves an HTTP/1 connection until one side has had enough.
@@ -123,7 +133,7 @@ impl Front {
         if is_whole(&head, 0) {
             return Head::Whole(head);
         }
-        let rest = pingora::time::timeout(HEAD_TIMEOUT, self.rest(stream, &mut head)).await;
+        let rest = pingora::time::timeout(self.pace.head, self.rest(stream, &mut head)).await;
         match rest {
             Ok(Ok(true)) => Head::Whole(head),
             Ok(Ok(false)) => Head::Refused(TOO_LARGE),
@@ -140,6 +150,7 @@ impl Front {
             if seen > max {
                 return Ok(false);
             }
+            head.reserve(FIRST_READ);
             if stream.read_buf(head).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -226,11 +237,13 @@ async fn refuse(stream: &mut Stream, Refused(status, message): &Refused) {
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
-    // A client that left meanwhile cannot be told.
+    // A client that left meanwhile cannot be told. One that goes on sending would lose the answer to
+    // the reset that closing on unread bytes causes, so a little of it is read.
     drop(
-        pingora::time::timeout(HEAD_TIMEOUT, async {
+        pingora::time::timeout(LAST_WORDS, async {
             stream.write_all(answer.as_bytes()).await?;
-            stream.flush().await
+            AsyncWriteExt::shutdown(stream).await?;
+            tokio::io::copy(&mut stream.take(LAST_READ), &mut tokio::io::sink()).await
         })
         .await,
     );

@@ -7,8 +7,10 @@
 //! ```text
 //! front     connections to requests, and which way each goes
 //!   framing     heads that could be read in two ways
+//!   pace        how slow a client may be
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
+//!   hop         has it been here before
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     trial       one attempt, from the order to what health is told of it
 //!     race        two of them side by side
@@ -40,9 +42,11 @@ mod explain;
 mod forward;
 mod framing;
 mod front;
+mod hop;
 mod incoming;
 mod line;
 mod outgoing;
+mod pace;
 mod patience;
 mod race;
 mod reply;
@@ -54,3 +58,4 @@ mod trial;
 
 pub use explain::explain;
 pub use front::Front;
+pub use pace::Pace;

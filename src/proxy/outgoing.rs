@@ -5,6 +5,7 @@
 //! client's credential can slip through by being spelt in a way that nobody thought of.
 
 use super::conduct::Asked;
+use super::hop;
 use crate::base::api::{Api, Dialect, Kind};
 use crate::base::time::WallTime;
 use crate::catalog::Ability;
@@ -78,6 +79,9 @@ fn headers(
     if is_anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
         let version = HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION);
         headers.try_insert(ANTHROPIC_VERSION, version)?;
+    }
+    if hop::is_told(slot) {
+        headers.try_insert(hop::HOP, asked.hop.clone())?;
     }
     for (name, value) in &slot.extra {
         headers.try_insert(name.clone(), value.clone())?;

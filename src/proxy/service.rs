@@ -9,7 +9,9 @@ use super::carried::Source;
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
+use super::hop;
 use super::line::{self, Effect, Line};
+use super::pace::Pace;
 use super::reply::{self, Extra};
 use super::story::Story;
 use crate::authenticate::{self, AuthFault};
@@ -35,8 +37,6 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a client may take to receive one write before it counts as gone (threat C7).
-const WRITE_STALL: Duration = Duration::from_secs(60);
 /// How long a client may pause inside its body (HTTP/2 has no read timeout of its own).
 const READ_STALL: Duration = Duration::from_secs(60);
 /// Most fields of a request head (threat C6).
@@ -48,6 +48,7 @@ const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
 /// The data plane.
 pub struct Proxy {
     house: Arc<House>,
+    pace: Pace,
 }
 
 /// What the hooks of one request share.
@@ -59,8 +60,8 @@ pub struct Context {
 impl Proxy {
     /// Makes the data plane of a house.
     #[must_use]
-    pub fn new(house: Arc<House>) -> Self {
-        Proxy { house }
+    pub fn new(house: Arc<House>, pace: Pace) -> Self {
+        Proxy { house, pace }
     }
 
     /// Answers one request whose head has been read; tells whether the connection can carry another.
@@ -121,9 +122,11 @@ impl Proxy {
         let offered = session.req_header().headers.get("x-request-id");
         let wall = u64::try_from(house.clock.wall().0).unwrap_or(0);
         story.name(offered, wall, rand::random());
-        session.set_write_timeout(Some(WRITE_STALL));
+        session.set_write_timeout(Some(self.pace.write));
         session.set_read_timeout(Some(READ_STALL));
-        if house.is_draining() || closes_after(session.req_header()) {
+        // Nothing is read as a request that others may have read as the end of a body (`framing`).
+        let is_chunked = session.req_header().headers.contains_key(http::header::TRANSFER_ENCODING);
+        if is_chunked || house.is_draining() || closes_after(session.req_header()) {
             session.set_keepalive(None);
         }
         let head = session.req_header();
@@ -270,12 +273,15 @@ impl Proxy {
             return refuse(session, &mut context.story, shape, 400, code, message).await;
         }
         let head = session.req_header();
+        let Ok(hop) = hop::onward(&self.house, &head.headers) else {
+            return goes_round(session, &mut context.story, shape).await;
+        };
         let presented = authenticate::presented(&head.headers, head.uri.query());
         let keys = presented.all().into_iter().map(<[u8]>::to_vec).collect();
         drop(presented);
         match body::pass(session, live.plan.limits.max_body).await {
             Ok(()) => {
-                context.forward = Some(Forward::new(slots, keys));
+                context.forward = Some(Forward::new(slots, keys, hop, self.house.clock.tick()));
                 Ok(false)
             }
             Err(BodyFault::Gone) => {
@@ -302,12 +308,15 @@ impl Proxy {
         let shape = api.dialect().error_shape();
         story.dialect = Some(api.dialect());
         story.is_free = api == Api::CountTokens;
+        let Ok(hop) = hop::onward(house, &session.req_header().headers) else {
+            return goes_round(session, story, shape).await;
+        };
         if session.req_header().headers.contains_key(http::header::CONTENT_ENCODING) {
             session.set_keepalive(None);
             let message = "compressed request bodies are not taken; send the body as it is";
             return refuse(session, story, shape, 415, ErrorCode::ValidationFailed, message).await;
         }
-        let body = match body::read(house, session, live.plan.limits.max_body).await {
+        let body = match body::read(house, session, live.plan.limits.max_body, &self.pace).await {
             Ok(body) => body,
             Err(BodyFault::Gone) => {
                 story.client_left();
@@ -386,7 +395,7 @@ impl Proxy {
         let within = session.req_header().headers.get("x-request-timeout-ms");
         let within = within.and_then(|value| exchange::wish(value.as_bytes()));
         let body = body.bytes.clone();
-        let asked = Asked { api, body, parsed, query, headers, route, refuses_rescue, within, left_out };
+        let asked = Asked { api, body, parsed, query, headers, hop, route, refuses_rescue, within, left_out };
         let done = conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await;
         story.lineup = Lineup { groups, left_out: asked.left_out, unspoken };
         done
@@ -420,6 +429,7 @@ impl Proxy {
 fn told_of(error: &Error) -> (u16, ErrorCode, &'static str) {
     match error.etype() {
         ErrorType::HTTPStatus(400) => (400, ErrorCode::ValidationFailed, "the request target must be a path"),
+        ErrorType::HTTPStatus(408) => (408, ErrorCode::ValidationFailed, body::TOO_SLOW),
         ErrorType::HTTPStatus(413) => (413, ErrorCode::PayloadTooLarge, body::TOO_LARGE),
         ErrorType::HTTPStatus(503) => {
             (503, ErrorCode::AllTargetsUnavailable, "the provider cannot be used now")
@@ -455,6 +465,12 @@ async fn refuse(
     let extra = Extra { should_retry, ..Extra::default() };
     reply::refuse(session, story, shape, status, code, message, &extra).await?;
     Ok(true)
+}
+
+/// Answers a request that has been here before. Its sender is this proxy, which goes elsewhere with it.
+async fn goes_round(session: &mut Session, story: &mut Story, shape: ErrorShape) -> pingora::Result<bool> {
+    session.set_keepalive(None);
+    refuse(session, story, shape, 508, ErrorCode::ValidationFailed, hop::LOOP).await
 }
 
 fn client_may_use(story: &Story, plan: &Plan, name: &str) -> bool {
@@ -631,10 +647,13 @@ impl ProxyHttp for Proxy {
         let (Some(forward), Some(live), Some(piece)) = (forward.as_mut(), story.live.as_ref(), body) else {
             return Ok(());
         };
-        if forward.fits(piece.len(), live.plan.limits.max_body) {
-            return Ok(());
+        if !forward.fits(piece.len(), live.plan.limits.max_body) {
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_in());
         }
-        Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_in())
+        if !forward.keeps_pace(&self.pace, self.house.clock.tick()) {
+            return Err(Error::explain(ErrorType::HTTPStatus(408), "request body too slow").into_in());
+        }
+        Ok(())
     }
 
     async fn upstream_response_filter(
@@ -710,7 +729,9 @@ impl ProxyHttp for Proxy {
         {
             let outcome = match error.esource() {
                 // Our own limit, in the middle of an upload: never counted against a target (row 32).
-                pingora::ErrorSource::Internal if matches!(error.etype(), ErrorType::HTTPStatus(413)) => {
+                pingora::ErrorSource::Internal
+                    if matches!(error.etype(), ErrorType::HTTPStatus(408 | 413)) =>
+                {
                     Outcome::ClientError
                 }
                 pingora::ErrorSource::Downstream => Outcome::ClientGone,

@@ -168,7 +168,14 @@ fn empty() -> Plan {
             ..CooldownPolicy::default()
         },
         rescue: RescuePolicy { enabled: true, hold: Duration::ZERO },
-        limits: Limits { max_body: 1, replay_memory: 1, max_header: 1, connections: 1, in_flight: 1 },
+        limits: Limits {
+            max_body: 1,
+            replay_memory: 1,
+            max_header: 1,
+            connections: 1,
+            connections_per_address: 1,
+            in_flight: 1,
+        },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },
         audit: None,
         usage: UsagePolicy::default(),

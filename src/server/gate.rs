@@ -1,54 +1,150 @@
-//! How many connections do we take?
+//! How many connections do we take, in all and from one address?
 //!
 //! A connection costs memory whether it asks for anything or not, so their number has a limit
-//! (`limits.connections`); one too many is closed before a byte of it is read.
+//! (`limits.connections`, and never more than half of the descriptors of the process), and so has the
+//! number from one address (`limits.connections_per_address`, half of the other where it is not
+//! written), so that one host cannot take them all. One too many is closed before a byte of it is read.
+//!
+//! An address is an IPv4 address or an IPv6 network of 64 bits, which is what one subscriber has.
+//! Nobody is exempt, this machine neither: a proxy before this one carries the connections of many, and
+//! whoever puts one there raises the limit with it.
 
+use super::process;
 use crate::live::House;
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The part of an IPv6 address that names a network.
+const NETWORK: u128 = !0 << 64;
+
 /// Connections of all listeners together.
 #[derive(Clone, Default)]
-pub struct Count(Arc<AtomicU32>);
+pub struct Count(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    all: AtomicU32,
+    by_origin: Mutex<HashMap<IpAddr, u32>>,
+}
 
 /// Stands before an application and counts its connections.
 pub struct Gate<A> {
     inner: Arc<A>,
     house: Arc<House>,
     count: Count,
+    ceiling: u32,
 }
 
 impl<A> Gate<A> {
     /// Puts a gate before `inner`.
     pub fn new(inner: Arc<A>, house: Arc<House>, count: Count) -> Self {
-        Gate { inner, house, count }
+        Gate { inner, house, count, ceiling: process::ceiling() }
     }
 }
 
-struct Inside(Count);
+/// A connection that was let in; leaves when dropped.
+struct Inside {
+    counts: Arc<Counts>,
+    origin: Option<IpAddr>,
+}
+
+impl Count {
+    /// Lets a connection in while there are fewer than `most`, and fewer than `of_one` of its origin.
+    fn enter(&self, origin: Option<IpAddr>, most: u32, of_one: u32) -> Option<Inside> {
+        let before = self.0.all.fetch_add(1, Ordering::Relaxed);
+        let mut inside = Inside { counts: Arc::clone(&self.0), origin: None };
+        if before >= most {
+            return None;
+        }
+        if let Some(origin) = origin {
+            let mut by_origin = self.0.by_origin.lock();
+            let count = by_origin.entry(origin).or_default();
+            if *count >= of_one {
+                return None;
+            }
+            *count += 1;
+            inside.origin = Some(origin);
+        }
+        Some(inside)
+    }
+}
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.counts.all.fetch_sub(1, Ordering::Relaxed);
+        let Some(origin) = self.origin else { return };
+        if let Entry::Occupied(mut count) = self.counts.by_origin.lock().entry(origin) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// Returns what counts as one address.
+fn origin_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) & NETWORK)),
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 
 #[async_trait]
 impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gate<A> {
     async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let before = self.count.0.fetch_add(1, Ordering::Relaxed);
-        let _inside = Inside(self.count.clone());
-        if before >= self.house.live().plan.limits.connections {
-            return None;
-        }
+        let _inside = {
+            let limits = self.house.live().plan.limits;
+            let digest = session.get_socket_digest();
+            let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet().map(|a| a.ip()));
+            let most = limits.connections.min(self.ceiling);
+            self.count.enter(peer.map(origin_of), most, limits.connections_per_address)?
+        };
         self.inner.process_new(session, shutdown).await
     }
 
     async fn cleanup(&self) {
         self.inner.cleanup().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Option<IpAddr> {
+        text.parse().ok().map(origin_of)
+    }
+
+    #[test]
+    fn an_address_is_a_host_or_a_network() {
+        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
+        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
+        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:1:2:3"));
+        assert_ne!(at("2001:db8:0:1::1"), at("2001:db8:0:2::1"));
+    }
+
+    #[test]
+    fn one_address_cannot_take_them_all_and_what_leaves_makes_room() {
+        let count = Count::default();
+        let mut inside: Vec<_> = (0..2).map(|_| count.enter(at("192.0.2.1"), 4, 2)).collect();
+        assert!(inside.iter().all(Option::is_some));
+        assert!(count.enter(at("192.0.2.1"), 4, 2).is_none());
+        inside.extend([count.enter(at("192.0.2.2"), 4, 2), count.enter(None, 4, 2)]);
+        assert!(inside.iter().all(Option::is_some));
+        assert!(count.enter(at("192.0.2.3"), 4, 2).is_none(), "four are there");
+        inside.remove(0);
+        assert!(count.enter(at("192.0.2.1"), 4, 2).is_some());
+        inside.clear();
+        assert_eq!(count.0.all.load(Ordering::Relaxed), 0);
+        assert!(count.0.by_origin.lock().is_empty(), "nobody who left is remembered");
     }
 }

@@ -18,6 +18,7 @@
 
 pub mod certificate;
 mod gate;
+pub mod process;
 
 use crate::admin::Admin;
 use crate::admin::steward::Steward;
@@ -212,6 +213,15 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let conf = Arc::clone(&server.configuration);
+
+    let most = process::ceiling();
+    if plan.limits.connections > most {
+        tracing::warn!(
+            most,
+            "limits.connections is {} and the limit of descriptors allows {most}: raise it (LimitNOFILE, ulimit -n)",
+            plan.limits.connections
+        );
+    }
 
     // One service per listener: cleartext HTTP/2 is a setting of the service, not of the socket.
     let gate = gate::Count::default();

@@ -1,4 +1,4 @@
-//! Do counters, log, usage and providers count the same?
+//! Do counters, log, audit, decisions, usage and providers count the same?
 //!
 //! Mixed requests, 300 of them, 5,000 with `POINTSMAN_FULL=1`, several at a time: whole, streamed,
 //! embeddings, messages; answered, failed over, rescued, refused, left. What each is to come to
@@ -10,11 +10,15 @@ use pointsman::standin::caller::Call;
 use pointsman::standin::{Provider, Reply, Script, Seen};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Requests that are under way at once.
 const AT_ONCE: usize = 8;
+
+/// The audit log, in the folder of the program.
+const AUDIT: &str = "audit.log";
 
 /// What a request is to come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +109,7 @@ impl Case {
             _ => call.bearer(if number.is_multiple_of(2) { "alice-0123456789" } else { "bob-0123456789" }),
         };
         let call = if self == Case::Gone { call.leaving_after_events(2) } else { call };
+        let call = call.header("x-request-id", &format!("case-{number}"));
         match DEVICES[number % DEVICES.len()] {
             "none" => call,
             "other" => call.header("x-pointsman-device", "two words"),
@@ -150,9 +155,10 @@ fn number_in(seen: &Seen) -> u64 {
     rest.split_once('-').unwrap().0.parse().unwrap()
 }
 
-fn yaml(one: &Provider, two: &Provider, claude: &Provider) -> String {
+fn yaml(one: &Provider, two: &Provider, claude: &Provider, audit: &Path) -> String {
     format!(
         "{HEAD}log: {{format: json}}
+audit: {{path: {}}}
 usage: {{time_zone: Europe/Berlin}}
 retry: {{same_target: 0, wait_in_place: 0ms, budget_ratio: 1, budget_min_per_second: 1000}}
 cooldown: {{default: 0s, max: 0s, quota: 0s, quota_max: 0s, auth: 0s, auth_max: 0s}}
@@ -172,6 +178,7 @@ routes:
   talk:
     targets: [{{provider: claude, model: c}}]
 ",
+        audit.display(),
         one.base_url(),
         two.base_url(),
         claude.origin(),
@@ -185,7 +192,8 @@ async fn start(one: &Provider, two: &Provider, claude: &Provider) -> Process {
         ("KEY_ALICE", "alice-0123456789"),
         ("KEY_BOB", "bob-0123456789"),
     ];
-    let program = Program::new(&yaml(one, two, claude));
+    let program = Program::new("");
+    program.configure(&yaml(one, two, claude, &program.path(AUDIT)));
     keys.into_iter().fold(program, |program, (name, value)| program.env(name, value)).start().await
 }
 
@@ -247,7 +255,7 @@ fn near(one: f64, other: f64, by: f64, what: &str) {
 
 #[allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "counts far below 2^52")]
 #[tokio::test(flavor = "multi_thread")]
-async fn counters_log_usage_and_providers_agree_to_the_unit() {
+async fn counters_log_audit_decisions_usage_and_providers_agree_to_the_unit() {
     let count = if is_full() { 5000 } else { 300 };
     let one = Counting::start(|case, ok| match case {
         Case::Failover | Case::StreamFailover | Case::AllDown => Some(Reply::status(500)),
@@ -363,5 +371,141 @@ async fn counters_log_usage_and_providers_agree_to_the_unit() {
     let row = of_two["rows"].as_array().unwrap().iter().find(|row| row["provider"] == "two").unwrap();
     assert_eq!(row["cost_usd"], Value::Null, "an unknown price is not 0");
 
-    // Further accounts of the same requests (decisions, audit, events) are compared here.
+    audit_says_what_the_log_says(&process, &lines).await;
+    let providers = providers.map(|(name, counting)| (name, counting.provider.count()));
+    decisions_say_what_happened(&process, &page, &lines, providers).await;
+    events_stand_for_what_was_counted(&process, &page).await;
+}
+
+/// The line of a request in one record is its line in the other.
+async fn audit_says_what_the_log_says(process: &Process, lines: &[Value]) {
+    let read = || -> BTreeMap<String, Value> {
+        let text = std::fs::read_to_string(process.program.path(AUDIT)).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let all: Vec<Value> = whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let requests = all.into_iter().filter(|line| line["kind"] == "request");
+        requests.map(|line| (line["id"].as_str().unwrap().to_owned(), line)).collect()
+    };
+    eventually("the audit log has every request", async || read().len() >= lines.len()).await;
+    let audit = read();
+    assert_eq!(audit.len(), lines.len());
+    for line in lines {
+        let id = line["id"].as_str().unwrap();
+        let other = audit.get(id).unwrap_or_else(|| panic!("{id} is not in the audit log"));
+        for field in ["route", "client", "target", "attempts", "trail", "status", "generation"] {
+            assert_eq!(other[field], line[field], "{field} of {id}");
+        }
+    }
+    let text = std::fs::read_to_string(process.program.path(AUDIT)).unwrap();
+    assert_eq!(text.matches("\"kind\":\"request\"").count(), lines.len(), "none stands there twice");
+    assert!(process.metric("pointsman_audit_dropped_total", &[]).await < 0.5);
+}
+
+/// A decision a request, each as the log has it; its attempts are those of counters and providers.
+#[allow(clippy::cast_precision_loss, clippy::float_cmp, reason = "counts far below 2^52")]
+async fn decisions_say_what_happened(
+    process: &Process,
+    page: &str,
+    lines: &[Value],
+    providers: [(&str, u64); 3],
+) {
+    let mut attempts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut moves: BTreeMap<(String, String, String), u64> = BTreeMap::new();
+    let mut kept = 0;
+    for line in lines {
+        let id = line["id"].as_str().unwrap();
+        let answer = process.ask(&format!("/v1/decisions/{id}")).await;
+        let number: usize = id.trim_start_matches("case-").parse().unwrap();
+        if Case::of(number) == Case::NoKey {
+            assert_eq!(answer.status, 404, "strangers leave no decision");
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{id}: {}", answer.body_text());
+        let decision = answer.json();
+        kept += 1;
+        for field in ["route", "client", "status", "generation", "model", "dialect", "stream"] {
+            assert_eq!(decision[field], line[field], "{field} of {id}: {decision}");
+        }
+        let tried = decision["attempts"].as_array().unwrap();
+        assert_eq!(line["attempts"], tried.len(), "{id}: {decision}");
+        assert_eq!(line["target"], tried.last().map_or(Value::Null, |last| last["target"].clone()), "{id}");
+        assert_eq!(decision["ended"], ended(Case::of(number)), "{id}: {decision}");
+        let word = |of: &Value, name: &str| of[name].as_str().unwrap().to_owned();
+        let mut before: Option<&Value> = None;
+        for attempt in tried {
+            let target = word(attempt, "target");
+            *attempts.entry((target.clone(), word(attempt, "outcome"))).or_default() += 1;
+            if let Some(before) = before.filter(|before| before["target"] != attempt["target"]) {
+                let change = (word(before, "target"), target.clone(), word(before, "outcome"));
+                *moves.entry(change).or_default() += 1;
+            }
+            before = Some(attempt);
+            let candidates = decision["candidates"].as_array().unwrap();
+            let own = candidates.iter().find(|candidate| candidate["target"] == *target).unwrap();
+            assert!(["tried", "chosen"].contains(&own["state"].as_str().unwrap()), "{id}: {decision}");
+        }
+    }
+    let list = process.ask_json("/v1/decisions?limit=1").await;
+    assert_eq!(list["kept"], kept, "as many as were asked for");
+    let counted = |name: &str, labels: &[&str]| sum(page, name, labels);
+    for ((target, outcome), count) in &attempts {
+        let labels = [format!("target=\"{target}\""), format!("outcome=\"{outcome}\"")];
+        let labels = labels.each_ref().map(|label| &**label);
+        assert_eq!(counted("pointsman_attempts_total", &labels), *count as f64, "{target} {outcome}");
+    }
+    for (target, count) in providers {
+        let own: u64 = attempts.iter().filter(|((at, _), _)| at == target).map(|(_, n)| n).sum();
+        assert_eq!(own, count, "{target}");
+    }
+    for ((from, to, reason), count) in &moves {
+        let labels = [format!("from=\"{from}\""), format!("to=\"{to}\""), format!("reason=\"{reason}\"")];
+        let labels = labels.each_ref().map(|label| &**label);
+        assert_eq!(counted("pointsman_failovers_total", &labels), *count as f64, "{from} {to} {reason}");
+    }
+    let all: u64 = moves.values().sum();
+    assert_eq!(counted("pointsman_failovers_total", &[]), all as f64);
+    assert!(moves.len() >= 3, "{moves:?}");
+}
+
+/// How a request of a case ends, in the word of decisions.
+fn ended(case: Case) -> &'static str {
+    match case {
+        Case::Chat
+        | Case::Stream
+        | Case::Embeddings
+        | Case::Message
+        | Case::MessageStream
+        | Case::Failover
+        | Case::StreamFailover
+        | Case::RateLimited
+        | Case::Rescued => "answered",
+        Case::BadRequest => "relayed",
+        Case::AllDown | Case::UnknownModel => "refused",
+        Case::Gone => "client_gone",
+        Case::NoKey | Case::List => "never kept",
+    }
+}
+
+/// One event a second stands for all of a change; it never stands for more than were counted.
+async fn events_stand_for_what_was_counted(process: &Process, page: &str) {
+    let call = Call::get("/v1/events?limit=1000").header("accept", "application/json");
+    let told = call.limit(SOON).send(process.admin).await.unwrap().json();
+    let mut stood: BTreeMap<[String; 3], u64> = BTreeMap::new();
+    for event in told["events"].as_array().unwrap().iter().filter(|event| event["event"] == "failover") {
+        let change = ["from", "to", "reason"].map(|name| event[name].as_str().unwrap().to_owned());
+        *stood.entry(change).or_default() += event["requests"].as_u64().unwrap();
+    }
+    assert!(stood.len() >= 3, "{told}");
+    for (change, requests) in stood {
+        let labels: Vec<String> = ["from", "to", "reason"]
+            .iter()
+            .zip(&change)
+            .map(|(name, is)| format!("{name}=\"{is}\""))
+            .collect();
+        let labels: Vec<&str> = labels.iter().map(|label| &**label).collect();
+        let counted = sum(page, "pointsman_failovers_total", &labels);
+        #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+        let stood = requests as f64;
+        assert!((1.0..=counted).contains(&stood), "{change:?}: told of {stood}, counted {counted}");
+    }
 }

@@ -124,7 +124,38 @@ impl Program {
 
     /// Starts `run -c` and does not wait.
     pub fn launch(self) -> Launched {
-        let mut child = self.command(&["run", "-c", "CONFIG"]).spawn().unwrap();
+        let command = self.command(&["run", "-c", "CONFIG"]);
+        self.launch_as(command)
+    }
+
+    /// Starts it with at most so many descriptors, soft and hard, and waits until it is ready.
+    pub async fn start_with_descriptors(self, most: u32) -> Process {
+        let script = format!("ulimit -n {most}; exec \"$0\" \"$@\"");
+        let mut command = self.command(&[]);
+        let mut by_shell = Command::new("sh");
+        by_shell.arg("-c").arg(script).arg(BINARY).args(["run", "-c"]).arg(self.config());
+        by_shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        by_shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        std::mem::swap(&mut command, &mut by_shell);
+        let (first, process) = self.launch_as(command).until_ready().await;
+        first.unwrap_or_else(|| panic!("it is not ready; it said:\n{}", process.said()));
+        process
+    }
+
+    /// Starts it as an account without rights, where root can give it the folder.
+    pub async fn start_as_nobody(self) -> Process {
+        for path in [self.folder.path(), &self.path("run"), &self.config()] {
+            std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+        }
+        let mut command = self.command(&["run", "-c", "CONFIG"]);
+        command.uid(65534).gid(65534);
+        let (first, process) = self.launch_as(command).until_ready().await;
+        first.unwrap_or_else(|| panic!("it is not ready; it said:\n{}", process.said()));
+        process
+    }
+
+    fn launch_as(self, mut command: Command) -> Launched {
+        let mut child = command.spawn().unwrap();
         let said = Said::default();
         said.follow(child.stdout.take().unwrap());
         said.follow(child.stderr.take().unwrap());

@@ -11,7 +11,7 @@ use pointsman::config::{self, Outside, SecretFault, SecretRef, Source};
 use pointsman::live::House;
 use pointsman::observe::log::{Captured, Log};
 use pointsman::observe::metrics::Metrics;
-use pointsman::proxy::Front;
+use pointsman::proxy::{Front, Pace};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +72,11 @@ impl Stage {
 
     /// Opens a proxy with this plan.
     pub async fn of(plan: pointsman::config::plan::Plan) -> Stage {
+        Stage::paced(plan, Pace::default()).await
+    }
+
+    /// Opens a proxy with this plan whose clients may be this slow.
+    pub async fn paced(plan: pointsman::config::plan::Plan, pace: Pace) -> Stage {
         let clock = Clock::new();
         let (log, captured) = Log::capture();
         let metrics = Metrics::new("test", log.dropped()).unwrap();
@@ -80,7 +85,7 @@ impl Stage {
         let data = listener.local_addr().unwrap();
         let mut options = HttpServerOptions::default();
         options.h2c = house.live().plan.listen.first().is_some_and(|listen| listen.h2c);
-        let front = Front::new(Arc::clone(&house), &Arc::new(ServerConf::default()), options);
+        let front = Front::paced(Arc::clone(&house), &Arc::new(ServerConf::default()), options, pace);
         let (shutdown, watch) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, Arc::new(front), watch)).abort_handle();
         Stage { data, house, log: captured, accepting, _shutdown: shutdown }

@@ -32,9 +32,7 @@ request
 took=$((SECONDS - started_at))
 [ "$took" -le 60 ] || wrong "it took $took s"
 
-if has_verb client; then
-    step "the snippet for a tool"
-    verb client openai-python >"$walk/snippet" 2>&1 || wrong "client openai-python: $(cat "$walk/snippet")"
-    grep -q "$data_port" "$walk/snippet" || wrong "the snippet does not name the address $data"
-fi
+step "the snippet for a tool"
+verb client openai-python >"$walk/snippet" 2>&1 || wrong "client openai-python: $(cat "$walk/snippet")"
+grep -q "$data_port" "$walk/snippet" || wrong "the snippet does not name the address $data"
 good

@@ -26,7 +26,7 @@ grep -q grace "$walk/checked" || wrong "check does not name grace: $(cat "$walk/
 
 load 2
 load_more 20
-step "reload it all the same: refused, by the verb or the admin address"
+step "reload it all the same: refused"
 ! reload || wrong "the reload of a faulty file was taken"
 step "and by a signal: refused as well"
 kill -HUP "$proxy_pid"

@@ -5,8 +5,8 @@
 #
 # POINTSMAN_BIN names the program (default: target/release/pointsman). Everything listens on free
 # ports of loopback; whatever was started is ended by its id when the script ends, however it does.
-# Wants bash, curl, python3. The verbs of the command line are used where the program has them; where
-# it has not, the same is asked of the admin address with curl, and the script says so.
+# Wants bash, curl, python3. What an operator does is done with the verbs of the command line; the admin
+# address is asked with curl for what is counted and compared.
 # shellcheck shell=bash disable=SC2154 # `provider one` sets one_url and one_pid
 set -euo pipefail
 
@@ -142,8 +142,6 @@ proxy() {
     wrong "pointsman does not get ready"
 }
 
-has_verb() { "$POINTSMAN_BIN" "$@" --help >/dev/null 2>&1; }
-
 # Runs a verb of the running proxy. The verbs find the admin address in the file and the token in the
 # runtime directory.
 verb() { POINTSMAN_CONFIG=$config "$POINTSMAN_BIN" "$@" -c "$config"; }
@@ -166,14 +164,7 @@ metric() {
 }
 
 # Reads the configuration again. Returns 1 where it was refused; what was said is in $walk/reloaded.
-reload() {
-    if has_verb reload; then
-        verb reload --wait >"$walk/reloaded" 2>&1
-    else
-        ask POST /v1/reload >"$walk/reloaded"
-        [ -n "$(field generation <"$walk/reloaded")" ]
-    fi
-}
+reload() { verb reload --wait >"$walk/reloaded" 2>&1; }
 
 # What a target is doing, in the words of /v1/targets: state_of one/k/m
 state_of() {

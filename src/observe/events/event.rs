@@ -76,6 +76,10 @@ pub enum Event {
         warnings: usize,
         /// What of it takes effect after a restart only.
         needs_restart: Vec<String>,
+        /// What is another than before, in a line each; of many the first, and how many more.
+        changes: Vec<String>,
+        /// The generation whose configuration this is, where one was gone back to.
+        restored: Option<u64>,
     },
     /// A configuration was refused; the one before stays.
     ReloadFailed {

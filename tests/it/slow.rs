@@ -1,0 +1,117 @@
+//! How long does the proxy wait for a client that hardly moves?
+//!
+//! Threat C7: heads and bodies that drip, answers that nobody reads. The pace here is a fiftieth of
+//! the usual one; `Pace::default` has a test of its own.
+
+use crate::scene::{KEY_ONE, provider};
+use crate::stage::{Stage, eventually, plan};
+use pointsman::proxy::Pace;
+use pointsman::standin::caller::Call;
+use pointsman::standin::{Provider, Reply};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PACE: Pace = Pace {
+    head: Duration::from_millis(200),
+    body: Duration::from_millis(1200),
+    grace: Duration::from_millis(200),
+    rate: 50 * 1024,
+    write: Duration::from_millis(300),
+};
+
+async fn scene(reply: Reply) -> (Stage, Provider) {
+    let standin = Provider::start(reply).await.unwrap();
+    let yaml = format!(
+        "providers:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\ndefault_route: chat\n",
+        provider("one", "openai", &standin.base_url(), KEY_ONE, "")
+    );
+    (Stage::paced(plan(&yaml), PACE).await, standin)
+}
+
+/// Sends `start` and then `piece` every 20 ms; returns what was answered and when it was over.
+async fn drip(stage: &Stage, start: &str, piece: &[u8]) -> (String, Duration) {
+    let stream = TcpStream::connect(stage.data).await.unwrap();
+    let (mut reads, mut writes) = stream.into_split();
+    let began = Instant::now();
+    writes.write_all(start.as_bytes()).await.unwrap();
+    let piece = piece.to_vec();
+    let dripping = tokio::spawn(async move {
+        while writes.write_all(&piece).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut said = Vec::new();
+    let mut some = [0; 1024];
+    while let Ok(Ok(1..)) = tokio::time::timeout(Duration::from_secs(10), async {
+        reads.read(&mut some).await.inspect(|count| said.extend_from_slice(&some[..*count]))
+    })
+    .await
+    {}
+    dripping.abort();
+    (String::from_utf8_lossy(&said).into_owned(), began.elapsed())
+}
+
+#[tokio::test]
+async fn a_head_that_drips_is_given_up_as_a_whole() {
+    let (stage, standin) = scene(Reply::ok()).await;
+    let (said, span) = drip(&stage, "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n", b"x: y\r\n").await;
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    assert!(span >= PACE.head && span < Duration::from_secs(5), "{span:?}");
+    assert_eq!(standin.count(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up_however_it_is_framed() {
+    let (stage, standin) = scene(Reply::ok()).await;
+    for (framing, piece) in [("content-length: 100000", "{"), ("transfer-encoding: chunked", "1\r\n{\r\n")] {
+        let start = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
+        let (said, span) = drip(&stage, &start, piece.as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 408"), "{framing}: {said}");
+        assert!(span >= PACE.grace && span < Duration::from_secs(1), "{framing}: {span:?}");
+    }
+    assert_eq!(standin.count(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_that_drips_through_is_given_up_as_well() {
+    let (stage, _standin) = scene(Reply::ok()).await;
+    let start = "POST /v1/files HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n";
+    let (said, span) = drip(&stage, start, b"{").await;
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
+    assert!(span >= PACE.grace && span < Duration::from_secs(5), "{span:?}");
+}
+
+#[tokio::test]
+async fn a_body_at_its_pace_arrives() {
+    let (stage, standin) = scene(Reply::ok()).await;
+    let body =
+        serde_json::json!({"model": "chat", "messages": [{"role": "user", "content": "x".repeat(40_000)}]});
+    let call = Call::json("/v1/chat/completions", &body).paced(4000, Duration::from_millis(40));
+    for call in [call.clone(), call.clone().chunked()] {
+        assert_eq!(call.send(stage.data).await.unwrap().status, 200);
+    }
+    assert_eq!(standin.count(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_is_given_up_and_its_provider_too() {
+    let text = "x".repeat(16 << 20);
+    for is_streamed in [false, true] {
+        let (stage, standin) = scene(Reply::says(text.clone())).await;
+        let body = format!("{{\"model\":\"chat\",\"stream\":{is_streamed},\"messages\":[]}}");
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(stage.data).await.unwrap();
+        stream.write_all((head + &body).as_bytes()).await.unwrap();
+        eventually("the provider was asked", || standin.count() == 1).await;
+        let began = Instant::now();
+        while stage.house.under_way() > 0 {
+            assert!(began.elapsed() < Duration::from_secs(10), "held for ever (streamed: {is_streamed})");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(stage.metric("pointsman_in_flight", &[]), 0.0, "streamed: {is_streamed}");
+    }
+}
