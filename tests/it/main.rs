@@ -62,6 +62,8 @@ mod slow;
 mod stage;
 mod tokens;
 mod tongues;
+#[cfg(feature = "top")]
+mod top;
 mod translate;
 mod translate_clouds;
 mod unit;
