@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills matrix clients schemathesis corpus sim walkthroughs systemd contrib ui package check build bench load clean
+.PHONY: help demo test scenarios outage kills matrix clients schemathesis corpus sim walkthroughs slow systemd contrib ui package check build bench load clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -52,6 +52,11 @@ sim: ## simulates 10,000 seeds of failing providers; SEEDS=n plays n
 
 walkthroughs: build ## walks the eight tasks of an operator, as scripts (1 minute)
 	@POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}" tests/walkthroughs/all.sh
+
+slow: build ## puts 2,000 slow clients and ten HTTP/2 floods beside good traffic (2 minutes)
+	@python3 -m venv target/edge-venv; target/edge-venv/bin/pip install --quiet -r tests/edge/requirements.txt; \
+	export POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}"; \
+	target/edge-venv/bin/python tests/edge/slow.py; target/edge-venv/bin/python tests/edge/floods.py
 
 systemd: build ## installs, reloads, drains, upgrades and purges the package in a booted Debian; as root
 	@scripts/walk-systemd

@@ -79,7 +79,7 @@ impl From<Broken> for ParseFault {
 #[derive(Default)]
 struct State {
     store: Option<bool>,
-    has_more: bool,
+    is_background: bool,
 }
 
 /// Reads a request body.
@@ -107,6 +107,7 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
         model_span: None,
         stream: false,
         replay: Replay::Safe,
+        names_state: false,
         wants_reasoning: false,
         wants_json: false,
         has_tools: false,
@@ -145,7 +146,7 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
             parsed.needs = parsed.needs.with(ability);
         }
     }
-    if api == Api::Responses && (state.store != Some(false) || state.has_more) {
+    if api == Api::Responses && (state.store != Some(false) || state.is_background || parsed.names_state) {
         parsed.replay = Replay::UnprocessedOnly;
     }
     Ok(parsed)
@@ -214,8 +215,10 @@ fn member(key: &[u8], scan: &mut Scan<'_>, parsed: &mut Parsed, state: &mut Stat
         b"generationConfig" => generation_config(scan, parsed)?,
         // Given twice, the less safe reading counts.
         b"store" => state.store = Some(scan.flag()? != Some(false) || state.store == Some(true)),
-        b"background" => state.has_more |= scan.flag()? == Some(true),
-        b"previous_response_id" | b"conversation" => state.has_more |= scan.says_something()?,
+        b"background" => state.is_background |= scan.flag()? == Some(true),
+        b"previous_response_id" | b"conversation" | b"cachedContent" => {
+            parsed.names_state |= scan.says_something()?;
+        }
         _ => {
             scan.skip()?;
         }

@@ -7,8 +7,9 @@
 use super::answer::Head;
 use crate::authenticate::{is_shown, presented};
 use crate::base::secret::Secret;
-use http::HeaderMap;
-use http::header::HOST;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::net::IpAddr;
 
 /// Why somebody may not ask.
@@ -31,6 +32,19 @@ pub(super) fn token(headers: &HeaderMap, wanted: Option<&Secret>) -> Result<(), 
         (false, false) => Err(Fault::WrongToken),
         (false, true) => Ok(()),
     }
+}
+
+/// Checks the token as a browser shows it when somebody opens the page: as the password of `Basic`,
+/// whoever the user is said to be. Good for the page's own files and nothing else, since a browser
+/// sends it along unasked, also when another site makes it write.
+pub(super) fn password(headers: &HeaderMap, wanted: Option<&Secret>) -> bool {
+    let shown = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(6));
+    let Some((scheme, encoded)) = shown else { return false };
+    let Some(said) = BASE64_STANDARD.decode(encoded.trim_ascii()).ok() else { return false };
+    let password = memchr::memchr(b':', &said).and_then(|colon| said.get(colon + 1..));
+    let value = password.and_then(|password| HeaderValue::from_bytes(password).ok());
+    let Some(value) = value.filter(|_| scheme.eq_ignore_ascii_case(b"basic ")) else { return false };
+    token(&HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), value)]), wanted).is_ok()
 }
 
 /// Checks that a loopback listener was called by a loopback name, or one of `hosts`.
@@ -69,7 +83,6 @@ fn is_bare_v6(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
         list.iter().fold(HeaderMap::new(), |mut map, (name, value)| {

@@ -129,12 +129,19 @@ impl<H: House> Admin<H> {
             return Err(refusal(fault));
         }
         let wants_token = match &asked {
-            Ok(Ask::Live | Ask::Ready | Ask::Metrics | Ask::Page(_)) => false,
+            Ok(Ask::Live | Ask::Ready | Ask::Metrics) => false,
             Ok(ask) => ask.is_writing() || self.house.needs_token_to_read(),
             Err(_) => self.house.needs_token_to_read(),
         };
-        if wants_token && let Err(fault) = gate::token(head.headers, self.house.token().as_ref()) {
-            return Err(refusal(fault));
+        let token = self.house.token();
+        if wants_token && let Err(fault) = gate::token(head.headers, token.as_ref()) {
+            let is_page = matches!(asked, Ok(Ask::Page(_)));
+            if !is_page {
+                return Err(refusal(fault));
+            }
+            if !gate::password(head.headers, token.as_ref()) {
+                return Err(page::challenge(refusal(fault)));
+            }
         }
         asked.map_err(|lost| match lost {
             Lost::NotFound => problem(404, "nothing is at this path"),
@@ -376,14 +383,14 @@ fn head_of(answer: &Answer) -> pingora::Result<ResponseHeader> {
     }
     head.insert_header("cache-control", "no-store")?;
     head.insert_header("x-content-type-options", "nosniff")?;
+    if answer.status == 401 {
+        head.insert_header("www-authenticate", "Bearer realm=\"pointsman admin\"")?;
+    }
     for (name, value) in answer.headers {
         head.insert_header(*name, value)?;
     }
     if let Some(allow) = answer.allow {
         head.insert_header("allow", allow)?;
-    }
-    if answer.status == 401 {
-        head.insert_header("www-authenticate", "Bearer realm=\"pointsman admin\"")?;
     }
     Ok(head)
 }

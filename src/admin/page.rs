@@ -122,3 +122,11 @@ fn headers_of(text: &str) -> Vec<(&'static str, String)> {
         ("cross-origin-resource-policy", "same-origin".to_owned()),
     ]
 }
+
+/// Adds what makes a browser ask for the token: it cannot send one with an address alone.
+pub(super) fn challenge(refusal: Answer) -> Answer {
+    static BASIC: LazyLock<Vec<(&str, String)>> = LazyLock::new(|| {
+        vec![("www-authenticate", r#"Basic realm="pointsman", charset="UTF-8""#.to_owned())]
+    });
+    Answer { headers: &BASIC, ..refusal }
+}

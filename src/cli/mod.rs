@@ -10,6 +10,7 @@
 //! | `ask` | how the running one is reached: address, token, faults |
 //! | `status`, `target`, `reload`, `telling` | what it tells and does |
 //! | `settings`, `client` | the file, and what runs, side by side |
+//! | `top` | the same in a terminal, kept fresh, with keys |
 //! | `table` | columns and colours |
 //!
 //! 69 is said where there is nobody to ask (nothing listens, no answer, an older process), by
@@ -32,6 +33,8 @@ mod status;
 mod table;
 mod target;
 mod telling;
+#[cfg(feature = "top")]
+mod top;
 pub mod usage;
 pub mod why;
 
@@ -148,6 +151,9 @@ enum Verb {
     Reload(reload::Arguments),
     /// What goes where now, who rests and until when.
     Status(status::Arguments),
+    /// The same and more, kept fresh in the terminal, with keys to act.
+    #[cfg(feature = "top")]
+    Top(top::Arguments),
     /// What happened: failovers, rests, reloads, the operator's verbs.
     Events(telling::Events),
     /// Why a request went where it went.
@@ -202,10 +208,7 @@ enum ConfigVerb {
 }
 
 /// Verbs of the contract whose work has not been done yet, each with what does instead.
-const LATER: [(&str, &str); 2] = [
-    ("top", "pointsman status --watch shows the same"),
-    ("import", "write the file by hand, or see pointsman init"),
-];
+const LATER: [(&str, &str); 1] = [("import", "write the file by hand, or see pointsman init")];
 
 /// Carries out what was typed. `keeper` holds SIGHUP, taken over before anything else.
 #[must_use]
@@ -232,6 +235,8 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
         Verb::Init(arguments) => init::init(&arguments),
         Verb::Reload(arguments) => reload::reload(&keeper, &arguments),
         Verb::Status(arguments) => status::status(&keeper, &arguments),
+        #[cfg(feature = "top")]
+        Verb::Top(arguments) => top::top(keeper, arguments),
         Verb::Events(arguments) => telling::events(&keeper, &arguments),
         Verb::Why(arguments) => telling::why(&keeper, &arguments),
         Verb::Explain(arguments) => telling::explain(&keeper, &arguments),
@@ -259,6 +264,10 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
 
 /// Says what was typed instead of a verb, and what may have been meant.
 fn unknown(word: &str) -> String {
+    if cfg!(not(feature = "top")) && word == "top" {
+        return "this pointsman was built without top; pointsman status --watch shows where it all goes"
+            .to_owned();
+    }
     if let Some((_, instead)) = LATER.iter().find(|(later, _)| *later == word) {
         return format!("pointsman {word} is not built yet; {instead}");
     }

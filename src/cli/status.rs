@@ -83,12 +83,8 @@ pub(super) fn page(status: &Value, paint: Paint) -> Vec<String> {
     lines.push(String::new());
     let named: Vec<&str> =
         list(status, "routes").iter().flat_map(|r| list(r, "targets")).filter_map(Value::as_str).collect();
-    let is_quiet = |target: &&Value| {
-        let attempts = target.pointer("/counts/attempts").and_then(Value::as_u64).unwrap_or(0);
-        attempts == 0 && text(target, "state") == "ready" && !named.contains(&text(target, "id"))
-    };
     // Routes that a known model's name makes by itself would bury the others.
-    let shown: Vec<Value> = targets.iter().filter(|target| !is_quiet(target)).cloned().collect();
+    let shown: Vec<Value> = targets.iter().filter(|target| !is_quiet(target, &named)).cloned().collect();
     lines.extend(table(&shown, paint));
     if shown.len() < targets.len() {
         lines.push(format!(
@@ -102,29 +98,40 @@ pub(super) fn page(status: &Value, paint: Paint) -> Vec<String> {
     lines
 }
 
+/// Tells whether a target is one that no route of the file names and nobody has asked.
+pub(super) fn is_quiet(target: &Value, named: &[&str]) -> bool {
+    let attempts = target.pointer("/counts/attempts").and_then(Value::as_u64).unwrap_or(0);
+    attempts == 0 && text(target, "state") == "ready" && !named.contains(&text(target, "id"))
+}
+
 /// One line a route: where it leads now, and why not to its first choice.
 fn routes(routes: &[Value], targets: &[Value], paint: Paint) -> Vec<String> {
     let mut table = Table::new(&["ROUTE", "NOW", "WHY NOT THE FIRST CHOICE"], 2);
     for route in routes {
         let name = text(route, "name");
         let now = route.get("target").and_then(Value::as_str);
-        let first = list(route, "targets").first().and_then(Value::as_str);
-        let why = match (now, first) {
-            (None, _) => "no target can be used".to_owned(),
-            (Some(now), Some(first)) if now != first => {
-                let target = targets.iter().find(|target| text(target, "id") == first);
-                let told = target.map(reason).unwrap_or_default();
-                format!(
-                    "{first} {}{}{told}",
-                    target.map_or("?", |t| text(t, "state")),
-                    if told.is_empty() { "" } else { ": " }
-                )
-            }
-            (Some(_), _) => String::new(),
-        };
-        table.row([name.to_owned(), now.unwrap_or("-").to_owned(), why]);
+        table.row([name.to_owned(), now.unwrap_or("-").to_owned(), why_not_first(route, targets)]);
     }
     table.lines(paint)
+}
+
+/// Why a route does not lead to its first choice; nothing where it does.
+pub(super) fn why_not_first(route: &Value, targets: &[Value]) -> String {
+    let now = route.get("target").and_then(Value::as_str);
+    let first = list(route, "targets").first().and_then(Value::as_str);
+    match (now, first) {
+        (None, _) => "no target can be used".to_owned(),
+        (Some(now), Some(first)) if now != first => {
+            let target = targets.iter().find(|target| text(target, "id") == first);
+            let told = target.map(reason).unwrap_or_default();
+            format!(
+                "{first} {}{}{told}",
+                target.map_or("?", |t| text(t, "state")),
+                if told.is_empty() { "" } else { ": " }
+            )
+        }
+        (Some(_), _) => String::new(),
+    }
 }
 
 /// One line a target.
@@ -173,7 +180,7 @@ pub(super) fn reason(target: &Value) -> String {
 }
 
 /// A span in at most two units.
-fn span(seconds: u64) -> String {
+pub(super) fn span(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format_duration(Duration::from_secs(seconds)),

@@ -30,7 +30,7 @@ pub(super) struct Paint(bool);
 impl Paint {
     /// Looks at standard output.
     pub(super) fn of_stdout() -> Paint {
-        Paint(is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+        Paint(is_terminal() && has_colours())
     }
 
     #[cfg(test)]
@@ -48,6 +48,11 @@ impl Paint {
         };
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// Tells whether colours are wanted: `NO_COLOR` with any text in it says no.
+pub(super) fn has_colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Tells whether standard output is a terminal that understands escapes.

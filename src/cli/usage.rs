@@ -89,7 +89,7 @@ fn left(limits: &Value) -> String {
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
-fn cost(row: &Value) -> String {
+pub(super) fn cost(row: &Value) -> String {
     let is_part = row["unpriced_requests"].as_u64().unwrap_or(0) > 0;
     let text = match row["cost_usd"].as_f64() {
         None => return "unknown".to_owned(),
@@ -105,7 +105,7 @@ fn word(value: &Value) -> String {
 }
 
 /// Writes a number with a thin mark at the thousands: `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {

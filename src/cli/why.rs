@@ -197,7 +197,7 @@ fn names(all: &[Value]) -> usize {
 }
 
 /// Cuts the middle out of a text that is too long.
-fn shortened(text: &str, most: usize) -> String {
+pub(super) fn shortened(text: &str, most: usize) -> String {
     let count = text.chars().count();
     if count <= most {
         return text.to_owned();

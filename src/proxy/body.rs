@@ -3,7 +3,9 @@
 //! Every attempt needs the whole body, and Pingora's own retry buffer ends at 64 KiB, so we keep
 //! it ourselves. Three bounds: `limits.max_body` per request, the pace that a client must keep
 //! ([`Pace`]), and a share of `limits.replay_memory` that all requests take from
-//! together and return when they end. A body that does not fit now is refused, not queued.
+//! together and return when they end. A body that does not fit now is refused, not queued. The share
+//! is taken for what has come, not for what was announced: a few clients that announce much and send
+//! nothing would otherwise keep everybody out.
 
 use super::pace::Pace;
 use crate::base::outcome::ErrorCode;
@@ -49,7 +51,7 @@ pub(super) async fn read(
     if session.req_header().headers.contains_key(http::header::EXPECT) {
         session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
     }
-    let mut share = reserve(house, announced.unwrap_or(0))?;
+    let mut share = None;
     let bytes = read_all(house, session, max, announced, &mut share, pace).await?;
     Ok(Body { bytes, _share: share })
 }
@@ -94,6 +96,7 @@ async fn read_all(
         return Ok(Bytes::new());
     };
     if announced == Some(first.len() as u64) {
+        *share = reserve(house, first.len() as u64)?;
         return Ok(first);
     }
     let wanted = announced.unwrap_or(0).min(TRUSTED_CAPACITY);
@@ -101,7 +104,9 @@ async fn read_all(
     let mut whole = BytesMut::with_capacity(capacity);
     whole.extend_from_slice(&first);
     drop(first);
-    let mut reserved = announced.unwrap_or(0);
+    let mut reserved = whole.len() as u64;
+    *share = reserve(house, reserved)?;
+    let most = announced.unwrap_or(max);
     loop {
         let spent = house.clock.tick().since(began);
         let Some(piece) = next(session, pace, whole.len(), spent).await? else { break };
@@ -112,7 +117,7 @@ async fn read_all(
         if length > reserved {
             // Grow the share in steps as large as what is there, so that a long chunked body
             // takes a logarithmic number of them.
-            let more = length.max(REPLAY_GRAIN * 64).min(max - reserved + REPLAY_GRAIN);
+            let more = length.max(REPLAY_GRAIN * 64).min(most.saturating_sub(reserved) + REPLAY_GRAIN);
             merge(share, reserve(house, more)?);
             reserved += more;
         }

@@ -4,7 +4,7 @@
 //! stand in, and keeps what the story needs: whether the first choice was left out, and how large
 //! its model is.
 
-use super::carried::{Carried, Source};
+use super::carried::{Carried, Source, Written};
 use super::conduct;
 use crate::base::api::Api;
 use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
@@ -15,6 +15,7 @@ use crate::live::{House, Live, Slot};
 use crate::route::Named;
 use crate::select;
 use crate::select::fit::{self, Shed, Wish};
+use crate::translate::{Loss, Losses, Untranslatable};
 use http::HeaderMap;
 use smallvec::SmallVec;
 use std::fmt::Write as _;
@@ -88,7 +89,8 @@ pub(super) fn wished_tier(headers: &HeaderMap) -> Result<Option<Tier>, UnknownTi
 }
 
 /// Lines up the targets of what a request names; where the route is strict, only those to which
-/// all can be said that was asked for.
+/// all can be said that was asked for. Of a request whose earlier turns a provider keeps, only those
+/// that can be told which: another would answer half a conversation as if it were the whole.
 pub(super) fn up(
     house: &House,
     live: &Live,
@@ -107,8 +109,13 @@ pub(super) fn up(
             (line, live.plan.translation)
         }
     };
-    if translation == Translation::Strict {
-        keep_faithful(live, &mut line, source, &mut carried);
+    let bar = match translation {
+        Translation::Strict => Some(Bar::All),
+        Translation::Lossy => source.parsed.names_state.then_some(Bar::State),
+        Translation::None => None,
+    };
+    if let Some(bar) = bar {
+        keep_faithful(live, &mut line, source, &mut carried, bar);
     }
     (line, carried)
 }
@@ -187,16 +194,37 @@ fn take_out(all: Vec<(Arc<Slot>, u32)>, unspoken: SmallVec<[Left<()>; 1]>, wish:
     line
 }
 
-/// Takes out the targets to which a strict route cannot say all that was asked for.
-fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, carried: &mut Carried) {
+/// What must not be lost on the way to a target.
+#[derive(Clone, Copy)]
+enum Bar {
+    /// Anything that was asked for.
+    All,
+    /// The earlier turns that a provider keeps.
+    State,
+}
+
+impl Bar {
+    fn sheds(self, written: Result<&Written, Untranslatable>) -> Option<Shed> {
+        match (self, written) {
+            (Bar::All, Ok(written)) => written.lost.matter().then_some(Shed::Loses(written.lost)),
+            (Bar::All, Err(why)) => Some(Shed::Untranslatable(why)),
+            (Bar::State, Ok(written)) => {
+                let mut state = Losses::default();
+                state.add(Loss::State);
+                written.lost.has(Loss::State).then_some(Shed::Loses(state))
+            }
+            // What cannot be said at all fails where it is asked, as without state.
+            (Bar::State, Err(_)) => None,
+        }
+    }
+}
+
+/// Takes out the targets to which not all can be said that must be.
+fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, carried: &mut Carried, bar: Bar) {
     let mut at = 0;
     let mut is_first = true;
     while let Some(slot) = line.slots.get(at) {
-        let shed = match carried.write(live, slot, at, source) {
-            None => None,
-            Some(Ok(written)) => written.lost.matter().then_some(Shed::Loses(written.lost)),
-            Some(Err(why)) => Some(Shed::Untranslatable(why)),
-        };
+        let shed = carried.write(live, slot, at, source).and_then(|written| bar.sheds(written));
         match shed {
             None => at += 1,
             Some(why) => {

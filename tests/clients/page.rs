@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::cell::{CELLS, Cell, Played, Verdict};
 use crate::roster::{Client, ROSTER};
+use crate::server::Server;
 
 /// One client with all its cells.
 pub struct Row {
@@ -17,18 +18,11 @@ pub struct Row {
     pub verdicts: Vec<Verdict>,
     asked: BTreeSet<String>,
     elsewhere: BTreeSet<String>,
-    is_carried: bool,
 }
 
 impl Row {
     pub fn new(client: &'static Client) -> Row {
-        Row {
-            client,
-            verdicts: Vec::new(),
-            asked: BTreeSet::new(),
-            elsewhere: BTreeSet::new(),
-            is_carried: false,
-        }
+        Row { client, verdicts: Vec::new(), asked: BTreeSet::new(), elsewhere: BTreeSet::new() }
     }
 
     pub fn add(&mut self, played: Played) {
@@ -40,13 +34,7 @@ impl Row {
             }
             self.elsewhere.extend(played.elsewhere);
         }
-        self.is_carried |= played.is_carried;
         self.verdicts.push(played.verdict);
-    }
-
-    /// Tells whether the client's own dialect turned out not to be served.
-    pub fn is_not_served(&self) -> bool {
-        self.verdicts.contains(&Verdict::NotYet)
     }
 
     /// Returns the row as the terminal has it.
@@ -60,15 +48,11 @@ impl Row {
     /// Returns what is to be said beside the row.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.is_carried {
-            let (own, other) = (self.client.speech.own_kind(), self.client.speech.other_kind());
-            notes.push(format!("the kind `{own}` is not built yet; every column has `{other}` targets"));
-        }
         for (verdict, cell) in self.verdicts.iter().zip(CELLS) {
             match verdict {
                 Verdict::Failed(why) => notes.push(format!("{}: {why}", cell.title())),
                 Verdict::Missing(why) if cell == CELLS[0] => notes.push(format!("not installable: {why}")),
-                Verdict::Missing(_) | Verdict::Good | Verdict::None | Verdict::NotYet => {}
+                Verdict::Missing(_) | Verdict::Good | Verdict::None => {}
             }
         }
         notes
@@ -86,19 +70,19 @@ pub fn head() -> String {
 }
 
 /// Puts the matrix into `docs/clients.md`, between its two marks.
-pub fn write(rows: &[Row], bedrock: &str) {
+pub fn write(rows: &[Row], server: &Server, bedrock: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md");
     let page = std::fs::read_to_string(&path).expect("docs/clients.md is there");
     let (before, rest) = page.split_once(BEGIN).expect("the mark of the beginning");
     let (_, after) = rest.split_once(END).expect("the mark of the end");
-    let page = format!("{before}{BEGIN}\n{}{END}{after}", matrix(rows, bedrock));
+    let page = format!("{before}{BEGIN}\n{}{END}{after}", matrix(rows, server, bedrock));
     std::fs::write(&path, page).expect("docs/clients.md is written");
 }
 
 const BEGIN: &str = "<!-- matrix: written by make clients -->";
 const END: &str = "<!-- end of the matrix -->";
 
-fn matrix(rows: &[Row], bedrock: &str) -> String {
+fn matrix(rows: &[Row], server: &Server, bedrock: &str) -> String {
     let today = chrono::Utc::now().format("%Y-%m-%d");
     let mut text = format!("\nRun of {today}, pointsman {}.\n\n", env!("CARGO_PKG_VERSION"));
     let _ = writeln!(text, "| client | version | {} |", CELLS.map(Cell::title).join(" | "));
@@ -116,7 +100,9 @@ fn matrix(rows: &[Row], bedrock: &str) -> String {
     }
     let _ = write!(
         text,
-        "\nboto3 (`bedrock-runtime`) is not in the table: Bedrock's own dialect is not one that is served to clients\n({bedrock}).\n"
+        "\nboto3 (`bedrock-runtime`) is not in the table: it speaks Bedrock's own dialect, which is served to no client\n\
+         ({bedrock}). What is sent to Bedrock is held against it instead, in\n\
+         `tests/it/aws.rs`: paths, bodies, signatures and frames.\n"
     );
     let _ = write!(
         text,
@@ -136,6 +122,7 @@ fn matrix(rows: &[Row], bedrock: &str) -> String {
             listed(&row.elsewhere)
         );
     }
+    let _ = write!(text, "\n{}", server.page());
     text.push('\n');
     text
 }

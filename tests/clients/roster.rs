@@ -25,30 +25,55 @@ pub enum Speech {
 
 impl Speech {
     /// The kind of provider that speaks it.
-    pub fn own_kind(self) -> &'static str {
+    pub fn own_kind(self) -> Kind {
         match self {
-            Speech::Chat | Speech::Responses => "openai",
-            Speech::Messages => "anthropic",
-            Speech::Gemini => "gemini",
+            Speech::Chat | Speech::Responses => Kind::OpenAi,
+            Speech::Messages => Kind::Anthropic,
+            Speech::Gemini => Kind::Gemini,
         }
     }
 
-    /// A kind of provider that does not.
-    pub fn other_kind(self) -> &'static str {
-        match self {
-            Speech::Chat | Speech::Responses => "anthropic",
-            Speech::Messages | Speech::Gemini => "openai",
-        }
-    }
-
-    /// Where it is called.
+    /// What stands in the path of its calls.
     pub fn path(self) -> &'static str {
         match self {
             Speech::Chat => "/v1/chat/completions",
             Speech::Responses => "/v1/responses",
             Speech::Messages => "/v1/messages",
-            Speech::Gemini => "/v1beta/models/",
+            // `generateContent` and `streamGenerateContent`.
+            Speech::Gemini => "enerateContent",
         }
+    }
+}
+
+/// A kind of provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    OpenAi,
+    Anthropic,
+    Gemini,
+    Bedrock,
+}
+
+impl Kind {
+    /// Returns its name in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::OpenAi => "openai",
+            Kind::Anthropic => "anthropic",
+            Kind::Gemini => "gemini",
+            Kind::Bedrock => "bedrock",
+        }
+    }
+
+    /// Returns what a provider of it needs in the configuration beside its address and key.
+    pub fn lines(self) -> String {
+        let region = if self == Kind::Bedrock { ", region: eu-west-1" } else { "" };
+        format!("kind: {}{region}", self.word())
+    }
+
+    /// Returns the address of a server of it, as the configuration takes it.
+    pub fn base(self, origin: &str) -> String {
+        if self == Kind::OpenAi { format!("{origin}/v1") } else { origin.to_owned() }
     }
 }
 
@@ -83,7 +108,7 @@ pub struct Client {
 }
 
 /// Every client, in the order of the rows.
-pub const ROSTER: [Client; 9] = [
+pub static ROSTER: [Client; 9] = [
     Client {
         name: "openai, chat",
         package: "openai",

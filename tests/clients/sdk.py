@@ -4,7 +4,7 @@
     sdk.py CLIENT STEPS ORIGIN KEY MODEL TEXT
 
 CLIENT is openai-chat, openai-responses, anthropic, google-genai or litellm. STEPS is a comma-separated
-list of plain, streamed, tool and models. TEXT is what every answer must say. Exits 0 when every step
+list of plain, streamed, tool, tool_whole, models and count. TEXT is what every answer must say. Exits 0 when every step
 went well; else the last line says why not. Retries of the SDKs are off, so that every fault shows.
 """
 
@@ -17,8 +17,8 @@ WEATHER = {
     "description": "Tells the weather.",
     "schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
-# What the stand-in calls, in two pieces.
-CALL = ("call_1", "weather", {"city": "Málaga"})
+# What the stand-in calls.
+CALL = ("weather", {"city": "Málaga"})
 
 
 def want_equal(name, actual, expected):
@@ -61,8 +61,17 @@ def openai_chat(origin, key, model, text):
             stream.until_done()
             choice = stream.get_final_completion().choices[0]
         want_equal("finish_reason", choice.finish_reason, "tool_calls")
-        call = choice.message.tool_calls[0]
-        want_equal("call", (call.id, call.function.name, json.loads(call.function.arguments)), CALL)
+        check_call(choice.message.tool_calls[0])
+
+    def tool_whole():
+        # The mock of LiteLLM's proxy ends for `stop` whatever it calls.
+        function = {"name": WEATHER["name"], "parameters": WEATHER["schema"]}
+        answer = client.chat.completions.create(**asked, tools=[{"type": "function", "function": function}])
+        check_call(answer.choices[0].message.tool_calls[0])
+
+    def check_call(call):
+        want(call.id, "the call has no id")
+        want_equal("call", (call.function.name, json.loads(call.function.arguments)), CALL)
 
     def models():
         want(model in [entry.id for entry in client.models.list()], f"{model} is not in the list")
@@ -87,6 +96,15 @@ def openai_responses(origin, key, model, text):
         with client.responses.stream(**asked) as stream:
             stream.until_done()
             want_equal("final text", stream.get_final_response().output_text, text)
+
+    def tool():
+        function = {"type": "function", "name": WEATHER["name"], "parameters": WEATHER["schema"], "strict": False}
+        with client.responses.stream(**asked, tools=[function]) as stream:
+            stream.until_done()
+            output = stream.get_final_response().output
+        calls = [item for item in output if item.type == "function_call"]
+        want(calls and calls[0].call_id, f"no call with an id in {output!r}")
+        want_equal("call", (calls[0].name, json.loads(calls[0].arguments)), CALL)
 
     return locals()
 
@@ -116,7 +134,8 @@ def anthropic(origin, key, model, text):
             answer = stream.get_final_message()
         want_equal("stop_reason", answer.stop_reason, "tool_use")
         block = answer.content[-1]
-        want_equal("call", (block.id, block.name, block.input), CALL)
+        want(block.id, "the call has no id")
+        want_equal("call", (block.name, block.input), CALL)
 
     def models():
         page = client.models.list()
@@ -151,6 +170,16 @@ def google_genai(origin, key, model, text):
         chunks = list(client.models.generate_content_stream(model=model, contents=ASK))
         want_equal("text", "".join(chunk.text or "" for chunk in chunks), text)
 
+    def tool():
+        function = types.FunctionDeclaration(name=WEATHER["name"], parameters_json_schema=WEATHER["schema"])
+        config = types.GenerateContentConfig(
+            tools=[types.Tool(function_declarations=[function])],
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        )
+        chunks = client.models.generate_content_stream(model=model, contents=ASK, config=config)
+        calls = [call for chunk in chunks for call in chunk.function_calls or []]
+        want_equal("calls", [(call.name, call.args) for call in calls], [CALL])
+
     def models():
         names = [entry.name for entry in client.models.list()]
         want(any(name in (model, "models/" + model) for name in names), f"{model} is not in {names}")
@@ -182,6 +211,15 @@ def litellm(origin, key, model, text):
         whole = sdk.stream_chunk_builder(chunks)
         want_equal("content", whole.choices[0].message.content, text)
         want_equal("finish_reason", whole.choices[0].finish_reason, "stop")
+
+    def tool():
+        function = {"name": WEATHER["name"], "parameters": WEATHER["schema"]}
+        chunks = list(sdk.completion(**asked, tools=[{"type": "function", "function": function}], stream=True))
+        choice = sdk.stream_chunk_builder(chunks).choices[0]
+        want_equal("finish_reason", choice.finish_reason, "tool_calls")
+        call = choice.message.tool_calls[0]
+        want(call.id, "the call has no id")
+        want_equal("call", (call.function.name, json.loads(call.function.arguments)), CALL)
 
     return locals()
 

@@ -1,7 +1,7 @@
 //! How does a provider call a tool?
 //!
-//! The same call in two dialects as events of a stream: `weather` with a city whose name splits
-//! between two pieces. Sources: the API references of OpenAI (chat completion chunk, `tool_calls`)
+//! The same call as events of a stream in the two dialects that cut arguments into pieces: `weather`
+//! with a city whose name splits between two of them; in the others as the stand-in says it. Sources: the API references of OpenAI (chat completion chunk, `tool_calls`)
 //! and Anthropic (`input_json_delta`).
 
 use pointsman::standin::Reply;
@@ -10,14 +10,21 @@ use serde_json::{Value, json};
 use crate::roster::Speech;
 
 const PIECES: [&str; 2] = ["{\"city\": \"Mála", "ga\"}"];
+/// Name of the tool.
+pub const NAME: &str = "weather";
 
-/// Returns a reply that calls the tool, where the dialect is one of the two.
-pub fn reply(speech: Speech) -> Option<Reply> {
+/// Returns a reply that calls the tool, in pieces where the dialect has them.
+pub fn reply(speech: Speech) -> Reply {
     match speech {
-        Speech::Chat => Some(Reply::events(chat())),
-        Speech::Messages => Some(Reply::events(messages())),
-        Speech::Responses | Speech::Gemini => None,
+        Speech::Chat => Reply::events(chat()),
+        Speech::Messages => Reply::events(messages()),
+        Speech::Responses | Speech::Gemini => call(),
     }
+}
+
+/// Returns a reply that calls the tool in whichever dialect it is asked.
+pub fn call() -> Reply {
+    Reply::ok().calls(NAME, &PIECES.concat())
 }
 
 fn chat() -> Vec<String> {
@@ -28,7 +35,7 @@ fn chat() -> Vec<String> {
         format!("data: {chunk}\n\n")
     };
     let call = json!({"index": 0, "id": "call_1", "type": "function",
-        "function": {"name": "weather", "arguments": ""}});
+        "function": {"name": NAME, "arguments": ""}});
     let opening = chunk(json!({"role": "assistant", "content": null, "tool_calls": [call]}), None);
     let pieces = PIECES
         .map(|piece| json!({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}))
@@ -44,7 +51,7 @@ fn messages() -> Vec<String> {
         |data: Value| format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default());
     let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": {"input_tokens": 9, "output_tokens": 1}});
-    let block = json!({"type": "tool_use", "id": "call_1", "name": "weather", "input": {}});
+    let block = json!({"type": "tool_use", "id": "call_1", "name": NAME, "input": {}});
     let mut events = vec![
         event(json!({"type": "message_start", "message": message})),
         event(json!({"type": "content_block_start", "index": 0, "content_block": block})),

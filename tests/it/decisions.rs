@@ -186,6 +186,69 @@ async fn what_a_model_cannot_do_and_what_translation_would_lose_are_reasons() {
     assert_eq!(decision["error"], "capability_not_supported");
 }
 
+/// Issue 4: a target of another dialect would answer half a conversation as if it were the whole.
+#[tokio::test]
+async fn a_conversation_that_a_provider_keeps_is_never_answered_without_its_history() {
+    let [one, two] =
+        [Provider::start(Reply::ok()).await.unwrap(), Provider::start(Reply::ok()).await.unwrap()];
+    let providers = provider("one", "openai", &one.base_url(), KEY_ONE, "")
+        + &provider("two", "anthropic", &two.origin(), KEY_TWO, "");
+    let stage = Stage::open(&format!(
+        "{ONCE}providers:\n{providers}routes:\n  \
+         chat: {{targets: [{{provider: two, model: beta, priority: 1}}, {{provider: one, model: alpha, priority: 2}}]}}\n  \
+         other: {{targets: [{{provider: two, model: beta}}]}}\n"
+    ))
+    .await;
+    let loses = |decision: &Value| decision["candidates"][0]["loses"].clone();
+    let named = [
+        ("/v1/responses", json!({"input": "and then?", "previous_response_id": "resp_1"})),
+        ("/v1/responses", json!({"input": "and then?", "conversation": {"id": "conv_1"}, "store": false})),
+    ];
+    let cached =
+        json!({"contents": [{"parts": [{"text": "and then?"}]}], "cachedContent": "cachedContents/1"});
+    for (path, body) in &named {
+        let asked = |route: &str| {
+            let mut body = body.clone();
+            body["model"] = route.into();
+            Call::json(path, &body)
+        };
+        let answer = asked("chat").send(stage.data).await.unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, pointsman::standin::GREETING), "{body}");
+        let decision = why(&stage, &answer).await;
+        assert_eq!(candidates(&decision), ["two/k/beta skipped translation_loss", "one/k/alpha chosen ok"]);
+        assert_eq!(loses(&decision), json!(["state"]));
+        assert_eq!(answer.header("x-used-fallback"), Some("true"), "the first choice was left out");
+    }
+    let calls = [
+        Call::json(
+            "/v1/responses",
+            &json!({"model": "other", "input": "x", "previous_response_id": "resp_1"}),
+        ),
+        Call::json("/v1beta/models/other:generateContent", &cached),
+    ];
+    for call in calls {
+        let answer = call.send(stage.data).await.unwrap();
+        let decision = why(&stage, &answer).await;
+        assert_eq!(candidates(&decision), ["two/k/beta skipped translation_loss"]);
+        assert_eq!((answer.status, &decision["error"]), (400, &json!("capability_not_supported")));
+        assert!(
+            answer.body_text().contains("two/k/beta would lose state in translation"),
+            "{}",
+            answer.body_text()
+        );
+    }
+    // Whoever keeps it is the only one who can answer: its fault is the answer.
+    one.set_script(Reply::rate_limited(None));
+    let body = json!({"model": "chat", "input": "x", "previous_response_id": "resp_1"});
+    let answer = Call::json("/v1/responses", &body).send(stage.data).await.unwrap();
+    assert_eq!(answer.status, 429, "{}", answer.body_text());
+    assert_eq!(two.count(), 0, "nobody without the history was asked");
+
+    // Empty names name nothing.
+    let first = json!({"model": "other", "input": "x", "previous_response_id": null, "conversation": null});
+    assert_eq!(Call::json("/v1/responses", &first).send(stage.data).await.unwrap().status, 200);
+}
+
 #[tokio::test]
 async fn a_hedge_and_a_rescue_are_told_as_what_they_were() {
     let hedged = pair(Reply::silence(), Reply::says(RESCUER), "hedge: {after: 50ms, max_ratio: 1}\n").await;

@@ -11,6 +11,8 @@
 
 mod agreement;
 mod audit;
+#[cfg(feature = "bedrock")]
+mod aws;
 mod carried;
 mod classifier;
 mod client_side;
@@ -60,6 +62,8 @@ mod slow;
 mod stage;
 mod tokens;
 mod tongues;
+#[cfg(feature = "top")]
+mod top;
 mod translate;
 mod translate_clouds;
 mod unit;

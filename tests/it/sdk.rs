@@ -1,9 +1,9 @@
 //! What do the real SDKs make of us?
 //!
 //! `tests/sdk/run.py` calls a server with the OpenAI and Anthropic Python SDKs, pinned;
-//! `answers.py` gives them, and Google's, what `corpus_sdk` writes. This file brings the
-//! environment for both: a venv under `target/sdk-venv`, filled once by pip and kept as
-//! long as `requirements.txt` stays the same. Where Python or the package index cannot be reached
+//! `answers.py` gives them, and Google's, what `corpus_sdk` writes; `aws.py` is what `aws` asks. This
+//! file brings the environments: venvs under `target`, each filled once by pip and kept as long as the
+//! list of its packages stays the same. Where Python or the package index cannot be reached
 //! the run is skipped, loudly; with `POINTSMAN_SDK_REQUIRED=1` (CI) a skip is a failure.
 
 use std::fs::{self, File};
@@ -19,6 +19,15 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 /// Longest time for all checks of a script (4 s measured, most of it imports; eight tests may run
 /// beside it on two cores).
 const RUN_LIMIT: Duration = Duration::from_secs(240);
+
+/// A venv: its folder, and the list of its packages.
+#[derive(Clone, Copy)]
+pub struct Venv(&'static str, &'static str);
+
+/// The SDKs of OpenAI, Anthropic and Google.
+const SDKS: Venv = Venv("sdk-venv", "tests/sdk/requirements.txt");
+/// AWS's SDK, and moto.
+pub const AWS: Venv = Venv("aws-venv", "tests/sdk/aws.txt");
 
 /// Runs every check of both SDKs, and what only the proxy owes its clients, against the server at
 /// `base` (origin without `/v1`). The route's targets must say [`GREETING`].
@@ -41,7 +50,20 @@ async fn run_with(arguments: &[&str]) {
 /// # Panics
 /// When there are no SDKs and they are required.
 pub async fn script(path: &str, arguments: &[&str]) -> Option<(bool, String)> {
-    let python = match python().await {
+    script_in(SDKS, path, arguments).await
+}
+
+/// Does the same in another venv.
+pub async fn script_in(venv: Venv, path: &str, arguments: &[&str]) -> Option<(bool, String)> {
+    Some(finish(command(venv, path, arguments).await?, RUN_LIMIT).await)
+}
+
+/// Returns the command of a script in a venv. None where there is none, which is said.
+///
+/// # Panics
+/// When there is none and it is required.
+pub async fn command(venv: Venv, path: &str, arguments: &[&str]) -> Option<Command> {
+    let python = match python(venv).await {
         Ok(python) => python,
         Err(reason) => {
             let is_required = std::env::var_os("POINTSMAN_SDK_REQUIRED").is_some();
@@ -55,20 +77,21 @@ pub async fn script(path: &str, arguments: &[&str]) -> Option<(bool, String)> {
     // A proxy or a base URL in the developer's environment must not lead the SDKs elsewhere.
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
-        let is_ours =
-            ["OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_"].iter().any(|prefix| upper.starts_with(prefix));
+        let is_ours = ["OPENAI_", "ANTHROPIC_", "GOOGLE_", "GEMINI_", "AWS_"]
+            .iter()
+            .any(|prefix| upper.starts_with(prefix));
         if is_ours || upper.ends_with("_PROXY") {
             command.env_remove(&name);
         }
     }
-    Some(finish(command, RUN_LIMIT).await)
+    Some(command)
 }
 
-/// Returns the venv's Python with the pinned SDKs in it, or why there is none.
-async fn python() -> Result<PathBuf, String> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("sdk-venv");
+/// Returns the venv's Python with the pinned packages in it, or why there is none.
+async fn python(Venv(folder, list): Venv) -> Result<PathBuf, String> {
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(folder);
     let python = venv.join("bin/python");
-    let wanted = fs::read(source("tests/sdk/requirements.txt")).map_err(|fault| fault.to_string())?;
+    let wanted = fs::read(source(list)).map_err(|fault| fault.to_string())?;
     let stamp = venv.join("installed.txt");
     // Tests run in processes of their own; the first one fills the venv, the others wait.
     let lock = File::create(venv.with_extension("lock")).map_err(|fault| fault.to_string())?;
@@ -83,7 +106,7 @@ async fn python() -> Result<PathBuf, String> {
     step("python3 -m venv", make).await?;
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
-    install.args(["--timeout", "15", "--retries", "1", "-r"]).arg(source("tests/sdk/requirements.txt"));
+    install.args(["--timeout", "15", "--retries", "1", "-r"]).arg(source(list));
     step("pip install", install).await?;
     fs::write(&stamp, wanted).map_err(|fault| fault.to_string())?;
     Ok(python)

@@ -115,3 +115,24 @@ async fn an_answer_that_nobody_reads_is_given_up_and_its_provider_too() {
         assert_eq!(stage.metric("pointsman_in_flight", &[]), 0.0, "streamed: {is_streamed}");
     }
 }
+
+/// What was announced and never comes holds no share of `limits.replay_memory`.
+#[tokio::test]
+async fn bodies_that_are_only_announced_keep_nobody_out() {
+    let standin = Provider::start(Reply::ok()).await.unwrap();
+    let yaml = format!(
+        "providers:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\nlimits: {{max_body: 1MiB, replay_memory: 1MiB}}\n",
+        provider("one", "openai", &standin.base_url(), KEY_ONE, "")
+    );
+    let stage = Stage::open(&yaml).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(stage.data).await.unwrap();
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    eventually("all are being read", || stage.house.under_way() == 20).await;
+    assert_eq!(Call::chat("chat").send(stage.data).await.unwrap().status, 200);
+    drop(held);
+}

@@ -14,7 +14,7 @@ const HALF_HOUR: Duration = Duration::from_secs(1800);
 const GITHUB: &str = "gho_0123456789";
 
 /// Keys that AWS's documentation uses.
-const ACCOUNT: AwsAccount = AwsAccount {
+pub const ACCOUNT: AwsAccount = AwsAccount {
     access_key_id: "AKIDEXAMPLE",
     secret_access_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
     session_token: Some("session/token+0123456789=="),
@@ -23,7 +23,7 @@ const ACCOUNT: AwsAccount = AwsAccount {
 };
 
 /// One provider `p` at `base_url` with one credential `c`, behind the route `chat`.
-fn one(base_url: &str, login: &str, more: &str) -> String {
+pub fn one(base_url: &str, login: &str, more: &str) -> String {
     format!(
         "providers:\n  p: {{kind: openai, base_url: \"{base_url}\", credentials: [{{name: c, {login}}}]{more}}}\n\
          routes:\n  chat: {{targets: [{{provider: p, model: m}}]}}\n"
@@ -322,7 +322,7 @@ async fn keys_of_aws_that_are_written_sign_without_asking_anyone() {
 
 /// Variables as a platform sets them.
 #[cfg(feature = "bedrock")]
-struct Platform(Vec<(&'static str, String)>);
+pub struct Platform(pub Vec<(&'static str, String)>);
 
 #[cfg(feature = "bedrock")]
 impl config::Outside for Platform {

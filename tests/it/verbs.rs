@@ -453,7 +453,13 @@ async fn completions_and_pages_know_every_verb() {
     assert_eq!(program.verb(&["man", "targte"]).await.0, 64);
     std::fs::create_dir(program.path("man")).unwrap();
     assert_eq!(program.verb(&["man", "--into", "man"]).await.0, 0);
-    for page in ["pointsman.1", "pointsman-status.1", "pointsman-target-drain.1", "pointsman-config-show.1"] {
+    for page in [
+        "pointsman.1",
+        "pointsman-status.1",
+        "pointsman-top.1",
+        "pointsman-target-drain.1",
+        "pointsman-config-show.1",
+    ] {
         assert!(std::fs::metadata(program.path("man").join(page)).unwrap().len() > 200, "{page}");
     }
     assert_eq!(program.verb(&["man", "--into", "nowhere"]).await.0, 66);
@@ -467,7 +473,6 @@ async fn a_verb_that_is_not_there_is_64_with_the_nearest_one() {
         (&["realod"], "did you mean \"reload\"?"),
         (&["target", "drian"], "drain"),
         (&["client", "openai-pyton"], "openai-python"),
-        (&["top"], "not built yet"),
         (&["import", "opencode"], "not built yet"),
         (&["explain"], "--model"),
     ] {

@@ -1,6 +1,7 @@
 //! What goes out at `/ui`: its head, its files, and who gets them. `scripts/ui` looks at it in a browser.
 
 use super::*;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 
 /// The value of a field of an answer's head, which is lower case there.
 fn field<'a>(told: &'a Told, name: &str) -> Option<&'a str> {
@@ -83,13 +84,27 @@ async fn a_browser_that_has_the_page_is_told_so() {
 }
 
 #[tokio::test]
-async fn the_page_opens_without_the_token_where_its_data_want_it() {
+async fn the_page_wants_the_token_where_its_data_want_it_and_takes_it_as_a_password() {
     let served = Served::new(Cards { is_open_to_others: true, ..Cards::default() }).await;
+    let basic = |said: &str| format!("authorization: Basic {}\r\n", BASE64_STANDARD.encode(said));
+    let bearer = format!("authorization: Bearer {TOKEN}\r\n");
     for path in ["/ui", "/ui/app.js", "/ui/style.css"] {
         let told = served.get(path).await;
-        assert_eq!(told.status, 200, "{path}");
-        assert!(!told.body.contains(TOKEN), "{path}");
+        assert!(told.is_problem(401), "{path}");
+        assert!(field(&told, "www-authenticate").is_some_and(|value| value.starts_with("Basic ")), "{path}");
+        for shown in [&*bearer, &*basic(&format!("anybody:{TOKEN}")), &*basic(&format!(":{TOKEN}"))] {
+            let told = served.call("GET", path, shown).await;
+            assert_eq!(told.status, 200, "{path} {shown}");
+            assert!(!told.body.contains(TOKEN), "{path}");
+        }
+        for shown in [basic("anybody:wrong"), basic(TOKEN), "authorization: Basic %%%\r\n".to_owned()] {
+            assert!(served.call("GET", path, &shown).await.is_problem(401), "{path} {shown}");
+        }
     }
+    // What a browser sends along unasked is good for nothing else.
+    let shown = basic(&format!("anybody:{TOKEN}"));
+    assert!(served.call("GET", "/v1/status", &shown).await.is_problem(401));
+    assert!(served.call("POST", "/v1/reload", &shown).await.is_problem(401));
     assert!(served.get("/v1/status").await.is_problem(401));
     let own = Served::new(Cards::default()).await;
     let told = own.raw(b"GET /ui HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n").await;

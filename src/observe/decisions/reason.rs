@@ -65,7 +65,7 @@ pub const REASONS: [(&str, &str); 28] = [
     ("context_window", "the request is longer than its model's window"),
     (
         "translation_loss",
-        "the route is `translation: strict` and its dialect cannot say all that was asked for; `loses` lists what",
+        "the route is `translation: strict` and its dialect cannot say all that was asked for, or earlier turns are kept at a provider and only named (`state`); `loses` lists what",
     ),
     ("untranslatable", "the request cannot be said in its dialect at all"),
     ("dialect", "it does not take this call, and nothing translates for it"),
