@@ -81,9 +81,9 @@ fn line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], HeadFault> {
     let Some(line) = line.strip_suffix(b"\r") else {
         return Err(HeadFault::Ambiguous("lines end in CR LF"));
     };
-    // Without a branch, so that the compiler looks at many at once.
-    let has_control =
-        line.iter().fold(false, |has, byte| has | ((*byte < 0x20) & (*byte != b'\t')) | (*byte == 0x7f));
+    // Without leaving early, so that the compiler looks at many at once.
+    let is_control = |byte: u8| byte < 0x20 && byte != b'\t' || byte == 0x7f;
+    let has_control = line.iter().fold(false, |has, byte| has | is_control(*byte));
     if has_control {
         return Err(HeadFault::Ambiguous("a line of the head has a control character"));
     }

@@ -104,7 +104,9 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gate<A> {
         let _inside = {
             let limits = self.house.live().plan.limits;
             let digest = session.get_socket_digest();
-            let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet().map(|a| a.ip()));
+            let peer = digest
+                .as_ref()
+                .and_then(|digest| digest.peer_addr()?.as_inet().map(std::net::SocketAddr::ip));
             let most = limits.connections.min(self.ceiling);
             self.count.enter(peer.map(origin_of), most, limits.connections_per_address)?
         };
