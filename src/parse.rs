@@ -436,6 +436,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_provider_keeps_of_earlier_turns_is_noticed_unless_it_is_empty() {
+        for (api, text, want) in [
+            (Api::Responses, r#"{"previous_response_id":"resp_1"}"#, true),
+            (Api::Responses, r#"{"conversation":{"id":"conv_1"}}"#, true),
+            (Api::Responses, r#"{"previous_response_id":null,"conversation":null}"#, false),
+            (Api::Responses, r#"{"previous_response_id":""}"#, false),
+            (Api::Responses, r#"{"store":true,"background":true}"#, false),
+            (Api::GenerateContent, r#"{"cachedContent":"cachedContents/1"}"#, true),
+            (Api::GenerateContent, r#"{"contents":[{"cachedContent":"x"}]}"#, false),
+        ] {
+            assert_eq!(body(api, text.as_bytes()).unwrap().names_state, want, "{text}");
+        }
+    }
+
+    #[test]
     fn top_level_members_are_known_by_name_and_nested_ones_are_not() {
         let text = r#"{"top_p":1,"t\u0065mperature":0,"x":{"max_tokens":1}}"#;
         let parsed = chat(text).unwrap();
