@@ -438,7 +438,8 @@ async fn where_others_can_reach_it_a_token_is_wanted_for_all_but_health_and_metr
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_eq!(process.ask(path).await.status, 200, "{path}");
     }
-    for path in ["/v1/status", "/v1/events", "/v1/openapi.json", "/admin/providers/status", "/nothing"] {
+    for path in ["/v1/status", "/v1/events", "/v1/openapi.json", "/admin/providers/status", "/nothing", "/ui"]
+    {
         let answer = process.ask(path).await;
         assert_eq!(answer.status, 401, "{path}");
         assert!(answer.header("www-authenticate").is_some(), "{path}");

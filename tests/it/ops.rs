@@ -70,6 +70,8 @@ fn typed(page: &str) -> Vec<String> {
         };
         for span in spans {
             let words = span.trim_start_matches("sudo ").strip_prefix("pointsman ");
+            // What the program says of itself begins with its version.
+            let words = words.filter(|words| words.starts_with(|c: char| c.is_ascii_lowercase() || c == '-'));
             all.extend(words.map(|words| words.split(['#', '|', '>']).next().unwrap().trim().to_owned()));
         }
     }
