@@ -91,7 +91,7 @@ async fn the_page_wants_the_token_where_its_data_want_it_and_takes_it_as_a_passw
     for path in ["/ui", "/ui/app.js", "/ui/style.css"] {
         let told = served.get(path).await;
         assert!(told.is_problem(401), "{path}");
-        assert!(field(&told, "www-authenticate").is_some_and(|value| value.starts_with("Basic ")), "{path}");
+        assert!(field(&told, "www-authenticate").is_some_and(|value| value.starts_with("basic ")), "{path}");
         for shown in [&*bearer, &*basic(&format!("anybody:{TOKEN}")), &*basic(&format!(":{TOKEN}"))] {
             let told = served.call("GET", path, shown).await;
             assert_eq!(told.status, 200, "{path} {shown}");
