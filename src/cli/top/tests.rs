@@ -1,3 +1,6 @@
+//! The screens as they are (goldens in `tests/golden/top`, `UPDATE_GOLDEN=1` writes them), what each key
+//! does, and that nothing which comes from a process can break the drawing.
+
 use super::draw::{Brush, draw};
 use super::keys::{Deed, HELP, Page, press};
 use super::model::{Link, News, Pane, Screen, Source, Target};
