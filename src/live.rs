@@ -817,7 +817,7 @@ fn make(
 /// Tells whether a host is that of a provider of the catalogue.
 fn is_catalogued(host: &str) -> bool {
     let is_at = |url: &&str| url.split('/').nth(2).is_some_and(|authority| authority == host);
-    catalog::entries().any(|entry| entry.urls.iter().any(|url| is_at(url)))
+    catalog::entries().any(|entry| entry.urls.iter().any(&is_at))
 }
 
 /// Reads the certificate authorities of an endpoint, each checked to be one, because Pingora

@@ -112,7 +112,7 @@ async fn an_answer_that_nobody_reads_is_given_up_and_its_provider_too() {
             assert!(began.elapsed() < Duration::from_secs(10), "held for ever (streamed: {is_streamed})");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(stage.metric("pointsman_in_flight", &[]), 0.0, "streamed: {is_streamed}");
+        assert!(stage.metric("pointsman_in_flight", &[]) < 0.5, "streamed: {is_streamed}");
     }
 }
 
