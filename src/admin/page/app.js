@@ -107,7 +107,8 @@ async function run() {
 // An outage tells many events a second; they are gathered.
 let isGathering = false;
 function onEvent(event) {
-  if (event.event === "reload") noteReload(event);
+  // Its changes are sentences, the first twenty; the page compares for itself.
+  if (event.event === "reload") noteReload({ ...event, changes: undefined });
   if (event.event === "reload_failed") noteRefusal(event);
   if (event.event === "failover" || event.event === "rescue") announce(event.event === "failover" ? `failover from ${event.from} to ${event.to}` : "a stream was taken up");
   if (isGathering) return;
