@@ -59,26 +59,7 @@ impl Ask {
 
     /// Whether it changes something.
     pub(super) fn is_writing(&self) -> bool {
-        match self {
-            Ask::Reload | Ask::Restore | Ask::Act(..) | Ask::ReportUsage | Ask::ResetProvider { .. } => true,
-            Ask::Live
-            | Ask::Ready
-            | Ask::Metrics
-            | Ask::Page(_)
-            | Ask::Status
-            | Ask::Routes
-            | Ask::Targets
-            | Ask::Target(_)
-            | Ask::Config
-            | Ask::Events
-            | Ask::OpenApi
-            | Ask::Usage
-            | Ask::Accounts
-            | Ask::Decisions
-            | Ask::Decision(_)
-            | Ask::Explain
-            | Ask::ProvidersStatus => false,
-        }
+        self.deed().is_some()
     }
 
     /// Whether it is asked by `POST`: what changes something, and what is asked with a body.

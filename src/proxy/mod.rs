@@ -1,7 +1,7 @@
 //! How do bytes move between client and provider?
 //!
 //! The only room that speaks Pingora's request API. `service` is the one `impl ProxyHttp`, each hook a
-//! few lines; only what is passed through unread goes that way. A call is answered in one line of code
+//! few lines; only what is passed through unread goes that way. A call is answered in one straight way,
 //! from its head to its last byte:
 //!
 //! ```text
