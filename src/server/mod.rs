@@ -142,7 +142,7 @@ pub struct Running {
     reloader: Arc<Reloader>,
     stop: watch::Sender<bool>,
     /// Ends the admin listener, which outlives the others.
-    admin_stop: watch::Sender<bool>,
+    admin_stop: Arc<watch::Sender<bool>>,
     planes: Vec<Plane>,
     /// Connections of the data plane.
     clients: Vec<Visitors>,
@@ -304,12 +304,13 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         has_begun: Arc::clone(&has_begun),
     }));
     let (admin_stop, stop) = watch::channel(false);
+    let admin_stop = Arc::new(admin_stop);
     let beats = watched.map(|interval| (pulse.add(), interval));
     server.add_service(Bound {
         inner: service,
         address,
         socket: Some(sockets.admin),
-        stop: Some(stop),
+        stop: Some((stop, Arc::clone(&admin_stop))),
         has_begun,
         beats,
     });
@@ -618,7 +619,7 @@ struct Bound<S> {
     socket: Option<TcpListener>,
     /// What ends it in place of TERM. The admin plane has its own: who drains wants to see `readyz`
     /// say so, and the last scrape.
-    stop: Option<ShutdownWatch>,
+    stop: Option<(ShutdownWatch, Arc<watch::Sender<bool>>)>,
     has_begun: Arc<AtomicBool>,
     /// What the runtime shows that it turns by, and within which time, where a watchdog asks.
     beats: Option<(Arc<std::sync::atomic::AtomicU64>, Duration)>,
@@ -634,7 +635,8 @@ impl<S: PingoraService> PingoraService for Bound<S> {
             tokio::spawn(pulse::beat(counter, interval));
         }
         self.has_begun.store(true, Ordering::Release);
-        let stop = self.stop.take().unwrap_or(shutdown);
+        // Its other end is held as long as the service lasts: an end of it would be taken for trouble.
+        let (stop, _held) = self.stop.take().map_or((shutdown, None), |(stop, held)| (stop, Some(held)));
         self.inner.start_service(fds, stop, listeners).await;
     }
 

@@ -208,8 +208,11 @@ async fn counted(process: &Process) -> u64 {
 async fn usage_and_audit_of_two_processes_come_to_one_sum() {
     let gate = Gate::closed();
     let provider = Provider::start(Reply::ok()).await.unwrap();
-    let more = "state: {path: state.db}\naudit: {path: audit.log}\n";
-    let mut process = program(&yaml(&provider, more)).start().await;
+    let program = program("");
+    let audit = program.path("audit.log");
+    let more = format!("state: {{path: state.db}}\naudit: {{path: \"{}\"}}\n", audit.display());
+    program.configure(&yaml(&provider, &more));
+    let mut process = program.start().await;
     let data = process.data;
     let ask = async |times: usize| {
         for _ in 0..times {
@@ -220,6 +223,7 @@ async fn usage_and_audit_of_two_processes_come_to_one_sum() {
     provider.set_script(Reply::says(SIXTY_WORDS).hold(Place::AfterTokens(3), &gate));
     let call = Call::chat_stream("chat").limit(SOON);
     let mut talk = call.begin(data).await.unwrap();
+    assert_eq!(talk.head().await.unwrap(), 200);
     assert!(talk.until_events(2).await);
     provider.set_script(Reply::ok());
     process.signal("USR2");
@@ -240,7 +244,7 @@ async fn usage_and_audit_of_two_processes_come_to_one_sum() {
     signal(third, "TERM");
     eventually("the third has left", async || !runs(third)).await;
     assert_eq!(requests_in(&process.program.path("state.db")), 13);
-    let audit = fs::read_to_string(process.program.path("audit.log")).unwrap();
+    let audit = fs::read_to_string(audit).unwrap();
     let lines: Vec<serde_json::Value> =
         audit.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
     let count =

@@ -11,14 +11,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 
 /// The sockets of a unit.
-struct Held(Vec<(&'static str, OwnedFd)>);
+pub struct Held(pub Vec<(&'static str, OwnedFd)>);
 
 impl Held {
-    /// Starts the program as systemd does: descriptors from 3 on, and variables that name them.
-    fn start(&self, program: Program) -> Launched {
+    /// Returns what starts the program as systemd does: descriptors from 3 on, and variables that
+    /// name them.
+    pub fn command(&self, program: &Program) -> Command {
         let mut script = "exec".to_owned();
         for (at, (_, socket)) in self.0.iter().enumerate() {
-            script.push_str(&format!(" {}<&{}", at + 3, socket.as_raw_fd()));
+            script.push_str(&format!(" {0}<&{1} {1}<&-", at + 3, socket.as_raw_fd()));
         }
         let names: Vec<_> = self.0.iter().map(|(name, _)| *name).collect();
         script.push_str(&format!(
@@ -32,6 +33,11 @@ impl Held {
         command.env_clear().envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.current_dir(direct.get_current_dir().unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn start(&self, program: Program) -> Launched {
+        let command = self.command(&program);
         program.launch_as(command)
     }
 
@@ -43,13 +49,13 @@ impl Held {
 }
 
 /// A socket that children inherit, above all that a shell may use itself.
-fn inheritable(name: &'static str, socket: impl AsFd) -> (&'static str, OwnedFd) {
+pub fn inheritable(name: &'static str, socket: impl AsFd) -> (&'static str, OwnedFd) {
     let socket = fcntl_dupfd_cloexec(socket, 100).unwrap();
     fcntl_setfd(&socket, FdFlags::empty()).unwrap();
     (name, socket)
 }
 
-fn listen(address: &str) -> (SocketAddr, TcpListener) {
+pub fn listen(address: &str) -> (SocketAddr, TcpListener) {
     let socket = TcpListener::bind(address).unwrap();
     (socket.local_addr().unwrap(), socket)
 }
