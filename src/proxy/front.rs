@@ -10,7 +10,7 @@
 //! [`Pace::head`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
 //! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
 //! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and while the process
-//! drains for [`LAST_WORD`], so that a request that is on its way meets no closed door. On HTTP/2 the frame layer has done all this.
+//! drains for [`LAST_ASK`], so that a request that is on its way meets no closed door. On HTTP/2 the frame layer has done all this.
 
 use super::framing::{self, HeadFault};
 use super::pace::Pace;
@@ -34,7 +34,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const IDLE_S: u64 = 60;
 const IDLE: Duration = Duration::from_secs(IDLE_S);
 /// The same once the process drains.
-const LAST_WORD: Duration = Duration::from_secs(5);
+const LAST_ASK: Duration = Duration::from_secs(5);
 
 /// How long a client that was refused may take to receive why, and to stop sending.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -128,7 +128,7 @@ impl Front {
             biased;
             first = pingora::time::timeout(IDLE, stream.read_buf(&mut head)) => first,
             // Whoever is just about to ask is answered, and told that it was the last time.
-            _ = leaving.changed() => pingora::time::timeout(LAST_WORD, stream.read_buf(&mut head)).await,
+            _ = leaving.changed() => pingora::time::timeout(LAST_ASK, stream.read_buf(&mut head)).await,
         };
         if !matches!(first, Ok(Ok(1..))) {
             return Head::Quiet;

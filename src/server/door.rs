@@ -1,16 +1,16 @@
 //! Who is here, and does anybody come in at all?
 //!
 //! Counts the connections that an application has in hand, whether they ask for something or not: a
-//! process that leaves would cut the request that is just coming in on one of them. It also knows
-//! whether a first one came. Where a listening socket is shared with another process, an answer proves
-//! only that one of the two lives; that a connection arrived here proves that it is this one.
+//! process that leaves would cut the request that is just coming in on one of them. It also knows how
+//! many came in all. Where a listening socket is shared with another process, an answer proves only
+//! that one of the two lives; that a connection arrived here proves that it is this one.
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Connections through one or more doors.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Visitors(Arc<Count>);
 #[derive(Debug, Default)]
 struct Count {
     here: AtomicU64,
-    has_come: AtomicBool,
+    came: AtomicU64,
 }
 
 impl Visitors {
@@ -29,15 +29,15 @@ impl Visitors {
         self.0.here.load(Ordering::Acquire)
     }
 
-    /// Tells whether there was one ever.
+    /// Returns how many there were ever.
     #[must_use]
-    pub fn has_come(&self) -> bool {
-        self.0.has_come.load(Ordering::Acquire)
+    pub fn came(&self) -> u64 {
+        self.0.came.load(Ordering::Acquire)
     }
 
     fn enter(&self) -> Visit {
         self.0.here.fetch_add(1, Ordering::AcqRel);
-        self.0.has_come.store(true, Ordering::Release);
+        self.0.came.fetch_add(1, Ordering::AcqRel);
         Visit(Arc::clone(&self.0))
     }
 }
@@ -81,12 +81,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_leaves_is_not_here_but_has_come() {
+    fn who_leaves_is_not_here_but_came() {
         let visitors = Visitors::default();
-        assert!(!visitors.has_come());
+        assert_eq!(visitors.came(), 0);
         let visits = [visitors.enter(), visitors.clone().enter()];
         assert_eq!(visitors.here(), 2);
         drop(visits);
-        assert!(visitors.has_come() && visitors.here() == 0);
+        assert_eq!((visitors.came(), visitors.here()), (2, 0));
     }
 }

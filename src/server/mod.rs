@@ -63,6 +63,8 @@ use tokio::sync::watch;
 
 /// How long the listeners may take to answer their first request.
 const READY_LIMIT: Duration = Duration::from_secs(10);
+/// How long one answer to that question may take.
+const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// How often a listener is asked until it answers.
 const READY_LOOK: Duration = Duration::from_millis(2);
 /// How often the end of the last request is looked for while draining.
@@ -364,22 +366,27 @@ fn tls_settings(
 }
 
 impl Running {
-    /// Waits until every listener has answered a request.
+    /// Waits until every listener has answered a request, or has let others in while ours waits behind
+    /// them: a crowd that connected while nobody was there comes first.
     ///
     /// # Errors
     /// Where one has not after ten seconds.
     pub fn wait_until_ready(&self) -> io::Result<()> {
         let end = self.house.clock.tick().after(READY_LIMIT);
         for plane in &self.planes {
+            let mut asked = 0;
             loop {
-                wait_for_answer(plane.address, plane.path)?;
+                asked += 1;
+                let answer = wait_for_answer(plane.address, plane.path);
                 // Where the socket is shared, it may have been the other process that answered.
-                let is_served = plane.path.is_none() || plane.visitors.has_come();
-                if plane.has_begun.load(Ordering::Acquire) && is_served {
+                let is_served = plane.path.is_none() || plane.visitors.came() > 0;
+                let is_crowded = plane.visitors.came() > asked;
+                if plane.has_begun.load(Ordering::Acquire) && ((answer.is_ok() && is_served) || is_crowded) {
                     break;
                 }
                 if self.house.clock.tick() >= end {
-                    return Err(io::Error::other(format!("{} is not served", plane.address)));
+                    let why = answer.err().map_or(String::new(), |fault| format!(": {fault}"));
+                    return Err(io::Error::other(format!("{} is not served{why}", plane.address)));
                 }
                 std::thread::sleep(READY_LOOK);
             }
@@ -578,9 +585,9 @@ fn wait_for_answer(address: SocketAddr, path: Option<&str>) -> io::Result<()> {
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(reachable, address.port()), READY_LIMIT)?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(reachable, address.port()), ASK_LIMIT)?;
     let Some(path) = path else { return Ok(()) };
-    stream.set_read_timeout(Some(READY_LIMIT))?;
+    stream.set_read_timeout(Some(ASK_LIMIT))?;
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;

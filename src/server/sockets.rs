@@ -144,16 +144,16 @@ impl Sockets {
     pub fn take(plan: &Plan, mut inherited: Inherited) -> Result<Sockets, StartFault> {
         let is_told = inherited.from == From::Manager && !inherited.given.is_empty();
         let mut warnings = Vec::new();
-        let mut socket_of = |key: &str, address: SocketAddr| match inherited.take(address) {
-            Some(socket) => Ok(socket),
-            None => {
-                if is_told {
-                    warnings.push(format!(
-                        "{key} {address} is not among the sockets of the service manager and was bound here: a restart refuses its clients for a moment; add ListenStream={address} to the socket unit"
-                    ));
-                }
-                bind(address)
+        let mut socket_of = |key: &str, address: SocketAddr| {
+            if let Some(socket) = inherited.take(address) {
+                return Ok(socket);
             }
+            if is_told {
+                warnings.push(format!(
+                    "{key} {address} is not among the sockets of the service manager and was bound here: a restart refuses its clients for a moment; add ListenStream={address} to the socket unit"
+                ));
+            }
+            bind(address)
         };
         let data = plan
             .listen

@@ -6,6 +6,7 @@ use crate::process::{HEAD, Launched, Process, Program, SOON, eventually, openai}
 use pointsman::standin::caller::Call;
 use pointsman::standin::{Provider, Reply};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
@@ -19,14 +20,15 @@ impl Held {
     pub fn command(&self, program: &Program) -> Command {
         let mut script = "exec".to_owned();
         for (at, (_, socket)) in self.0.iter().enumerate() {
-            script.push_str(&format!(" {0}<&{1} {1}<&-", at + 3, socket.as_raw_fd()));
+            let _ = write!(script, " {0}<&{1} {1}<&-", at + 3, socket.as_raw_fd());
         }
         let names: Vec<_> = self.0.iter().map(|(name, _)| *name).collect();
-        script.push_str(&format!(
+        let _ = write!(
+            script,
             "; LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={} exec \"$0\" \"$@\"",
             names.len(),
             names.join(":")
-        ));
+        );
         let direct = program.command(&["run", "-c", "CONFIG"]);
         let mut command = Command::new("bash");
         command.arg("-c").arg(script).arg(direct.get_program()).args(direct.get_args());

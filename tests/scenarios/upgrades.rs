@@ -99,15 +99,15 @@ async fn phase(kind: Kind, profile: Profile) -> bool {
         match kind {
             Kind::Upgrades => {
                 tokio::time::sleep(profile.apart).await;
-                service.upgrade(turn).await;
+                service.upgrade(turn);
             }
             Kind::Restarts => {
                 // All at one time, so that what is left of them is known.
                 let streams: Vec<_> = (0..STREAMS)
                     .map(|number| tokio::spawn(stream(data, number, Arc::clone(&tally))))
                     .collect();
-                tokio::time::sleep(profile.stream - profile.left).await;
-                service.restart(turn).await;
+                tokio::time::sleep(profile.stream.saturating_sub(profile.left)).await;
+                service.restart(turn);
                 for stream in streams {
                     let _ = stream.await;
                 }
@@ -132,9 +132,10 @@ async fn phase(kind: Kind, profile: Profile) -> bool {
         of(&tally.closed_idle),
         of(&tally.bad)
     );
-    complaints.iter().for_each(|complaint| println!("  {complaint}"));
     let left = service.end().await;
-    left.iter().for_each(|line| println!("  {line}"));
+    for line in complaints.iter().chain(&left) {
+        println!("  {line}");
+    }
     let kept_well = kind == Kind::Restarts || of(&tally.closed_idle) == 0;
     of(&tally.bad) == 0 && kept_well && service.done == profile.times && left.is_empty()
 }
@@ -375,14 +376,14 @@ impl Service {
         Pid::from_raw(i32::try_from(pid).ok()?)
     }
 
-    async fn upgrade(&mut self, turn: usize) {
+    fn upgrade(&mut self, turn: usize) {
         let told = self.newest().map(|pid| rustix::process::kill_process(pid, Signal::USR2));
         if matches!(told, Some(Ok(()))) && self.wait_for("took over", turn + 1) {
             self.done += 1;
         }
     }
 
-    async fn restart(&mut self, turn: usize) {
+    fn restart(&mut self, turn: usize) {
         let told = self.newest().map(|pid| rustix::process::kill_process(pid, Signal::TERM));
         let Some(child) = self.children.last_mut() else { return };
         let ended = tokio::task::block_in_place(|| child.wait());
@@ -399,7 +400,7 @@ impl Service {
             // All others have been told before.
             let _ = rustix::process::kill_process(newest, Signal::TERM);
         }
-        let groups: Vec<_> = self.children.iter().filter_map(|child| group(child)).collect();
+        let groups: Vec<_> = self.children.iter().filter_map(group).collect();
         let end = Instant::now() + SOON;
         let mut odd = Vec::new();
         for group in groups {
