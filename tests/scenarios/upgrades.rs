@@ -94,7 +94,7 @@ async fn phase(kind: Kind, profile: Profile) -> bool {
     let data = service.data;
     let tally = Arc::new(Tally::default());
     let is_over = Arc::new(AtomicBool::new(false));
-    let load = tokio::spawn(load(data, profile, Arc::clone(&tally), Arc::clone(&is_over)));
+    let load = tokio::spawn(load(kind, data, profile, Arc::clone(&tally), Arc::clone(&is_over)));
     for turn in 0..profile.times {
         match kind {
             Kind::Upgrades => {
@@ -164,7 +164,7 @@ impl Tally {
 type Pool = Arc<Mutex<VecDeque<(Connection, Instant)>>>;
 
 /// Sends requests at a steady pace until it is over, and waits for all of them.
-async fn load(data: SocketAddr, profile: Profile, tally: Arc<Tally>, is_over: Arc<AtomicBool>) {
+async fn load(kind: Kind, data: SocketAddr, profile: Profile, tally: Arc<Tally>, is_over: Arc<AtomicBool>) {
     let pool = Pool::default();
     let mut beat = tokio::time::interval(Duration::from_secs(1) / profile.rate);
     let mut under_way = JoinSet::new();
@@ -176,8 +176,9 @@ async fn load(data: SocketAddr, profile: Profile, tally: Arc<Tally>, is_over: Ar
         under_way.spawn(request(data, number, Arc::clone(&pool), Arc::clone(&tally)));
         while under_way.try_join_next().is_some() {}
         while streams.try_join_next().is_some() {}
-        // Begun one after another, so that some are young and some old at any time.
-        if profile.apart * 5 >= profile.stream && streams.len() < STREAMS && number.is_multiple_of(10) {
+        // Begun one after another, so that some are young and some old at any time. A restart waits for
+        // the youngest, and whoever comes meanwhile for the restart: its streams are of one age.
+        if kind == Kind::Upgrades && streams.len() < STREAMS && number.is_multiple_of(10) {
             streams.spawn(stream(data, number, Arc::clone(&tally)));
         }
     }
