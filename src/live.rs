@@ -54,9 +54,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
 
 pub mod keyring;
+pub mod memory;
 pub mod pins;
 mod proof;
 
@@ -69,8 +69,6 @@ const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
 const UPSTREAM_WRITE: Duration = Duration::from_secs(60);
 /// Health records kept for targets that no route names.
 const DIRECT_LIMIT: usize = 1024;
-/// One permit of the replay memory stands for this many bytes.
-pub const REPLAY_GRAIN: u64 = 1024;
 
 /// One generation of the configuration, ready to serve.
 pub struct Live {
@@ -238,8 +236,8 @@ pub struct House {
     pub hedges: Hedges,
     /// Connections to providers that are kept.
     pub pools: Pools,
-    /// Bytes of request bodies that may still be kept, in grains of [`REPLAY_GRAIN`].
-    pub replay_memory: Arc<Semaphore>,
+    /// What requests and answers keep together, of `limits.replay_memory`.
+    pub memory: Arc<memory::Memory>,
     current: ArcSwap<Live>,
     book: Mutex<Book>,
     requests_under_way: AtomicU64,
@@ -298,7 +296,6 @@ impl House {
         let wall = Arc::new(move || clock.wall());
         let audit = Audit::new(metrics.audit_counts(), Arc::clone(&events), wall);
         audit.turn_to(plan.audit.as_deref()).map_err(LiveProblem::Audit)?;
-        let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
         let usage = Ledger::new(first.plan.usage);
@@ -316,7 +313,7 @@ impl House {
             budget: RetryBudget::default(),
             hedges: Hedges::default(),
             pools: Pools::default(),
-            replay_memory: Arc::new(Semaphore::new(replay.min(Semaphore::MAX_PERMITS))),
+            memory: Arc::default(),
             current: ArcSwap::from_pointee(first),
             book: Mutex::new(book),
             requests_under_way: AtomicU64::new(0),
@@ -449,6 +446,7 @@ impl House {
 
     /// Brings the gauges of every target up to date, for a scrape.
     pub fn refresh_gauges(&self) {
+        self.metrics.memory_kept(self.memory.kept());
         let live = self.live();
         let now = self.clock.tick();
         for slot in &live.slots {

@@ -25,7 +25,7 @@ use parking_lot::{Mutex, RwLock};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -113,6 +113,7 @@ pub(super) struct Families {
     pub(super) cost: CounterVec,
     pub(super) ratelimit_remaining: GaugeVec,
     retry_budget_exhausted: IntCounter,
+    memory_kept: IntGauge,
     audit: audit::Counts,
     reloads: IntCounterVec,
     generation: Gauge,
@@ -222,6 +223,11 @@ impl Metrics {
     /// Counts a repeat that was not made because the budget was spent.
     pub fn retry_budget_exhausted(&self) {
         self.families.retry_budget_exhausted.inc();
+    }
+
+    /// Shows what requests and answers keep in memory together, in bytes.
+    pub fn memory_kept(&self, bytes: u64) {
+        self.families.memory_kept.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Returns the counters of the audit log.
@@ -469,6 +475,13 @@ impl Families {
                 IntCounter::new(
                     "pointsman_retry_budget_exhausted_total",
                     "Repeats that were not made because the retry budget was spent.",
+                )?,
+            )?,
+            memory_kept: register(
+                r,
+                IntGauge::new(
+                    "pointsman_replay_memory_bytes",
+                    "What requests and held answers keep of limits.replay_memory.",
                 )?,
             )?,
             audit: audit::Counts {

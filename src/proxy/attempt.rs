@@ -38,6 +38,7 @@ use crate::config::plan::{Pattern, Timeouts};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::keyring::Signature;
+use crate::live::memory::Share;
 use crate::live::{House, Live, Slot};
 use crate::pools;
 use crate::rewrite::Rewritten;
@@ -98,6 +99,8 @@ struct Answer {
     length: Option<u64>,
     /// What of the body is to go downstream with the head.
     held: SmallVec<[Bytes; 4]>,
+    /// The memory that this takes of what all share.
+    share: Share,
     /// Whether that is all of it.
     is_whole: bool,
     /// What an answer that is whole says of itself.

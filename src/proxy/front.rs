@@ -109,8 +109,10 @@ impl Front {
             session.set_keepalive((!*leaving.borrow()).then_some(IDLE_S));
             let next = if is_passed_through {
                 self.hooks.process_new_http(session, shutdown).await.map(|reused| reused.consume().0)
+            } else if self.request(&mut session).await {
+                session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
             } else {
-                self.request(session).await
+                None
             };
             match next {
                 Some(kept) => stream = kept,
@@ -160,24 +162,20 @@ impl Front {
         }
     }
 
-    /// Answers one request of an HTTP/1 connection, which is returned where it can carry another.
-    async fn request(&self, mut session: ServerSession) -> Option<Stream> {
+    /// Answers one request of an HTTP/1 connection; tells whether that can carry another.
+    async fn request(&self, session: &mut ServerSession) -> bool {
         match session.read_request().await {
-            Ok(true) => {}
-            Ok(false) => return None,
+            Ok(true) => self.proxy.serve(session).await,
+            Ok(false) => false,
             Err(fault) => {
                 if matches!(fault.etype(), pingora::ErrorType::InvalidHTTPHeader) {
                     // A client that left meanwhile cannot be told.
                     drop(session.respond_error(400).await);
                 }
                 session.shutdown().await;
-                return None;
+                false
             }
         }
-        if !self.proxy.serve(&mut session).await {
-            return None;
-        }
-        session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
     }
 }
 

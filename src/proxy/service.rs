@@ -54,7 +54,8 @@ pub struct Proxy {
 /// What the hooks of one request share.
 pub struct Context {
     story: Story,
-    forward: Option<Forward>,
+    /// On the heap: calls have none.
+    forward: Option<Box<Forward>>,
 }
 
 impl Proxy {
@@ -93,7 +94,7 @@ impl Proxy {
         }
         let (status, code, message) = told_of(error);
         let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
-        let has_new_key = context.forward.as_ref().is_some_and(Forward::has_new_key);
+        let has_new_key = context.forward.as_ref().is_some_and(|forward| forward.has_new_key());
         let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key);
         let retry_after = (status == 503).then_some(1);
         let extra = Extra { retry_after, should_retry, ..Extra::default() };
@@ -281,7 +282,7 @@ impl Proxy {
         drop(presented);
         match body::pass(session, live.plan.limits.max_body).await {
             Ok(()) => {
-                context.forward = Some(Forward::new(slots, keys, hop, self.house.clock.tick()));
+                context.forward = Some(Box::new(Forward::new(slots, keys, hop, self.house.clock.tick())));
                 Ok(false)
             }
             Err(BodyFault::Gone) => {
@@ -332,7 +333,8 @@ impl Proxy {
         };
         story.body_was_read(house.clock.tick());
         let mut parsed = match parse::body(api, &body.bytes) {
-            Ok(parsed) => parsed,
+            // On the heap: it is moved, and every async function that has it keeps a place for it.
+            Ok(parsed) => Box::new(parsed),
             Err(fault) => {
                 let code = ErrorCode::ValidationFailed;
                 return refuse(session, story, shape, 400, code, &fault.to_string()).await;

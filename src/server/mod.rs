@@ -36,6 +36,7 @@ use certificate::Certificate;
 use gate::Gate;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::Service as PingoraService;
@@ -233,13 +234,13 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone());
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
-        match (certificate, &listen.tls) {
+        let endpoint = ListenerConfig::tcp(address.as_str()).l4_buffer(L4BufferSettings::default().read(0));
+        service.add_listener(match (certificate, &listen.tls) {
             (Some(certificate), Some(files)) => {
-                let settings = tls_settings(files, certificate).map_err(StartFault::Certificate)?;
-                service.add_tls_with_settings(&address, None, settings);
+                endpoint.tls(tls_settings(files, certificate).map_err(StartFault::Certificate)?)
             }
-            (None, _) | (_, None) => service.add_tcp(&address),
-        }
+            (None, _) | (_, None) => endpoint,
+        });
         service.threads = Some(conf.threads);
         server.add_service(Bound { inner: service, address, socket: Some(socket), drains: true });
     }

@@ -8,6 +8,7 @@ use super::{Aim, Answer, End, Fault, Stage};
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::health::Permit;
+use crate::live::memory::Share;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::{Cut, Limit, Patience};
 use crate::proxy::reply::{self, Framing};
@@ -70,6 +71,7 @@ impl Delivery<'_, '_> {
         if let Err(end) = self.commit(answer, framing).await {
             return end;
         }
+        answer.share = Share::default();
         loop {
             let limit = self.stall_limit();
             match self.read(incoming, limit).await {
