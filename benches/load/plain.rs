@@ -104,13 +104,15 @@ pub fn nginx(provider: &Provider, folder: &Path) -> anyhow::Result<Launch> {
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary = temporary.map(|what| format!("  {what}_temp_path {here}/{what};\n")).concat();
     let files = files_allowed();
+    // With a sixteenth of them left it closes connections that have not asked yet.
+    let connections = files * 2;
     let text = format!(
         "daemon off;
 master_process off;
 worker_rlimit_nofile {files};
 pid {here}/nginx.pid;
 error_log stderr crit;
-events {{ worker_connections {files}; }}
+events {{ worker_connections {connections}; }}
 http {{
 {temporary}  access_log /dev/null;
   keepalive_requests 100000000;
