@@ -141,7 +141,8 @@ async fn bodies_that_are_only_announced_keep_nobody_out() {
 #[tokio::test]
 async fn answers_fill_half_of_the_memory_and_the_others_go_on_at_once() {
     let gate = Gate::closed();
-    let text = "word ".repeat(60_000);
+    // One half of it comes before the gate.
+    let text = "word ".repeat(120_000);
     let standin = Provider::start(Reply::says(text.clone()).hold(Place::BeforeEnd, &gate)).await.unwrap();
     let yaml = format!(
         "providers:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\nlimits: {{max_body: 1MiB, replay_memory: 1MiB}}\n",
