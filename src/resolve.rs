@@ -7,6 +7,10 @@
 //! for ten seconds while another is known. When the resolver fails, the last good addresses serve
 //! for an hour: an edge host must not lose its providers with its resolver (failure table, row 3).
 
+mod order;
+
+pub use order::Order;
+
 use crate::base::time::Tick;
 use crate::config::plan::Endpoint;
 use async_trait::async_trait;
@@ -17,6 +21,7 @@ use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -49,6 +54,9 @@ struct Named {
     balancer: LoadBalancer<RoundRobin>,
     lookup: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    given: Vec<IpAddr>,
+    is_v6_first: Arc<AtomicBool>,
+    turn: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -60,16 +68,25 @@ struct State {
 struct Lookup {
     host: Arc<str>,
     port: u16,
+    /// What the file says stands behind the name; nothing is looked up then.
+    given: Vec<IpAddr>,
+    is_v6_first: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl ServiceDiscovery for Lookup {
     async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let fault = || pingora::Error::explain(pingora::ErrorType::ConnectNoRoute, "name look-up failed");
+        if !self.given.is_empty() {
+            let backend = |ip: &IpAddr| Backend::new(&SocketAddr::new(*ip, self.port).to_string()).ok();
+            return Ok((self.given.iter().filter_map(backend).collect(), HashMap::new()));
+        }
         let found = timeout(LOOKUP_LIMIT, tokio::net::lookup_host((&*self.host, self.port)))
             .await
             .map_err(|_| fault())?
             .map_err(|_| fault())?;
+        let mut found = found.peekable();
+        self.is_v6_first.store(found.peek().is_some_and(SocketAddr::is_ipv6), Ordering::Relaxed);
         let backends: BTreeSet<Backend> =
             found.filter_map(|address| Backend::new(&address.to_string()).ok()).collect();
         if backends.is_empty() { Err(fault()) } else { Ok((backends, HashMap::new())) }
@@ -80,23 +97,51 @@ impl Addresses {
     /// Prepares the addresses of an endpoint; looks nothing up yet.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Self {
-        Addresses::at(&endpoint.host, endpoint.port)
+        Addresses::made(&endpoint.host, endpoint.port, &endpoint.addresses)
     }
 
     /// Prepares the addresses of a host that is no endpoint of the plan.
     #[must_use]
     pub fn at(host: &str, port: u16) -> Self {
+        Addresses::made(host, port, &[])
+    }
+
+    fn made(host: &str, port: u16, given: &[IpAddr]) -> Self {
         let source = if let Ok(literal) = host.parse::<IpAddr>() {
             Source::Literal(literal)
         } else {
-            let lookup = Lookup { host: host.into(), port };
+            let is_v6_first = Arc::new(AtomicBool::new(given.first().is_some_and(IpAddr::is_ipv6)));
+            let lookup = Lookup {
+                host: host.into(),
+                port,
+                given: given.to_vec(),
+                is_v6_first: Arc::clone(&is_v6_first),
+            };
             Source::Named(Box::new(Named {
                 balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
                 lookup: tokio::sync::Mutex::new(()),
                 state: Mutex::default(),
+                given: given.to_vec(),
+                is_v6_first,
+                turn: AtomicUsize::new(0),
             }))
         };
         Addresses { port, source }
+    }
+
+    /// Tells whether the file says that these stand behind the name, or the same nothing.
+    #[must_use]
+    pub fn are_given(&self, given: &[IpAddr]) -> bool {
+        match &self.source {
+            Source::Literal(_) => true,
+            Source::Named(named) => *named.given == *given,
+        }
+    }
+
+    /// Returns the port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Returns the address where it is written out, so that nothing needs looking up.
@@ -124,16 +169,31 @@ impl Addresses {
         }
     }
 
-    /// Notes that an address refused us; returns another one to try at once, where one is known.
-    #[must_use]
-    pub fn refused(&self, address: SocketAddr, now: Tick) -> Option<SocketAddr> {
-        let Source::Named(named) = &self.source else { return None };
-        {
+    /// Returns the addresses in the order in which a connection is to try them, looking the name up
+    /// where nothing is known yet. One that is written out stands alone.
+    ///
+    /// # Errors
+    /// As for [`Addresses::pick`].
+    pub async fn candidates(&self, now: Tick) -> Result<Order, DnsFault> {
+        match &self.source {
+            Source::Literal(ip) => Ok(Order::from_iter([SocketAddr::new(*ip, self.port)])),
+            Source::Named(named) => {
+                if !named.is_known(now) {
+                    named.refresh(now).await;
+                }
+                let order = order::order(&named.known(now));
+                if order.is_empty() { Err(DnsFault) } else { Ok(order) }
+            }
+        }
+    }
+
+    /// Notes that an address refused us, or said nothing.
+    pub fn avoid(&self, address: SocketAddr, now: Tick) {
+        if let Source::Named(named) = &self.source {
             let mut state = named.state.lock();
             state.avoided.retain(|(known, until)| *until > now && *known != address);
             state.avoided.push((address, now.after(AVOID)));
         }
-        named.select(now).filter(|other| *other != address)
     }
 
     /// Renews the addresses of a name. A failure keeps the last good ones.
@@ -157,6 +217,23 @@ impl Named {
         }
         if self.balancer.update().await.is_ok() {
             self.state.lock().resolved_at = Some(now);
+        }
+    }
+
+    fn known(&self, now: Tick) -> order::Known {
+        if !self.is_known(now) {
+            return order::Known::default();
+        }
+        let state = self.state.lock();
+        let has_failed = |address: SocketAddr| {
+            state.avoided.iter().any(|(known, until)| *known == address && *until > now)
+        };
+        let backends = self.balancer.backends().get_backend();
+        let addresses = backends.iter().filter_map(|backend| backend.addr.as_inet().copied());
+        order::Known {
+            addresses: addresses.map(|address| (address, has_failed(address))).collect(),
+            turn: self.turn.fetch_add(1, Ordering::Relaxed),
+            is_v6_first: self.is_v6_first.load(Ordering::Relaxed),
         }
     }
 
@@ -189,6 +266,7 @@ mod tests {
             tls: false,
             ca: None,
             insecure_skip_verify: false,
+            addresses: Vec::new(),
         }
     }
 
@@ -214,15 +292,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusing_address_is_left_while_another_is_known() {
-        let addresses = Addresses::of(&endpoint("localhost"));
-        let first = addresses.pick(Tick(1)).await.unwrap();
-        if let Some(other) = addresses.refused(first, Tick(1)) {
-            assert_ne!(other, first);
-            assert_eq!(addresses.pick(Tick(2)).await.unwrap(), other);
-        } else {
-            // Only one address behind the name on this host: it is used all the same.
-            assert_eq!(addresses.pick(Tick(2)).await.unwrap(), first);
+    async fn an_address_that_failed_is_left_for_a_while() {
+        let both: Vec<IpAddr> = ["127.0.0.1", "127.0.0.2"].map(|ip| ip.parse().unwrap()).into();
+        let addresses = Addresses::of(&Endpoint { addresses: both, ..endpoint("no-such-host.invalid") });
+        let first = addresses.candidates(Tick(1)).await.unwrap();
+        assert_eq!(first.len(), 2);
+        addresses.avoid(first[0], Tick(1));
+        for _ in 0..4 {
+            assert_eq!(addresses.candidates(Tick(2)).await.unwrap()[0], first[1]);
+            assert_eq!(addresses.pick(Tick(2)).await.unwrap(), first[1]);
         }
+        let later = Tick(2).after(AVOID);
+        let firsts =
+            [addresses.candidates(later).await.unwrap()[0], addresses.candidates(later).await.unwrap()[0]];
+        assert!(firsts.contains(&first[0]) && firsts.contains(&first[1]), "in turn: {firsts:?}");
     }
 }

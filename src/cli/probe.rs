@@ -17,7 +17,7 @@ use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::clock::Clock;
 use crate::config::plan::Plan;
-use crate::live::{House, Live, Slot};
+use crate::live::{House, Live, NoConnection, Slot};
 use crate::observe::log::Log;
 use crate::rewrite::{self, Destination, Rewritten};
 use crate::server::{self, Keeper};
@@ -237,9 +237,12 @@ fn message(slot: &Slot, api: Api) -> (String, Bytes) {
 }
 
 async fn call(house: &House, slot: &Slot, api: Api, method: &str, path: &str, body: Bytes) -> Got {
-    let address = slot.addresses.pick(house.clock.tick()).await.map_err(|_| Outcome::Dns)?;
-    let peer = slot.peer_at(address);
-    let (mut session, _) = house.pools.open(&peer).await.map_err(|fault| outcome_of(&fault))?;
+    let limit = house.live().plan.provider(slot.target.provider).timeouts.connect;
+    let connecting = slot.connect(&house.pools, &house.clock, limit, |_| true);
+    let mut session = Box::pin(connecting).await.map_err(|fault| match fault {
+        NoConnection::Dns => Outcome::Dns,
+        NoConnection::Refused(fault) => outcome_of(&fault),
+    })?;
     let head = head(slot, api, method, path, &body, matches!(session, HttpSession::H2(_)));
     let lost = |fault: Box<pingora::Error>| outcome_of(&fault);
     session.write_request_header(Box::new(head.ok_or(Outcome::ClientError)?)).await.map_err(lost)?;

@@ -18,7 +18,7 @@ use crate::config::credential::Login;
 pub use crate::config::ladder::Ladder;
 pub use crate::config::permanent::{Permanent, PermanentPatterns};
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +74,8 @@ pub struct Plan {
     pub rescue: RescuePolicy,
     /// When a second target is asked beside the first; absent is never.
     pub hedge: Option<HedgePolicy>,
+    /// Connections to providers that are opened ahead.
+    pub pool: PoolPolicy,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// What is logged, and how.
@@ -326,6 +328,8 @@ pub struct Endpoint {
     pub ca: Option<PathBuf>,
     /// Whether the certificate is not verified; only possible to loopback.
     pub insecure_skip_verify: bool,
+    /// Addresses to use instead of looking the host up; none is to look it up.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// One key or login at a provider.
@@ -620,6 +624,15 @@ pub struct RescuePolicy {
     pub enabled: bool,
     /// How long text is kept back to make that easier; zero is not at all.
     pub hold: Duration,
+}
+
+/// Connections to providers that are opened before anybody needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolPolicy {
+    /// How many are kept ready to each target that may be asked next; 0 is none.
+    pub warm: u32,
+    /// How long after a route's last request that goes on.
+    pub warm_for: Duration,
 }
 
 /// Bounds on what clients may use.

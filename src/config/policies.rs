@@ -9,7 +9,7 @@ use super::ladder::STEPS_MAX;
 use super::permanent::read_permanent;
 use super::plan::{
     Backoff, BreakerPolicy, CooldownPolicy, Jitter, Ladder, Level, Limits, LogFormat, LogPolicy,
-    PermanentPatterns, Prefer, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts,
+    PermanentPatterns, PoolPolicy, Prefer, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts,
 };
 use super::walk::Map;
 use std::ops::RangeInclusive;
@@ -334,6 +334,24 @@ pub(super) fn in_order(
         }
         (true, false) => (less, less),
         (false, true | false) => (more, more),
+    }
+}
+
+/// Reads `pool`.
+pub(super) fn read_pool(m: &mut Map<'_, '_>) -> PoolPolicy {
+    PoolPolicy {
+        warm: m.small(
+            "warm",
+            1,
+            0..=8,
+            "connections kept ready to each target that may be asked next; 0 is none",
+        ),
+        warm_for: m.duration(
+            "warm_for",
+            secs(300),
+            secs(1)..=secs(86_400),
+            "how long after a route's last request that goes on",
+        ),
     }
 }
 

@@ -31,6 +31,7 @@ pub struct ProviderFile {
     pub allow_plaintext: bool,
     pub ca: Option<String>,
     pub insecure_skip_verify: bool,
+    pub addresses: Vec<(KeyPath, String)>,
     /// Absent: none written.
     pub credentials: Option<Vec<CredentialFile>>,
     /// Absent: none written, which is not the same as an empty list (see `check::providers`).
@@ -113,6 +114,9 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
         allow_plaintext,
         ca,
         insecure_skip_verify,
+        addresses: m
+            .texts("addresses", "[]", "IP addresses to connect to instead of looking the host of base_url up")
+            .unwrap_or_default(),
         credentials: m.list("credentials", "[]", "keys, in the order in which they are used", |m| {
             let name = m.maybe_text("name", "default", "name for logs and target ids");
             let name = name.unwrap_or_else(|| "default".to_owned());

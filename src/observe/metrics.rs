@@ -98,6 +98,7 @@ pub(super) struct Families {
     pub(super) requests: IntCounterVec,
     pub(super) attempts: IntCounterVec,
     pub(super) ambiguous_attempts: IntCounterVec,
+    pub(super) warm_connections: IntCounterVec,
     failovers: IntCounterVec,
     rescues: IntCounterVec,
     hedges: IntCounterVec,
@@ -274,6 +275,7 @@ impl Metrics {
             live.prune(family);
         }
         live.prune(&all.hedges);
+        live.prune(&all.warm_connections);
         live.prune(&all.stream_interrupted);
         live.prune(&all.in_flight);
         live.prune(&all.cost);
@@ -381,6 +383,12 @@ impl Families {
                 "pointsman_ambiguous_attempts_total",
                 "Attempts that were given up after the request was sent, so that the provider may have billed them.",
                 &["target"],
+            )?,
+            warm_connections: counters(
+                r,
+                "pointsman_warm_connections_total",
+                "Connections to providers that were opened before anybody needed them, by what became of them.",
+                &["target", "result"],
             )?,
             failovers: counters(
                 r,

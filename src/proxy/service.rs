@@ -366,6 +366,9 @@ impl Proxy {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
         let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[] };
+        if let Named::Route(at) = &named {
+            self.house.route_used(live, *at);
+        }
         let (line, carried) = line::up(house, live, &named, &wish, &source, Effect::Real);
         let Line { slots, groups, left_out, unspoken, first } = line;
         story.first = first;

@@ -316,8 +316,9 @@ impl<'a> Trial<'a> {
             let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)
                 && outcome == Outcome::TimeoutFirstContent
                 && now < began.after(self.round.first_span(&self.setting));
-            if fault.failure.is_stale || fault.failure.has_new_key || is_hurried {
-                // Nor does a dead kept connection, nor a key that is changed.
+            if fault.failure.is_stale || fault.failure.has_new_key || fault.is_told || is_hurried {
+                // Nor does a dead kept connection, nor a key that is changed, nor a lost connection
+                // that another has told of.
                 return (SmallVec::new(), now);
             }
         }
