@@ -6,7 +6,12 @@
 //! a Pingora `LoadBalancer`, so that they are used in turn; one that refused a connection is left
 //! for ten seconds while another is known. When the resolver fails, the last good addresses serve
 //! for an hour: an edge host must not lose its providers with its resolver (failure table, row 3).
+//!
+//! Of what a look-up finds, only what the name may stand for is kept ([`Reach`]): a resolver that
+//! answers with addresses of the network inside is to get no key there (threat P6). Where nothing is
+//! left the look-up has failed, and what was good before goes on serving.
 
+use crate::base::reach::Reach;
 use crate::base::time::Tick;
 use crate::config::plan::Endpoint;
 use async_trait::async_trait;
@@ -17,6 +22,7 @@ use pingora_load_balancing::{Backend, Backends, LoadBalancer};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -29,14 +35,23 @@ const LAST_GOOD: Duration = Duration::from_secs(3600);
 /// How long an address that refused us is left alone.
 const AVOID: Duration = Duration::from_secs(10);
 
-/// The name could not be resolved.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the name cannot be resolved")]
-pub struct DnsFault;
+/// Why a name gives no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DnsFault {
+    /// The resolver knows none, or does not answer.
+    #[error("the name cannot be resolved")]
+    Unknown,
+    /// All that it knows are addresses that the name may not stand for.
+    #[error(
+        "the name resolves to inner addresses only, which may get no key; where the provider is inside, set deny_private_ips: false beside its base_url"
+    )]
+    Inside,
+}
 
 /// The addresses of one endpoint.
 pub struct Addresses {
     port: u16,
+    reach: Reach,
     source: Source,
 }
 
@@ -47,6 +62,8 @@ enum Source {
 
 struct Named {
     balancer: LoadBalancer<RoundRobin>,
+    /// Whether the last look-up found nothing that the name may stand for.
+    is_inside: Arc<AtomicBool>,
     lookup: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
@@ -60,6 +77,21 @@ struct State {
 struct Lookup {
     host: Arc<str>,
     port: u16,
+    reach: Reach,
+    is_inside: Arc<AtomicBool>,
+}
+
+impl Lookup {
+    /// Keeps what the name may stand for; tells who reads the log when that leaves nothing.
+    fn keep(&self, found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+        let (kept, refused): (Vec<_>, Vec<_>) = found.partition(|address| self.reach.admits(address.ip()));
+        let is_inside = kept.is_empty() && !refused.is_empty();
+        let was_inside = self.is_inside.swap(is_inside, Ordering::Relaxed);
+        if let (false, true, Some(address)) = (was_inside, is_inside, refused.first()) {
+            tracing::warn!(host = %self.host, address = %address.ip(), "{}", DnsFault::Inside);
+        }
+        kept
+    }
 }
 
 #[async_trait]
@@ -70,8 +102,9 @@ impl ServiceDiscovery for Lookup {
             .await
             .map_err(|_| fault())?
             .map_err(|_| fault())?;
+        let kept = self.keep(found).into_iter();
         let backends: BTreeSet<Backend> =
-            found.filter_map(|address| Backend::new(&address.to_string()).ok()).collect();
+            kept.filter_map(|address| Backend::new(&address.to_string()).ok()).collect();
         if backends.is_empty() { Err(fault()) } else { Ok((backends, HashMap::new())) }
     }
 }
@@ -80,23 +113,41 @@ impl Addresses {
     /// Prepares the addresses of an endpoint; looks nothing up yet.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Self {
-        Addresses::at(&endpoint.host, endpoint.port)
+        Addresses::at(&endpoint.host, endpoint.port, endpoint.reach())
     }
 
     /// Prepares the addresses of a host that is no endpoint of the plan.
     #[must_use]
-    pub fn at(host: &str, port: u16) -> Self {
+    pub fn at(host: &str, port: u16, reach: Reach) -> Self {
         let source = if let Ok(literal) = host.parse::<IpAddr>() {
             Source::Literal(literal)
         } else {
-            let lookup = Lookup { host: host.into(), port };
+            let is_inside = Arc::new(AtomicBool::new(false));
+            let lookup = Lookup { host: host.into(), port, reach, is_inside: Arc::clone(&is_inside) };
             Source::Named(Box::new(Named {
                 balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
+                is_inside,
                 lookup: tokio::sync::Mutex::new(()),
                 state: Mutex::default(),
             }))
         };
-        Addresses { port, source }
+        Addresses { port, reach, source }
+    }
+
+    /// Returns what the name may stand for.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Tells whether the name stood for inner addresses only, which it may not, when it was last
+    /// looked up.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        match &self.source {
+            Source::Literal(_) => false,
+            Source::Named(named) => named.is_inside.load(Ordering::Relaxed),
+        }
     }
 
     /// Returns the address where it is written out, so that nothing needs looking up.
@@ -111,7 +162,8 @@ impl Addresses {
     /// Returns an address to connect to, looking the name up where nothing is known yet.
     ///
     /// # Errors
-    /// Where the resolver fails and there is no answer younger than an hour.
+    /// Where the resolver fails, or names nothing that may be used, and there is no answer younger
+    /// than an hour.
     pub async fn pick(&self, now: Tick) -> Result<SocketAddr, DnsFault> {
         match &self.source {
             Source::Literal(ip) => Ok(SocketAddr::new(*ip, self.port)),
@@ -119,7 +171,8 @@ impl Addresses {
                 if !named.is_known(now) {
                     named.refresh(now).await;
                 }
-                named.select(now).ok_or(DnsFault)
+                let fault = if self.is_inside() { DnsFault::Inside } else { DnsFault::Unknown };
+                named.select(now).ok_or(fault)
             }
         }
     }
@@ -189,6 +242,7 @@ mod tests {
             tls: false,
             ca: None,
             insecure_skip_verify: false,
+            deny_private_ips: None,
         }
     }
 
@@ -211,6 +265,43 @@ mod tests {
     async fn a_name_that_does_not_exist_is_a_fault_and_no_panic() {
         let addresses = Addresses::of(&endpoint("no-such-host.invalid"));
         assert!(addresses.pick(Tick(1)).await.is_err());
+    }
+
+    // The resolver reads numbers in other shapes than ours as addresses, and so names that stand for
+    // inner ones need no file and no server of names.
+    #[tokio::test]
+    async fn a_name_that_stands_for_an_inner_address_is_refused_unless_the_file_allows_it() {
+        for (host, is_tls, denies, want) in [
+            ("127.1", true, None, Err(DnsFault::Inside)),
+            ("127.1", true, Some(false), Ok("127.0.0.1:4242")),
+            ("127.1", false, None, Ok("127.0.0.1:4242")),
+            ("127.1", false, Some(true), Err(DnsFault::Inside)),
+            ("2852039166", true, None, Err(DnsFault::Inside)),
+            ("0x0a000001", true, None, Err(DnsFault::Inside)),
+            ("1.1", true, None, Ok("1.0.0.1:4242")),
+            ("127.0.0.1", true, None, Ok("127.0.0.1:4242")),
+            ("no-such-host.invalid", true, None, Err(DnsFault::Unknown)),
+        ] {
+            let endpoint = Endpoint { tls: is_tls, deny_private_ips: denies, ..endpoint(host) };
+            let addresses = Addresses::of(&endpoint);
+            let got = addresses.pick(Tick(1)).await;
+            assert_eq!(got, want.map(|text| text.parse().unwrap()), "{host} {is_tls} {denies:?}");
+            assert_eq!(addresses.is_inside(), want == Err(DnsFault::Inside), "{host}");
+        }
+    }
+
+    #[test]
+    fn of_several_addresses_those_out_in_the_world_are_kept() {
+        let is_inside = Arc::new(AtomicBool::new(false));
+        let lookup =
+            Lookup { host: "h".into(), port: 1, reach: Reach::Public, is_inside: Arc::clone(&is_inside) };
+        let keep = |list: &[&str]| {
+            let kept = lookup.keep(list.iter().map(|text| text.parse().unwrap()));
+            (kept.iter().map(SocketAddr::to_string).collect::<Vec<_>>(), is_inside.load(Ordering::Relaxed))
+        };
+        assert_eq!(keep(&["10.0.0.1:1", "1.1.1.1:1", "[::1]:1"]), (vec!["1.1.1.1:1".to_owned()], false));
+        assert_eq!(keep(&["10.0.0.1:1", "[::ffff:127.0.0.1]:1"]), (vec![], true));
+        assert_eq!(keep(&[]), (vec![], false), "nothing is no inner address");
     }
 
     #[tokio::test]

@@ -9,12 +9,13 @@ use super::carried::Source;
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
+use super::guess;
 use super::hop;
 use super::line::{self, Effect, Line};
 use super::pace::Pace;
 use super::reply::{self, Extra};
 use super::story::Story;
-use crate::authenticate::{self, AuthFault};
+use crate::authenticate;
 use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan};
@@ -205,14 +206,7 @@ impl Proxy {
                 story.spending.by_device(&session.req_header().headers);
             }
             Err(fault) => {
-                let code = match fault {
-                    AuthFault::Missing => ErrorCode::MissingApiKey,
-                    AuthFault::Invalid => ErrorCode::InvalidApiKey,
-                };
-                // A body we will not read may follow: the connection cannot be used again.
-                session.set_keepalive(None);
-                let extra = Extra { should_retry: Some(false), ..Extra::default() };
-                reply::refuse(session, story, shape, 401, code, &fault.to_string(), &extra).await?;
+                guess::refuse(&self.house, live, session, story, shape, fault).await?;
                 return Ok(false);
             }
         }

@@ -101,6 +101,7 @@ fn endpoint(name: &str) -> Endpoint {
         tls: true,
         ca: None,
         insecure_skip_verify: false,
+        deny_private_ips: None,
     }
 }
 
@@ -174,6 +175,7 @@ fn empty() -> Plan {
             max_header: 1,
             connections: 1,
             connections_per_address: 1,
+            wrong_keys_per_minute: 0,
             in_flight: 1,
         },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },

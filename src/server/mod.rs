@@ -230,16 +230,17 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         options.h2c = listen.h2c;
         options.h2_idle_timeout = Some(H2_IDLE);
         let front = Front::new(Arc::clone(&house), &conf, options);
-        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone());
+        let tls = match (certificate, &listen.tls) {
+            (Some(certificate), Some(files)) => {
+                Some(tls_settings(files, certificate).map_err(StartFault::Certificate)?.build())
+            }
+            (None, _) | (_, None) => None,
+        };
+        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone(), tls);
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
-        match (certificate, &listen.tls) {
-            (Some(certificate), Some(files)) => {
-                let settings = tls_settings(files, certificate).map_err(StartFault::Certificate)?;
-                service.add_tls_with_settings(&address, None, settings);
-            }
-            (None, _) | (_, None) => service.add_tcp(&address),
-        }
+        // Where TLS is spoken, it is behind the gate.
+        service.add_tcp(&address);
         service.threads = Some(conf.threads);
         server.add_service(Bound { inner: service, address, socket: Some(socket), drains: true });
     }
