@@ -33,6 +33,7 @@ mod exits;
 mod failover;
 mod first_light;
 mod framing;
+mod guards;
 mod handshakes;
 mod hedge;
 mod house;
