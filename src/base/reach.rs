@@ -36,11 +36,10 @@ impl Reach {
     pub fn of(host: &str, is_tls: bool, denies: Option<bool>) -> Reach {
         let is_own = is_localhost(host);
         match denies {
-            Some(false) => Reach::Anywhere,
             Some(true) | None if is_own => Reach::Loopback,
             Some(true) => Reach::Public,
             None if is_tls => Reach::Public,
-            None => Reach::Anywhere,
+            Some(false) | None => Reach::Anywhere,
         }
     }
 
@@ -106,22 +105,25 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [first, second, ..] = ip.segments();
     match first {
-        // Unspecified, loopback, what once stood for IPv4; the NAT64 of a local network.
-        0 => false,
+        // Unspecified, loopback, what once stood for IPv4; unique local; link-local, and what was
+        // site-local; multicast.
+        0 | 0xfc00..=0xfdff | 0xfe80..=0xfeff | 0xff00..=0xffff => false,
+        // The NAT64 of a local network.
         0x64 => second != 0xff9b,
-        // Unique local; link-local, and what was site-local; multicast.
-        0xfc00..=0xfdff | 0xfe80..=0xfeff | 0xff00..=0xffff => false,
         _ => true,
     }
 }
 
+/// `64:ff9b::/96` (RFC 6052), without the address in it.
+const NAT64: u128 = 0x0064_ff9b << 64;
+
 /// Returns the IPv4 address that an IPv6 one stands for.
 fn inner(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = ip.segments();
-    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match (a, b, c, d, e, f) {
-        (0, 0, 0, 0, 0, 0xffff) | (0x64, 0xff9b, 0, 0, 0, 0) => Some(v4(g, h)),
-        (0x2002, high, low, _, _, _) => Some(v4(high, low)),
+    let bits = u128::from(ip);
+    let v4_at = |shift: u32| u32::try_from(bits >> shift & u128::from(u32::MAX)).ok().map(Ipv4Addr::from);
+    match (bits >> 112, bits >> 32) {
+        (_, 0xffff | NAT64) => v4_at(0),
+        (0x2002, _) => v4_at(80),
         _ => None,
     }
 }

@@ -7,12 +7,15 @@
 //!
 //! A TLS handshake happens behind the gate, not before it as Pingora has it: who is still in one holds
 //! a connection like everybody else, and has [`HANDSHAKE`] for it. How it failed is told at debug level
-//! only, and counted: whoever scans ports would fill the log otherwise.
+//! only, and counted: whoever scans ports would fill the log otherwise. Who is to begin with HTTP/2's
+//! preface, or may, has [`QUIET`] for it, which is what HTTP/1 has for its first byte; Pingora would wait
+//! without end.
 //!
 //! An address is an IPv4 address or an IPv6 network of 64 bits, which is what one subscriber has.
 //! Nobody is exempt, this machine neither: a proxy before this one carries the connections of many, and
 //! whoever puts one there raises the limit with it.
 
+use super::opening::{self, PREFACE};
 use super::process;
 use crate::base::reach::origin_of;
 use crate::live::House;
@@ -21,7 +24,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::Stream;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -31,6 +34,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// How long a connection may stay quiet before it has begun to speak HTTP/2.
+const QUIET: Duration = Duration::from_secs(60);
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -50,23 +55,43 @@ pub struct Gate<A> {
     house: Arc<House>,
     count: Count,
     ceiling: u32,
-    tls: Option<Acceptor>,
+    door: Door,
+}
+
+/// What is spoken behind a gate.
+pub struct Door {
+    /// TLS, by this.
+    pub tls: Option<Acceptor>,
+    /// HTTP/2 without TLS, beside HTTP/1.
+    pub h2c: bool,
 }
 
 impl<A> Gate<A> {
-    /// Puts a gate before `inner`, behind which TLS is spoken where there is an acceptor.
-    pub fn new(inner: Arc<A>, house: Arc<House>, count: Count, tls: Option<Acceptor>) -> Self {
-        Gate { inner, house, count, ceiling: process::ceiling(), tls }
+    /// Puts a gate before `inner`.
+    pub fn new(inner: Arc<A>, house: Arc<House>, count: Count, door: Door) -> Self {
+        Gate { inner, house, count, ceiling: process::ceiling(), door }
     }
 
     /// Makes of a new connection what its listener speaks; nothing where it does not come to that.
-    async fn opened(&self, stream: Stream) -> Option<Stream> {
-        let Some(acceptor) = &self.tls else { return Some(stream) };
+    async fn opened(&self, mut stream: Stream) -> Option<Stream> {
+        let Some(acceptor) = &self.door.tls else {
+            if self.door.h2c {
+                // What is looked at stays there to be read.
+                let mut preface = [0; PREFACE];
+                let begun = Box::pin(timeout(QUIET, stream.try_peek(&mut preface))).await;
+                begun.ok()?.ok()?;
+            }
+            return Some(stream);
+        };
         let socket = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
         // On the heap: a handshake is over soon, and the future that serves lasts.
         let handshake = Box::pin(timeout(HANDSHAKE, acceptor.tls_handshake(*socket)));
         match handshake.await {
-            Ok(Ok(stream)) => return Some(Box::new(stream)),
+            Ok(Ok(stream)) => {
+                let stream: Stream = Box::new(stream);
+                let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+                return Some(if is_http2 { opening::within(QUIET, stream) } else { stream });
+            }
             Ok(Err(fault)) => tracing::debug!(%fault, "no TLS with a client"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }

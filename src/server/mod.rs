@@ -18,6 +18,7 @@
 
 pub mod certificate;
 mod gate;
+mod opening;
 pub mod process;
 
 use crate::admin::Admin;
@@ -33,7 +34,7 @@ use crate::proxy::Front;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
 use certificate::Certificate;
-use gate::Gate;
+use gate::{Door, Gate};
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::server::configuration::ServerConf;
@@ -236,7 +237,8 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
             }
             (None, _) | (_, None) => None,
         };
-        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone(), tls);
+        let door = Door { tls, h2c: listen.h2c };
+        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone(), door);
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
         // Where TLS is spoken, it is behind the gate.

@@ -2,7 +2,7 @@
 //! not end, old TLS, answers that unpack to more than any.
 
 use crate::process::{self, Process, Program, eventually, openai};
-use crate::scene::{FORGETFUL, KEY_ONE, Pair, RESCUER, Wire, provider, trail};
+use crate::scene::{Api, FORGETFUL, KEY_ONE, Pair, RESCUER, Wire, provider, trail};
 use crate::stage::Stage;
 use bytes::Bytes;
 use flate2::Compression;
@@ -177,6 +177,61 @@ async fn wrong_keys_may_be_without_limit() {
     }
 }
 
+// ---- heads -----------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_head_of_more_than_a_hundred_fields_is_refused() {
+    let standin = Provider::start(Reply::ok()).await.unwrap();
+    let yaml = format!(
+        "listen: [{{address: \"127.0.0.1:0\", h2c: true}}]\nproviders:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\n",
+        provider("one", "openai", &standin.base_url(), KEY_ONE, "")
+    );
+    let stage = Stage::open(&yaml).await;
+    let with =
+        |fields: usize| (0..fields).fold(Call::chat("chat"), |call, n| call.header(&format!("x-{n}"), "1"));
+    for call in [with(110), with(5000), with(110).http2()] {
+        let answer = call.send(stage.data).await.unwrap();
+        assert_eq!((answer.status, answer.error_code().as_str()), (431, "validation_failed"));
+    }
+    for call in [with(90), with(90).http2()] {
+        assert_eq!(call.send(stage.data).await.unwrap().status, 200);
+    }
+    assert_eq!(standin.count(), 2);
+}
+
+#[tokio::test]
+async fn eight_interim_answers_are_borne_and_a_ninth_is_not() {
+    // On HTTP/2 the library drops them unseen, and the time until the first content ends a flood.
+    for (count, want) in [(8, "one/k:ok"), (9, "one/k:bad_body")] {
+        let first = Provider::start(Reply::ok().interims(count)).await.unwrap();
+        let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::ok(), FORGETFUL).await;
+        let answer = pair.chat().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(trail(&answer)[0], want, "{count}");
+    }
+}
+
+// ---- clocks ----------------------------------------------------------------------------------------
+
+/// Threat K1: one clock is a day off, ours or the provider's, and a rest is as long as it was meant.
+#[tokio::test]
+async fn a_date_in_retry_after_is_read_by_the_clock_of_who_sent_it() {
+    for (date, until) in [
+        ("Fri, 01 Jan 2021 00:00:00 GMT", "Fri, 01 Jan 2021 00:00:40 GMT"),
+        ("Sun, 01 Jan 2090 00:00:00 GMT", "Sun, 01 Jan 2090 00:00:40 GMT"),
+    ] {
+        let reply = Reply::status(429).header("date", date).header("retry-after", until);
+        let first = Provider::start(reply).await.unwrap();
+        let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::ok(), "").await;
+        assert_eq!(pair.chat().await.status, 200);
+        let house = &pair.stage.house;
+        let live = house.live();
+        let resting = live.slots[0].health.look(house.clock.tick(), &live.policy).unwrap_err();
+        let left = resting.until().unwrap().left(house.clock.tick()).as_secs();
+        assert!((35..=40).contains(&left), "{date}: {left} s");
+    }
+}
+
 // ---- TLS -------------------------------------------------------------------------------------------
 
 async fn over_tls(limits: &str, tls: &str) -> (Process, Provider, String) {
@@ -339,7 +394,7 @@ const OPENING: &str = "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",
 async fn a_whole_answer_that_unpacks_to_a_bomb_is_a_failed_attempt_and_another_target_answers() {
     for start in ["{\"choices\": [", ""] {
         let first = Provider::start(packed("application/json", bomb(start, 256))).await.unwrap();
-        let pair = Pair::open(crate::scene::Api::Chat, Wire::default(), first, Reply::says("two"), FORGETFUL).await;
+        let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::says("two"), FORGETFUL).await;
         let answer = pair.chat().await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "two"), "{:?}", answer.headers);
         assert_eq!(trail(&answer), ["one/k:bad_body", "two/k:ok"]);
