@@ -113,6 +113,23 @@ async fn an_operator_is_told_what_to_do_about_a_name_that_leads_inside() {
     assert_eq!(one.connections(), 0);
 }
 
+/// A login's secret goes to a token service: its name leads nowhere else than a provider's.
+#[tokio::test]
+async fn a_token_service_whose_name_leads_inside_gets_no_connection() {
+    let one = Provider::start(Reply::ok()).await.unwrap();
+    let service = Provider::start(Reply::ok()).await.unwrap();
+    for (more, is_met) in [("", false), (", deny_private_ips: false", true)] {
+        let port = service.address().port();
+        let login = format!(
+            "oauth: {{token_url: \"https://127.1:{port}/token\", client_id: app, refresh_token: refresh-0}}"
+        );
+        let stage = Stage::open(&crate::tokens::one(&one.base_url(), &login, more)).await;
+        assert!(Call::chat("chat").send(stage.data).await.unwrap().status >= 500);
+        assert_eq!(service.connections() > 0, is_met, "{more}");
+    }
+    assert_eq!(one.count(), 0);
+}
+
 // ---- keys that are guessed -------------------------------------------------------------------------
 
 async fn with_clients(limits: &str) -> (Process, Provider) {
