@@ -40,6 +40,7 @@ use crate::select::Turns;
 use crate::tokens::{KeyFault, Purse};
 use crate::wire::rate_limit::RateLimits;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use guesses::Guesses;
 use http::{HeaderName, HeaderValue};
 use keyring::Keyring;
 use parking_lot::Mutex;
@@ -52,6 +53,7 @@ use std::time::Duration;
 use warm::Warmth;
 use way::{PeerTemplate, Trusts};
 
+pub mod guesses;
 pub mod keyring;
 pub mod memory;
 pub mod pins;
@@ -183,6 +185,8 @@ pub struct House {
     pub audit: Audit,
     /// What operators put first.
     pub pins: Pins,
+    /// Who has shown wrong keys of late.
+    pub guesses: Guesses,
     /// What was used, by whom.
     pub usage: Arc<Ledger>,
     /// Why the last requests went where they went.
@@ -256,6 +260,7 @@ impl House {
         audit.turn_to(plan.audit.as_deref()).map_err(LiveProblem::Audit)?;
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
+        metrics.insecure_tls(&first.plan);
         let usage = Ledger::new(first.plan.usage);
         let mark = HeaderValue::from_str(&format!("{:016x}", rand::random::<u64>()));
         Ok(Arc::new(House {
@@ -266,6 +271,7 @@ impl House {
             events,
             audit,
             pins: Pins::default(),
+            guesses: Guesses::default(),
             usage,
             decisions: Decisions::default(),
             budget: RetryBudget::default(),
@@ -297,6 +303,7 @@ impl House {
         let next = build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
+        self.metrics.insecure_tls(&next.plan);
         self.pins.keep(&next.plan);
         if let Err(fault) = self.audit.turn_to(next.plan.audit.as_deref()) {
             tracing::error!(%fault, "the audit log cannot be started");
@@ -580,16 +587,16 @@ impl Book {
         &mut self,
         provider: &Arc<str>,
         credential: &Arc<str>,
-        login: &Login,
+        (login, denies): (&Login, Option<bool>),
         clock: Clock,
     ) -> Result<Arc<Purse>, LiveProblem> {
         let name = credential_name(provider, credential);
-        if let Some(kept) = self.purses.get(&name).filter(|purse| purse.login() == login) {
+        if let Some(kept) = self.purses.get(&name).filter(|p| p.login() == login && p.denies() == denies) {
             return Ok(Arc::clone(kept));
         }
         let unit = self.credential(provider, credential);
         let told = Arc::clone(&self.events);
-        let purse = Purse::new(name.clone(), login, clock, unit, told).map_err(|fault| {
+        let purse = Purse::new(name.clone(), (login, denies), clock, unit, told).map_err(|fault| {
             LiveProblem::Login { provider: Arc::clone(provider), credential: Arc::clone(credential), fault }
         })?;
         self.purses.insert(name, Arc::clone(&purse));
@@ -720,13 +727,14 @@ fn make(
         provider: Arc::clone(&provider.name),
         credential: Arc::clone(&credential.name),
     };
-    let purse = |login| book.purse(&provider.name, &credential.name, login, clock);
+    let denies = endpoint.deny_private_ips;
+    let purse = |login| book.purse(&provider.name, &credential.name, (login, denies), clock);
     let purse = credential.login.as_ref().map(purse).transpose()?;
     let (endpoint_unit, addresses) = book
         .endpoints
         .entry(Arc::clone(&endpoint.name))
         .and_modify(|(_, known)| {
-            if !known.are_given(&endpoint.addresses) {
+            if !known.are_given(&endpoint.addresses) || known.reach() != endpoint.reach() {
                 *known = Arc::new(Addresses::of(endpoint));
             }
         })

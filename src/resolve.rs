@@ -6,11 +6,16 @@
 //! a Pingora `LoadBalancer`, so that they are used in turn; one that refused a connection is left
 //! for ten seconds while another is known. When the resolver fails, the last good addresses serve
 //! for an hour: an edge host must not lose its providers with its resolver (failure table, row 3).
+//!
+//! Of what a look-up finds, only what the name may stand for is kept ([`Reach`]): a resolver that
+//! answers with addresses of the network inside is to get no key there (threat P6). Where nothing is
+//! left the look-up has failed, and what was good before goes on serving.
 
 mod order;
 
 pub use order::Order;
 
+use crate::base::reach::Reach;
 use crate::base::time::Tick;
 use crate::config::plan::Endpoint;
 use async_trait::async_trait;
@@ -34,14 +39,23 @@ const LAST_GOOD: Duration = Duration::from_secs(3600);
 /// How long an address that refused us is left alone.
 const AVOID: Duration = Duration::from_secs(10);
 
-/// The name could not be resolved.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the name cannot be resolved")]
-pub struct DnsFault;
+/// Why a name gives no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DnsFault {
+    /// The resolver knows none, or does not answer.
+    #[error("the name cannot be resolved")]
+    Unknown,
+    /// All that it knows are addresses that the name may not stand for.
+    #[error(
+        "the name resolves to inner addresses only, which may get no key; where the provider is inside, set deny_private_ips: false beside its base_url"
+    )]
+    Inside,
+}
 
 /// The addresses of one endpoint.
 pub struct Addresses {
     port: u16,
+    reach: Reach,
     source: Source,
 }
 
@@ -52,6 +66,8 @@ enum Source {
 
 struct Named {
     balancer: LoadBalancer<RoundRobin>,
+    /// Whether the last look-up found nothing that the name may stand for.
+    is_inside: Arc<AtomicBool>,
     lookup: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     given: Vec<IpAddr>,
@@ -71,6 +87,21 @@ struct Lookup {
     /// What the file says stands behind the name; nothing is looked up then.
     given: Vec<IpAddr>,
     is_v6_first: Arc<AtomicBool>,
+    reach: Reach,
+    is_inside: Arc<AtomicBool>,
+}
+
+impl Lookup {
+    /// Keeps what the name may stand for; tells who reads the log when that leaves nothing.
+    fn keep(&self, found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+        let (kept, refused): (Vec<_>, Vec<_>) = found.partition(|address| self.reach.admits(address.ip()));
+        let is_inside = kept.is_empty() && !refused.is_empty();
+        let was_inside = self.is_inside.swap(is_inside, Ordering::Relaxed);
+        if let (false, true, Some(address)) = (was_inside, is_inside, refused.first()) {
+            tracing::warn!(host = %self.host, address = %address.ip(), "{}", DnsFault::Inside);
+        }
+        kept
+    }
 }
 
 #[async_trait]
@@ -85,10 +116,10 @@ impl ServiceDiscovery for Lookup {
             .await
             .map_err(|_| fault())?
             .map_err(|_| fault())?;
-        let mut found = found.peekable();
-        self.is_v6_first.store(found.peek().is_some_and(SocketAddr::is_ipv6), Ordering::Relaxed);
+        let mut kept = self.keep(found).into_iter().peekable();
+        self.is_v6_first.store(kept.peek().is_some_and(SocketAddr::is_ipv6), Ordering::Relaxed);
         let backends: BTreeSet<Backend> =
-            found.filter_map(|address| Backend::new(&address.to_string()).ok()).collect();
+            kept.filter_map(|address| Backend::new(&address.to_string()).ok()).collect();
         if backends.is_empty() { Err(fault()) } else { Ok((backends, HashMap::new())) }
     }
 }
@@ -97,28 +128,32 @@ impl Addresses {
     /// Prepares the addresses of an endpoint; looks nothing up yet.
     #[must_use]
     pub fn of(endpoint: &Endpoint) -> Self {
-        Addresses::made(&endpoint.host, endpoint.port, &endpoint.addresses)
+        Addresses::made(&endpoint.host, endpoint.port, endpoint.reach(), &endpoint.addresses)
     }
 
     /// Prepares the addresses of a host that is no endpoint of the plan.
     #[must_use]
-    pub fn at(host: &str, port: u16) -> Self {
-        Addresses::made(host, port, &[])
+    pub fn at(host: &str, port: u16, reach: Reach) -> Self {
+        Addresses::made(host, port, reach, &[])
     }
 
-    fn made(host: &str, port: u16, given: &[IpAddr]) -> Self {
+    fn made(host: &str, port: u16, reach: Reach, given: &[IpAddr]) -> Self {
         let source = if let Ok(literal) = host.parse::<IpAddr>() {
             Source::Literal(literal)
         } else {
             let is_v6_first = Arc::new(AtomicBool::new(given.first().is_some_and(IpAddr::is_ipv6)));
+            let is_inside = Arc::new(AtomicBool::new(false));
             let lookup = Lookup {
                 host: host.into(),
                 port,
                 given: given.to_vec(),
                 is_v6_first: Arc::clone(&is_v6_first),
+                reach,
+                is_inside: Arc::clone(&is_inside),
             };
             Source::Named(Box::new(Named {
                 balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
+                is_inside,
                 lookup: tokio::sync::Mutex::new(()),
                 state: Mutex::default(),
                 given: given.to_vec(),
@@ -126,7 +161,23 @@ impl Addresses {
                 turn: AtomicUsize::new(0),
             }))
         };
-        Addresses { port, source }
+        Addresses { port, reach, source }
+    }
+
+    /// Returns what the name may stand for.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Tells whether the name stood for inner addresses only, which it may not, when it was last
+    /// looked up.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        match &self.source {
+            Source::Literal(_) => false,
+            Source::Named(named) => named.is_inside.load(Ordering::Relaxed),
+        }
     }
 
     /// Tells whether the file says that these stand behind the name, or the same nothing.
@@ -156,7 +207,8 @@ impl Addresses {
     /// Returns an address to connect to, looking the name up where nothing is known yet.
     ///
     /// # Errors
-    /// Where the resolver fails and there is no answer younger than an hour.
+    /// Where the resolver fails, or names nothing that may be used, and there is no answer younger
+    /// than an hour.
     pub async fn pick(&self, now: Tick) -> Result<SocketAddr, DnsFault> {
         match &self.source {
             Source::Literal(ip) => Ok(SocketAddr::new(*ip, self.port)),
@@ -164,7 +216,7 @@ impl Addresses {
                 if !named.is_known(now) {
                     named.refresh(now).await;
                 }
-                named.select(now).ok_or(DnsFault)
+                named.select(now).ok_or_else(|| named.fault())
             }
         }
     }
@@ -182,7 +234,7 @@ impl Addresses {
                     named.refresh(now).await;
                 }
                 let order = order::order(&named.known(now));
-                if order.is_empty() { Err(DnsFault) } else { Ok(order) }
+                if order.is_empty() { Err(named.fault()) } else { Ok(order) }
             }
         }
     }
@@ -205,6 +257,11 @@ impl Addresses {
 }
 
 impl Named {
+    /// Why there is no address.
+    fn fault(&self) -> DnsFault {
+        if self.is_inside.load(Ordering::Relaxed) { DnsFault::Inside } else { DnsFault::Unknown }
+    }
+
     fn is_known(&self, now: Tick) -> bool {
         self.state.lock().resolved_at.is_some_and(|at| now.since(at) < LAST_GOOD)
     }
@@ -267,6 +324,7 @@ mod tests {
             ca: None,
             insecure_skip_verify: false,
             addresses: Vec::new(),
+            deny_private_ips: None,
         }
     }
 
@@ -289,6 +347,49 @@ mod tests {
     async fn a_name_that_does_not_exist_is_a_fault_and_no_panic() {
         let addresses = Addresses::of(&endpoint("no-such-host.invalid"));
         assert!(addresses.pick(Tick(1)).await.is_err());
+    }
+
+    // The resolver reads numbers in other shapes than ours as addresses, and so names that stand for
+    // inner ones need no file and no server of names.
+    #[tokio::test]
+    async fn a_name_that_stands_for_an_inner_address_is_refused_unless_the_file_allows_it() {
+        for (host, is_tls, denies, want) in [
+            ("127.1", true, None, Err(DnsFault::Inside)),
+            ("127.1", true, Some(false), Ok("127.0.0.1:4242")),
+            ("127.1", false, None, Ok("127.0.0.1:4242")),
+            ("127.1", false, Some(true), Err(DnsFault::Inside)),
+            ("2852039166", true, None, Err(DnsFault::Inside)),
+            ("0x0a000001", true, None, Err(DnsFault::Inside)),
+            ("1.1", true, None, Ok("1.0.0.1:4242")),
+            ("127.0.0.1", true, None, Ok("127.0.0.1:4242")),
+            ("no-such-host.invalid", true, None, Err(DnsFault::Unknown)),
+        ] {
+            let endpoint = Endpoint { tls: is_tls, deny_private_ips: denies, ..endpoint(host) };
+            let addresses = Addresses::of(&endpoint);
+            let got = addresses.pick(Tick(1)).await;
+            assert_eq!(got, want.map(|text| text.parse().unwrap()), "{host} {is_tls} {denies:?}");
+            assert_eq!(addresses.is_inside(), want == Err(DnsFault::Inside), "{host}");
+        }
+    }
+
+    #[test]
+    fn of_several_addresses_those_out_in_the_world_are_kept() {
+        let is_inside = Arc::new(AtomicBool::new(false));
+        let lookup = Lookup {
+            host: "h".into(),
+            port: 1,
+            given: Vec::new(),
+            is_v6_first: Arc::default(),
+            reach: Reach::Public,
+            is_inside: Arc::clone(&is_inside),
+        };
+        let keep = |list: &[&str]| {
+            let kept = lookup.keep(list.iter().map(|text| text.parse().unwrap()));
+            (kept.iter().map(SocketAddr::to_string).collect::<Vec<_>>(), is_inside.load(Ordering::Relaxed))
+        };
+        assert_eq!(keep(&["10.0.0.1:1", "1.1.1.1:1", "[::1]:1"]), (vec!["1.1.1.1:1".to_owned()], false));
+        assert_eq!(keep(&["10.0.0.1:1", "[::ffff:127.0.0.1]:1"]), (vec![], true));
+        assert_eq!(keep(&[]), (vec![], false), "nothing is no inner address");
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::plan::Plan;
 use crate::live::{House, Live, NoConnection, Slot};
 use crate::observe::log::Log;
+use crate::resolve::DnsFault;
 use crate::rewrite::{self, Destination, Rewritten};
 use crate::server::{self, Keeper};
 use crate::sign;
@@ -344,6 +345,7 @@ fn remedy(outcome: Outcome, slot: &Slot, place: &str) -> String {
         Outcome::RateLimited => "too many requests just now; it works otherwise".to_owned(),
         Outcome::Region => format!("{host} does not serve this place: give base_url another region"),
         Outcome::ModelUnavailable => format!("{host} has no model {}: look at its name", slot.target.model),
+        Outcome::Dns if slot.addresses.is_inside() => format!("{host}: {}", DnsFault::Inside),
         Outcome::Dns => format!("the name {host} cannot be resolved: look at base_url and the resolver"),
         Outcome::Connect => format!("nothing answers at {host}: look at base_url and the firewall"),
         Outcome::Tls => {

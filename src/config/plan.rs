@@ -11,6 +11,7 @@
 
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
+use crate::base::reach::Reach;
 use crate::base::secret::Secret;
 use crate::catalog::{Abilities, Ability, Skills, Tier};
 use crate::config::SecretRef;
@@ -330,6 +331,16 @@ pub struct Endpoint {
     pub insecure_skip_verify: bool,
     /// Addresses to use instead of looking the host up; none is to look it up.
     pub addresses: Vec<IpAddr>,
+    /// Whether addresses of inner networks are refused behind its name, where the file says so.
+    pub deny_private_ips: Option<bool>,
+}
+
+impl Endpoint {
+    /// Returns what its name may stand for.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach::of(&self.host, self.tls, self.deny_private_ips)
+    }
 }
 
 /// One key or login at a provider.
@@ -650,6 +661,8 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Requests under way.
     pub in_flight: u32,
+    /// Wrong keys of one address in a minute, behind which it is slowed down; 0 is never.
+    pub wrong_keys_per_minute: u32,
 }
 
 /// What is logged, and how.

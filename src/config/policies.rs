@@ -405,6 +405,12 @@ pub(super) fn read_limits(m: &mut Map<'_, '_>) -> Limits {
         connections,
         connections_per_address,
         in_flight: m.small("in_flight", 2000, 1..=1_000_000, "requests under way"),
+        wrong_keys_per_minute: m.small(
+            "wrong_keys_per_minute",
+            20,
+            0..=1_000_000,
+            "wrong client keys from one address, behind which further ones get 429 for a while; 0 is no limit",
+        ),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct ProviderFile {
     /// Azure's.
     pub api_version: Option<String>,
     pub allow_plaintext: bool,
+    /// Absent: as the scheme of the address says.
+    pub deny_private_ips: Option<bool>,
     pub ca: Option<String>,
     pub insecure_skip_verify: bool,
     pub addresses: Vec<(KeyPath, String)>,
@@ -98,6 +100,10 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
     );
     let allow_plaintext =
         m.boolean("allow_plaintext", false, "whether http:// may be used to another machine");
+    let deny_private_ips = m.maybe_boolean(
+        "deny_private_ips",
+        "whether addresses of inner networks are refused behind its name; null is true for https://; false where the provider is inside",
+    );
     let (ca, insecure_skip_verify) = m.section("tls", "how the provider's certificate is judged", |m| {
         let ca = m.maybe_text("ca", "null", "PEM file with authorities to trust instead of the system's");
         (ca, m.boolean("insecure_skip_verify", false, "takes any certificate; only to this machine"))
@@ -112,6 +118,7 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
         location,
         api_version,
         allow_plaintext,
+        deny_private_ips,
         ca,
         insecure_skip_verify,
         addresses: m

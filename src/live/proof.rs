@@ -123,7 +123,8 @@ impl Slot {
         }
         self.authority = authority;
         self.is_tls = api.tls;
-        self.addresses = Arc::new(Addresses::at(&api.host, api.port));
+        let denies = self.purse.as_ref().and_then(|purse| purse.denies());
+        self.addresses = Arc::new(Addresses::at(&api.host, api.port, api.reach(denies)));
         self.template.host = api.host.as_str().into();
         self.template.is_tls = api.tls;
         self.template.verify |= !api.is_loopback();

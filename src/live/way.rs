@@ -175,7 +175,7 @@ pub enum NoConnection {
 }
 
 impl From<DnsFault> for NoConnection {
-    fn from(DnsFault: DnsFault) -> Self {
+    fn from(_: DnsFault) -> Self {
         NoConnection::Dns
     }
 }

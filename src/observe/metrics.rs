@@ -18,9 +18,10 @@
 
 use super::audit;
 use super::meter::{RouteMeter, TargetMeter};
+use super::refused::RefusedAt;
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
-use crate::config::plan::{Entry, Group, Plan};
+use crate::config::plan::{Entry, Group, Plan, Provider};
 use parking_lot::{Mutex, RwLock};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
@@ -115,6 +116,8 @@ pub(super) struct Families {
     pub(super) ratelimit_remaining: GaugeVec,
     retry_budget_exhausted: IntCounter,
     memory_kept: IntGauge,
+    refused: IntCounterVec,
+    insecure_tls: GaugeVec,
     audit: audit::Counts,
     reloads: IntCounterVec,
     generation: Gauge,
@@ -219,6 +222,22 @@ impl Metrics {
     /// Records our own share of a request: everything but waiting for a provider or the client.
     pub fn overhead(&self, took: Duration) {
         self.families.overhead.observe(took.as_secs_f64());
+    }
+
+    /// Counts somebody who was turned away at the edge.
+    pub fn refused(&self, at: RefusedAt) {
+        self.families.refused.with_label_values(&[at.as_label()]).inc();
+    }
+
+    /// Shows which providers' certificates are not verified.
+    pub fn insecure_tls(&self, plan: &Plan) {
+        self.families.insecure_tls.reset();
+        let skips = |provider: &&Provider| {
+            plan.endpoints.get(provider.endpoint.at()).is_some_and(|endpoint| endpoint.insecure_skip_verify)
+        };
+        for provider in plan.providers.iter().filter(skips) {
+            self.families.insecure_tls.with_label_values(&[&*provider.name]).set(1.0);
+        }
     }
 
     /// Counts a repeat that was not made because the budget was spent.
@@ -491,6 +510,18 @@ impl Families {
                     "pointsman_replay_memory_bytes",
                     "What requests and held answers keep of limits.replay_memory.",
                 )?,
+            )?,
+            refused: counters(
+                r,
+                "pointsman_refused_total",
+                "Connections and requests that were turned away before they were looked at.",
+                &["reason"],
+            )?,
+            insecure_tls: gauges(
+                r,
+                "pointsman_insecure_tls",
+                "1 for each provider whose certificate is not verified (tls.insecure_skip_verify).",
+                &["provider"],
             )?,
             audit: audit::Counts {
                 dropped: register(

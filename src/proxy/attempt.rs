@@ -230,7 +230,7 @@ pub(super) async fn run(
     let asked = opening.ask(&mut upstream, head, body, is_reused).await;
     let mut end = match asked.and_then(|()| opening.draft(&upstream)) {
         Ok(mut answer) => {
-            let mut incoming = Incoming::new(&mut upstream, answer.packing);
+            let mut incoming = Incoming::new(&mut upstream, answer.packing, answer.is_event_stream);
             let mut reader = None;
             match opening.hold(&mut incoming, &mut answer, &mut reader).await {
                 Ok(()) => {

@@ -73,6 +73,7 @@ impl From<HeadFault> for Refused {
         match fault {
             HeadFault::Ambiguous(why) => Refused("400 Bad Request", why),
             HeadFault::TooLarge => TOO_LARGE,
+            HeadFault::TooMany => Refused(TOO_LARGE.0, framing::TOO_MANY),
         }
     }
 }

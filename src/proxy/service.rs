@@ -9,12 +9,14 @@ use super::carried::Source;
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
+use super::framing::{FIELDS_MAX, TOO_MANY};
+use super::guess;
 use super::hop;
 use super::line::{self, Effect, Line};
 use super::pace::Pace;
 use super::reply::{self, Extra};
 use super::story::Story;
-use crate::authenticate::{self, AuthFault};
+use crate::authenticate;
 use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan};
@@ -39,8 +41,6 @@ use std::time::Duration;
 
 /// How long a client may pause inside its body (HTTP/2 has no read timeout of its own).
 const READ_STALL: Duration = Duration::from_secs(60);
-/// Most fields of a request head (threat C6).
-const FIELDS: usize = 100;
 
 /// How a provider's 401 to a request that is passed through goes from hook to hook.
 const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
@@ -206,14 +206,7 @@ impl Proxy {
                 story.spending.by_device(&session.req_header().headers);
             }
             Err(fault) => {
-                let code = match fault {
-                    AuthFault::Missing => ErrorCode::MissingApiKey,
-                    AuthFault::Invalid => ErrorCode::InvalidApiKey,
-                };
-                // A body we will not read may follow: the connection cannot be used again.
-                session.set_keepalive(None);
-                let extra = Extra { should_retry: Some(false), ..Extra::default() };
-                reply::refuse(session, story, shape, 401, code, &fault.to_string(), &extra).await?;
+                guess::refuse(&self.house, live, session, story, shape, fault).await?;
                 return Ok(false);
             }
         }
@@ -531,8 +524,10 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let is_too_large = bytes as u64 > max || headers.len() > FIELDS;
-    is_too_large.then_some((431, "the request head is larger than limits.max_header allows"))
+    if headers.len() > FIELDS_MAX {
+        return Some((431, TOO_MANY));
+    }
+    (bytes as u64 > max).then_some((431, "the request head is larger than limits.max_header allows"))
 }
 
 /// One entry of the model list. The shape of OpenAI's and Anthropic's SDKs is one, so that a client

@@ -102,6 +102,7 @@ fn endpoint(name: &str) -> Endpoint {
         ca: None,
         insecure_skip_verify: false,
         addresses: Vec::new(),
+        deny_private_ips: None,
     }
 }
 
@@ -176,6 +177,7 @@ fn empty() -> Plan {
             max_header: 1,
             connections: 1,
             connections_per_address: 1,
+            wrong_keys_per_minute: 0,
             in_flight: 1,
         },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },

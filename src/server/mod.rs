@@ -18,6 +18,7 @@
 
 pub mod certificate;
 mod gate;
+mod opening;
 pub mod process;
 
 use crate::admin::Admin;
@@ -33,7 +34,7 @@ use crate::proxy::Front;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
 use certificate::Certificate;
-use gate::Gate;
+use gate::{Door, Gate};
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
@@ -57,6 +58,8 @@ const READY_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// Idle HTTP/2 connections of clients are closed after this.
 const H2_IDLE: Duration = Duration::from_secs(300);
+/// Read at once of a TLS connection, in bytes: a record.
+const TLS_READ: usize = 16 * 1024;
 /// Connections to providers that are kept idle, over all.
 const UPSTREAM_POOL: usize = 512;
 
@@ -231,16 +234,21 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         options.h2c = listen.h2c;
         options.h2_idle_timeout = Some(H2_IDLE);
         let front = Front::new(Arc::clone(&house), &conf, options);
-        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone());
+        let tls = match (certificate, &listen.tls) {
+            (Some(certificate), Some(files)) => {
+                Some(tls_settings(files, certificate).map_err(StartFault::Certificate)?.build())
+            }
+            (None, _) | (_, None) => None,
+        };
+        let door = Door { tls, h2c: listen.h2c };
+        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone(), door);
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
-        let endpoint = ListenerConfig::tcp(address.as_str()).l4_buffer(L4BufferSettings::default().read(0));
-        service.add_listener(match (certificate, &listen.tls) {
-            (Some(certificate), Some(files)) => {
-                endpoint.tls(tls_settings(files, certificate).map_err(StartFault::Certificate)?)
-            }
-            (None, _) | (_, None) => endpoint,
-        });
+        // Where TLS is spoken, it is behind the gate. It reads its records in small steps, which a buffer
+        // joins; what reads plain bytes has one of its own.
+        let read_buffer = if listen.tls.is_some() { TLS_READ } else { 0 };
+        let buffers = L4BufferSettings::default().read(read_buffer);
+        service.add_listener(ListenerConfig::tcp(address.as_str()).l4_buffer(buffers));
         service.threads = Some(conf.threads);
         server.add_service(Bound { inner: service, address, socket: Some(socket), drains: true });
     }

@@ -34,6 +34,7 @@ mod eyeballs;
 mod failover;
 mod first_light;
 mod framing;
+mod guards;
 mod handshakes;
 mod hedge;
 mod house;

@@ -97,7 +97,7 @@ impl Inventory {
         let headers = manners::check_headers(bench, std::mem::take(&mut file.headers));
         let own = found.and_then(|entry| entry.url(&|name| cloud::is_set(bench, &file, entry, name)));
         let url = check_url(bench, &file, found, own);
-        let trust = check_trust(bench, &file.at, file.ca.as_deref(), file.insecure_skip_verify, url.as_ref());
+        let trust = check_trust(bench, &file, url.as_ref());
         let addresses = check_addresses(bench, &file.at, &file.addresses, url.as_ref());
         let own_url = found.and_then(Entry::fixed_url).and_then(|own| BaseUrl::parse(own).ok());
         let is_elsewhere = file.base_url.is_some() && url != own_url;
@@ -220,11 +220,16 @@ impl Inventory {
         addresses: Vec<IpAddr>,
     ) -> EndpointIdx {
         let name = url.endpoint_name();
-        let Trust { ca, insecure_skip_verify } = trust;
         if let Some(found) = self.endpoints.iter().position(|endpoint| *endpoint.name == *name) {
             let known = self.endpoints.get(found);
             let differs = [
-                ("tls", known.is_none_or(|e| e.ca != ca || e.insecure_skip_verify != insecure_skip_verify)),
+                (
+                    "tls",
+                    known.is_none_or(|e| {
+                        e.ca != trust.ca || e.insecure_skip_verify != trust.insecure_skip_verify
+                    }),
+                ),
+                ("deny_private_ips", known.is_none_or(|e| e.reach() != url.reach(trust.deny_private_ips))),
                 ("addresses", known.is_none_or(|e| e.addresses != addresses)),
             ];
             for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
@@ -237,6 +242,7 @@ impl Inventory {
             }
             return EndpointIdx(index(found));
         }
+        let Trust { ca, insecure_skip_verify, deny_private_ips } = trust;
         self.endpoints.push(Endpoint {
             name: name.into(),
             host: url.host.as_str().into(),
@@ -245,6 +251,7 @@ impl Inventory {
             ca,
             insecure_skip_verify,
             addresses,
+            deny_private_ips,
         });
         EndpointIdx(index(self.endpoints.len() - 1))
     }
@@ -270,10 +277,11 @@ pub(super) struct Place<'a> {
     pub(super) kind: Option<Kind>,
 }
 
-/// How a certificate is judged.
+/// How an endpoint is judged: its certificate, the addresses behind its name.
 struct Trust {
     ca: Option<PathBuf>,
     insecure_skip_verify: bool,
+    deny_private_ips: Option<bool>,
 }
 
 fn find_kind(bench: &Bench<'_>, at: &KeyPath, word: &str) -> Option<&'static Entry> {
@@ -387,22 +395,29 @@ fn check_url(
     }
 }
 
-fn check_trust(
-    bench: &Bench<'_>,
-    at: &KeyPath,
-    ca: Option<&str>,
-    insecure_skip_verify: bool,
-    url: Option<&BaseUrl>,
-) -> Trust {
-    let at = at.key("tls");
+fn check_trust(bench: &Bench<'_>, file: &ProviderFile, url: Option<&BaseUrl>) -> Trust {
+    let (insecure_skip_verify, denies) = (file.insecure_skip_verify, file.deny_private_ips);
+    if denies == Some(true) && url.is_some_and(BaseUrl::is_inside) {
+        bench.faults.error(
+            &file.at.key("deny_private_ips"),
+            "contradicts base_url, which is such an address itself; take one of them out",
+        );
+    }
+    let at = file.at.key("tls");
     if insecure_skip_verify && url.is_some_and(|url| !url.is_loopback()) {
         bench.faults.error(
             &at.key("insecure_skip_verify"),
             "is only possible to this machine; name the authority of such a certificate in tls.ca",
         );
     }
-    let ca = ca.and_then(|ca| bench.file_path(&at.key("ca"), ca));
-    Trust { ca, insecure_skip_verify }
+    if insecure_skip_verify && url.is_some_and(BaseUrl::is_loopback) {
+        bench.faults.warning(
+            &at.key("insecure_skip_verify"),
+            "is on: whoever answers at this address gets the provider's keys and every prompt",
+        );
+    }
+    let ca = file.ca.as_deref().and_then(|ca| bench.file_path(&at.key("ca"), ca));
+    Trust { ca, insecure_skip_verify, deny_private_ips: denies }
 }
 
 /// Reads the addresses that stand in the place of a look-up.

@@ -65,7 +65,7 @@ impl Opening<'_, '_> {
         let mut reader = None;
         let held = match asked.and_then(|()| self.draft(&upstream)) {
             Ok(mut answer) => {
-                let mut incoming = Incoming::new(&mut upstream, answer.packing);
+                let mut incoming = Incoming::new(&mut upstream, answer.packing, answer.is_event_stream);
                 let held = self.hold(&mut incoming, &mut answer, &mut reader).await;
                 held.map(|()| (incoming.pause(), answer))
             }

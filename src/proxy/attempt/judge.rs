@@ -191,7 +191,11 @@ impl Opening<'_, '_> {
                     self.find_room(answer, body.len(), limit).await?;
                 }
                 Ok(None) => break,
-                Err(_) => return Err(End::Failed(Fault::after_head(Outcome::Truncated, status))),
+                Err(_) => {
+                    let is_bomb = incoming.is_bomb();
+                    let outcome = if is_bomb { Outcome::BadBody } else { Outcome::Truncated };
+                    return Err(End::Failed(Fault::after_head(outcome, status)));
+                }
             }
         }
         if answer.length.is_some_and(|announced| announced != body.len() as u64) {
