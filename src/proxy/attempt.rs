@@ -218,7 +218,7 @@ pub(super) async fn run(
     aim: &Aim<'_>,
     stage: &mut Stage<'_>,
     permit: &mut Permit,
-    splice: &mut Option<Splice>,
+    splice: &mut Option<Box<Splice>>,
     errand: Errand,
 ) -> End {
     let Errand { head, body, rendering, cause } = errand;

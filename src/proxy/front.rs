@@ -19,8 +19,8 @@ use crate::live::House;
 use crate::route;
 use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::protocols::Stream;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::{ALPN, Stream};
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
@@ -90,6 +90,18 @@ impl Front {
     pub fn paced(house: Arc<House>, conf: &Arc<ServerConf>, options: HttpServerOptions, pace: Pace) -> Self {
         let hooks = Arc::new(http_proxy(conf, Proxy::new(Arc::clone(&house), pace)));
         Front { proxy: Proxy::new(Arc::clone(&house), pace), hooks, house, options, pace }
+    }
+
+    /// Serves a connection until one side has had enough.
+    pub async fn serve(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
+        let may_begin = self.options.h2c && stream.get_ssl_digest().is_none();
+        if may_begin || matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            // Pingora finds out which it is, and speaks HTTP/2.
+            self.process_new(stream, shutdown).await;
+        } else {
+            // On the heap: HTTP/2 has no use for the room.
+            Box::pin(self.connection(stream, shutdown)).await;
+        }
     }
 
     /// Serves an HTTP/1 connection until one side has had enough.

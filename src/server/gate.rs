@@ -20,6 +20,7 @@ use super::process;
 use crate::base::reach::origin_of;
 use crate::live::House;
 use crate::observe::refused::RefusedAt;
+use crate::proxy::Front;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
@@ -49,9 +50,9 @@ struct Counts {
     by_origin: Mutex<HashMap<IpAddr, u32>>,
 }
 
-/// Stands before an application and counts its connections.
-pub struct Gate<A> {
-    inner: Arc<A>,
+/// Stands before the data plane of a listener and counts its connections.
+pub struct Gate {
+    front: Arc<Front>,
     house: Arc<House>,
     count: Count,
     ceiling: u32,
@@ -66,10 +67,10 @@ pub struct Door {
     pub h2c: bool,
 }
 
-impl<A> Gate<A> {
-    /// Puts a gate before `inner`.
-    pub fn new(inner: Arc<A>, house: Arc<House>, count: Count, door: Door) -> Self {
-        Gate { inner, house, count, ceiling: process::ceiling(), door }
+impl Gate {
+    /// Puts a gate before `front`.
+    pub fn new(front: Front, house: Arc<House>, count: Count, door: Door) -> Self {
+        Gate { front: Arc::new(front), house, count, ceiling: process::ceiling(), door }
     }
 
     /// Makes of a new connection what its listener speaks; nothing where it does not come to that.
@@ -141,7 +142,7 @@ impl Drop for Inside {
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gate<A> {
+impl ServerApp for Gate {
     async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let inside = {
             let limits = self.house.live().plan.limits;
@@ -152,16 +153,24 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gate<A> {
             let most = limits.connections.min(self.ceiling);
             self.count.enter(peer.map(origin_of), most, limits.connections_per_address)
         };
-        let Some(_inside) = inside else {
+        let Some(inside) = inside else {
             self.house.metrics.refused(RefusedAt::Gate);
             return None;
         };
-        let session = self.opened(session).await?;
-        self.inner.process_new(session, shutdown).await
+        let (gate, shutdown) = (Arc::clone(self), shutdown.clone());
+        // A task of its own: Pingora's has room for a handshake and for HTTP/2, fourteen kilobytes that
+        // would last as long as the connection.
+        tokio::spawn(async move {
+            let _inside = inside;
+            if let Some(stream) = gate.opened(session).await {
+                gate.front.serve(stream, &shutdown).await;
+            }
+        });
+        None
     }
 
     async fn cleanup(&self) {
-        self.inner.cleanup().await;
+        self.front.cleanup().await;
     }
 }
 

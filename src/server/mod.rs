@@ -241,7 +241,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
             (None, _) | (_, None) => None,
         };
         let door = Door { tls, h2c: listen.h2c };
-        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone(), door);
+        let app = Gate::new(front, Arc::clone(&house), gate.clone(), door);
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
         // Where TLS is spoken, it is behind the gate. It reads its records in small steps, which a buffer

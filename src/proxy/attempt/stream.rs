@@ -29,7 +29,7 @@ pub(super) struct Delivery<'a, 's> {
     pub(super) stage: &'a mut Stage<'s>,
     pub(super) permit: &'a mut Permit,
     /// Set where this attempt takes up a broken stream.
-    pub(super) splice: &'a mut Option<Splice>,
+    pub(super) splice: &'a mut Option<Box<Splice>>,
 }
 
 impl Delivery<'_, '_> {
