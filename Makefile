@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills upgrades matrix clients schemathesis corpus sim walkthroughs slow systemd contrib ui package check build bench load clean
+.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow systemd contrib ui package check build bench load rivals clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -36,6 +36,9 @@ kills: build ## kills a provider's process in the middle of 1,000 streams (1 min
 
 upgrades: build ## upgrades and restarts it twenty times each at 200 requests a second (10 minutes)
 	@$(drill) upgrades
+
+soak: build ## plays everything at once and sees what grows (20 minutes); SOAK_FOR=90s is how long
+	@$(drill) soak
 
 matrix: ## lets any three of four targets fail, in each of 24 ways, 100 times a cell (5 minutes)
 	@. scripts/prepare; POINTSMAN_MATRIX=full exec cargo test --locked --quiet --test it matrix -- --nocapture
@@ -84,8 +87,11 @@ bench: ## runs the benches of single decisions
 	@. scripts/prepare; [ -n "$(BENCHES)" ] || fail "there is no bench in benches/ yet"; \
 	for bench in $(BENCHES); do cargo bench --locked --bench "$$bench"; done
 
-load: build ## compares with nginx and a bare Pingora proxy; LOAD_ARGS="--write" keeps the figures
+load: build ## compares with nginx and a bare Pingora proxy (6 minutes); LOAD_ARGS="--rivals --write"
 	@. scripts/prepare; cargo bench --locked --bench load -- $(LOAD_ARGS)
+
+rivals: ## installs what LOAD_ARGS=--rivals compares with: HAProxy, Envoy, LiteLLM, Portkey
+	@scripts/rivals
 
 clean: ## removes everything that was built
 	@cargo clean

@@ -19,9 +19,9 @@ use crate::live::House;
 use crate::route;
 use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::protocols::Stream;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
@@ -75,6 +75,7 @@ impl From<HeadFault> for Refused {
         match fault {
             HeadFault::Ambiguous(why) => Refused("400 Bad Request", why),
             HeadFault::TooLarge => TOO_LARGE,
+            HeadFault::TooMany => Refused(TOO_LARGE.0, framing::TOO_MANY),
         }
     }
 }
@@ -91,6 +92,18 @@ impl Front {
     pub fn paced(house: Arc<House>, conf: &Arc<ServerConf>, options: HttpServerOptions, pace: Pace) -> Self {
         let hooks = Arc::new(http_proxy(conf, Proxy::new(Arc::clone(&house), pace)));
         Front { proxy: Proxy::new(Arc::clone(&house), pace), hooks, house, options, pace }
+    }
+
+    /// Serves a connection until one side has had enough.
+    pub async fn serve(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
+        let may_begin = self.options.h2c && stream.get_ssl_digest().is_none();
+        if may_begin || matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            // Pingora finds out which it is, and speaks HTTP/2.
+            self.process_new(stream, shutdown).await;
+        } else {
+            // On the heap: HTTP/2 has no use for the room.
+            Box::pin(self.connection(stream, shutdown)).await;
+        }
     }
 
     /// Serves an HTTP/1 connection until one side has had enough.
@@ -111,8 +124,10 @@ impl Front {
             session.set_keepalive((!*leaving.borrow()).then_some(IDLE_S));
             let next = if is_passed_through {
                 self.hooks.process_new_http(session, shutdown).await.map(|reused| reused.consume().0)
+            } else if self.request(&mut session).await {
+                session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
             } else {
-                self.request(session).await
+                None
             };
             match next {
                 Some(kept) => stream = kept,
@@ -163,24 +178,20 @@ impl Front {
         }
     }
 
-    /// Answers one request of an HTTP/1 connection, which is returned where it can carry another.
-    async fn request(&self, mut session: ServerSession) -> Option<Stream> {
+    /// Answers one request of an HTTP/1 connection; tells whether that can carry another.
+    async fn request(&self, session: &mut ServerSession) -> bool {
         match session.read_request().await {
-            Ok(true) => {}
-            Ok(false) => return None,
+            Ok(true) => self.proxy.serve(session).await,
+            Ok(false) => false,
             Err(fault) => {
                 if matches!(fault.etype(), pingora::ErrorType::InvalidHTTPHeader) {
                     // A client that left meanwhile cannot be told.
                     drop(session.respond_error(400).await);
                 }
                 session.shutdown().await;
-                return None;
+                false
             }
         }
-        if !self.proxy.serve(&mut session).await {
-            return None;
-        }
-        session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
     }
 }
 

@@ -20,12 +20,13 @@
 //! connections that are open and ask for nothing: at most `grace`, for nobody waits for its end.
 
 pub mod certificate;
-mod door;
 mod gate;
+mod opening;
 pub mod process;
 mod pulse;
 pub mod relief;
 pub mod sockets;
+mod visitors;
 
 use crate::admin::Admin;
 use crate::admin::steward::Steward;
@@ -40,10 +41,10 @@ use crate::proxy::Front;
 use crate::reload::{Origin, Reloader};
 use async_trait::async_trait;
 use certificate::Certificate;
-use door::{Door, Visitors};
-use gate::Gate;
+use gate::{Door, Gate};
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::Service as PingoraService;
@@ -60,6 +61,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use visitors::{Counted, Visitors};
 
 /// How long the listeners may take to answer their first request.
 const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -78,6 +80,8 @@ const LOOKS_IN_COMPANY: u32 = 15;
 const STATE_TRIES: u32 = 10;
 /// Idle HTTP/2 connections of clients are closed after this.
 const H2_IDLE: Duration = Duration::from_secs(300);
+/// Read at once of a TLS connection, in bytes: a record.
+const TLS_READ: usize = 16 * 1024;
 /// Connections to providers that are kept idle, over all.
 const UPSTREAM_POOL: usize = 512;
 
@@ -260,18 +264,23 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         options.h2c = listen.h2c;
         options.h2_idle_timeout = Some(H2_IDLE);
         let front = Front::new(Arc::clone(&house), &conf, options);
+        let tls = match (certificate, &listen.tls) {
+            (Some(certificate), Some(files)) => {
+                Some(tls_settings(files, certificate).map_err(StartFault::Certificate)?.build())
+            }
+            (None, _) | (_, None) => None,
+        };
+        let door = Door { tls, h2c: listen.h2c };
+        let app = Gate::new(front, Arc::clone(&house), gate.clone(), door);
         let visitors = Visitors::default();
-        let app = Gate::new(Arc::new(front), Arc::clone(&house), gate.clone());
-        let app = Door::new(app, visitors.clone());
+        let app = Counted::new(app, visitors.clone());
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
-        match (certificate, &listen.tls) {
-            (Some(certificate), Some(files)) => {
-                let settings = tls_settings(files, certificate).map_err(StartFault::Certificate)?;
-                service.add_tls_with_settings(&address, None, settings);
-            }
-            (None, _) | (_, None) => service.add_tcp(&address),
-        }
+        // Where TLS is spoken, it is behind the gate. It reads its records in small steps, which a buffer
+        // joins; what reads plain bytes has one of its own.
+        let read_buffer = if listen.tls.is_some() { TLS_READ } else { 0 };
+        let buffers = L4BufferSettings::default().read(read_buffer);
+        service.add_listener(ListenerConfig::tcp(address.as_str()).l4_buffer(buffers));
         service.threads = Some(conf.threads);
         let has_begun = Arc::default();
         clients.push(visitors.clone());
@@ -294,7 +303,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan, crate::proxy::explain);
     let address = key_of(&sockets.admin)?;
     let visitors = Visitors::default();
-    let app = Door::new(Admin::new(steward, plan.admin.address, Vec::new()), visitors.clone());
+    let app = Counted::new(Admin::new(steward, plan.admin.address, Vec::new()), visitors.clone());
     let mut service = Service::new("admin".to_owned(), app);
     service.add_tcp(&address);
     service.threads = Some(1);
@@ -379,7 +388,7 @@ impl Running {
                 asked += 1;
                 let answer = wait_for_answer(plane.address, plane.path);
                 // Where the socket is shared, it may have been the other process that answered.
-                let is_served = plane.path.is_none() || plane.visitors.came() > 0;
+                let is_served = plane.visitors.came() > 0;
                 let is_crowded = plane.visitors.came() > asked;
                 if plane.has_begun.load(Ordering::Acquire) && ((answer.is_ok() && is_served) || is_crowded) {
                     break;

@@ -11,6 +11,9 @@
 //!   the queue of the socket. None is refused, none cut, every stream whole. A kept connection that
 //!   closes unasked while it is idle is opened anew, as every client does (RFC 9112, 9.3.1), and
 //!   counted.
+//!
+//! The stand-ins share the machine with all of it and may be slow to be connected to: that is not what
+//! this is about, so there is time for it and no breaker.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -279,7 +282,7 @@ impl Service {
             None => SocketAddr::from(([127, 0, 0, 1], 0)),
         };
         let mut text = format!(
-            "version: 1\nthreads: 2\ngrace: 40s\nlog: {{format: json}}\nlimits: {{in_flight: 20000}}\nstate: {{path: {}}}\nlisten: [{{address: \"{}\", h2c: true}}]\nadmin: {{address: \"{}\"}}\nproviders:\n",
+            "version: 1\nthreads: 2\ngrace: 40s\nlog: {{format: json}}\nlimits: {{in_flight: 20000}}\nbreaker: {{enabled: false}}\ncooldown: {{default: 0s}}\ntimeouts: {{connect: 30s}}\nstate: {{path: {}}}\nlisten: [{{address: \"{}\", h2c: true}}]\nadmin: {{address: \"{}\"}}\nproviders:\n",
             folder.path().join("state.db").display(),
             address(0),
             address(1)

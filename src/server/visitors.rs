@@ -12,7 +12,7 @@ use pingora::server::ShutdownWatch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Connections through one or more doors.
+/// Connections of an application.
 #[derive(Clone, Debug, Default)]
 pub struct Visitors(Arc<Count>);
 
@@ -51,21 +51,21 @@ impl Drop for Visit {
     }
 }
 
-/// Stands before an application.
-pub struct Door<A> {
+/// Counts the connections of an application.
+pub struct Counted<A> {
     inner: Arc<A>,
     visitors: Visitors,
 }
 
-impl<A> Door<A> {
-    /// Puts a door before `inner`.
+impl<A> Counted<A> {
+    /// Has `visitors` count the connections of `inner`.
     pub fn new(inner: A, visitors: Visitors) -> Self {
-        Door { inner: Arc::new(inner), visitors }
+        Counted { inner: Arc::new(inner), visitors }
     }
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Door<A> {
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Counted<A> {
     async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _visit = self.visitors.enter();
         self.inner.process_new(session, shutdown).await
