@@ -29,6 +29,7 @@ use std::time::Duration;
 use pointsman::standin::caller::{BodyEnd, Call, Connection};
 use pointsman::standin::{Provider, Reply, SIXTY_WORDS};
 use rustix::process::{Pid, Signal};
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -88,8 +89,8 @@ enum Kind {
 
 async fn phase(kind: Kind, profile: Profile) -> bool {
     let pace = profile.stream / 60;
-    let quick = Provider::start(Reply::ok()).await.expect("a provider starts");
-    let long = Provider::start(Reply::says(SIXTY_WORDS).delay(pace)).await.expect("a provider starts");
+    let quick = stand_in(Reply::ok());
+    let long = stand_in(Reply::says(SIXTY_WORDS).delay(pace));
     // Counts will do.
     quick.record(false);
     long.record(false);
@@ -145,6 +146,13 @@ async fn phase(kind: Kind, profile: Profile) -> bool {
     }
     let kept_well = kind == Kind::Restarts || of(&tally.closed_idle) == 0;
     of(&tally.bad) == 0 && kept_well && service.done == profile.times && left.is_empty()
+}
+
+/// Starts a provider that a crowd may connect to at once: a new process has no connection to it yet.
+fn stand_in(reply: Reply) -> Provider {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+    Provider::start_on(reply, socket.listen(4096).expect("it listens")).expect("a provider starts")
 }
 
 /// What came of all calls.
