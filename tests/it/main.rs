@@ -13,6 +13,7 @@ mod agreement;
 mod audit;
 #[cfg(feature = "bedrock")]
 mod aws;
+mod bombs;
 mod carried;
 mod classifier;
 mod client_side;
@@ -33,6 +34,8 @@ mod exits;
 mod failover;
 mod first_light;
 mod framing;
+#[cfg(feature = "bedrock")]
+mod fuzzed;
 mod handshakes;
 mod hedge;
 mod house;
