@@ -53,7 +53,7 @@ pub const ALL: [(&str, Property); 14] = [
 ];
 
 /// Takes the first letter, which chooses one of a list.
-fn choose<'a, T: Copy>(input: &mut &'a [u8], of: &[T]) -> T {
+fn choose<T: Copy>(input: &mut &[u8], of: &[T]) -> T {
     let letter = input.first().copied().unwrap_or(b'a');
     *input = input.get(1..).unwrap_or_default();
     of[usize::from(letter.wrapping_sub(b'a')) % of.len()]

@@ -40,7 +40,7 @@ pub const LONG: usize = 70_000;
 /// Puts [`LONG`] bytes in the place of the first `~`.
 pub fn blown_up(body: &[u8]) -> Vec<u8> {
     let Some(at) = body.iter().position(|byte| *byte == b'~') else { return body.to_vec() };
-    [&body[..at], &[b'x'; LONG], &body[at + 1..]].concat()
+    [&body[..at], &vec![b'x'; LONG], &body[at + 1..]].concat()
 }
 
 /// Makes AWS event-stream frames of lines: `name=value,name=value|payload` is a frame with these

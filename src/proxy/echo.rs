@@ -25,11 +25,13 @@ const REDACTED_FROM: usize = 8;
 const COVER: u8 = b'*';
 
 /// Tells whether a header's value holds one of the keys.
+#[must_use]
 pub fn is_in(value: &HeaderValue, keys: &[Secret]) -> bool {
     keys.iter().any(|key| holds(value.as_bytes(), key))
 }
 
 /// Returns a body without the keys.
+#[must_use]
 pub fn redacted(body: Bytes, keys: &[Secret]) -> Bytes {
     keys.iter().fold(body, without)
 }
@@ -51,6 +53,7 @@ fn without(body: Bytes, key: &Secret) -> Bytes {
 }
 
 /// Tells whether a key, long enough to be one, lies in these bytes.
+#[must_use]
 pub fn holds(bytes: &[u8], key: &Secret) -> bool {
     let key = key.expose();
     key.len() >= REDACTED_FROM
