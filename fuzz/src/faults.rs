@@ -20,6 +20,8 @@ use std::time::Duration;
 const NOW: WallTime = WallTime(1_795_132_800_000);
 /// Longest span that a hint may name: a month and a day.
 const SPAN_MAX: Duration = Duration::from_secs(32 * 86_400);
+/// Longest line of keys: with longer ones, looking for them the naive way is most of the time.
+const KEYS_MAX: usize = 256;
 /// How much of a body the classifier looks at.
 const LOOKED_AT: usize = 64 * 1024;
 
@@ -122,6 +124,9 @@ pub fn redact(input: &[u8]) {
     let mut body = input;
     let seed = letter(&mut body);
     let Ok(line) = std::str::from_utf8(line(&mut body)) else { return };
+    if line.len() > KEYS_MAX {
+        return;
+    }
     let keys: Vec<Secret> = line
         .split(' ')
         .filter(|key| !key.is_empty())

@@ -39,6 +39,9 @@ const LONG_END: usize = 8 * 1024;
 /// tokens that it is asked for.
 const DOCUMENT_MAX: usize = 1024 * 1024;
 
+/// What may stand before any text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What one push came to.
 #[derive(Clone, Debug, Default)]
 pub struct Pushed {
@@ -81,6 +84,8 @@ pub struct StreamReader {
     choices_expected: u32,
     cutter: Cutter,
     framing: Framing,
+    /// How much of a byte order mark has come, while nothing else has.
+    mark_seen: Option<usize>,
     bare: BytesMut,
     progress: Progress,
     has_event: bool,
@@ -104,6 +109,7 @@ impl StreamReader {
                 cut::Framing::Lines | cut::Framing::Frames => Framing::Events,
                 cut::Framing::Whole => Framing::Bare,
             },
+            mark_seen: Some(0),
             bare: BytesMut::new(),
             progress: Progress::default(),
             has_event: false,
@@ -415,18 +421,35 @@ impl StreamReader {
     /// Tells what the body is, once a byte that is not white space has been seen.
     fn framing_of(&mut self, chunk: &[u8]) -> Framing {
         if matches!(self.framing, Framing::Unknown) {
-            let text = chunk.strip_prefix(b"\xef\xbb\xbf").unwrap_or(chunk);
-            self.framing = match text.iter().find(|b| !b.is_ascii_whitespace()) {
-                None => Framing::Unknown,
-                Some(b'[') if self.dialect == Dialect::GeminiGenerate => Framing::Array(Items::default()),
-                Some(b'{' | b'[') => Framing::Bare,
-                Some(_) => Framing::Events,
+            let text = self.without_mark(chunk);
+            self.framing = match text.map(|text| text.iter().find(|b| !b.is_ascii_whitespace())) {
+                Some(None) => Framing::Unknown,
+                Some(Some(b'[')) if self.dialect == Dialect::GeminiGenerate => {
+                    Framing::Array(Items::default())
+                }
+                Some(Some(b'{' | b'[')) => Framing::Bare,
+                Some(Some(_)) | None => Framing::Events,
             };
             if matches!(self.framing, Framing::Bare | Framing::Array(_)) {
                 self.bare.extend_from_slice(&self.cutter.take_rest());
             }
         }
         self.framing
+    }
+
+    /// Returns the chunk without what of a byte order mark lies in it; nothing where one has begun and
+    /// does not go on.
+    fn without_mark<'a>(&mut self, chunk: &'a [u8]) -> Option<&'a [u8]> {
+        let Some(seen) = self.mark_seen.take() else { return Some(chunk) };
+        let mark = BYTE_ORDER_MARK.get(seen..).unwrap_or_default();
+        let same = mark.iter().zip(chunk).take_while(|(of_mark, came)| of_mark == came).count();
+        let is_open = same == chunk.len() && same < mark.len();
+        self.mark_seen = is_open.then_some(seen + same);
+        match same == mark.len() || is_open {
+            true => chunk.get(same..),
+            false if seen == 0 => Some(chunk),
+            false => None,
+        }
     }
 
     /// Releases whole items of an array with what stands before them, up to a fault.

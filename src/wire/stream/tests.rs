@@ -287,6 +287,21 @@ fn an_error_object_without_framing_is_a_fault_and_other_json_is_released_at_the_
 }
 
 #[test]
+fn a_byte_order_mark_is_seen_through_wherever_it_is_cut() {
+    for size in [1, 2, 3, 4, 100] {
+        let error = b"\xef\xbb\xbf {\"error\":{\"message\":\"x\"}}";
+        let (_, released, fault, _) = run_bytes(Dialect::OpenAiChat, error, size);
+        assert!(fault.is_some() && released.is_empty(), "{size}");
+        let (reader, released, fault, _) =
+            run_bytes(Dialect::OpenAiChat, b"\xef\xbb\xbfdata: [DONE]\n\n", size);
+        assert!(reader.is_complete() && fault.is_none() && released.len() == 17, "{size}");
+        // Half a mark is none.
+        let (_, released, fault, _) = run_bytes(Dialect::OpenAiChat, b"\xef\xbb{\"error\":1}\n\n", size);
+        assert!(released.len() == 15 && fault.is_none(), "{size}: {released:?}");
+    }
+}
+
+#[test]
 fn an_item_of_an_array_too_long_to_keep_passes_and_the_array_is_read_on() {
     let image = "x".repeat(150_000);
     let long = format!(
