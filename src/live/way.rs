@@ -210,7 +210,7 @@ impl Slot {
         clock: &Clock,
         limit: Duration,
         may_repeat: impl Fn(&pingora::Error) -> bool,
-    ) -> Result<Upstream, NoConnection> {
+    ) -> Result<Box<Upstream>, NoConnection> {
         let mut order = self.addresses.candidates(clock.tick()).await?;
         let news = Arc::default();
         let reach = Reach { addresses: &order, connect: limit, news: &news };
