@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills soak matrix clients schemathesis corpus sim walkthroughs slow systemd contrib ui package check build bench load rivals clean
+.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow systemd contrib ui package check build bench load rivals clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -23,7 +23,7 @@ test: ## runs everything that CI runs
 scenarios: ## plays all thirty failover scenarios in real time, the public sixteen twice (6 minutes)
 	@. scripts/prepare; exec cargo test --locked --quiet --test scenarios -- --full thirty
 
-# The three drills judge what was built; POINTSMAN_BIN names another program.
+# The drills judge what was built; POINTSMAN_BIN names another program.
 drill = . scripts/prepare; \
 	export POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}"; \
 	exec cargo test --locked --quiet --test scenarios -- --full
@@ -33,6 +33,9 @@ outage: build ## lets every target of a route fail at 200 requests a second, eig
 
 kills: build ## kills a provider's process in the middle of 1,000 streams (1 minute)
 	@$(drill) killed
+
+upgrades: build ## upgrades and restarts it twenty times each at 200 requests a second (10 minutes)
+	@$(drill) upgrades
 
 soak: build ## plays everything at once and sees what grows (20 minutes); SOAK_FOR=90s is how long
 	@$(drill) soak

@@ -9,8 +9,8 @@
 //! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
 //! [`Pace::head`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
 //! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
-//! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and so is one that
-//! waits when the process leaves. On HTTP/2 the frame layer has done all this.
+//! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and while the process
+//! drains for [`LAST_ASK`], so that a request that is on its way meets no closed door. On HTTP/2 the frame layer has done all this.
 
 use super::framing::{self, HeadFault};
 use super::pace::Pace;
@@ -33,6 +33,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// How long a connection may ask for nothing, in seconds.
 const IDLE_S: u64 = 60;
 const IDLE: Duration = Duration::from_secs(IDLE_S);
+/// The same once the process drains.
+const LAST_ASK: Duration = Duration::from_secs(5);
 
 /// How long a client that was refused may take to receive why, and to stop sending.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -140,7 +142,8 @@ impl Front {
         let first = tokio::select! {
             biased;
             first = pingora::time::timeout(IDLE, stream.read_buf(&mut head)) => first,
-            _ = leaving.changed() => return Head::Quiet,
+            // Whoever is just about to ask is answered, and told that it was the last time.
+            _ = leaving.changed() => pingora::time::timeout(LAST_ASK, stream.read_buf(&mut head)).await,
         };
         if !matches!(first, Ok(Ok(1..))) {
             return Head::Quiet;

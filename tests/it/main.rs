@@ -70,6 +70,8 @@ mod top;
 mod translate;
 mod translate_clouds;
 mod unit;
+mod upgrade;
+mod upgrade_by_socket;
 mod uploads;
 mod usage;
 mod verbs;
