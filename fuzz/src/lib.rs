@@ -76,5 +76,5 @@ fn line<'a>(input: &mut &'a [u8]) -> &'a [u8] {
 
 /// What a message shows of an input.
 fn shown(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string().replace(&"x".repeat(pieces::LONG), "~")
+    bytes.escape_ascii().to_string().replace(&"x".repeat(pieces::LONG), "~long~")
 }

@@ -22,8 +22,8 @@ pub const PROVIDERS: [Dialect; 10] = [
 ];
 
 /// Any body of server-sent events, after a letter that says where it is cut: the events are those
-/// that the specification's rules, written naively, find; see [`cuts_alike`]. A `~` stands for
-/// 70,000 bytes, more than is kept of an event.
+/// that the specification's rules, written naively, find; see [`cuts_alike`]. `~long~` stands
+/// for 70,000 bytes, more than is kept of an event.
 pub fn sse(input: &[u8]) {
     let mut input = input;
     let seed = letter(&mut input);
@@ -175,11 +175,21 @@ fn naive(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     found
 }
 
+/// Bytes that a message can show.
+#[derive(PartialEq, Eq)]
+struct Shown(Vec<u8>);
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&shown(&self.0))
+    }
+}
+
 /// What a reader made of a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Followed {
-    /// As `shown` shows it, white space before a fault left out.
-    released: String,
+    /// White space before a fault left out.
+    released: Shown,
     /// Data of the fault.
     fault: Option<Vec<u8>>,
     is_complete: bool,
@@ -192,7 +202,7 @@ struct Followed {
 /// Any streamed answer, after letters for the dialect and for where it is cut (lines for frames, where
 /// the dialect is Bedrock's): what is released is the beginning of what came, unchanged; all of it or
 /// up to the fault, which is withheld; content begins once; and all of this however it is cut. Only of
-/// an event too long to keep (`~`) less is known when it comes in pieces.
+/// an event too long to keep (`~long~`) less is known when it comes in pieces.
 pub fn stream(input: &[u8]) {
     let mut input = input;
     let dialect = choose(&mut input, &PROVIDERS);
@@ -243,7 +253,7 @@ fn followed(dialect: Dialect, pieces: &Pieces, body: &[u8]) -> Followed {
     // White space before a fault may have gone out before the fault could be seen.
     let counts = if fault.is_some() { released.trim_ascii_end() } else { &released };
     Followed {
-        released: shown(counts),
+        released: Shown(counts.to_vec()),
         fault: fault.map(|fault| fault.body.to_vec()),
         is_complete: reader.is_complete(),
         has_event: reader.has_event(),

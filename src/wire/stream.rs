@@ -17,7 +17,7 @@
 //! Bedrock's are events like others; a frame that is broken is a fault without words. The one
 //! document of a generate bridge is an event that ends with the body.
 //!
-//! Of an event longer than 64 KiB only the head and the last 8 KiB are read: its type, and the
+//! Of an event, or an item of an array, longer than 64 KiB only the head and the last 8 KiB are read: its type, and the
 //! finish reason and usage that stand at its end.
 
 use bytes::{Bytes, BytesMut};
@@ -87,6 +87,8 @@ pub struct StreamReader {
     has_content: bool,
     faulted: bool,
     long_end: Vec<u8>,
+    /// Whether the open item of an array is being passed on in pieces.
+    item_is_long: bool,
 }
 
 impl StreamReader {
@@ -108,6 +110,7 @@ impl StreamReader {
             has_content: false,
             faulted: false,
             long_end: Vec::new(),
+            item_is_long: false,
         }
     }
 
@@ -331,6 +334,12 @@ impl StreamReader {
                 return Some(body);
             }
         }
+        self.keep_long_end(bytes, piece);
+        None
+    }
+
+    /// Keeps the end of an over-long event, and reads it once it is whole.
+    fn keep_long_end(&mut self, bytes: &[u8], piece: Piece) {
         let keep = bytes.len().min(LONG_END);
         self.long_end.extend_from_slice(bytes.get(bytes.len() - keep..).unwrap_or_default());
         let excess = self.long_end.len().saturating_sub(LONG_END);
@@ -338,7 +347,6 @@ impl StreamReader {
         if piece == Piece::Last {
             self.inspect_long_end();
         }
-        None
     }
 
     fn inspect_long_head(&mut self, head: &[u8]) -> Option<Bytes> {
@@ -425,7 +433,13 @@ impl StreamReader {
     fn push_items(&mut self, mut items: Items, mut chunk: Bytes, pushed: &mut Pushed) {
         let content_before = self.has_content;
         while let Some(end) = items.next_end(&chunk) {
-            self.bare.extend_from_slice(&chunk.split_to(end.min(chunk.len())));
+            let piece = chunk.split_to(end.min(chunk.len()));
+            if std::mem::take(&mut self.item_is_long) {
+                self.keep_long_end(&piece, Piece::Last);
+                pushed.release.push(piece);
+                continue;
+            }
+            self.bare.extend_from_slice(&piece);
             let item = self.bare.split().freeze();
             let start = memchr::memchr(b'{', &item).unwrap_or(0);
             let body = item.slice(start..);
@@ -442,9 +456,27 @@ impl StreamReader {
             }
             pushed.release.push(item);
         }
-        pushed.content_began = self.has_content && !content_before;
         self.framing = Framing::Array(items);
-        self.keep_bare(&chunk, pushed);
+        self.keep_item(&chunk, items.is_between(), pushed);
+        pushed.content_began = self.has_content && !content_before;
+    }
+
+    /// Keeps what has come of an item, or passes it on where it is too long; only content is.
+    fn keep_item(&mut self, chunk: &Bytes, is_between: bool, pushed: &mut Pushed) {
+        self.bare.extend_from_slice(chunk);
+        if !self.item_is_long && self.bare.len() <= EVENT_MAX {
+            return;
+        }
+        let piece = self.bare.split().freeze();
+        if !is_between {
+            if !std::mem::replace(&mut self.item_is_long, true) {
+                self.long_end.clear();
+                (self.has_event, self.has_content) = (true, true);
+                self.progress.choices_seen |= 1;
+            }
+            self.keep_long_end(&piece, Piece::Middle);
+        }
+        pushed.release.push(piece);
     }
 
     fn keep_bare(&mut self, chunk: &Bytes, pushed: &mut Pushed) {

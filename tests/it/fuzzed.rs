@@ -36,7 +36,7 @@ const WORDS: [&[u8]; 24] = [
     b"data: ",
     b"1e999",
     b"-1",
-    b"~",
+    b"~long~",
     b"%2e",
     b"\xe2\x80\xa8",
 ];
