@@ -161,6 +161,8 @@ impl PeerTemplate {
         if self.trust.is_own {
             shape.options.ca = None;
         }
+        // What was connected to under another word of the file (`deny_private_ips`) is not used any more.
+        shape.group_key = addresses.reach() as u64;
         Way::new(shape, &self.trust.transport)
     }
 }
