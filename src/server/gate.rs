@@ -108,6 +108,11 @@ struct Inside {
 }
 
 impl Count {
+    /// Returns how many connections there are, whether they ask for something or not.
+    pub fn here(&self) -> u32 {
+        self.0.all.load(Ordering::Relaxed)
+    }
+
     /// Lets a connection in while there are fewer than `most`, and fewer than `of_one` of its origin.
     fn enter(&self, origin: Option<IpAddr>, most: u32, of_one: u32) -> Option<Inside> {
         let before = self.0.all.fetch_add(1, Ordering::Relaxed);

@@ -151,7 +151,7 @@ pub struct Running {
     admin_stop: Arc<watch::Sender<bool>>,
     planes: Vec<Plane>,
     /// Connections of the data plane.
-    clients: Vec<Visitors>,
+    gate: gate::Count,
     pulse: Pulse,
     /// All listening sockets once more, for a successor; dropped where nobody is to take the place.
     spare: Vec<TcpListener>,
@@ -256,7 +256,6 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let pulse = Pulse::default();
     let watched = pulse::interval();
     let mut planes = Vec::new();
-    let mut clients = Vec::new();
     // One service per listener: cleartext HTTP/2 is a setting of the service, not of the socket.
     let gate = gate::Count::default();
     for ((listen, socket), certificate) in sockets.data.into_iter().zip(&certificates) {
@@ -283,7 +282,6 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         service.add_listener(ListenerConfig::tcp(address.as_str()).l4_buffer(buffers));
         service.threads = Some(conf.threads);
         let has_begun = Arc::default();
-        clients.push(visitors.clone());
         planes.extend(socket.local_addr().ok().map(|address| Plane {
             address,
             path: listen.tls.is_none().then_some("/health"),
@@ -336,7 +334,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         .spawn(move || server.run(RunArgs { shutdown_signal: Box::new(Stop(stopped)) }))
         .map_err(StartFault::System)?;
     let has_state = Arc::new(AtomicBool::new(true));
-    Ok(Running { house, reloader, stop, admin_stop, planes, clients, pulse, spare, has_state, data, admin })
+    Ok(Running { house, reloader, stop, admin_stop, planes, gate, pulse, spare, has_state, data, admin })
 }
 
 fn worker_threads(configured: usize) -> usize {
@@ -444,11 +442,11 @@ impl Running {
 
     /// Waits until nothing is under way for as many looks in a row as `enough` wants with so many
     /// connections open, and until the state is ours to be written.
-    async fn until_idle(&self, enough: impl Fn(u64) -> u32) {
+    async fn until_idle(&self, enough: impl Fn(u32) -> u32) {
         let end = self.house.clock.tick().after(self.house.live().plan.grace);
         let mut idle_looks = 0;
         loop {
-            let here = self.clients.iter().map(Visitors::here).sum();
+            let here = self.gate.here();
             if idle_looks >= enough(here) && self.has_state.load(Ordering::Acquire) {
                 return;
             }

@@ -139,6 +139,10 @@ async fn phase(kind: Kind, profile: Profile) -> bool {
     for line in complaints.iter().chain(&left) {
         println!("  {line}");
     }
+    if of(&tally.bad) > 0 {
+        let log = service.log.lock().expect("log");
+        log.iter().for_each(|line| println!("    {line}"));
+    }
     let kept_well = kind == Kind::Restarts || of(&tally.closed_idle) == 0;
     of(&tally.bad) == 0 && kept_well && service.done == profile.times && left.is_empty()
 }
@@ -236,6 +240,7 @@ async fn request(data: SocketAddr, number: usize, pool: Pool, tally: Arc<Tally>)
 async fn stream(data: SocketAddr, number: usize, tally: Arc<Tally>) {
     let call = Call::chat_stream("long").limit(LIMIT);
     let call = if number.is_multiple_of(4) { call.http2() } else { call };
+    let began = Instant::now();
     match call.send(data).await {
         Ok(answer)
             if answer.text() == SIXTY_WORDS && answer.end == BodyEnd::Clean && answer.has_end_marker() =>
@@ -243,13 +248,16 @@ async fn stream(data: SocketAddr, number: usize, tally: Arc<Tally>) {
             tally.streams.fetch_add(1, Ordering::AcqRel);
         }
         Ok(answer) => {
-            let text = answer.text();
+            let body = answer.body_text();
+            let tail = body.char_indices().nth_back(150).map_or(0, |(at, _)| at);
             tally.complain(format!(
-                "stream {number}: {} {:?}, {} of {} bytes",
+                "stream {number}: {} {:?} after {} of {} bytes, begun {:?} before: … {:?}",
                 answer.status,
                 answer.end,
-                text.len(),
-                SIXTY_WORDS.len()
+                answer.text().len(),
+                SIXTY_WORDS.len(),
+                began.elapsed(),
+                body.get(tail..)
             ));
         }
         Err(fault) => tally.complain(format!("stream {number}: {fault}")),
