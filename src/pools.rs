@@ -80,7 +80,7 @@ pub struct Taken {
 }
 
 /// Where a new connection may lead, and how long it may take.
-pub struct Reach<'a> {
+pub struct Approach<'a> {
     /// The addresses, the one to try first in front; without one it is the way's own.
     pub addresses: &'a [SocketAddr],
     /// Until the connection stands, TLS included.
@@ -134,15 +134,15 @@ impl Way {
         self.key
     }
 
-    fn peer(&self, reach: &Reach<'_>) -> HttpPeer {
+    fn peer(&self, approach: &Approach<'_>) -> HttpPeer {
         let mut peer = (*self.shape).clone();
-        peer.options.connection_timeout = Some(reach.connect);
-        peer.options.total_connection_timeout = Some(reach.connect);
-        if let Some(first) = reach.addresses.first() {
+        peer.options.connection_timeout = Some(approach.connect);
+        peer.options.total_connection_timeout = Some(approach.connect);
+        if let Some(first) = approach.addresses.first() {
             peer._address = (*first).into();
         }
-        if reach.addresses.len() > 1 {
-            let dial = Dial::new(reach.addresses, Arc::clone(reach.news));
+        if approach.addresses.len() > 1 {
+            let dial = Dial::new(approach.addresses, Arc::clone(approach.news));
             peer.options.custom_l4 = Some(Arc::new(dial));
         }
         peer
@@ -169,8 +169,8 @@ impl Pools {
     ///
     /// # Errors
     /// Pingora's, with what went wrong in its type.
-    pub async fn open(&self, way: &Way, reach: &Reach<'_>) -> pingora::Result<Box<Upstream>> {
-        let peer = way.peer(reach);
+    pub async fn open(&self, way: &Way, approach: &Approach<'_>) -> pingora::Result<Box<Upstream>> {
+        let peer = way.peer(approach);
         let stream = way.transport.connector.new_stream(&peer).await?;
         if !speaks_http2(&stream, &peer) {
             let session = Upstream1::new_with_options(watched::watch(stream), &peer);
@@ -187,8 +187,8 @@ impl Pools {
     ///
     /// # Errors
     /// As for [`Pools::open`].
-    pub async fn open_ahead(&self, way: &Way, reach: &Reach<'_>) -> pingora::Result<()> {
-        let peer = way.peer(reach);
+    pub async fn open_ahead(&self, way: &Way, approach: &Approach<'_>) -> pingora::Result<()> {
+        let peer = way.peer(approach);
         let stream = way.transport.connector.new_stream(&peer).await?;
         if speaks_http2(&stream, &peer) {
             let connection = handshake(stream, settings()).await?;
