@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills matrix clients schemathesis corpus sim walkthroughs slow fuzz supply sbom systemd contrib ui package check build bench load clean
+.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow fuzz supply sbom systemd contrib ui package check build bench load rivals clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -23,7 +23,7 @@ test: ## runs everything that CI runs
 scenarios: ## plays all thirty failover scenarios in real time, the public sixteen twice (6 minutes)
 	@. scripts/prepare; exec cargo test --locked --quiet --test scenarios -- --full thirty
 
-# The two drills judge what was built; POINTSMAN_BIN names another program.
+# The drills judge what was built; POINTSMAN_BIN names another program.
 drill = . scripts/prepare; \
 	export POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}"; \
 	exec cargo test --locked --quiet --test scenarios -- --full
@@ -33,6 +33,12 @@ outage: build ## lets every target of a route fail at 200 requests a second, eig
 
 kills: build ## kills a provider's process in the middle of 1,000 streams (1 minute)
 	@$(drill) killed
+
+upgrades: build ## upgrades and restarts it twenty times each at 200 requests a second (10 minutes)
+	@$(drill) upgrades
+
+soak: build ## plays everything at once and sees what grows (20 minutes); SOAK_FOR=90s is how long
+	@$(drill) soak
 
 matrix: ## lets any three of four targets fail, in each of 24 ways, 100 times a cell (5 minutes)
 	@. scripts/prepare; POINTSMAN_MATRIX=full exec cargo test --locked --quiet --test it matrix -- --nocapture
@@ -90,8 +96,11 @@ bench: ## runs the benches of single decisions
 	@. scripts/prepare; [ -n "$(BENCHES)" ] || fail "there is no bench in benches/ yet"; \
 	for bench in $(BENCHES); do cargo bench --locked --bench "$$bench"; done
 
-load: build ## compares with nginx and a bare Pingora proxy; LOAD_ARGS="--write" keeps the figures
+load: build ## compares with nginx and a bare Pingora proxy (6 minutes); LOAD_ARGS="--rivals --write"
 	@. scripts/prepare; cargo bench --locked --bench load -- $(LOAD_ARGS)
+
+rivals: ## installs what LOAD_ARGS=--rivals compares with: HAProxy, Envoy, LiteLLM, Portkey
+	@scripts/rivals
 
 clean: ## removes everything that was built
 	@cargo clean

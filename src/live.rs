@@ -12,6 +12,9 @@
 //! A target whose credential is a login has a [`Purse`]; [`Slot::prove`] (in `proof`) makes of it a
 //! slot with the token in force.
 //!
+//! What all requests share stands beside it: [`memory`] bounds what they keep, [`guesses`] counts wrong
+//! keys by address, `warm` has a connection ready behind the target in use, `way` leads to a server.
+//!
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
 
@@ -22,7 +25,7 @@ use crate::base::time::{Tick, WallTime};
 use crate::catalog;
 use crate::clock::Clock;
 use crate::config::credential::Login;
-use crate::config::plan::{Credential, Endpoint, HttpVersions, Plan, Target};
+use crate::config::plan::{Credential, HttpVersions, Plan, Target};
 use crate::exchange::budget::RetryBudget;
 use crate::exchange::hedge::Hedges;
 use crate::health::breaker::BreakerState;
@@ -34,43 +37,38 @@ use crate::observe::log::Log;
 use crate::observe::meter::{LimitKind, Meters, TargetMeter};
 use crate::observe::metrics::Metrics;
 use crate::observe::usage::ledger::Ledger;
-use crate::pools::Pools;
+use crate::pools::{Pools, Way};
 use crate::resolve::Addresses;
 use crate::select::Turns;
 use crate::tokens::{KeyFault, Purse};
 use crate::wire::rate_limit::RateLimits;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use guesses::Guesses;
 use http::{HeaderName, HeaderValue};
 use keyring::Keyring;
 use parking_lot::Mutex;
-use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::WrappedX509;
 use pins::Pins;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use warm::Warmth;
+use way::{PeerTemplate, Trusts};
 
+pub mod guesses;
 pub mod keyring;
+pub mod memory;
 pub mod pins;
 mod proof;
+mod warm;
+mod way;
 
 pub use proof::Signing;
+pub use way::NoConnection;
 
-/// How long a connection to a provider is kept idle; below the idle limits of the large providers
-/// (60 s and more), so that we close first and seldom meet a dead one (failure table, row 19).
-const UPSTREAM_IDLE: Duration = Duration::from_secs(30);
-/// Longest stall of an upload.
-const UPSTREAM_WRITE: Duration = Duration::from_secs(60);
 /// Health records kept for targets that no route names.
 const DIRECT_LIMIT: usize = 1024;
-/// One permit of the replay memory stands for this many bytes.
-pub const REPLAY_GRAIN: u64 = 1024;
 
 /// One generation of the configuration, ready to serve.
 pub struct Live {
@@ -84,6 +82,8 @@ pub struct Live {
     pub slots: Vec<Arc<Slot>>,
     /// One per route of the plan, by its index.
     pub turns: Vec<Turns>,
+    /// The same: when it was last used.
+    used: Vec<warm::LastUse>,
     /// What health decides by.
     pub policy: Policy,
     /// Counters at hand, by route and target.
@@ -130,40 +130,11 @@ pub struct Slot {
     pub addresses: Arc<Addresses>,
     peer: Option<Arc<HttpPeer>>,
     template: PeerTemplate,
+    way: Way,
     /// Serial of the token that this slot was proved with.
     serial: Option<u64>,
     /// This slot with the token in force.
     proved: ArcSwapOption<Slot>,
-}
-
-#[derive(Clone)]
-struct PeerTemplate {
-    host: Arc<str>,
-    is_tls: bool,
-    versions: HttpVersions,
-    connect: Duration,
-    verify: bool,
-    ca: Option<Arc<[WrappedX509]>>,
-}
-
-impl PeerTemplate {
-    fn at(&self, address: SocketAddr) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, self.is_tls, self.host.to_string());
-        let options = &mut peer.options;
-        options.connection_timeout = Some(self.connect);
-        options.total_connection_timeout = Some(self.connect);
-        options.idle_timeout = Some(UPSTREAM_IDLE);
-        options.write_timeout = Some(UPSTREAM_WRITE);
-        options.verify_cert = self.verify;
-        options.verify_hostname = self.verify;
-        options.ca.clone_from(&self.ca);
-        options.alpn = match (self.versions, self.is_tls) {
-            (HttpVersions::Auto, true) => ALPN::H2H1,
-            (HttpVersions::Auto, false) | (HttpVersions::One, _) => ALPN::H1,
-            (HttpVersions::Two, _) => ALPN::H2,
-        };
-        peer
-    }
 }
 
 impl Slot {
@@ -187,18 +158,6 @@ impl Slot {
         }
         self.tally.limits_are(at(), left);
     }
-
-    /// Returns the peer for an address.
-    #[must_use]
-    pub fn peer_at(&self, address: SocketAddr) -> Arc<HttpPeer> {
-        Arc::new(self.template.at(address))
-    }
-
-    /// Returns the peer where the address is literal and needs no look-up.
-    #[must_use]
-    pub fn ready_peer(&self) -> Option<&Arc<HttpPeer>> {
-        self.peer.as_ref()
-    }
 }
 
 /// What names keep from generation to generation.
@@ -210,6 +169,7 @@ struct Book {
     credentials: HashMap<String, Arc<Unit>>,
     endpoints: HashMap<Arc<str>, (Arc<Unit>, Arc<Addresses>)>,
     purses: HashMap<String, Arc<Purse>>,
+    trusts: Trusts,
 }
 
 /// Everything that the process shares.
@@ -228,6 +188,8 @@ pub struct House {
     pub audit: Audit,
     /// What operators put first.
     pub pins: Pins,
+    /// Who has shown wrong keys of late.
+    pub guesses: Guesses,
     /// What was used, by whom.
     pub usage: Arc<Ledger>,
     /// Why the last requests went where they went.
@@ -238,12 +200,13 @@ pub struct House {
     pub hedges: Hedges,
     /// Connections to providers that are kept.
     pub pools: Pools,
-    /// Bytes of request bodies that may still be kept, in grains of [`REPLAY_GRAIN`].
-    pub replay_memory: Arc<Semaphore>,
+    /// What requests and answers keep together, of `limits.replay_memory`.
+    pub memory: Arc<memory::Memory>,
     current: ArcSwap<Live>,
     book: Mutex<Book>,
     requests_under_way: AtomicU64,
     is_draining: AtomicBool,
+    warmth: Warmth,
 }
 
 /// Why a plan cannot be put in force.
@@ -298,9 +261,9 @@ impl House {
         let wall = Arc::new(move || clock.wall());
         let audit = Audit::new(metrics.audit_counts(), Arc::clone(&events), wall);
         audit.turn_to(plan.audit.as_deref()).map_err(LiveProblem::Audit)?;
-        let replay = usize::try_from(plan.limits.replay_memory / REPLAY_GRAIN).unwrap_or(usize::MAX);
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
+        metrics.insecure_tls(&first.plan);
         let usage = Ledger::new(first.plan.usage);
         let mark = HeaderValue::from_str(&format!("{:016x}", rand::random::<u64>()));
         Ok(Arc::new(House {
@@ -311,16 +274,18 @@ impl House {
             events,
             audit,
             pins: Pins::default(),
+            guesses: Guesses::default(),
             usage,
             decisions: Decisions::default(),
             budget: RetryBudget::default(),
             hedges: Hedges::default(),
             pools: Pools::default(),
-            replay_memory: Arc::new(Semaphore::new(replay.min(Semaphore::MAX_PERMITS))),
+            memory: Arc::default(),
             current: ArcSwap::from_pointee(first),
             book: Mutex::new(book),
             requests_under_way: AtomicU64::new(0),
             is_draining: AtomicBool::new(false),
+            warmth: Warmth::default(),
         }))
     }
 
@@ -341,6 +306,7 @@ impl House {
         let next = build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
+        self.metrics.insecure_tls(&next.plan);
         self.pins.keep(&next.plan);
         if let Err(fault) = self.audit.turn_to(next.plan.audit.as_deref()) {
             tracing::error!(%fault, "the audit log cannot be started");
@@ -449,6 +415,7 @@ impl House {
 
     /// Brings the gauges of every target up to date, for a scrape.
     pub fn refresh_gauges(&self) {
+        self.metrics.memory_kept(self.memory.kept());
         let live = self.live();
         let now = self.clock.tick();
         for slot in &live.slots {
@@ -602,6 +569,7 @@ impl Book {
             credentials: HashMap::new(),
             endpoints: HashMap::new(),
             purses: HashMap::new(),
+            trusts: Trusts::default(),
         }
     }
 
@@ -622,16 +590,16 @@ impl Book {
         &mut self,
         provider: &Arc<str>,
         credential: &Arc<str>,
-        login: &Login,
+        (login, denies): (&Login, Option<bool>),
         clock: Clock,
     ) -> Result<Arc<Purse>, LiveProblem> {
         let name = credential_name(provider, credential);
-        if let Some(kept) = self.purses.get(&name).filter(|purse| purse.login() == login) {
+        if let Some(kept) = self.purses.get(&name).filter(|p| p.login() == login && p.denies() == denies) {
             return Ok(Arc::clone(kept));
         }
         let unit = self.credential(provider, credential);
         let told = Arc::clone(&self.events);
-        let purse = Purse::new(name.clone(), login, clock, unit, told).map_err(|fault| {
+        let purse = Purse::new(name.clone(), (login, denies), clock, unit, told).map_err(|fault| {
             LiveProblem::Login { provider: Arc::clone(provider), credential: Arc::clone(credential), fault }
         })?;
         self.purses.insert(name, Arc::clone(&purse));
@@ -649,6 +617,7 @@ impl Book {
             .collect();
         self.credentials.retain(|name, _| names.contains(name));
         self.purses.retain(|name, _| names.contains(name));
+        self.trusts.keep(&plan.endpoints);
     }
 }
 
@@ -684,8 +653,9 @@ fn build(
         end_rests_of_changed_keys(&plan, old, &keyrings);
     }
     let turns = plan.routes.iter().map(Turns::of).collect();
+    let used = plan.routes.iter().map(|_| warm::LastUse::default()).collect();
     let policy = Policy { breaker: plan.breaker, cooldown: plan.cooldown };
-    Ok(Live { generation, plan, keyrings, slots, turns, policy, meters })
+    Ok(Live { generation, plan, keyrings, slots, turns, used, policy, meters })
 }
 
 fn keyrings(plan: &Plan, book: &mut Book, clock: Clock) -> Result<Vec<Arc<Keyring>>, LiveProblem> {
@@ -760,11 +730,17 @@ fn make(
         provider: Arc::clone(&provider.name),
         credential: Arc::clone(&credential.name),
     };
-    let purse = |login| book.purse(&provider.name, &credential.name, login, clock);
+    let denies = endpoint.deny_private_ips;
+    let purse = |login| book.purse(&provider.name, &credential.name, (login, denies), clock);
     let purse = credential.login.as_ref().map(purse).transpose()?;
     let (endpoint_unit, addresses) = book
         .endpoints
         .entry(Arc::clone(&endpoint.name))
+        .and_modify(|(_, known)| {
+            if !known.are_given(&endpoint.addresses) || known.reach() != endpoint.reach() {
+                *known = Arc::new(Addresses::of(endpoint));
+            }
+        })
         .or_insert_with(|| (Arc::default(), Arc::new(Addresses::of(endpoint))))
         .clone();
     let credential_unit = book.credential(&provider.name, &credential.name);
@@ -780,7 +756,7 @@ fn make(
         },
         connect: provider.timeouts.connect,
         verify: !endpoint.insecure_skip_verify,
-        ca: read_ca(endpoint)?,
+        trust: book.trusts.of(endpoint)?,
     };
     Ok(Slot {
         provider: Arc::clone(&provider.name),
@@ -806,6 +782,7 @@ fn make(
         meter: Arc::clone(meter),
         tally,
         peer: addresses.literal().map(|address| Arc::new(template.at(address))),
+        way: template.way(&addresses),
         addresses,
         template,
         serial: None,
@@ -818,23 +795,4 @@ fn make(
 fn is_catalogued(host: &str) -> bool {
     let is_at = |url: &&str| url.split('/').nth(2).is_some_and(|authority| authority == host);
     catalog::entries().any(|entry| entry.urls.iter().any(&is_at))
-}
-
-/// Reads the certificate authorities of an endpoint, each checked to be one, because Pingora
-/// panics on a certificate that does not parse.
-fn read_ca(endpoint: &Endpoint) -> Result<Option<Arc<[WrappedX509]>>, LiveProblem> {
-    let Some(path) = &endpoint.ca else { return Ok(None) };
-    let problem = |reason: String| LiveProblem::Ca { endpoint: Arc::clone(&endpoint.name), reason };
-    let pem = std::fs::read(path).map_err(|fault| problem(fault.kind().to_string()))?;
-    let mut store = rustls::RootCertStore::empty();
-    let mut found = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|_| problem("it is not PEM".to_owned()))?;
-        store.add(certificate.clone()).map_err(|_| problem("it holds no usable certificate".to_owned()))?;
-        found.push(WrappedX509::new(certificate.to_vec(), pingora::utils::tls::parse_x509));
-    }
-    if found.is_empty() {
-        return Err(problem("it holds no certificate".to_owned()));
-    }
-    Ok(Some(Arc::from(found)))
 }

@@ -4,9 +4,11 @@
 //! decoded body, and for a stream the moment of its first content.
 
 use crate::provider::CONTENT_MARK;
+use crate::subject::Road;
 use anyhow::{Context as _, bail};
 use memchr::memmem;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -32,9 +34,10 @@ pub struct Connection {
     seen: Vec<u8>,
 }
 
-/// Renders a request for `model`, its body padded to `size` bytes.
-pub fn render(model: &str, size: usize, extra: &str) -> Vec<u8> {
-    let start = format!("{{\"model\":\"{model}\",{extra}\"messages\":[{{\"role\":\"user\",\"content\":\"");
+/// Renders a request for the model of a road, its body padded to `size` bytes.
+pub fn render(road: &Road, size: usize, extra: &str) -> Vec<u8> {
+    let start =
+        format!("{{\"model\":\"{}\",{extra}\"messages\":[{{\"role\":\"user\",\"content\":\"", road.model);
     let end = "\"}]}";
     let text = "word ".repeat(size / 5 + 1);
     let room = size.saturating_sub(start.len() + end.len());
@@ -42,7 +45,8 @@ pub fn render(model: &str, size: usize, extra: &str) -> Vec<u8> {
     format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nuser-agent: load/1\r\n\
          accept: application/json\r\nauthorization: Bearer none\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
+         {}content-length: {}\r\n\r\n{body}",
+        road.header,
         body.len()
     )
     .into_bytes()
@@ -58,22 +62,30 @@ impl Connection {
 
     /// Sends one request and reads the whole answer.
     pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
-        tokio::time::timeout(PATIENCE, self.ask_patiently(request)).await.context("no answer in 60 s")?
+        let asking = self.ask_patiently(request, false);
+        Ok(tokio::time::timeout(PATIENCE, asking).await.context("no answer in 60 s")??.0)
     }
 
-    async fn ask_patiently(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+    /// The same, with the body.
+    pub async fn ask_and_keep(&mut self, request: &[u8]) -> anyhow::Result<(Answer, Vec<u8>)> {
+        let asking = self.ask_patiently(request, true);
+        tokio::time::timeout(PATIENCE, asking).await.context("no answer in 60 s")?
+    }
+
+    async fn ask_patiently(&mut self, request: &[u8], keeps: bool) -> anyhow::Result<(Answer, Vec<u8>)> {
         let start = Instant::now();
         self.stream.write_all(request).await?;
         let (status, framing) = self.read_head().await?;
         let mut first_content = None;
-        let mut body = Body::new(framing);
+        let mut body = Body::new(framing, keeps);
         loop {
             if first_content.is_none() && memmem::find(&self.seen, CONTENT_MARK).is_some() {
                 first_content = Some(start.elapsed());
             }
             body.take_from(&mut self.seen)?;
             if body.is_whole() {
-                return Ok(Answer { status, length: body.length, whole: start.elapsed(), first_content });
+                let answer = Answer { status, length: body.length, whole: start.elapsed(), first_content };
+                return Ok((answer, body.kept.unwrap_or_default()));
             }
             self.read_more().await?;
         }
@@ -89,6 +101,17 @@ impl Connection {
             Ok(())
         };
         tokio::time::timeout(PATIENCE, wait).await.context("no first content in 60 s")?
+    }
+
+    /// Counts the chunks with content as they come, until the task is dropped or the stream ends.
+    pub async fn count(&mut self, chunks: &AtomicUsize) -> anyhow::Result<()> {
+        loop {
+            chunks.fetch_add(memmem::find_iter(&self.seen, CONTENT_MARK).count(), Ordering::Relaxed);
+            // A mark may be torn; its first bytes wait for the others.
+            let rest = self.seen.len().min(CONTENT_MARK.len() - 1);
+            self.seen.drain(..self.seen.len() - rest);
+            self.read_more().await?;
+        }
     }
 
     async fn read_head(&mut self) -> anyhow::Result<(u16, Framing)> {
@@ -136,6 +159,8 @@ impl Framing {
 /// Where the reading of a body stands.
 struct Body {
     length: usize,
+    /// The decoded body, where it is wanted.
+    kept: Option<Vec<u8>>,
     state: State,
 }
 
@@ -148,13 +173,13 @@ enum State {
 }
 
 impl Body {
-    fn new(framing: Framing) -> Self {
+    fn new(framing: Framing, keeps: bool) -> Self {
         let state = match framing {
             Framing::Length(0) => State::Whole,
             Framing::Length(length) => State::Plain(length),
             Framing::Chunked => State::ChunkSize,
         };
-        Self { length: 0, state }
+        Self { length: 0, kept: keeps.then(Vec::new), state }
     }
 
     fn is_whole(&self) -> bool {
@@ -171,6 +196,12 @@ impl Body {
         Ok(())
     }
 
+    fn keep(&mut self, bytes: Option<&[u8]>) {
+        if let (Some(kept), Some(bytes)) = (&mut self.kept, bytes) {
+            kept.extend_from_slice(bytes);
+        }
+    }
+
     fn step(&mut self, bytes: &[u8]) -> anyhow::Result<Option<usize>> {
         match self.state {
             State::Whole => Ok(None),
@@ -178,11 +209,14 @@ impl Body {
             State::Plain(left) => {
                 let used = left.min(bytes.len());
                 self.length += used;
+                self.keep(bytes.get(..used));
                 self.state = if used == left { State::Whole } else { State::Plain(left - used) };
                 Ok(Some(used))
             }
             State::Chunk(left) => {
                 let used = left.min(bytes.len());
+                // The last two bytes of a chunk are its line end.
+                self.keep(bytes.get(..used.min(left.saturating_sub(2))));
                 self.state = if used == left { State::ChunkSize } else { State::Chunk(left - used) };
                 Ok(Some(used))
             }
@@ -205,4 +239,19 @@ impl Body {
             },
         }
     }
+}
+
+/// What a stream of chat events says, and whether it came to its end marker.
+pub fn said(body: &[u8]) -> (String, bool) {
+    let text = String::from_utf8_lossy(body);
+    let mut said = String::new();
+    let mut has_ended = false;
+    for data in text.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim) {
+        if data == "[DONE]" {
+            has_ended = true;
+        } else if let Ok(event) = serde_json::from_str::<serde_json::Value>(data) {
+            said.push_str(event["choices"][0]["delta"]["content"].as_str().unwrap_or_default());
+        }
+    }
+    (said, has_ended)
 }

@@ -1,7 +1,7 @@
 //! The table, for the terminal and for `docs/performance.md`.
 
 use crate::series::{Findings, Row, median};
-use crate::subject::{Kind, nginx_version};
+use crate::subject::{Kind, version};
 use anyhow::Context as _;
 use std::fmt::Write as _;
 use std::fs;
@@ -22,8 +22,19 @@ fn ratio(row: &Row, of: Kind, to: Kind) -> Option<f64> {
     median(&rounds)
 }
 
-/// The findings as a Markdown table, medians of the rounds.
-pub fn table(findings: &Findings) -> String {
+/// The findings as a Markdown table, medians of the rounds, and what is to be said of it.
+pub fn told(findings: &Findings) -> String {
+    let mut text = table(findings);
+    if !findings.missing.is_empty() {
+        let _ = write!(text, "\nNot measured: {}.\n", findings.missing.join("; "));
+    }
+    for note in &findings.notes {
+        let _ = write!(text, "\n{note}\n");
+    }
+    text
+}
+
+fn table(findings: &Findings) -> String {
     let ratios = [Kind::Nginx, Kind::Bare];
     let mut lines = vec![vec![String::from("measured"), String::from("unit")]];
     if let Some(head) = lines.first_mut() {
@@ -33,7 +44,7 @@ pub fn table(findings: &Findings) -> String {
         }
     }
     for row in &findings.rows {
-        let mut line = vec![row.what.to_owned(), row.unit.to_owned()];
+        let mut line = vec![row.what.clone(), row.unit.to_owned()];
         for kind in &findings.kinds {
             line.push(
                 row.of(*kind).and_then(median).map_or(String::from("–"), |value| format!("{value:.1}")),
@@ -90,15 +101,26 @@ pub fn write_into(page: &str, findings: &Findings) -> anyhow::Result<()> {
 }
 
 fn section(findings: &Findings) -> String {
-    let nginx = nginx_version().unwrap_or_else(|| String::from("none"));
+    let mut versions: Vec<String> = findings.kinds.iter().filter_map(|kind| version(*kind).ok()).collect();
+    versions.retain(|version| !version.is_empty());
+    versions.dedup();
+    let has_rivals = findings.kinds.iter().any(|kind| kind.is_rival());
+    let (command, rivals) = if has_rivals {
+        (
+            "make load LOAD_ARGS=--rivals",
+            "; the rivals of the last columns took part in two of them, the gateways with fewer requests",
+        )
+    } else {
+        ("make load", "")
+    };
     format!(
-        "\nMachine: {}. Versions: pointsman {}, Pingora 0.9.1, {nginx}. Command: `make load`. Medians of \
-         {} rounds in which the proxies took turns; a ratio is the median of the rounds' ratios. Memory \
-         is measured once, with a fresh process.\n\n{}",
+        "\nMachine: {}. Versions: {}, Pingora 0.9.1. Command: `{command}`. Medians of {} rounds in which the \
+         proxies took turns{rivals}; a ratio is the median of the rounds' ratios. Open streams are measured \
+         once, with a fresh process.\n\n{}",
         machine(),
-        env!("CARGO_PKG_VERSION"),
+        versions.join(", "),
         findings.rounds,
-        table(findings)
+        told(findings)
     )
 }
 

@@ -7,12 +7,15 @@
 
 use super::answer::{Answer, problem};
 use super::house::House;
+use super::view::TargetView;
+use crate::base::outcome::Outcome;
 use crate::base::percent;
 use crate::base::time::WallTime;
 use crate::base::units::parse_duration;
 use crate::observe::decisions::question::{Question, Unexplained};
 use crate::observe::decisions::{Filter, LIMIT_MAX};
 use crate::observe::rfc3339;
+use serde_json::Value;
 
 /// Longest body of a question: the first request of the large coding tools is 76 KB.
 pub(super) const QUESTION_BYTES_MAX: usize = 1024 * 1024;
@@ -20,10 +23,14 @@ pub(super) const QUESTION_BYTES_MAX: usize = 1024 * 1024;
 /// Decisions in an answer where no limit is named.
 const LIMIT: usize = 100;
 
+/// Why no address could be used, in a line of `why`.
+const INSIDE: &str = "resolves to inner addresses only: deny_private_ips";
+
 /// Answers why a request went where it went.
 pub(super) fn one(house: &impl House, id: &str) -> Answer {
     let decisions = house.decisions();
-    if let Some(decision) = decisions.find(id) {
+    if let Some(mut decision) = decisions.find(id) {
+        say_more(house, &mut decision);
         return Answer::json(&decision);
     }
     let id: String = id.chars().filter(|c| !c.is_control()).take(128).collect();
@@ -32,6 +39,19 @@ pub(super) fn one(house: &impl House, id: &str) -> Answer {
         None => "none is yet".to_owned(),
     };
     problem(404, &format!("no decision of request \"{id}\" is kept ({kept}); the log has one line a request"))
+}
+
+/// Says what is known of a candidate's fault beside its word: a name that stands for inner addresses.
+fn say_more(house: &impl House, decision: &mut Value) {
+    let candidates = decision.get_mut("candidates").and_then(Value::as_array_mut);
+    let of_dns = |candidate: &&mut Value| candidate["reason"] == Outcome::Dns.as_label();
+    for candidate in candidates.into_iter().flatten().filter(of_dns) {
+        let is_it = |target: &TargetView| candidate["target"] == target.id.as_str();
+        let fault = house.targets().into_iter().find(is_it).and_then(|target| target.last_error);
+        if fault.is_some_and(|fault| fault.detail.is_some()) {
+            candidate["detail"] = INSIDE.into();
+        }
+    }
 }
 
 /// Lists decisions, newest first.

@@ -24,6 +24,7 @@ use crate::observe::events::{Event, ListenFault, Listener, Told};
 use crate::observe::lines::TargetStateLine;
 use crate::observe::rfc3339;
 use crate::reload::{Reloaded, Reloader};
+use crate::resolve::DnsFault;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -99,6 +100,8 @@ impl Steward {
                 outcome: outcome.as_label(),
                 status,
                 at: rfc3339(at),
+                detail: (outcome == Outcome::Dns && slot.addresses.is_inside())
+                    .then(|| DnsFault::Inside.to_string()),
             }),
             counts: Counts {
                 attempts: counts.ok + counts.failed,
@@ -436,6 +439,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
             "max_header": format_size(plan.limits.max_header),
             "connections": plan.limits.connections,
             "connections_per_address": plan.limits.connections_per_address,
+            "wrong_keys_per_minute": plan.limits.wrong_keys_per_minute,
             "in_flight": plan.limits.in_flight,
         },
     })

@@ -75,8 +75,12 @@ impl House for Cards {
         json!({ "generation": 7 })
     }
     fn targets(&self) -> Vec<TargetView> {
-        let failed =
-            LastError { outcome: "overloaded", status: Some(529), at: "2026-11-21T02:14:22.123Z".to_owned() };
+        let failed = LastError {
+            outcome: "overloaded",
+            status: Some(529),
+            at: "2026-11-21T02:14:22.123Z".to_owned(),
+            detail: None,
+        };
         let one = Counts { attempts: 4, ok: 3, failed: 1, average_ms: 100.0 };
         let other = Counts { attempts: 1, ok: 1, failed: 0, average_ms: 500.0 };
         vec![

@@ -91,6 +91,9 @@ pub struct LastError {
     pub status: Option<u16>,
     /// When, in RFC 3339.
     pub at: String,
+    /// What is wrong, where the outcome alone does not say what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// Attempts since the start.

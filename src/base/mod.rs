@@ -7,6 +7,7 @@ pub mod api;
 pub mod ids;
 pub mod outcome;
 pub mod percent;
+pub mod reach;
 pub mod secret;
 pub mod time;
 pub mod units;

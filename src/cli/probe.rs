@@ -17,8 +17,9 @@ use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::clock::Clock;
 use crate::config::plan::Plan;
-use crate::live::{House, Live, Slot};
+use crate::live::{House, Live, NoConnection, Slot};
 use crate::observe::log::Log;
+use crate::resolve::DnsFault;
 use crate::rewrite::{self, Destination, Rewritten};
 use crate::server::{self, Keeper};
 use crate::sign;
@@ -237,10 +238,13 @@ fn message(slot: &Slot, api: Api) -> (String, Bytes) {
 }
 
 async fn call(house: &House, slot: &Slot, api: Api, method: &str, path: &str, body: Bytes) -> Got {
-    let address = slot.addresses.pick(house.clock.tick()).await.map_err(|_| Outcome::Dns)?;
-    let peer = slot.peer_at(address);
-    let (mut session, _) = house.pools.open(&peer).await.map_err(|fault| outcome_of(&fault))?;
-    let head = head(slot, api, method, path, &body, matches!(session, HttpSession::H2(_)));
+    let limit = house.live().plan.provider(slot.target.provider).timeouts.connect;
+    let connecting = slot.connect(&house.pools, &house.clock, limit, |_| true);
+    let mut session = Box::pin(connecting).await.map_err(|fault| match fault {
+        NoConnection::Dns => Outcome::Dns,
+        NoConnection::Refused(fault) => outcome_of(&fault),
+    })?;
+    let head = head(slot, api, method, path, &body, matches!(*session, HttpSession::H2(_)));
     let lost = |fault: Box<pingora::Error>| outcome_of(&fault);
     session.write_request_header(Box::new(head.ok_or(Outcome::ClientError)?)).await.map_err(lost)?;
     if !body.is_empty() {
@@ -341,6 +345,7 @@ fn remedy(outcome: Outcome, slot: &Slot, place: &str) -> String {
         Outcome::RateLimited => "too many requests just now; it works otherwise".to_owned(),
         Outcome::Region => format!("{host} does not serve this place: give base_url another region"),
         Outcome::ModelUnavailable => format!("{host} has no model {}: look at its name", slot.target.model),
+        Outcome::Dns if slot.addresses.is_inside() => format!("{host}: {}", DnsFault::Inside),
         Outcome::Dns => format!("the name {host} cannot be resolved: look at base_url and the resolver"),
         Outcome::Connect => format!("nothing answers at {host}: look at base_url and the firewall"),
         Outcome::Tls => {

@@ -92,10 +92,25 @@ pub(super) fn page(status: &Value, paint: Paint) -> Vec<String> {
             targets.len() - shown.len()
         ));
     }
+    lines.extend(remedies(&shown));
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
     lines
+}
+
+/// What is wrong where the outcome alone does not say what to do: one line an endpoint.
+fn remedies(targets: &[Value]) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for target in targets {
+        if let Some(detail) = target.pointer("/last_error/detail").and_then(Value::as_str) {
+            let line = format!("{}: {detail}", text(target, "endpoint"));
+            if !told.contains(&line) {
+                told.push(line);
+            }
+        }
+    }
+    told
 }
 
 /// Tells whether a target is one that no route of the file names and nobody has asked.

@@ -12,11 +12,12 @@ use super::fault::Faults;
 use super::hedge::{HedgePolicy, read_hedge};
 use super::path::KeyPath;
 use super::plan::{
-    CooldownPolicy, Limits, LogPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts, Translation,
+    CooldownPolicy, Limits, LogPolicy, PoolPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts,
+    Translation,
 };
 use super::policies::{
-    BreakerFile, hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_rescue,
-    read_retry, read_timeouts, secs,
+    BreakerFile, hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_pool,
+    read_rescue, read_retry, read_timeouts, secs,
 };
 use super::reference::{SecretRef, read_reference};
 use super::servers::{ProviderFile, read_provider};
@@ -48,6 +49,7 @@ pub struct File {
     pub cooldown: CooldownPolicy,
     pub patterns: Vec<Pattern>,
     pub rescue: RescuePolicy,
+    pub pool: PoolPolicy,
     pub hedge: Option<HedgePolicy>,
     pub limits: Limits,
     pub log: LogPolicy,
@@ -184,6 +186,7 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
         ),
         rescue: m.section("rescue", "going on with another target in the middle of a stream", read_rescue),
         hedge: read_hedge(m, "asking another target beside one that keeps a client waiting; null is off"),
+        pool: m.section("pool", "connections to providers that are opened ahead", read_pool),
         limits: m.section("limits", "bounds on what clients may use", read_limits),
         log: m.section("log", "what is logged, and how", read_log),
         audit: m.section("audit", "a record of every decision and every change", |m| {

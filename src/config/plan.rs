@@ -11,6 +11,7 @@
 
 use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
+use crate::base::reach::Reach;
 use crate::base::secret::Secret;
 use crate::catalog::{Abilities, Ability, Skills, Tier};
 use crate::config::SecretRef;
@@ -18,7 +19,7 @@ use crate::config::credential::Login;
 pub use crate::config::ladder::Ladder;
 pub use crate::config::permanent::{Permanent, PermanentPatterns};
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub struct Plan {
     pub rescue: RescuePolicy,
     /// When a second target is asked beside the first; absent is never.
     pub hedge: Option<HedgePolicy>,
+    /// Connections to providers that are opened ahead.
+    pub pool: PoolPolicy,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// What is logged, and how.
@@ -326,6 +329,18 @@ pub struct Endpoint {
     pub ca: Option<PathBuf>,
     /// Whether the certificate is not verified; only possible to loopback.
     pub insecure_skip_verify: bool,
+    /// Addresses to use instead of looking the host up; none is to look it up.
+    pub addresses: Vec<IpAddr>,
+    /// Whether addresses of inner networks are refused behind its name, where the file says so.
+    pub deny_private_ips: Option<bool>,
+}
+
+impl Endpoint {
+    /// Returns what its name may stand for.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach::of(&self.host, self.tls, self.deny_private_ips)
+    }
 }
 
 /// One key or login at a provider.
@@ -622,12 +637,21 @@ pub struct RescuePolicy {
     pub hold: Duration,
 }
 
+/// Connections to providers that are opened before anybody needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolPolicy {
+    /// How many are kept ready to each target that may be asked next; 0 is none.
+    pub warm: u32,
+    /// How long after a route's last request that goes on.
+    pub warm_for: Duration,
+}
+
 /// Bounds on what clients may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest request body in bytes.
     pub max_body: u64,
-    /// Bytes of request bodies kept at once over all requests.
+    /// Bytes of request bodies kept at once over all requests; held answers fill half of it.
     pub replay_memory: u64,
     /// Longest request head in bytes.
     pub max_header: u64,
@@ -637,6 +661,8 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Requests under way.
     pub in_flight: u32,
+    /// Wrong keys of one address in a minute, behind which it is slowed down; 0 is never.
+    pub wrong_keys_per_minute: u32,
 }
 
 /// What is logged, and how.

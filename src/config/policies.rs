@@ -9,7 +9,7 @@ use super::ladder::STEPS_MAX;
 use super::permanent::read_permanent;
 use super::plan::{
     Backoff, BreakerPolicy, CooldownPolicy, Jitter, Ladder, Level, Limits, LogFormat, LogPolicy,
-    PermanentPatterns, Prefer, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts,
+    PermanentPatterns, PoolPolicy, Prefer, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts,
 };
 use super::walk::Map;
 use std::ops::RangeInclusive;
@@ -337,6 +337,24 @@ pub(super) fn in_order(
     }
 }
 
+/// Reads `pool`.
+pub(super) fn read_pool(m: &mut Map<'_, '_>) -> PoolPolicy {
+    PoolPolicy {
+        warm: m.small(
+            "warm",
+            1,
+            0..=8,
+            "connections kept ready to each target that may be asked next; 0 is none",
+        ),
+        warm_for: m.duration(
+            "warm_for",
+            secs(300),
+            secs(1)..=secs(86_400),
+            "how long after a route's last request that goes on",
+        ),
+    }
+}
+
 /// Reads `rescue`.
 pub(super) fn read_rescue(m: &mut Map<'_, '_>) -> RescuePolicy {
     let enabled = m.boolean("enabled", true, "whether a broken stream is taken up by another target");
@@ -359,7 +377,7 @@ pub(super) fn read_limits(m: &mut Map<'_, '_>) -> Limits {
         "replay_memory",
         256 * MIB,
         KIB..=1024 * GIB,
-        "bodies kept at once, over all requests, so that they can be sent again",
+        "bodies kept at once, over all requests, so that they can be sent again; answers that are held fill half of it at most",
     );
     let (max_body, replay_memory) =
         match (max_body <= replay_memory, m.has("max_body"), m.has("replay_memory")) {
@@ -387,6 +405,12 @@ pub(super) fn read_limits(m: &mut Map<'_, '_>) -> Limits {
         connections,
         connections_per_address,
         in_flight: m.small("in_flight", 2000, 1..=1_000_000, "requests under way"),
+        wrong_keys_per_minute: m.small(
+            "wrong_keys_per_minute",
+            20,
+            0..=1_000_000,
+            "wrong client keys from one address, behind which further ones get 429 for a while; 0 is no limit",
+        ),
     }
 }
 

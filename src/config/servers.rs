@@ -29,8 +29,11 @@ pub struct ProviderFile {
     /// Azure's.
     pub api_version: Option<String>,
     pub allow_plaintext: bool,
+    /// Absent: as the scheme of the address says.
+    pub deny_private_ips: Option<bool>,
     pub ca: Option<String>,
     pub insecure_skip_verify: bool,
+    pub addresses: Vec<(KeyPath, String)>,
     /// Absent: none written.
     pub credentials: Option<Vec<CredentialFile>>,
     /// Absent: none written, which is not the same as an empty list (see `check::providers`).
@@ -97,6 +100,10 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
     );
     let allow_plaintext =
         m.boolean("allow_plaintext", false, "whether http:// may be used to another machine");
+    let deny_private_ips = m.maybe_boolean(
+        "deny_private_ips",
+        "whether addresses of inner networks are refused behind its name; null is true for https://; false where the provider is inside",
+    );
     let (ca, insecure_skip_verify) = m.section("tls", "how the provider's certificate is judged", |m| {
         let ca = m.maybe_text("ca", "null", "PEM file with authorities to trust instead of the system's");
         (ca, m.boolean("insecure_skip_verify", false, "takes any certificate; only to this machine"))
@@ -111,8 +118,12 @@ pub(super) fn read_provider(name: &str, m: &mut Map<'_, '_>, faults: &Faults) ->
         location,
         api_version,
         allow_plaintext,
+        deny_private_ips,
         ca,
         insecure_skip_verify,
+        addresses: m
+            .texts("addresses", "[]", "IP addresses to connect to instead of looking the host of base_url up")
+            .unwrap_or_default(),
         credentials: m.list("credentials", "[]", "keys, in the order in which they are used", |m| {
             let name = m.maybe_text("name", "default", "name for logs and target ids");
             let name = name.unwrap_or_else(|| "default".to_owned());

@@ -242,6 +242,8 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ("breaker: {open: 20s, open_max: 2s}", &[("breaker.open", "must not be longer than open_max")]),
     ("breaker: {failure_ratio: 0}", &[("breaker.failure_ratio", "between 0.01 and 1")]),
     ("cooldown: {quota: 2h, quota_max: 1h}", &[("cooldown.quota", "must not be longer than quota_max")]),
+    ("pool: {warm: 9}", &[("pool.warm", "between 0 and 8")]),
+    ("pool: {warm_for: 500ms}", &[("pool.warm_for", "between 1s and 24h")]),
     ("limits: {max_body: 32MB}", &[("limits.max_body", "unknown unit; use B, KiB, MiB or GiB")]),
     ("limits: {max_body: 2GiB}", &[("limits.max_body", "must be between 1KiB and 1GiB")]),
     ("limits: {max_body: 2MiB, replay_memory: 1MiB}", &[("limits.max_body", "larger than replay_memory")]),
@@ -602,6 +604,26 @@ const BAD_ALONE: &[Bad] = &[
     (
         "providers: {a: {kind: openai, credentials: [{name: x, key: {env: OPENAI_API_KEY}}, {name: x, key: {env: ANTHROPIC_API_KEY}}]}}",
         &[("providers.a.credentials[1].name", "is named already at providers.a.credentials[0]")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://a.example\", addresses: [\"192.0.2.1\"]}, b: {kind: openai, base_url: \"https://a.example/v1\"}}",
+        &[("providers.b.addresses", "differs from that of providers.a, which has the same host and port")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://a.example\", addresses: [a.example, \"::1\", \"::1\", \"1.2.3.4:443\"]}}",
+        &[
+            ("providers.a.addresses[0]", "must be an IP address"),
+            ("providers.a.addresses[2]", "is there twice"),
+            ("providers.a.addresses[3]", "must be an IP address"),
+        ],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"https://192.0.2.1\", addresses: [\"192.0.2.2\"]}}",
+        &[("providers.a.addresses", "base_url must hold a name")],
+    ),
+    (
+        "providers: {a: {kind: openai, base_url: \"http://localhost:1\", addresses: [\"192.0.2.2\"]}}",
+        &[("providers.a.addresses[0]", "is not on this machine")],
     ),
     (
         "providers: {a: {kind: openai, base_url: \"https://localhost\"}, b: {kind: openai, base_url: \"https://LOCALHOST:443/v1\", tls: {insecure_skip_verify: true}}}",

@@ -283,6 +283,17 @@ impl<'w, 'v> Map<'w, 'v> {
         }
     }
 
+    /// Reads `true` or `false` where neither is the default of all.
+    pub fn maybe_boolean(&mut self, name: &'static str, help: &'static str) -> Option<bool> {
+        match self.declare(name, Shape::Boolean, "null".to_owned(), help, Need::Nullable)? {
+            Value::Bool(value) => Some(*value),
+            other => {
+                self.fault(name, format!("must be true or false, not {}", type_of(other)));
+                None
+            }
+        }
+    }
+
     /// Reads one word of a closed list; `default` is its place in the list.
     pub fn choice<T: Copy + PartialEq>(
         &mut self,

@@ -52,6 +52,12 @@ impl Slot {
         Ok(proved)
     }
 
+    /// Returns this slot as it was last proved, or itself; asks nobody.
+    #[must_use]
+    pub(super) fn in_force(self: &Arc<Self>) -> Arc<Slot> {
+        self.proved.load_full().unwrap_or_else(|| Arc::clone(self))
+    }
+
     /// Tells whether requests are signed as a whole, with their body.
     #[must_use]
     pub fn signs_requests(&self) -> bool {
@@ -100,6 +106,7 @@ impl Slot {
             addresses: Arc::clone(&self.addresses),
             peer: self.peer.clone(),
             template: self.template.clone(),
+            way: self.way.clone(),
             serial: Some(serial),
             proved: ArcSwapOption::empty(),
         }
@@ -116,11 +123,13 @@ impl Slot {
         }
         self.authority = authority;
         self.is_tls = api.tls;
-        self.addresses = Arc::new(Addresses::at(&api.host, api.port));
+        let denies = self.purse.as_ref().and_then(|purse| purse.denies());
+        self.addresses = Arc::new(Addresses::at(&api.host, api.port, api.reach(denies)));
         self.template.host = api.host.as_str().into();
         self.template.is_tls = api.tls;
         self.template.verify |= !api.is_loopback();
         self.peer = self.addresses.literal().map(|address| Arc::new(self.template.at(address)));
+        self.way = self.template.way(&self.addresses);
         Ok(())
     }
 }

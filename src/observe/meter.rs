@@ -45,6 +45,17 @@ pub enum LimitKind {
     OutputTokens,
 }
 
+/// What became of a connection that was opened ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmResult {
+    /// It stands.
+    Opened,
+    /// It could not be opened.
+    Failed,
+    /// An attempt found it.
+    Used,
+}
+
 /// The meters of one plan.
 pub struct Meters {
     metrics: Arc<Metrics>,
@@ -75,6 +86,7 @@ pub struct TargetMeter {
     tokens: [Lazy<IntCounter>; 2],
     cost: Lazy<Counter>,
     ambiguous: Lazy<IntCounter>,
+    warm: [Lazy<IntCounter>; 3],
     ratelimit_remaining: [Lazy<Gauge>; 4],
 }
 
@@ -252,6 +264,7 @@ impl TargetMeter {
             tokens: [const { OnceLock::new() }; 2],
             cost: OnceLock::new(),
             ambiguous: OnceLock::new(),
+            warm: [const { OnceLock::new() }; 3],
             ratelimit_remaining: [const { OnceLock::new() }; 4],
         }
     }
@@ -277,6 +290,15 @@ impl TargetMeter {
     pub fn ambiguous(&self) {
         let families = &self.metrics.families;
         if let Some(series) = self.lazy(&self.ambiguous, &families.ambiguous_attempts, None) {
+            series.inc();
+        }
+    }
+
+    /// Counts what became of a connection that was opened ahead.
+    pub fn warm(&self, result: WarmResult) {
+        let family = &self.metrics.families.warm_connections;
+        let lazy = self.warm.get(result as usize);
+        if let Some(series) = lazy.and_then(|lazy| self.lazy(lazy, family, Some(result.as_label()))) {
             series.inc();
         }
     }
@@ -365,6 +387,18 @@ impl TargetMeter {
             }
         };
         lazy.get_or_init(make).as_ref()
+    }
+}
+
+impl WarmResult {
+    /// Returns the word for the label.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            WarmResult::Opened => "opened",
+            WarmResult::Failed => "failed",
+            WarmResult::Used => "used",
+        }
     }
 }
 

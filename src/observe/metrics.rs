@@ -18,14 +18,15 @@
 
 use super::audit;
 use super::meter::{RouteMeter, TargetMeter};
+use super::refused::RefusedAt;
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
-use crate::config::plan::{Entry, Group, Plan};
+use crate::config::plan::{Entry, Group, Plan, Provider};
 use parking_lot::{Mutex, RwLock};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -98,6 +99,7 @@ pub(super) struct Families {
     pub(super) requests: IntCounterVec,
     pub(super) attempts: IntCounterVec,
     pub(super) ambiguous_attempts: IntCounterVec,
+    pub(super) warm_connections: IntCounterVec,
     failovers: IntCounterVec,
     rescues: IntCounterVec,
     hedges: IntCounterVec,
@@ -113,6 +115,9 @@ pub(super) struct Families {
     pub(super) cost: CounterVec,
     pub(super) ratelimit_remaining: GaugeVec,
     retry_budget_exhausted: IntCounter,
+    memory_kept: IntGauge,
+    refused: IntCounterVec,
+    insecure_tls: GaugeVec,
     audit: audit::Counts,
     reloads: IntCounterVec,
     generation: Gauge,
@@ -219,9 +224,30 @@ impl Metrics {
         self.families.overhead.observe(took.as_secs_f64());
     }
 
+    /// Counts somebody who was turned away at the edge.
+    pub fn refused(&self, at: RefusedAt) {
+        self.families.refused.with_label_values(&[at.as_label()]).inc();
+    }
+
+    /// Shows which providers' certificates are not verified.
+    pub fn insecure_tls(&self, plan: &Plan) {
+        self.families.insecure_tls.reset();
+        let skips = |provider: &&Provider| {
+            plan.endpoints.get(provider.endpoint.at()).is_some_and(|endpoint| endpoint.insecure_skip_verify)
+        };
+        for provider in plan.providers.iter().filter(skips) {
+            self.families.insecure_tls.with_label_values(&[&*provider.name]).set(1.0);
+        }
+    }
+
     /// Counts a repeat that was not made because the budget was spent.
     pub fn retry_budget_exhausted(&self) {
         self.families.retry_budget_exhausted.inc();
+    }
+
+    /// Shows what requests and answers keep in memory together, in bytes.
+    pub fn memory_kept(&self, bytes: u64) {
+        self.families.memory_kept.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// Returns the counters of the audit log.
@@ -268,6 +294,7 @@ impl Metrics {
             live.prune(family);
         }
         live.prune(&all.hedges);
+        live.prune(&all.warm_connections);
         live.prune(&all.stream_interrupted);
         live.prune(&all.in_flight);
         live.prune(&all.cost);
@@ -376,6 +403,12 @@ impl Families {
                 "Attempts that were given up after the request was sent, so that the provider may have billed them.",
                 &["target"],
             )?,
+            warm_connections: counters(
+                r,
+                "pointsman_warm_connections_total",
+                "Connections to providers that were opened before anybody needed them, by what became of them.",
+                &["target", "result"],
+            )?,
             failovers: counters(
                 r,
                 "pointsman_failovers_total",
@@ -471,6 +504,25 @@ impl Families {
                     "Repeats that were not made because the retry budget was spent.",
                 )?,
             )?,
+            memory_kept: register(
+                r,
+                IntGauge::new(
+                    "pointsman_replay_memory_bytes",
+                    "What requests and held answers keep of limits.replay_memory.",
+                )?,
+            )?,
+            refused: counters(
+                r,
+                "pointsman_refused_total",
+                "Connections and requests that were turned away before they were looked at.",
+                &["reason"],
+            )?,
+            insecure_tls: gauges(
+                r,
+                "pointsman_insecure_tls",
+                "1 for each provider whose certificate is not verified (tls.insecure_skip_verify).",
+                &["provider"],
+            )?,
             audit: audit::Counts {
                 dropped: register(
                     r,
@@ -508,6 +560,9 @@ impl Families {
         // A rate over a counter that appears with its first event misses that event.
         for result in ["ok", "error"] {
             families.reloads.with_label_values(&[result]);
+        }
+        for reason in RefusedAt::ALL {
+            families.refused.with_label_values(&[reason.as_label()]);
         }
         Ok(families)
     }

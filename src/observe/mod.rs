@@ -26,6 +26,7 @@ pub mod lines;
 pub mod log;
 pub mod meter;
 pub mod metrics;
+pub mod refused;
 mod stamp;
 pub mod trail;
 pub mod usage;

@@ -145,9 +145,12 @@ impl Watched {
             let of_held = sent.min(self.held.len());
             self.held.advance(of_held);
             if sent > of_held {
+                self.held = BytesMut::new();
                 return Poll::Ready(Ok(sent - of_held));
             }
         }
+        // A connection may be in use, or wait, for long: it keeps no buffer that is empty.
+        self.held = BytesMut::new();
         if more.is_empty() { Poll::Ready(Ok(0)) } else { self.poll_some(context, more) }
     }
 

@@ -38,6 +38,7 @@ use crate::config::plan::{Pattern, Timeouts};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
 use crate::live::keyring::Signature;
+use crate::live::memory::Share;
 use crate::live::{House, Live, Slot};
 use crate::pools;
 use crate::rewrite::Rewritten;
@@ -49,7 +50,6 @@ use bytes::Bytes;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::protocols::http::client::HttpSession as Upstream;
-use pingora::upstreams::peer::Peer;
 use pingora::{ErrorType, RetryType};
 use smallvec::SmallVec;
 use std::future::Future;
@@ -76,6 +76,8 @@ pub(super) enum End {
 pub(super) struct Fault {
     pub(super) failure: Failure,
     pub(super) account_wide: bool,
+    /// Whether another attempt on the same connection has lost it before.
+    pub(super) is_told: bool,
     pub(super) held: Option<Box<Held>>,
 }
 
@@ -98,6 +100,8 @@ struct Answer {
     length: Option<u64>,
     /// What of the body is to go downstream with the head.
     held: SmallVec<[Bytes; 4]>,
+    /// The memory that this takes of what all share.
+    share: Share,
     /// Whether that is all of it.
     is_whole: bool,
     /// What an answer that is whole says of itself.
@@ -181,12 +185,12 @@ struct Mark {
 
 impl Fault {
     pub(super) fn plain(outcome: Outcome) -> Self {
-        Fault { failure: Failure::plain(outcome), account_wide: false, held: None }
+        Fault { failure: Failure::plain(outcome), account_wide: false, is_told: false, held: None }
     }
 
     fn after_head(outcome: Outcome, status: u16) -> Self {
         let failure = Failure { status: Some(status), ..Failure::plain(outcome) };
-        Fault { failure, account_wide: false, held: None }
+        Fault { failure, account_wide: false, is_told: false, held: None }
     }
 
     fn judged(verdict: &Verdict, status: u16, is_inband: bool, held: Option<Box<Held>>) -> Self {
@@ -196,7 +200,7 @@ impl Fault {
             is_inband,
             ..Failure::plain(verdict.outcome)
         };
-        Fault { failure, account_wide: verdict.account_wide, held }
+        Fault { failure, account_wide: verdict.account_wide, is_told: false, held }
     }
 }
 
@@ -214,19 +218,19 @@ pub(super) async fn run(
     aim: &Aim<'_>,
     stage: &mut Stage<'_>,
     permit: &mut Permit,
-    splice: &mut Option<Splice>,
+    splice: &mut Option<Box<Splice>>,
     errand: Errand,
 ) -> End {
     let Errand { head, body, rendering, cause } = errand;
     let mut opening = Opening { aim, watch: Watch::Stage(stage), rendering };
-    let (peer, mut upstream, is_reused) = match opening.connect(cause).await {
+    let (mut upstream, is_reused) = match opening.connect(cause).await {
         Ok(connected) => connected,
         Err(end) => return end,
     };
     let asked = opening.ask(&mut upstream, head, body, is_reused).await;
-    let end = match asked.and_then(|()| opening.draft(&upstream)) {
+    let mut end = match asked.and_then(|()| opening.draft(&upstream)) {
         Ok(mut answer) => {
-            let mut incoming = Incoming::new(&mut upstream, answer.packing);
+            let mut incoming = Incoming::new(&mut upstream, answer.packing, answer.is_event_stream);
             let mut reader = None;
             match opening.hold(&mut incoming, &mut answer, &mut reader).await {
                 Ok(()) => {
@@ -238,17 +242,33 @@ pub(super) async fn run(
         }
         Err(end) => end,
     };
-    let may_keep = match &end {
+    part_with(aim, upstream, &mut end).await;
+    end
+}
+
+/// Gives a connection back whose answer was read to its end, and closes any other; one of HTTP/2 loses
+/// only the stream, unless it broke or fell silent. Where all its streams are lost with it, that is one
+/// fault and not thirty: else a single lost connection could open a breaker.
+async fn part_with(aim: &Aim<'_>, mut upstream: Box<Upstream>, end: &mut End) {
+    let may_keep = match end {
         End::Delivered => true,
         End::Gone => false,
         End::Failed(fault) => fault.failure.status.is_some(),
     };
     if may_keep && upstream.response_done() {
-        aim.house.pools.give_back(upstream, &peer, peer.idle_timeout()).await;
-    } else {
-        upstream.shutdown().await;
+        return aim.house.pools.give_back(upstream, aim.slot.way()).await;
     }
-    end
+    let End::Failed(fault) = end else { return pools::break_off(upstream).await };
+    let outcome = fault.failure.outcome;
+    let is_lost = matches!(outcome, Outcome::Reset | Outcome::Truncated);
+    let was_silent =
+        matches!(outcome, Outcome::TimeoutFirstContent | Outcome::TimeoutStall | Outcome::TimeoutTotal);
+    if is_lost || was_silent || fault.failure.status.is_none() {
+        let is_news = pools::discard(upstream).await;
+        fault.is_told = is_lost && !is_news;
+    } else {
+        pools::break_off(upstream).await;
+    }
 }
 
 impl Aim<'_> {

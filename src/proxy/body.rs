@@ -2,23 +2,23 @@
 //!
 //! Every attempt needs the whole body, and Pingora's own retry buffer ends at 64 KiB, so we keep
 //! it ourselves. Three bounds: `limits.max_body` per request, the pace that a client must keep
-//! ([`Pace`]), and a share of `limits.replay_memory` that all requests take from
-//! together and return when they end. A body that does not fit now is refused, not queued. The share
-//! is taken for what has come, not for what was announced: a few clients that announce much and send
-//! nothing would otherwise keep everybody out.
+//! ([`Pace`]), and a [`Share`] of `limits.replay_memory`. A body that does not fit now is refused, not
+//! queued. The share is taken for what has come, not for what was announced: a few clients that
+//! announce much and send nothing would otherwise keep everybody out.
 
 use super::pace::Pace;
 use crate::base::outcome::ErrorCode;
-use crate::live::{House, REPLAY_GRAIN};
+use crate::live::House;
+use crate::live::memory::Share;
 use bytes::{Bytes, BytesMut};
 use pingora::protocols::http::ServerSession as Session;
 use pingora::time::fast_timeout::fast_timeout;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// What a buffer starts with where the length is not announced.
 const FIRST_CAPACITY: usize = 8 * 1024;
+/// Least that a body which goes on takes of the common memory.
+const LEAST_SHARE: u64 = 64 * 1024;
 /// Most that is allocated on the word of a Content-Length alone.
 const TRUSTED_CAPACITY: u64 = 1024 * 1024;
 
@@ -26,7 +26,7 @@ const TRUSTED_CAPACITY: u64 = 1024 * 1024;
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     /// Returns its share of the replay memory when dropped.
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Share,
 }
 
 /// Why there is no body.
@@ -51,7 +51,7 @@ pub(super) async fn read(
     if session.req_header().headers.contains_key(http::header::EXPECT) {
         session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
     }
-    let mut share = None;
+    let mut share = Share::default();
     let bytes = read_all(house, session, max, announced, &mut share, pace).await?;
     Ok(Body { bytes, _share: share })
 }
@@ -88,7 +88,7 @@ async fn read_all(
     session: &mut Session,
     max: u64,
     announced: Option<u64>,
-    share: &mut Option<OwnedSemaphorePermit>,
+    share: &mut Share,
     pace: &Pace,
 ) -> Result<Bytes, BodyFault> {
     let began = house.clock.tick();
@@ -96,7 +96,7 @@ async fn read_all(
         return Ok(Bytes::new());
     };
     if announced == Some(first.len() as u64) {
-        *share = reserve(house, first.len() as u64)?;
+        reserve(house, share, first.len() as u64)?;
         return Ok(first);
     }
     let wanted = announced.unwrap_or(0).min(TRUSTED_CAPACITY);
@@ -105,7 +105,7 @@ async fn read_all(
     whole.extend_from_slice(&first);
     drop(first);
     let mut reserved = whole.len() as u64;
-    *share = reserve(house, reserved)?;
+    reserve(house, share, reserved)?;
     let most = announced.unwrap_or(max);
     loop {
         let spent = house.clock.tick().since(began);
@@ -117,8 +117,8 @@ async fn read_all(
         if length > reserved {
             // Grow the share in steps as large as what is there, so that a long chunked body
             // takes a logarithmic number of them.
-            let more = length.max(REPLAY_GRAIN * 64).min(most.saturating_sub(reserved) + REPLAY_GRAIN);
-            merge(share, reserve(house, more)?);
+            let more = length.max(LEAST_SHARE).min(most.saturating_sub(reserved));
+            reserve(house, share, more)?;
             reserved += more;
         }
         whole.extend_from_slice(&piece);
@@ -136,26 +136,12 @@ fn announced_length(session: &Session) -> Result<Option<u64>, BodyFault> {
     ))
 }
 
-fn reserve(house: &House, bytes: u64) -> Result<Option<OwnedSemaphorePermit>, BodyFault> {
-    let grains = u32::try_from(bytes.div_ceil(REPLAY_GRAIN)).unwrap_or(u32::MAX);
-    if grains == 0 {
-        return Ok(None);
+fn reserve(house: &House, share: &mut Share, bytes: u64) -> Result<(), BodyFault> {
+    if share.take(&house.memory, bytes, house.live().plan.limits.replay_memory) {
+        return Ok(());
     }
-    Arc::clone(&house.replay_memory).try_acquire_many_owned(grains).map(Some).map_err(|_| {
-        BodyFault::Refused(
-            503,
-            ErrorCode::RateLimited,
-            "too many large requests are under way; try again in a moment",
-        )
-    })
-}
-
-fn merge(share: &mut Option<OwnedSemaphorePermit>, more: Option<OwnedSemaphorePermit>) {
-    match (share.as_mut(), more) {
-        (Some(share), Some(more)) => share.merge(more),
-        (None, more) => *share = more,
-        (Some(_), None) => {}
-    }
+    let why = "too many large requests are under way; try again in a moment";
+    Err(BodyFault::Refused(503, ErrorCode::RateLimited, why))
 }
 
 /// What a client is told whose body is too large.

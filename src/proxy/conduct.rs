@@ -41,7 +41,7 @@ use std::time::Duration;
 pub(super) struct Asked<'a> {
     pub(super) api: Api,
     pub(super) body: Bytes,
-    pub(super) parsed: Parsed,
+    pub(super) parsed: Box<Parsed>,
     pub(super) query: Option<String>,
     /// Client headers that may go upstream.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,

@@ -27,6 +27,11 @@ pub const FIELD_MAX: usize = 16 * 1024;
 /// Names with an underscore that are known, which end in no provider's framing.
 const UNDERSCORED: [&[u8]; 3] = [b"session_id", b"conversation_id", b"thread_id"];
 
+/// Most fields of a request head (threat C6).
+pub(super) const FIELDS_MAX: usize = 100;
+/// What a client is told who sends more.
+pub(super) const TOO_MANY: &str = "the request head has more than 100 fields";
+
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadFault {
@@ -34,11 +39,14 @@ pub enum HeadFault {
     Ambiguous(&'static str),
     /// A field line is longer than [`FIELD_MAX`].
     TooLarge,
+    /// There are more than [`FIELDS_MAX`].
+    TooMany,
 }
 
 /// What the fields of a head say about its framing.
 #[derive(Default)]
 struct Framing {
+    fields: usize,
     has_length: bool,
     is_chunked: bool,
     has_host: bool,
@@ -113,6 +121,10 @@ fn request_line(line: &[u8]) -> Result<bool, HeadFault> {
 
 impl Framing {
     fn note(&mut self, field: &[u8]) -> Result<(), HeadFault> {
+        self.fields += 1;
+        if self.fields > FIELDS_MAX {
+            return Err(HeadFault::TooMany);
+        }
         if field.len() > FIELD_MAX {
             return Err(HeadFault::TooLarge);
         }
@@ -299,6 +311,7 @@ mod tests {
         let longest = "a".repeat(FIELD_MAX - 3);
         assert_eq!(with(&format!("x: {longest}\r\n")), Ok(()));
         assert_eq!(with(&format!("x: {longest}a\r\n")), Err(HeadFault::TooLarge));
+        assert_eq!(with(&"x: 1\r\n".repeat(FIELDS_MAX)), Err(HeadFault::TooMany));
     }
 
     proptest! {

@@ -9,8 +9,8 @@
 //! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
 //! [`Pace::head`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
 //! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
-//! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and so is one that
-//! waits when the process leaves. On HTTP/2 the frame layer has done all this.
+//! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and while the process
+//! drains for [`LAST_ASK`], so that a request that is on its way meets no closed door. On HTTP/2 the frame layer has done all this.
 
 use super::framing::{self, HeadFault};
 use super::pace::Pace;
@@ -19,9 +19,9 @@ use crate::live::House;
 use crate::route;
 use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
-use pingora::protocols::Stream;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
@@ -33,6 +33,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// How long a connection may ask for nothing, in seconds.
 const IDLE_S: u64 = 60;
 const IDLE: Duration = Duration::from_secs(IDLE_S);
+/// The same once the process drains.
+const LAST_ASK: Duration = Duration::from_secs(5);
 
 /// How long a client that was refused may take to receive why, and to stop sending.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -40,7 +42,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const LAST_READ: u64 = 256 * 1024;
 
 /// Room for a head and a small body in one read.
-const FIRST_READ: usize = 4096;
+const FIRST_READ: usize = 2048;
 
 /// The data plane of one listener.
 pub struct Front {
@@ -73,6 +75,7 @@ impl From<HeadFault> for Refused {
         match fault {
             HeadFault::Ambiguous(why) => Refused("400 Bad Request", why),
             HeadFault::TooLarge => TOO_LARGE,
+            HeadFault::TooMany => Refused(TOO_LARGE.0, framing::TOO_MANY),
         }
     }
 }
@@ -89,6 +92,18 @@ impl Front {
     pub fn paced(house: Arc<House>, conf: &Arc<ServerConf>, options: HttpServerOptions, pace: Pace) -> Self {
         let hooks = Arc::new(http_proxy(conf, Proxy::new(Arc::clone(&house), pace)));
         Front { proxy: Proxy::new(Arc::clone(&house), pace), hooks, house, options, pace }
+    }
+
+    /// Serves a connection until one side has had enough.
+    pub async fn serve(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
+        let may_begin = self.options.h2c && stream.get_ssl_digest().is_none();
+        if may_begin || matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            // Pingora finds out which it is, and speaks HTTP/2.
+            self.process_new(stream, shutdown).await;
+        } else {
+            // On the heap: HTTP/2 has no use for the room.
+            Box::pin(self.connection(stream, shutdown)).await;
+        }
     }
 
     /// Serves an HTTP/1 connection until one side has had enough.
@@ -109,8 +124,10 @@ impl Front {
             session.set_keepalive((!*leaving.borrow()).then_some(IDLE_S));
             let next = if is_passed_through {
                 self.hooks.process_new_http(session, shutdown).await.map(|reused| reused.consume().0)
+            } else if self.request(&mut session).await {
+                session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
             } else {
-                self.request(session).await
+                None
             };
             match next {
                 Some(kept) => stream = kept,
@@ -125,7 +142,8 @@ impl Front {
         let first = tokio::select! {
             biased;
             first = pingora::time::timeout(IDLE, stream.read_buf(&mut head)) => first,
-            _ = leaving.changed() => return Head::Quiet,
+            // Whoever is just about to ask is answered, and told that it was the last time.
+            _ = leaving.changed() => pingora::time::timeout(LAST_ASK, stream.read_buf(&mut head)).await,
         };
         if !matches!(first, Ok(Ok(1..))) {
             return Head::Quiet;
@@ -160,24 +178,20 @@ impl Front {
         }
     }
 
-    /// Answers one request of an HTTP/1 connection, which is returned where it can carry another.
-    async fn request(&self, mut session: ServerSession) -> Option<Stream> {
+    /// Answers one request of an HTTP/1 connection; tells whether that can carry another.
+    async fn request(&self, session: &mut ServerSession) -> bool {
         match session.read_request().await {
-            Ok(true) => {}
-            Ok(false) => return None,
+            Ok(true) => self.proxy.serve(session).await,
+            Ok(false) => false,
             Err(fault) => {
                 if matches!(fault.etype(), pingora::ErrorType::InvalidHTTPHeader) {
                     // A client that left meanwhile cannot be told.
                     drop(session.respond_error(400).await);
                 }
                 session.shutdown().await;
-                return None;
+                false
             }
         }
-        if !self.proxy.serve(&mut session).await {
-            return None;
-        }
-        session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
     }
 }
 

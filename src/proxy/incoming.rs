@@ -7,7 +7,11 @@
 //! is not worth two more libraries: such an answer is a failed attempt (`bad_body`).
 //!
 //! Unpacked bytes come in pieces of at most [`PIECE`], one a call, however small the packed ones
-//! are (deflate packs up to 1:1032): memory stays bounded, and whoever reads may stop.
+//! are (deflate packs up to 1:1032): memory stays bounded, and whoever reads may stop. What unpacks
+//! to more than [`WHOLE_MAX`], or from [`RATIO_FROM`] on to more than [`RATIO_MAX`] times of what came,
+//! is no answer but a bomb (threat P4): it is broken there, before its beginning went to the client where
+//! that was still held, an unclean end otherwise. A stream has no longest length, as it has none
+//! unpacked: 100,000 tokens in events of their own are more than 32 MiB, and nobody keeps them.
 
 use bytes::{Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
@@ -17,6 +21,13 @@ use pingora::protocols::http::client::HttpSession as Upstream;
 
 /// Most bytes that come of one step: Pingora's own read size.
 const PIECE: usize = 64 * 1024;
+/// Most bytes of an answer that is not streamed.
+const WHOLE_MAX: u64 = 32 * 1024 * 1024;
+/// Most bytes for each that came.
+const RATIO_MAX: u64 = 100;
+/// From how many bytes on that counts: a model that repeats itself packs better than anything. Below
+/// what is held of an answer before it is committed.
+const RATIO_FROM: u64 = 512 * 1024;
 /// Largest window that gzip knows (RFC 1951 section 2).
 const WINDOW_BITS: u8 = 15;
 
@@ -30,14 +41,20 @@ pub(super) struct Incoming<'a> {
 pub(super) struct Paused(Option<Unpacking>);
 
 impl<'a> Incoming<'a> {
-    /// Begins to read a body that is packed in this way.
-    pub(super) fn new(upstream: &'a mut Upstream, packing: Option<Packing>) -> Self {
-        Incoming { upstream, unpacking: packing.map(Unpacking::new) }
+    /// Begins to read a body that is packed in this way; a stream may be as long as it likes.
+    pub(super) fn new(upstream: &'a mut Upstream, packing: Option<Packing>, is_stream: bool) -> Self {
+        let longest = if is_stream { u64::MAX } else { WHOLE_MAX };
+        Incoming { upstream, unpacking: packing.map(|packing| Unpacking::new(packing, longest)) }
     }
 
     /// Goes on with a body that was begun and put aside with [`Incoming::pause`].
     pub(super) fn resume(upstream: &'a mut Upstream, paused: Paused) -> Self {
         Incoming { upstream, unpacking: paused.0 }
+    }
+
+    /// Tells whether what was packed unpacks to more than any answer.
+    pub(super) fn is_bomb(&self) -> bool {
+        self.unpacking.as_ref().is_some_and(Unpacking::is_bomb)
     }
 
     /// Lets go of the connection in the midst of a body.
@@ -105,17 +122,29 @@ struct Unpacking {
     /// Whether the packed body has come to its own end. An empty body is whole too.
     is_whole: bool,
     has_more: bool,
+    /// Packed bytes that were read, unpacked ones that came of them, and most of those.
+    came: u64,
+    gave: u64,
+    longest: u64,
 }
 
 impl Unpacking {
-    fn new(packing: Packing) -> Self {
+    fn new(packing: Packing, longest: u64) -> Self {
         Unpacking {
             packing,
             state: state_for(packing),
             packed: Bytes::new(),
             is_whole: true,
             has_more: false,
+            came: 0,
+            gave: 0,
+            longest,
         }
+    }
+
+    fn is_bomb(&self) -> bool {
+        let is_dense = self.gave > RATIO_FROM && self.gave / RATIO_MAX > self.came;
+        is_dense || self.gave > self.longest
     }
 
     /// Returns the next unpacked bytes; nothing when packed ones are wanted first.
@@ -132,6 +161,11 @@ impl Unpacking {
             let taken = usize::try_from(self.state.total_in() - taken_before).map_err(|_| Broken)?;
             let given = usize::try_from(self.state.total_out() - given_before).map_err(|_| Broken)?;
             self.packed = self.packed.slice(taken.min(self.packed.len())..);
+            self.came += taken as u64;
+            self.gave += given as u64;
+            if self.is_bomb() {
+                return Err(Broken);
+            }
             unpacked.truncate(given);
             self.is_whole = match status {
                 Ok(Status::StreamEnd) => true,
@@ -174,7 +208,7 @@ mod tests {
 
     /// Unpacks in chunks of `size`; tells whether the end was seen.
     fn unpack(packing: Packing, packed: &[u8], size: usize) -> Result<(Vec<u8>, bool), Broken> {
-        let mut unpacking = Unpacking::new(packing);
+        let mut unpacking = Unpacking::new(packing, WHOLE_MAX);
         let mut text = Vec::new();
         for chunk in packed.chunks(size) {
             unpacking.packed = Bytes::copy_from_slice(chunk);
@@ -223,6 +257,44 @@ mod tests {
         packed[last] ^= 0xff;
         assert!(unpack(Packing::Gzip, &packed, packed.len()).is_err(), "a wrong checksum");
         assert!(unpack(Packing::Gzip, b"data: {}\n\ndata: [DONE]\n\n", 4).is_err(), "not packed at all");
+    }
+
+    #[test]
+    fn a_bomb_ends_at_the_bound_in_bounded_steps() {
+        let zeros = |length: usize| gzip(&vec![b' '; length]);
+        let noise: Vec<u8> =
+            (0..600_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let from = usize::try_from(RATIO_FROM).unwrap();
+        let most = usize::try_from(WHOLE_MAX).unwrap();
+        // A stream of events, which packs well and no better than that.
+        let events = "data: {\"choices\":[{\"delta\":{\"content\":\"one\"}}]}\n\n".repeat(2000);
+        let sparse = [gzip(&noise), gzip(events.as_bytes())].concat();
+        let long = [gzip(&noise).repeat(9), zeros(most)].concat();
+        for (packed, longest, want) in [
+            (zeros(from), WHOLE_MAX, None),
+            (zeros(from + 2 * PIECE), WHOLE_MAX, Some(from)),
+            (zeros(64 << 20), u64::MAX, Some(from)),
+            (sparse, WHOLE_MAX, None),
+            (long.clone(), WHOLE_MAX, Some(most)),
+            (long, u64::MAX, None),
+        ] {
+            let mut unpacking = Unpacking::new(Packing::Gzip, longest);
+            unpacking.packed = packed.into();
+            let (mut length, mut ended) = (0, None);
+            while ended.is_none() {
+                match unpacking.step() {
+                    Ok(Some(piece)) => length += piece.len(),
+                    Ok(None) => ended = Some(None),
+                    Err(Broken) => ended = Some(Some(length)),
+                }
+            }
+            let ended = ended.flatten();
+            assert_eq!(ended.is_some(), want.is_some(), "{longest} {ended:?}");
+            assert_eq!(unpacking.is_bomb(), want.is_some());
+            if let (Some(ended), Some(want)) = (ended, want) {
+                assert!(ended <= want, "{ended} bytes were given out");
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //!   pace        how slow a client may be
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
+//!   guess       what somebody is told who may not call
 //!   hop         has it been here before
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     trial       one attempt, from the order to what health is told of it
@@ -42,6 +43,7 @@ mod explain;
 mod forward;
 pub mod framing;
 mod front;
+mod guess;
 mod hop;
 mod incoming;
 mod line;

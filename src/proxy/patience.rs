@@ -10,7 +10,9 @@
 //! is set to what is due by then. A stream of a thousand chunks so costs a handful of timer
 //! operations instead of a thousand. The timers are Pingora's, which share one clock thread: one of
 //! tokio's that is due before all others wakes the runtime's driver, a system call per request. Long
-//! ones are set to quarters of a second, so that thousands of requests share them.
+//! ones are set to quarters of a second, so that thousands of requests share them. That thread may be
+//! ahead of the runtime where the whole process was stopped for a while (SIGSTOP, a machine that
+//! swaps): every timer has run out then, and answers lie unread.
 
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
@@ -28,6 +30,11 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(5);
 /// Where shared timers fire.
 const SHARED: Duration = Duration::from_millis(250);
+
+/// A timer that fires so much too late says that this process stood still, not the provider.
+const STALL: Duration = Duration::from_millis(250);
+/// What came meanwhile is then given so long to be read before the timer is believed.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Why a wait ended without what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +89,13 @@ impl Patience {
                 let set_to = shared(until, now);
                 self.timer = Some((set_to, Box::pin(fast_sleep(set_to.left(now)))));
             }
-            if let Some((_, timer)) = &mut self.timer {
+            if let Some((set_to, timer)) = &mut self.timer {
                 timer.as_mut().await;
+                let stood_still = clock.tick() > set_to.after(STALL);
                 self.timer = None;
+                if stood_still {
+                    fast_sleep(SETTLE).await;
+                }
             }
         }
     }

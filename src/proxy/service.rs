@@ -9,12 +9,14 @@ use super::carried::Source;
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
+use super::framing::{FIELDS_MAX, TOO_MANY};
+use super::guess;
 use super::hop;
 use super::line::{self, Effect, Line};
 use super::pace::Pace;
 use super::reply::{self, Extra};
 use super::story::Story;
-use crate::authenticate::{self, AuthFault};
+use crate::authenticate;
 use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan};
@@ -39,8 +41,6 @@ use std::time::Duration;
 
 /// How long a client may pause inside its body (HTTP/2 has no read timeout of its own).
 const READ_STALL: Duration = Duration::from_secs(60);
-/// Most fields of a request head (threat C6).
-const FIELDS: usize = 100;
 
 /// How a provider's 401 to a request that is passed through goes from hook to hook.
 const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
@@ -54,7 +54,8 @@ pub struct Proxy {
 /// What the hooks of one request share.
 pub struct Context {
     story: Story,
-    forward: Option<Forward>,
+    /// On the heap: calls have none.
+    forward: Option<Box<Forward>>,
 }
 
 impl Proxy {
@@ -93,7 +94,7 @@ impl Proxy {
         }
         let (status, code, message) = told_of(error);
         let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
-        let has_new_key = context.forward.as_ref().is_some_and(Forward::has_new_key);
+        let has_new_key = context.forward.as_ref().is_some_and(|forward| forward.has_new_key());
         let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key);
         let retry_after = (status == 503).then_some(1);
         let extra = Extra { retry_after, should_retry, ..Extra::default() };
@@ -205,14 +206,7 @@ impl Proxy {
                 story.spending.by_device(&session.req_header().headers);
             }
             Err(fault) => {
-                let code = match fault {
-                    AuthFault::Missing => ErrorCode::MissingApiKey,
-                    AuthFault::Invalid => ErrorCode::InvalidApiKey,
-                };
-                // A body we will not read may follow: the connection cannot be used again.
-                session.set_keepalive(None);
-                let extra = Extra { should_retry: Some(false), ..Extra::default() };
-                reply::refuse(session, story, shape, 401, code, &fault.to_string(), &extra).await?;
+                guess::refuse(&self.house, live, session, story, shape, fault).await?;
                 return Ok(false);
             }
         }
@@ -281,7 +275,7 @@ impl Proxy {
         drop(presented);
         match body::pass(session, live.plan.limits.max_body).await {
             Ok(()) => {
-                context.forward = Some(Forward::new(slots, keys, hop, self.house.clock.tick()));
+                context.forward = Some(Box::new(Forward::new(slots, keys, hop, self.house.clock.tick())));
                 Ok(false)
             }
             Err(BodyFault::Gone) => {
@@ -332,7 +326,8 @@ impl Proxy {
         };
         story.body_was_read(house.clock.tick());
         let mut parsed = match parse::body(api, &body.bytes) {
-            Ok(parsed) => parsed,
+            // On the heap: it is moved, and every async function that has it keeps a place for it.
+            Ok(parsed) => Box::new(parsed),
             Err(fault) => {
                 let code = ErrorCode::ValidationFailed;
                 return refuse(session, story, shape, 400, code, &fault.to_string()).await;
@@ -364,6 +359,9 @@ impl Proxy {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
         let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[] };
+        if let Named::Route(at) = &named {
+            self.house.route_used(live, *at);
+        }
         let (line, carried) = line::up(house, live, &named, &wish, &source, Effect::Real);
         let Line { slots, groups, left_out, unspoken, first } = line;
         story.first = first;
@@ -526,8 +524,10 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let is_too_large = bytes as u64 > max || headers.len() > FIELDS;
-    is_too_large.then_some((431, "the request head is larger than limits.max_header allows"))
+    if headers.len() > FIELDS_MAX {
+        return Some((431, TOO_MANY));
+    }
+    (bytes as u64 > max).then_some((431, "the request head is larger than limits.max_header allows"))
 }
 
 /// One entry of the model list. The shape of OpenAI's and Anthropic's SDKs is one, so that a client

@@ -135,7 +135,7 @@ pub(super) async fn alone(
 }
 
 /// Asks a target to take up a broken stream.
-fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, letter: &mut Letter) -> Splice {
+fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, letter: &mut Letter) -> Box<Splice> {
     let more = match setting.cause {
         Cause::Continue => continued(letter, told, continues(round.live, &round.slots[setting.at])),
         Cause::First
@@ -155,7 +155,7 @@ fn take_up(round: &Round<'_>, setting: &Setting, told: &mut Telling, letter: &mu
         // Where the text cannot be put into the request, the target begins anew all the same.
         None => Way::Verify,
     };
-    Splice::new(told.told(), way)
+    Box::new(Splice::new(told.told(), way))
 }
 
 impl<'a> Round<'a> {
@@ -316,8 +316,9 @@ impl<'a> Trial<'a> {
             let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)
                 && outcome == Outcome::TimeoutFirstContent
                 && now < began.after(self.round.first_span(&self.setting));
-            if fault.failure.is_stale || fault.failure.has_new_key || is_hurried {
-                // Nor does a dead kept connection, nor a key that is changed.
+            if fault.failure.is_stale || fault.failure.has_new_key || fault.is_told || is_hurried {
+                // Nor does a dead kept connection, nor a key that is changed, nor a lost connection
+                // that another has told of.
                 return (SmallVec::new(), now);
             }
         }

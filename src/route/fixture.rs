@@ -4,8 +4,8 @@ use crate::base::api::{Api, Kind};
 use crate::base::ids::{CredentialIdx, EndpointIdx, ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::config::plan::{
     Admin, Backoff, BreakerPolicy, CooldownPolicy, Credential, Endpoint, Entry, Group, HttpVersions, Jitter,
-    Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, Prefer, Proof, Provider, RescuePolicy,
-    RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
+    Level, Limits, LogFormat, LogPolicy, PermanentPatterns, Plan, PoolPolicy, Prefer, Proof, Provider,
+    RescuePolicy, RetryPolicy, Route, Target, TimeoutOverrides, Timeouts, Traits, Translation,
 };
 use crate::config::usage::UsagePolicy;
 use std::collections::{BTreeMap, HashMap};
@@ -101,6 +101,8 @@ fn endpoint(name: &str) -> Endpoint {
         tls: true,
         ca: None,
         insecure_skip_verify: false,
+        addresses: Vec::new(),
+        deny_private_ips: None,
     }
 }
 
@@ -134,6 +136,7 @@ fn empty() -> Plan {
         default_route: None,
         implicit_routes: true,
         hedge: None,
+        pool: PoolPolicy { warm: 1, warm_for: SECOND },
         translation: Translation::Lossy,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
@@ -174,6 +177,7 @@ fn empty() -> Plan {
             max_header: 1,
             connections: 1,
             connections_per_address: 1,
+            wrong_keys_per_minute: 0,
             in_flight: 1,
         },
         log: LogPolicy { level: Level::Info, format: LogFormat::Json },

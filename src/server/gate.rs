@@ -5,25 +5,40 @@
 //! number from one address (`limits.connections_per_address`, half of the other where it is not
 //! written), so that one host cannot take them all. One too many is closed before a byte of it is read.
 //!
+//! A TLS handshake happens behind the gate, not before it as Pingora has it: who is still in one holds
+//! a connection like everybody else, and has [`HANDSHAKE`] for it. How it failed is told at debug level
+//! only, and counted: whoever scans ports would fill the log otherwise. Who is to begin with HTTP/2's
+//! preface, or may, has [`QUIET`] for it, which is what HTTP/1 has for its first byte; Pingora would wait
+//! without end.
+//!
 //! An address is an IPv4 address or an IPv6 network of 64 bits, which is what one subscriber has.
 //! Nobody is exempt, this machine neither: a proxy before this one carries the connections of many, and
 //! whoever puts one there raises the limit with it.
 
+use super::opening::{self, PREFACE};
 use super::process;
+use crate::base::reach::origin_of;
 use crate::live::House;
+use crate::observe::refused::RefusedAt;
+use crate::proxy::Front;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::timeout;
 
-/// The part of an IPv6 address that names a network.
-const NETWORK: u128 = !0 << 64;
+/// How long a connection may stay quiet before it has begun to speak HTTP/2.
+const QUIET: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Connections of all listeners together.
 #[derive(Clone, Default)]
@@ -35,18 +50,54 @@ struct Counts {
     by_origin: Mutex<HashMap<IpAddr, u32>>,
 }
 
-/// Stands before an application and counts its connections.
-pub struct Gate<A> {
-    inner: Arc<A>,
+/// Stands before the data plane of a listener and counts its connections.
+pub struct Gate {
+    front: Arc<Front>,
     house: Arc<House>,
     count: Count,
     ceiling: u32,
+    door: Door,
 }
 
-impl<A> Gate<A> {
-    /// Puts a gate before `inner`.
-    pub fn new(inner: Arc<A>, house: Arc<House>, count: Count) -> Self {
-        Gate { inner, house, count, ceiling: process::ceiling() }
+/// What is spoken behind a gate.
+pub struct Door {
+    /// TLS, by this.
+    pub tls: Option<Acceptor>,
+    /// HTTP/2 without TLS, beside HTTP/1.
+    pub h2c: bool,
+}
+
+impl Gate {
+    /// Puts a gate before `front`.
+    pub fn new(front: Front, house: Arc<House>, count: Count, door: Door) -> Self {
+        Gate { front: Arc::new(front), house, count, ceiling: process::ceiling(), door }
+    }
+
+    /// Makes of a new connection what its listener speaks; nothing where it does not come to that.
+    async fn opened(&self, mut stream: Stream) -> Option<Stream> {
+        let Some(acceptor) = &self.door.tls else {
+            if self.door.h2c {
+                // What is looked at stays there to be read.
+                let mut preface = [0; PREFACE];
+                let begun = Box::pin(timeout(QUIET, stream.try_peek(&mut preface))).await;
+                begun.ok()?.ok()?;
+            }
+            return Some(stream);
+        };
+        let socket = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
+        // On the heap: a handshake is over soon, and the future that serves lasts.
+        let handshake = Box::pin(timeout(HANDSHAKE, acceptor.tls_handshake(*socket)));
+        match handshake.await {
+            Ok(Ok(stream)) => {
+                let stream: Stream = Box::new(stream);
+                let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+                return Some(if is_http2 { opening::within(QUIET, stream) } else { stream });
+            }
+            Ok(Err(fault)) => tracing::debug!(%fault, "no TLS with a client"),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        }
+        self.house.metrics.refused(RefusedAt::Handshake);
+        None
     }
 }
 
@@ -57,6 +108,11 @@ struct Inside {
 }
 
 impl Count {
+    /// Returns how many connections there are, whether they ask for something or not.
+    pub fn here(&self) -> u32 {
+        self.0.all.load(Ordering::Relaxed)
+    }
+
     /// Lets a connection in while there are fewer than `most`, and fewer than `of_one` of its origin.
     fn enter(&self, origin: Option<IpAddr>, most: u32, of_one: u32) -> Option<Inside> {
         let before = self.0.all.fetch_add(1, Ordering::Relaxed);
@@ -90,31 +146,36 @@ impl Drop for Inside {
     }
 }
 
-/// Returns what counts as one address.
-fn origin_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) & NETWORK)),
-        ip @ IpAddr::V4(_) => ip,
-    }
-}
-
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gate<A> {
+impl ServerApp for Gate {
     async fn process_new(self: &Arc<Self>, session: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _inside = {
+        let inside = {
             let limits = self.house.live().plan.limits;
             let digest = session.get_socket_digest();
             let peer = digest
                 .as_ref()
                 .and_then(|digest| digest.peer_addr()?.as_inet().map(std::net::SocketAddr::ip));
             let most = limits.connections.min(self.ceiling);
-            self.count.enter(peer.map(origin_of), most, limits.connections_per_address)?
+            self.count.enter(peer.map(origin_of), most, limits.connections_per_address)
         };
-        self.inner.process_new(session, shutdown).await
+        let Some(inside) = inside else {
+            self.house.metrics.refused(RefusedAt::Gate);
+            return None;
+        };
+        let (gate, shutdown) = (Arc::clone(self), shutdown.clone());
+        // A task of its own: Pingora's has room for a handshake and for HTTP/2, fourteen kilobytes that
+        // would last as long as the connection.
+        tokio::spawn(async move {
+            let _inside = inside;
+            if let Some(stream) = gate.opened(session).await {
+                gate.front.serve(stream, &shutdown).await;
+            }
+        });
+        None
     }
 
     async fn cleanup(&self) {
-        self.inner.cleanup().await;
+        self.front.cleanup().await;
     }
 }
 
@@ -124,14 +185,6 @@ mod tests {
 
     fn at(text: &str) -> Option<IpAddr> {
         text.parse().ok().map(origin_of)
-    }
-
-    #[test]
-    fn an_address_is_a_host_or_a_network() {
-        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
-        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
-        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff:1:2:3"));
-        assert_ne!(at("2001:db8:0:1::1"), at("2001:db8:0:2::1"));
     }
 
     #[test]

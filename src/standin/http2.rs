@@ -46,6 +46,7 @@ pub(super) async fn serve<S: Socket>(socket: S, connection: u64, house: Arc<Hous
         .handshake::<_, Bytes>(socket);
     let Ok(mut wire) = handshake.await else { return };
     let (wishing, mut wishes) = mpsc::channel(4);
+    let mut farewells = house.farewells.subscribe();
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
@@ -56,6 +57,7 @@ pub(super) async fn serve<S: Socket>(socket: S, connection: u64, house: Arc<Hous
                 }
                 Some(Err(_)) | None => break,
             },
+            Ok(()) = farewells.changed() => wire.graceful_shutdown(),
             Some(wish) = wishes.recv() => {
                 flush(&mut wire).await;
                 match wish {

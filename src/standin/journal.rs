@@ -112,6 +112,7 @@ pub(super) struct Journal {
     is_open: AtomicBool,
     requests: AtomicU64,
     connections: AtomicU64,
+    resumptions: AtomicU64,
     next_number: AtomicU64,
     next_connection: AtomicU64,
     changed: Notify,
@@ -130,6 +131,7 @@ impl Journal {
             is_open: AtomicBool::new(true),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            resumptions: AtomicU64::new(0),
             next_number: AtomicU64::new(1),
             next_connection: AtomicU64::new(1),
             changed: Notify::new(),
@@ -143,6 +145,10 @@ impl Journal {
     pub(super) fn enter_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn enter_resumption(&self) {
+        self.resumptions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Enters a request and gives it its number.
@@ -212,11 +218,16 @@ impl Journal {
         self.connections.load(Ordering::Relaxed)
     }
 
+    pub(super) fn resumptions(&self) -> u64 {
+        self.resumptions.load(Ordering::Relaxed)
+    }
+
     /// Forgets everything but the numbers of requests and connections under way.
     pub(super) fn reset(&self) {
         *self.pages.lock() = Pages::default();
         self.requests.store(0, Ordering::Relaxed);
         self.connections.store(0, Ordering::Relaxed);
+        self.resumptions.store(0, Ordering::Relaxed);
     }
 }
 

@@ -52,6 +52,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -72,13 +73,16 @@ struct House {
     journal: Journal,
     script: Mutex<(Script, Instant)>,
     opened: Instant,
+    /// Counts the farewells to the HTTP/2 connections that stand.
+    farewells: watch::Sender<u64>,
 }
 
 impl House {
     fn new(script: Script) -> Arc<House> {
         // The tokio clock, so that a test that pauses time pauses the stand-in with it.
         let opened = Instant::now();
-        Arc::new(House { journal: Journal::new(), script: Mutex::new((script, opened)), opened })
+        let script = Mutex::new((script, opened));
+        Arc::new(House { journal: Journal::new(), script, opened, farewells: watch::Sender::new(0) })
     }
 
     fn now(&self) -> Duration {
@@ -260,6 +264,12 @@ impl Provider {
         self.house.journal.connections()
     }
 
+    /// Returns the number of connections so far whose TLS session was resumed.
+    #[must_use]
+    pub fn resumptions(&self) -> u64 {
+        self.house.journal.resumptions()
+    }
+
     /// Returns the time since the start, on the clock of the offsets in [`Seen`].
     #[must_use]
     pub fn now(&self) -> Duration {
@@ -287,6 +297,12 @@ impl Provider {
     /// Keeps only counts from now on (for load), or records again.
     pub fn record(&self, is_recording: bool) {
         self.house.journal.record(is_recording);
+    }
+
+    /// Tells every HTTP/2 connection that it takes no new streams (`GOAWAY` with `NO_ERROR`); those under
+    /// way go on.
+    pub fn say_farewell(&self) {
+        self.house.farewells.send_modify(|count| *count += 1);
     }
 
     /// Closes all connections at once and refuses new ones, but keeps the port: until
@@ -374,6 +390,9 @@ async fn serve_tls(socket: TcpStream, house: Arc<House>, tls: TlsAcceptor) {
     let connection = house.journal.enter_connection();
     // A client that does not like the certificate leaves here.
     let Ok(socket) = tls.accept(socket).await else { return };
+    if socket.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        house.journal.enter_resumption();
+    }
     if socket.get_ref().1.alpn_protocol() == Some(b"h2") {
         http2::serve(socket, connection, house).await;
     } else {

@@ -3,7 +3,7 @@
 //! Over Pingora's connector, as providers are, so that there is one HTTP and one TLS in the house.
 //! HTTP/1.1, one connection a question, closed behind it: questions come minutes apart. System
 //! roots judge the certificate. A redirect is not followed (it would carry a secret elsewhere), an
-//! answer is read up to 64 KiB, and all of it may take 10 s, a metadata service 2 s: where there is
+//! answer is read up to 64 KiB, a name stands for what a provider's may ([`crate::base::reach`]), and all of it may take 10 s, a metadata service 2 s: where there is
 //! none, its address answers nothing.
 
 use super::ask::Ask;
@@ -47,6 +47,11 @@ pub enum AskFault {
     /// The name is not known.
     #[error("its name cannot be resolved")]
     Dns,
+    /// Its name stands for inner addresses only, which may get no secret.
+    #[error(
+        "stands for inner addresses only; where it is inside, set deny_private_ips: false for the provider"
+    )]
+    Inside,
     /// Nobody answers at its address, or its certificate is not to be trusted.
     #[error("cannot be connected to")]
     Connect,
@@ -64,11 +69,17 @@ pub enum AskFault {
 /// Asks token services.
 pub(super) struct Client {
     connector: Connector,
+    denies: Option<bool>,
 }
 
 impl Client {
-    pub(super) fn new() -> Self {
-        Client { connector: Connector::new(None) }
+    /// Makes one; `denies` is what the file says of inner addresses behind names.
+    pub(super) fn new(denies: Option<bool>) -> Self {
+        Client { connector: Connector::new(None), denies }
+    }
+
+    pub(super) fn denies(&self) -> Option<bool> {
+        self.denies
     }
 
     /// Asks, within bounds.
@@ -86,14 +97,19 @@ impl Client {
 
     async fn connect(&self, ask: &Ask) -> Result<HttpSession, AskFault> {
         let base = &ask.url.base;
+        let reach = base.reach(self.denies);
         let addresses: Vec<SocketAddr> = match base.host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, base.port)],
             Err(_) => tokio::net::lookup_host((base.host.as_str(), base.port))
                 .await
                 .map_err(|_| AskFault::Dns)?
+                .filter(|address| reach.admits(address.ip()))
                 .take(ADDRESSES_MAX)
                 .collect(),
         };
+        if addresses.is_empty() {
+            return Err(AskFault::Inside);
+        }
         for address in addresses {
             let mut peer = HttpPeer::new(address, base.tls, base.host.clone());
             peer.options.connection_timeout = Some(CONNECT);

@@ -98,12 +98,13 @@ struct State {
 
 impl Purse {
     /// Makes the purse of a credential, `name` being `provider/credential`. Fetches nothing yet.
+    /// Beside the login stands what the file says of inner addresses (`deny_private_ips`).
     ///
     /// # Errors
     /// Where the private key of a service account cannot sign.
     pub fn new(
         name: String,
-        login: &Login,
+        (login, denies): (&Login, Option<bool>),
         clock: Clock,
         unit: Arc<Unit>,
         events: Arc<Events>,
@@ -133,13 +134,19 @@ impl Purse {
             login: login.clone(),
             signer,
             clock,
-            client: Client::new(),
+            client: Client::new(denies),
             unit,
             events,
             held: ArcSwapOption::from_pointee(held),
             state: Mutex::default(),
             memory: tokio::sync::Mutex::default(),
         }))
+    }
+
+    /// Returns what the file says of inner addresses behind the names of its services.
+    #[must_use]
+    pub fn denies(&self) -> Option<bool> {
+        self.client.denies()
     }
 
     /// Returns the login that it was made for.

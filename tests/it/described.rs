@@ -11,8 +11,10 @@ use pointsman::standin::{Provider, Reply, Script};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// Described, and not met here: what takes a disk that is full, a login, a process that leaves.
-const RARE: [&str; 4] = ["Event.under_way", "Event.credential", "Event.has_old", "Event.dropped"];
+/// Described, and not met here: what takes a disk that is full, a login, a process that leaves, a name
+/// that leads inside.
+const RARE: [&str; 5] =
+    ["Target.last_error.detail", "Event.under_way", "Event.credential", "Event.has_old", "Event.dropped"];
 
 /// The description, and what was found out about it.
 struct Book {

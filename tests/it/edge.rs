@@ -45,8 +45,14 @@ async fn connections_beyond_the_limits_are_closed_and_those_that_leave_make_room
         let process = program(&standin, &format!("limits: {limits}\n")).start().await;
         // What asked whether it is ready may still be leaving.
         eventually("three are held", async || hold(&process, 3).await.len() == 3).await;
-        let held = hold(&process, 5).await;
-        assert_eq!(held.len(), 3, "{limits}");
+        let mut held = Vec::new();
+        // A close may be on its way for longer than `hold` waits for it.
+        eventually("three of five are held", async || {
+            held.clear();
+            held = hold(&process, 5).await;
+            held.len() == 3
+        })
+        .await;
         assert!(!is_served(&process).await, "{limits}");
         assert_eq!(process.ask("/livez").await.status, 200, "the operator still gets in");
         drop(held);

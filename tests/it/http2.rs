@@ -1,12 +1,12 @@
 //! The same over HTTP/2, with and without TLS, on either side.
 
 use crate::failover::{Fault, fault, is_survived, refuses};
-use crate::scene::{Api, FORGETFUL, KEY_ONE, KEY_TWO, Pair, RESCUER, Wire, provider, trail};
+use crate::papers::Authority;
+use crate::scene::{Api, FORGETFUL, KEY_ONE, KEY_TWO, Pair, RESCUER, Wire, ms, provider, trail};
 use crate::stage::Stage;
 use pointsman::standin::caller::{Call, Connection};
-use pointsman::standin::{Certificate, HttpVersion, Place, Provider, Reply, Script, Twist};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::TempDir;
+use pointsman::standin::{Gate, HttpVersion, Place, Provider, Reply, Script, Seen, Twist};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 const CLIENT: Wire = Wire { is_http2_client: true, is_http2_provider: false };
@@ -44,7 +44,8 @@ faults! {
     an_error_as_the_first_event_is_left:
         fault(Reply::error_event(500), &["server_error", "inband_error"]).with_large_bodies();
     a_reset_after_the_head_is_left: fault(Reply::reset_after_head(), &["truncated", "reset"]);
-    a_truncated_answer_is_left: fault(Reply::truncated(), &["truncated"]).only_plain();
+    // A connection that is lost takes those along whose answers had not begun.
+    a_truncated_answer_is_left: fault(Reply::truncated(), &["truncated", "reset"]).only_plain();
     an_empty_200_is_left: fault(Reply::empty(), &["bad_body"]);
 }
 
@@ -120,52 +121,8 @@ async fn requests_side_by_side_on_one_connection_each_get_their_own_answer() {
     assert!(pair.second.connections() < 40, "streams share connections: {}", pair.second.connections());
 }
 
-/// An authority of the tests' own, and certificates from it.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-struct Papers {
-    chain: String,
-    key: String,
-}
-
-impl Papers {
-    async fn provider(&self, script: impl Into<Script>, protocols: &[&str]) -> Provider {
-        let certificate = Certificate { chain_pem: &self.chain, key_pem: &self.key, protocols };
-        Provider::start_tls(script, &certificate).await.unwrap()
-    }
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Authority { issuer, folder }
-    }
-
-    fn tls(&self) -> String {
-        format!("tls: {{ca: \"{}\"}}", self.folder.path().join("ca.pem").display())
-    }
-
-    fn papers(&self, name: &str, is_expired: bool) -> Papers {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        if is_expired {
-            params.not_before = rcgen::date_time_ymd(2019, 1, 1);
-            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
-        }
-        let key = KeyPair::generate().unwrap();
-        let chain = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Papers { chain, key: key.serialize_pem() }
-    }
-}
-
 /// Opens a route whose first provider is at `base_url` with these further keys.
-async fn open_tls(base_url: &str, more: &str, second: &Provider) -> Stage {
+pub async fn open_tls(base_url: &str, more: &str, second: &Provider) -> Stage {
     let mut yaml = "providers:\n".to_owned();
     yaml += &provider("one", "openai", base_url, KEY_ONE, more);
     yaml += &provider("two", "openai", &second.base_url(), KEY_TWO, "");
@@ -273,4 +230,160 @@ async fn verification_can_be_skipped_on_loopback() {
     let stage = open_tls(&first.base_url(), "tls: {insecure_skip_verify: true}", &second).await;
     let answer = Call::chat("chat").send(stage.data).await.unwrap();
     assert_eq!(answer.header("x-used-provider"), Some("one"), "{:?}", answer.headers);
+}
+
+fn held(gate: &Gate) -> Reply {
+    Reply::ok().hold(Place::BeforeHead, gate)
+}
+
+/// How many requests were on each connection.
+fn by_connection(provider: &Provider) -> Vec<usize> {
+    let mut counts = std::collections::BTreeMap::new();
+    provider.seen().iter().for_each(|seen| *counts.entry(seen.connection).or_default() += 1);
+    counts.into_values().collect()
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_share_a_connection_up_to_32_streams() {
+    let authority = Authority::new();
+    let papers = authority.papers("localhost", false);
+    for (http, protocols) in [("", &["h2", "http/1.1"][..]), (", http: 2", &["h2"])] {
+        let first = papers.provider(Reply::ok(), protocols).await;
+        let second = Provider::start(Reply::says(RESCUER)).await.unwrap();
+        let base_url = format!("{}/v1", first.origin_as("localhost"));
+        let stage = open_tls(&base_url, &format!("{}{http}", authority.tls()), &second).await;
+        Call::chat("chat").send(stage.data).await.unwrap();
+        for (at_once, expected) in [(20, 1..=1), (32, 1..=1), (33, 2..=2)] {
+            first.reset();
+            let gate = Gate::closed();
+            first.set_script(held(&gate));
+            let mut running = JoinSet::new();
+            let data = stage.data;
+            for _ in 0..at_once {
+                running.spawn(async move { Call::chat("chat").send(data).await.unwrap().status });
+            }
+            assert!(first.until(ms(5000), |seen| seen.len() == at_once).await, "{http} {at_once}");
+            let counts = by_connection(&first);
+            assert!(expected.contains(&counts.len()), "{http} {at_once}: {counts:?}");
+            assert!(counts.iter().all(|count| *count <= 32), "{http} {at_once}: {counts:?}");
+            gate.open();
+            while let Some(status) = running.join_next().await {
+                assert_eq!(status.unwrap(), 200);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_takes_its_stream_and_nobody_elses_connection() {
+    let gate = Gate::closed();
+    let script = Script::of([Reply::ok(), held(&gate), held(&gate), Reply::ok()]);
+    let first = Provider::start(script).await.unwrap();
+    let pair = Pair::open(Api::Chat, PROVIDER, first, Reply::says(RESCUER), "").await;
+    pair.chat().await;
+    let data = pair.stage.data;
+    let stays = tokio::spawn(async move { Call::chat("chat").send(data).await.unwrap() });
+    assert!(pair.first.until(ms(5000), |seen| seen.len() == 2).await);
+    let _ = Call::chat("chat").leaving_after(ms(50)).send(data).await;
+    assert!(pair.first.until(ms(5000), |seen| seen.iter().any(Seen::has_client_left)).await);
+    let after = pair.chat().await;
+    assert_eq!(after.header("x-used-provider"), Some("one"));
+    gate.open();
+    assert_eq!(stays.await.unwrap().header("x-used-provider"), Some("one"));
+    assert_eq!(by_connection(&pair.first), [4], "all on one connection");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_silent_for_one_gets_no_more_and_keeps_whom_it_has() {
+    let gate = Gate::closed();
+    let script = Script::of([Reply::ok(), held(&gate), Reply::silence(), Reply::ok()]);
+    let first = Provider::start(script).await.unwrap();
+    // Not streamed, so that only the short one is given up.
+    let more = format!("timeouts: {{first_content: 150ms, response: 60s}}\n{FORGETFUL}");
+    let pair = Pair::open(Api::Chat, PROVIDER, first, Reply::says(RESCUER), &more).await;
+    pair.chat().await;
+    let data = pair.stage.data;
+    let stays = tokio::spawn(async move { Call::chat("chat").send(data).await.unwrap() });
+    assert!(pair.first.until(ms(5000), |seen| seen.len() == 2).await);
+    assert_eq!(trail(&pair.stream().await), ["one/k:timeout_first_content", "two/k:ok"]);
+    assert_eq!(pair.chat().await.header("x-used-provider"), Some("one"));
+    gate.open();
+    assert_eq!(stays.await.unwrap().header("x-used-provider"), Some("one"));
+    assert_eq!(by_connection(&pair.first), [3, 1], "the last one on a new connection");
+}
+
+/// A stream's window is a 32nd of its connection's.
+#[tokio::test]
+async fn clients_that_stop_reading_do_not_stop_the_others_on_the_connection() {
+    let big = Reply::body(200, "application/json", vec![b' '; 24 << 20]);
+    let script = Script::of([Reply::ok(), big]).then(Reply::ok());
+    let first = Provider::start(script).await.unwrap();
+    let pair = Pair::open(Api::Chat, PROVIDER, first, Reply::says(RESCUER), "").await;
+    pair.chat().await;
+    let mut idler = tokio::net::TcpStream::connect(pair.stage.data).await.unwrap();
+    let body = Api::Chat.body("chat", false, 1000, 1);
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    idler.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+    let mut begun = [0; 15];
+    idler.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 200 OK");
+    for _ in 0..20 {
+        let answer = Call::chat("chat").limit(ms(5000)).send(pair.stage.data).await.unwrap();
+        assert_eq!(answer.header("x-used-provider"), Some("one"), "{:?}", answer.headers);
+    }
+    assert_eq!(by_connection(&pair.first), [22], "all on one connection");
+    assert!(pair.first.seen()[1].ended.is_none(), "its client has read nothing but the first line");
+}
+
+/// One lost connection is one fault, however many streams were on it: five in a row open a breaker.
+#[tokio::test]
+async fn a_connection_that_is_lost_with_twenty_streams_opens_no_breaker() {
+    let gate = Gate::closed();
+    let lost = Reply::ok().at(Place::AfterHead, Twist::Hold(gate.clone())).at(Place::AfterHead, Twist::Close);
+    let first = Provider::start(Script::of([Reply::ok()]).then(lost)).await.unwrap();
+    // The same model, so that nobody asks the first again.
+    let pair = Pair::with_models(Api::Chat, PROVIDER, first, Reply::says(RESCUER), "", "same", "same").await;
+    pair.chat().await;
+    let data = pair.stage.data;
+    let mut running = JoinSet::new();
+    for _ in 0..20 {
+        running.spawn(async move { Call::chat("chat").send(data).await.unwrap() });
+    }
+    assert!(pair.first.until(ms(5000), |seen| seen.len() == 21).await);
+    gate.open();
+    while let Some(answer) = running.join_next().await {
+        assert_eq!(answer.unwrap().text(), RESCUER);
+    }
+    assert_eq!(by_connection(&pair.first)[0], 21, "all on one connection");
+    assert!(pair.stage.metric("pointsman_breaker_state", &["one/"]) < 0.1);
+    pair.first.set_script(Reply::ok());
+    assert_eq!(pair.chat().await.header("x-used-provider"), Some("one"));
+}
+
+/// RFC 9113 section 6.8: what a provider says before it is restarted.
+#[tokio::test]
+async fn a_connection_that_is_to_end_gets_no_new_request_and_ends_those_it_has() {
+    let authority = Authority::new();
+    let papers = authority.papers("localhost", false);
+    let gate = Gate::closed();
+    let script = Script::of([Reply::ok(), held(&gate), Reply::ok()]);
+    let first = papers.provider(script, &["h2"]).await;
+    let second = Provider::start(Reply::says(RESCUER)).await.unwrap();
+    let base_url = format!("{}/v1", first.origin_as("localhost"));
+    let stage = open_tls(&base_url, &authority.tls(), &second).await;
+    Call::chat("chat").send(stage.data).await.unwrap();
+    let data = stage.data;
+    let stays = tokio::spawn(async move { Call::chat("chat").send(data).await.unwrap() });
+    assert!(first.until(ms(5000), |seen| seen.len() == 2).await);
+    first.say_farewell();
+    for _ in 0..5 {
+        let answer = Call::chat("chat").send(data).await.unwrap();
+        assert_eq!(trail(&answer), ["one/k:ok"]);
+    }
+    gate.open();
+    assert_eq!(trail(&stays.await.unwrap()), ["one/k:ok"]);
+    assert_eq!(first.connections(), 2);
 }

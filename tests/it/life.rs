@@ -2,12 +2,15 @@
 //!
 //! (Contract section 1: signals; conventions: sd_notify, exit codes.)
 
-use crate::process::{HEAD, Process, Program, SOON, eventually, openai, signal};
+use crate::process::{HEAD, Process, Program, SOON, eventually, openai, signal, skip};
+use crate::upgrade_by_socket::{Held, inheritable, listen};
 use pointsman::standin::caller::{BodyEnd, Call, Connection, Talk};
 use pointsman::standin::{Gate, Place, Provider, Reply, SIXTY_WORDS};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -256,4 +259,223 @@ async fn after_a_crash_it_starts_again_on_the_same_ports() {
     assert_ne!(process.token(), token, "a token outlives its process");
     assert_eq!(process.post("/v1/reload", &process.token()).await.status, 200);
     assert_eq!(process.post("/v1/reload", &token).await.status / 100, 4);
+}
+
+#[tokio::test]
+async fn a_kill_leaves_nothing_that_prevents_a_start() {
+    let (_provider, _gate, process, _call, _talk) = streaming("30s").await;
+    let (data, admin) = (process.data, process.admin);
+    let files = process.program.path("audit.log");
+    let base = fs::read_to_string(process.program.config()).unwrap();
+    let base =
+        base.replacen("127.0.0.1:0", &data.to_string(), 1).replacen("127.0.0.1:0", &admin.to_string(), 1);
+    let text = format!("state: {{path: state.db}}\naudit: {{path: \"{}\"}}\n{base}", files.display());
+    let mut program = process.crash();
+    program.configure(&text);
+    for turn in 1..=3 {
+        let process = program.start().await;
+        assert_eq!((process.data, process.admin), (data, admin));
+        // Killed while a stream is under way, the state is written and an operator has done something.
+        let call = Call::chat_stream("chat").limit(SOON);
+        let mut talk = call.begin(data).await.unwrap();
+        assert_eq!(talk.head().await.unwrap(), 200);
+        assert_eq!(process.post("/v1/targets/one/k/m:reset", &process.token()).await.status / 100, 2);
+        eventually("the start is in the audit log", async || {
+            fs::read_to_string(&files).unwrap_or_default().matches("\"start\"").count() == turn
+        })
+        .await;
+        program = process.crash();
+    }
+    let process = program.start().await;
+    assert_eq!(process.ask("/readyz").await.status, 200);
+    let audit = fs::read_to_string(&files).unwrap();
+    assert!(audit.lines().all(|line| crate::process::json(line).is_some()), "{audit}");
+    for left in fs::read_dir(process.program.path("run").join("pointsman")).unwrap() {
+        assert_eq!(left.unwrap().file_name(), "admin-token", "nothing else is left there");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_of_some_seconds_is_not_held_against_the_targets() {
+    let gate = Gate::closed();
+    let one = Provider::start(Reply::says("late").hold(Place::BeforeHead, &gate)).await.unwrap();
+    let two = Provider::start(Reply::says("other")).await.unwrap();
+    let text = format!(
+        "{HEAD}grace: 30s\nlog: {{format: json}}\ntimeouts: {{first_content: 2s, response: 2s}}\nbreaker: {{consecutive_failures: 3}}\nproviders:\n{}{}routes:\n  chat: {{targets: [{{provider: one, model: m, priority: 1}}, {{provider: two, model: m, priority: 2}}]}}\n",
+        openai("one", &one.base_url(), "KEY_ONE"),
+        openai("two", &two.base_url(), "KEY_ONE")
+    );
+    let process = program(&text).start().await;
+    let data = process.data;
+    let calls: Vec<_> = (0..10)
+        .map(|number| {
+            let call = if number % 2 == 0 { Call::chat("chat") } else { Call::chat_stream("chat") };
+            tokio::spawn(async move { call.limit(SOON).send(data).await })
+        })
+        .collect();
+    assert!(one.until(SOON, |seen| seen.len() == 10).await);
+    process.signal("STOP");
+    gate.open();
+    // Longer than every timer of the requests; the answers have come long before it is over.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    process.signal("CONT");
+    for call in calls {
+        let answer = call.await.unwrap().unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body_text());
+    }
+    let fallen = process.log_of("request").iter().filter(|line| line["trail"] != "one/k:ok").count();
+    let state = process.target("one/k/m").await;
+    assert_eq!((&state["state"], fallen), (&"ready".into(), 0), "{state}");
+}
+
+#[tokio::test]
+async fn the_watchdog_hears_of_a_process_that_turns_and_of_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let manager = Manager::listen(folder.path());
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    let watched = |program: Program| {
+        program.env("NOTIFY_SOCKET", manager.socket.to_str().unwrap()).env("WATCHDOG_USEC", "300000")
+    };
+    let mut process = watched(program(&yaml(&provider, "30s"))).start().await;
+    let count = || manager.heard("WATCHDOG=1").len();
+    eventually("it is heard of", async || count() >= 3).await;
+    process.signal("STOP");
+    let before = count();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // One may have been on its way.
+    assert!(count() <= before + 1, "heard of while it stood still");
+    process.signal("CONT");
+    eventually("it is heard of again", async || count() >= before + 3).await;
+    process.signal("USR2");
+    let new = process.generation(2).await;
+    process.end(SOON).await;
+    let before = count();
+    eventually("its successor is heard of", async || count() >= before + 3).await;
+    signal(new, "KILL");
+    // What is meant for another process is not ours to answer.
+    let other = watched(program(&yaml(&provider, "30s"))).env("WATCHDOG_PID", "1").start().await;
+    let before = count();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(count(), before);
+    drop(other);
+}
+
+/// A program of which nothing is read.
+struct Bare(Child);
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_or_is_not_read_stops_no_request() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    provider.record(false);
+    for is_full in [true, false] {
+        let ((data, first), (admin, second)) = (listen("127.0.0.1:0"), listen("127.0.0.1:0"));
+        let text = yaml(&provider, "30s").replacen("127.0.0.1:0", &data.to_string(), 1).replacen(
+            "127.0.0.1:0",
+            &admin.to_string(),
+            1,
+        );
+        let program = program(&text);
+        let held = Held(vec![inheritable("data", first), inheritable("admin", second)]);
+        let mut command = held.command(&program);
+        let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        if is_full {
+            command.stdout(full()).stderr(full());
+        }
+        // The other way it writes into pipes that nobody reads.
+        let mut bare = Bare(command.process_group(0).spawn().unwrap());
+        let callers: Vec<_> = (0..8)
+            .map(|_| {
+                tokio::spawn(async move {
+                    for _ in 0..75 {
+                        let answer = Call::chat("chat").limit(SOON).send(data).await.unwrap();
+                        assert_eq!(answer.status, 200);
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        // 600 lines are more than a pipe holds.
+        signal(bare.0.id(), "TERM");
+        eventually("it leaves", async || bare.0.try_wait().unwrap().is_some()).await;
+        assert_eq!(bare.0.wait().unwrap().code(), Some(0), "full: {is_full}");
+    }
+}
+
+/// A disk of a few pages; only root can make one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Option<SmallDisk> {
+        fs::create_dir(&at).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "none"]).arg(&at).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success()).then_some(SmallDisk(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_no_request_and_is_told_once() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    let program = program("");
+    let Some(disk) = SmallDisk::mount(program.path("small")) else {
+        return skip("a full disk was not tried: only root can mount a small one");
+    };
+    let audit = disk.0.join("audit.log");
+    program.configure(&format!(
+        "state: {{path: small/state.db}}\naudit: {{path: \"{}\"}}\n{}",
+        audit.display(),
+        yaml(&provider, "30s")
+    ));
+    let process = program.start().await;
+    let token = process.token();
+    let chat = async || Call::chat("chat").limit(SOON).send(process.data).await.unwrap().status;
+    assert_eq!(chat().await, 200);
+    eventually("the state is written", async || {
+        fs::metadata(disk.0.join("state.db-wal")).is_ok_and(|file| file.len() > 0)
+    })
+    .await;
+    let filler = disk.0.join("filler");
+    assert!(fs::write(&filler, vec![0; 1 << 20]).is_err(), "it is not full");
+    // Rest of the last page of the audit log, so that its next line does not fit.
+    let told = |what: &str| process.said().matches(what).count();
+    let mut acts = 0;
+    eventually("both troubles are told", async || {
+        assert_eq!(chat().await, 200);
+        let verb = if acts % 2 == 0 { "drain" } else { "ready" };
+        acts += 1;
+        let done = process.post(&format!("/v1/targets/one/k/m:{verb}"), &token).await.status;
+        assert_eq!(done / 100, 2, "the operator can act");
+        if verb == "drain" {
+            assert_eq!(process.post("/v1/targets/one/k/m:ready", &token).await.status / 100, 2);
+        }
+        told("the state cannot be written") > 0 && told("the audit log cannot be written") > 0
+    })
+    .await;
+    for _ in 0..50 {
+        assert_eq!(chat().await, 200);
+    }
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(chat().await, 200);
+    assert_eq!((told("the state cannot be written"), told("the audit log cannot be written")), (1, 1));
+    fs::remove_file(&filler).unwrap();
+    eventually("both are written again", async || {
+        assert_eq!(chat().await, 200);
+        told("the state is written again") > 0 && told("the audit log is written again") > 0
+    })
+    .await;
 }

@@ -154,7 +154,10 @@ impl Program {
         process
     }
 
-    fn launch_as(self, mut command: Command) -> Launched {
+    /// Starts a command that [`Program::command`] has made, or one like it, and does not wait.
+    pub fn launch_as(self, mut command: Command) -> Launched {
+        // It may leave a process behind that has taken its place.
+        command.process_group(0);
         let mut child = command.spawn().unwrap();
         let said = Said::default();
         said.follow(child.stdout.take().unwrap());
@@ -229,8 +232,7 @@ impl Launched {
 impl Drop for Launched {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            end_group(&mut child);
         }
     }
 }
@@ -249,9 +251,19 @@ pub struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        end_group(&mut self.child);
     }
+}
+
+/// Kills a process and those that have taken its place.
+fn end_group(child: &mut Child) {
+    let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(group) = group {
+        // It may have ended long ago, with nobody in its place.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 /// What a reload came to, as the counters have it.
@@ -287,6 +299,20 @@ impl Process {
     /// Returns the lines of the log of that kind so far.
     pub fn log_of(&self, msg: &str) -> Vec<serde_json::Value> {
         self.log().into_iter().filter(|line| line["msg"] == msg).collect()
+    }
+
+    /// Waits until so many processes have said that they are ready, this one and those that took its
+    /// place; returns the id of the last.
+    pub async fn generation(&self, count: usize) -> u32 {
+        let end = Instant::now() + SOON;
+        loop {
+            let ready = self.log_of("ready");
+            if let Some(line) = ready.get(count - 1) {
+                return u32::try_from(line["pid"].as_u64().unwrap()).unwrap();
+            }
+            assert!(Instant::now() < end, "{} of {count} are ready; it said:\n{}", ready.len(), self.said());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Asks the admin plane.

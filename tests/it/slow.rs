@@ -7,7 +7,7 @@ use crate::scene::{KEY_ONE, provider};
 use crate::stage::{Stage, eventually, plan};
 use pointsman::proxy::Pace;
 use pointsman::standin::caller::Call;
-use pointsman::standin::{Provider, Reply};
+use pointsman::standin::{Gate, Place, Provider, Reply};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -135,4 +135,46 @@ async fn bodies_that_are_only_announced_keep_nobody_out() {
     eventually("all are being read", || stage.house.under_way() == 20).await;
     assert_eq!(Call::chat("chat").send(stage.data).await.unwrap().status, 200);
     drop(held);
+}
+
+/// What is held of answers fills one half of `limits.replay_memory`; beyond it they go on unjudged.
+#[tokio::test]
+async fn answers_fill_half_of_the_memory_and_the_others_go_on_at_once() {
+    let gate = Gate::closed();
+    // One half of it comes before the gate.
+    let text = "word ".repeat(120_000);
+    let standin = Provider::start(Reply::says(text.clone()).hold(Place::BeforeEnd, &gate)).await.unwrap();
+    let yaml = format!(
+        "providers:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\nlimits: {{max_body: 1MiB, replay_memory: 1MiB}}\n",
+        provider("one", "openai", &standin.base_url(), KEY_ONE, "")
+    );
+    let stage = Stage::open(&yaml).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(stage.data).await.unwrap();
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\n";
+        let body = "{\"model\":\"chat\",\"messages\":[]}";
+        let call = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(call.as_bytes()).await.unwrap();
+        clients.push((stream, Vec::new()));
+    }
+    let mut some = vec![0; 1 << 16];
+    eventually("all but one have begun", || {
+        for (stream, said) in &mut clients {
+            while let Ok(count @ 1..) = stream.try_read(&mut some) {
+                said.extend_from_slice(&some[..count]);
+            }
+        }
+        clients.iter().filter(|(_, said)| said.len() > 200_000).count() == 3
+    })
+    .await;
+    assert_eq!(clients.iter().filter(|(_, said)| said.is_empty()).count(), 1, "one is held");
+    let kept = stage.house.memory.kept();
+    assert!((200_000..=512 << 10).contains(&kept), "{kept} bytes are kept");
+    gate.open();
+    for (mut stream, mut said) in clients {
+        stream.read_to_end(&mut said).await.unwrap();
+        assert!(said.starts_with(b"HTTP/1.1 200") && said.len() > text.len());
+    }
+    eventually("all is given back", || stage.house.memory.kept() == 0).await;
 }

@@ -3,8 +3,10 @@
 //! * [`thirty`]: thirty scenarios, a row each: the public sixteen and fourteen of ours.
 //! * [`outage`]: every target of a route fails under load, then one returns.
 //! * [`kills`]: a provider's process is killed in the middle of its streams, over and over.
+//! * [`upgrades`]: the program is upgraded and restarted under load, over and over.
+//! * [`soak`]: everything at once for twenty minutes, after which nothing may have grown.
 //!
-//! `make scenarios`, `make outage` and `make kills` play them in real time and at full length.
+//! `make scenarios`, `outage`, `kills`, `upgrades` and `soak` play them in real time and at full length.
 //! Without arguments, as under `cargo test`, each is played once with short timers. Arguments:
 //! `--full`, parts of the names below, and names of scenarios (`S08`) to play only these.
 //! `POINTSMAN_BIN` names another program to be judged.
@@ -20,16 +22,20 @@ mod outage;
 mod process;
 mod row;
 mod sixteen;
+mod soak;
 mod thirty;
 mod troupe;
+mod upgrades;
 
 use std::process::ExitCode;
 
 /// What a test runner sees.
-const TESTS: [&str; 3] = [
+const TESTS: [&str; 5] = [
     "thirty_scenarios_pass_with_short_timers",
     "a_total_outage_is_not_multiplied_and_ends_soon",
     "no_killed_stream_is_sold_as_a_whole_answer",
+    "nothing_grows_under_a_soak_of_everything",
+    "no_client_notices_upgrades_and_restarts",
 ];
 
 /// What is to be played.
@@ -77,7 +83,12 @@ fn main() -> ExitCode {
         are_good &= match test {
             test if test == TESTS[0] => runtime.block_on(thirty::play(&wish)),
             test if test == TESTS[1] => runtime.block_on(outage::play(wish.is_full)),
-            _ => runtime.block_on(kills::play(wish.is_full)),
+            test if test == TESTS[2] => runtime.block_on(kills::play(wish.is_full)),
+            test if test == TESTS[3] => runtime.block_on(soak::play(wish.is_full)),
+            // On a worker, so that what blocks can say so.
+            _ => {
+                runtime.block_on(async { tokio::spawn(upgrades::play(wish.is_full)).await.unwrap_or(false) })
+            }
         };
     }
     if are_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -73,6 +73,7 @@ pub(super) fn check(bench: &Bench<'_>, file: File) -> Plan {
         cooldown: file.cooldown,
         rescue: file.rescue,
         hedge: file.hedge,
+        pool: file.pool,
         limits: file.limits,
         log: file.log,
         audit,

@@ -22,8 +22,12 @@ use crate::config::plan::{Credential, Endpoint, HttpVersions, LeftOut, Pattern, 
 use crate::config::reference::SecretRef;
 use crate::config::servers::{CredentialFile, ProviderFile};
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Most addresses of one endpoint.
+const ADDRESSES_MAX: usize = 16;
 
 /// Everything that routes can name.
 #[derive(Default)]
@@ -93,7 +97,8 @@ impl Inventory {
         let headers = manners::check_headers(bench, std::mem::take(&mut file.headers));
         let own = found.and_then(|entry| entry.url(&|name| cloud::is_set(bench, &file, entry, name)));
         let url = check_url(bench, &file, found, own);
-        let trust = check_trust(bench, &file.at, file.ca.as_deref(), file.insecure_skip_verify, url.as_ref());
+        let trust = check_trust(bench, &file, url.as_ref());
+        let addresses = check_addresses(bench, &file.at, &file.addresses, url.as_ref());
         let own_url = found.and_then(Entry::fixed_url).and_then(|own| BaseUrl::parse(own).ok());
         let is_elsewhere = file.base_url.is_some() && url != own_url;
         let is_bridge = file.base_url.is_none() && own.is_some_and(|(_, is_bridge)| is_bridge);
@@ -116,7 +121,7 @@ impl Inventory {
             }
         }
         let serves = entry.serves.iter().copied().chain(paths.iter().map(|(api, _)| *api)).collect();
-        let endpoint = self.endpoint(bench, &file.at, &url, trust);
+        let endpoint = self.endpoint(bench, &file.at, &url, trust, addresses);
         let known = if is_elsewhere && file.models.is_some() { &[] } else { entry.models };
         let (order, written, models) = models::collect(file.models.unwrap_or_default(), known, entry.models);
         self.models.push(order);
@@ -206,23 +211,38 @@ impl Inventory {
     }
 
     /// Finds or makes the endpoint; whoever shares one must agree on trust.
-    fn endpoint(&mut self, bench: &Bench<'_>, at: &KeyPath, url: &BaseUrl, trust: Trust) -> EndpointIdx {
+    fn endpoint(
+        &mut self,
+        bench: &Bench<'_>,
+        at: &KeyPath,
+        url: &BaseUrl,
+        trust: Trust,
+        addresses: Vec<IpAddr>,
+    ) -> EndpointIdx {
         let name = url.endpoint_name();
-        let Trust { ca, insecure_skip_verify } = trust;
         if let Some(found) = self.endpoints.iter().position(|endpoint| *endpoint.name == *name) {
-            let same = self.endpoints.get(found).is_some_and(|endpoint| {
-                endpoint.ca == ca && endpoint.insecure_skip_verify == insecure_skip_verify
-            });
-            if !same {
+            let known = self.endpoints.get(found);
+            let differs = [
+                (
+                    "tls",
+                    known.is_none_or(|e| {
+                        e.ca != trust.ca || e.insecure_skip_verify != trust.insecure_skip_verify
+                    }),
+                ),
+                ("deny_private_ips", known.is_none_or(|e| e.reach() != url.reach(trust.deny_private_ips))),
+                ("addresses", known.is_none_or(|e| e.addresses != addresses)),
+            ];
+            for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
                 let other = self.providers.iter().position(|provider| provider.endpoint.at() == found);
                 let other = other.and_then(|other| self.places.get(other)).map_or("another", KeyPath::as_str);
                 bench.faults.error(
-                    &at.key("tls"),
+                    &at.key(key),
                     format!("differs from that of {other}, which has the same host and port"),
                 );
             }
             return EndpointIdx(index(found));
         }
+        let Trust { ca, insecure_skip_verify, deny_private_ips } = trust;
         self.endpoints.push(Endpoint {
             name: name.into(),
             host: url.host.as_str().into(),
@@ -230,6 +250,8 @@ impl Inventory {
             tls: url.tls,
             ca,
             insecure_skip_verify,
+            addresses,
+            deny_private_ips,
         });
         EndpointIdx(index(self.endpoints.len() - 1))
     }
@@ -255,10 +277,11 @@ pub(super) struct Place<'a> {
     pub(super) kind: Option<Kind>,
 }
 
-/// How a certificate is judged.
+/// How an endpoint is judged: its certificate, the addresses behind its name.
 struct Trust {
     ca: Option<PathBuf>,
     insecure_skip_verify: bool,
+    deny_private_ips: Option<bool>,
 }
 
 fn find_kind(bench: &Bench<'_>, at: &KeyPath, word: &str) -> Option<&'static Entry> {
@@ -372,22 +395,61 @@ fn check_url(
     }
 }
 
-fn check_trust(
-    bench: &Bench<'_>,
-    at: &KeyPath,
-    ca: Option<&str>,
-    insecure_skip_verify: bool,
-    url: Option<&BaseUrl>,
-) -> Trust {
-    let at = at.key("tls");
+fn check_trust(bench: &Bench<'_>, file: &ProviderFile, url: Option<&BaseUrl>) -> Trust {
+    let (insecure_skip_verify, denies) = (file.insecure_skip_verify, file.deny_private_ips);
+    if denies == Some(true) && url.is_some_and(BaseUrl::is_inside) {
+        bench.faults.error(
+            &file.at.key("deny_private_ips"),
+            "contradicts base_url, which is such an address itself; take one of them out",
+        );
+    }
+    let at = file.at.key("tls");
     if insecure_skip_verify && url.is_some_and(|url| !url.is_loopback()) {
         bench.faults.error(
             &at.key("insecure_skip_verify"),
             "is only possible to this machine; name the authority of such a certificate in tls.ca",
         );
     }
-    let ca = ca.and_then(|ca| bench.file_path(&at.key("ca"), ca));
-    Trust { ca, insecure_skip_verify }
+    if insecure_skip_verify && url.is_some_and(BaseUrl::is_loopback) {
+        bench.faults.warning(
+            &at.key("insecure_skip_verify"),
+            "is on: whoever answers at this address gets the provider's keys and every prompt",
+        );
+    }
+    let ca = file.ca.as_deref().and_then(|ca| bench.file_path(&at.key("ca"), ca));
+    Trust { ca, insecure_skip_verify, deny_private_ips: denies }
+}
+
+/// Reads the addresses that stand in the place of a look-up.
+fn check_addresses(
+    bench: &Bench<'_>,
+    at: &KeyPath,
+    written: &[(KeyPath, String)],
+    url: Option<&BaseUrl>,
+) -> Vec<IpAddr> {
+    let at = at.key("addresses");
+    if written.len() > ADDRESSES_MAX {
+        bench.faults.error(&at, format!("has more than {ADDRESSES_MAX} entries"));
+        return Vec::new();
+    }
+    if !written.is_empty() && url.is_some_and(|url| url.host.parse::<IpAddr>().is_ok()) {
+        bench.faults.error(&at, "cannot be told for an address; base_url must hold a name");
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (at, text) in written {
+        match text.parse::<IpAddr>() {
+            Ok(address) if found.contains(&address) => {
+                bench.faults.error(at, "is there twice");
+            }
+            Ok(address) if !address.is_loopback() && url.is_some_and(BaseUrl::is_loopback) => {
+                bench.faults.error(at, "is not on this machine, as base_url says");
+            }
+            Ok(address) => found.push(address),
+            Err(_) => bench.faults.error(at, "must be an IP address, such as 192.0.2.7 or 2001:db8::7"),
+        }
+    }
+    found
 }
 
 /// Indices are `u32`; the file's bounds keep every list far below that.

@@ -6,6 +6,7 @@
 //! `..` in the path, escapes of dots and slashes, blanks, backslashes, port 0, names beyond ASCII
 //! (to be written as `xn--…`). The URL itself is never repeated: it may hold a password.
 
+use crate::base::reach::{self, Reach};
 use std::net::IpAddr;
 
 /// A base URL, taken apart.
@@ -64,9 +65,20 @@ impl BaseUrl {
     /// Tells whether the host is this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        self.host == "localhost"
-            || self.host.ends_with(".localhost")
+        reach::is_localhost(&self.host)
             || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    }
+
+    /// Tells whether the host is written as an address that is not out in the world.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok_and(|ip| !reach::is_public(ip))
+    }
+
+    /// Returns what its name may stand for; `denies` is what the file says of inner addresses.
+    #[must_use]
+    pub fn reach(&self, denies: Option<bool>) -> Reach {
+        Reach::of(&self.host, self.tls, denies)
     }
 
     /// Returns `scheme://host:port`.

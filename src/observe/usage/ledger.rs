@@ -211,7 +211,11 @@ impl Ledger {
     pub(super) fn kept_by(&self, kept: Kept, keeper: Keeper) {
         let mut book = self.book.lock();
         book.is_stored = true;
+        // Where the file comes late, as it does after an upgrade, there is something to write already.
+        let (counted, reports) = (book.cells.len(), book.reported.iter().cloned().collect());
         book.restore(kept);
+        (0..counted).for_each(|at| book.mark(at));
+        book.new_reports = reports;
         // A second keeper would be a mistake of ours; the first goes on.
         let _ = self.keeper.set(keeper);
     }

@@ -4,7 +4,7 @@
 //! client, the deadline and the timers, and may drop either at any point: the connection closes with
 //! it, on HTTP/2 the stream is reset. [`deliver`] goes on with the one that is taken.
 
-use super::{Aim, Answer, Delivery, End, Errand, Fault, Opening, Stage, Watch};
+use super::{Aim, Answer, Delivery, End, Errand, Fault, Opening, Stage, Watch, part_with};
 use crate::exchange::Cause;
 use crate::health::Permit;
 use crate::proxy::incoming::{Incoming, Paused};
@@ -13,13 +13,10 @@ use crate::rewrite::Rewritten;
 use crate::wire::StreamReader;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession as Upstream;
-use pingora::upstreams::peer::{HttpPeer, Peer};
-use std::sync::Arc;
 
 /// An answer that is fit to go downstream, and where the rest of it comes from.
 pub(in crate::proxy) struct Ready {
-    peer: Arc<HttpPeer>,
-    upstream: Upstream,
+    upstream: Box<Upstream>,
     paused: Paused,
     answer: Answer,
     reader: Option<StreamReader>,
@@ -51,46 +48,35 @@ pub(in crate::proxy) async fn deliver(
     permit: &mut Permit,
     ready: Ready,
 ) -> End {
-    let Ready { peer, mut upstream, paused, mut answer, mut reader } = ready;
-    let end = {
+    let Ready { mut upstream, paused, mut answer, mut reader } = ready;
+    let mut end = {
         let mut incoming = Incoming::resume(&mut upstream, paused);
         let mut delivery = Delivery { aim, stage, permit, splice: &mut None };
         delivery.run(&mut incoming, &mut answer, reader.as_mut()).await
     };
-    let may_keep = !matches!(end, End::Gone);
-    part_with(aim, upstream, &peer, may_keep).await;
+    part_with(aim, upstream, &mut end).await;
     end
 }
 
 impl Opening<'_, '_> {
     async fn make(&mut self, head: Box<RequestHeader>, body: Rewritten, cause: Cause) -> Result<Ready, End> {
-        let (peer, mut upstream, is_reused) = self.connect(cause).await?;
+        let (mut upstream, is_reused) = self.connect(cause).await?;
         let asked = self.ask(&mut upstream, head, body, is_reused).await;
         let mut reader = None;
         let held = match asked.and_then(|()| self.draft(&upstream)) {
             Ok(mut answer) => {
-                let mut incoming = Incoming::new(&mut upstream, answer.packing);
+                let mut incoming = Incoming::new(&mut upstream, answer.packing, answer.is_event_stream);
                 let held = self.hold(&mut incoming, &mut answer, &mut reader).await;
                 held.map(|()| (incoming.pause(), answer))
             }
             Err(end) => Err(end),
         };
         match held {
-            Ok((paused, answer)) => Ok(Ready { peer, upstream, paused, answer, reader }),
-            Err(end) => {
-                let has_head = matches!(&end, End::Failed(fault) if fault.failure.status.is_some());
-                part_with(self.aim, upstream, &peer, has_head).await;
+            Ok((paused, answer)) => Ok(Ready { upstream, paused, answer, reader }),
+            Err(mut end) => {
+                part_with(self.aim, upstream, &mut end).await;
                 Err(end)
             }
         }
-    }
-}
-
-/// Gives a connection back whose answer was read to its end, and closes any other.
-async fn part_with(aim: &Aim<'_>, mut upstream: Upstream, peer: &HttpPeer, may_keep: bool) {
-    if may_keep && upstream.response_done() {
-        aim.house.pools.give_back(upstream, peer, peer.idle_timeout()).await;
-    } else {
-        upstream.shutdown().await;
     }
 }

@@ -1,91 +1,51 @@
-//! The way to a provider: its address, a kept connection or a new one.
+//! The way to a provider: a kept connection or a new one.
 //!
-//! A refused address is left for another of the same host, once; a resend gets a connection of its
-//! own, since the pool may hold more that died with the first.
+//! Kept ones serve whatever address they lead to. A resend gets a connection of its own, since the
+//! pool may hold more that died with the first. A new one has the provider's addresses race; a route
+//! may have a connect limit of its own.
 
 use super::{Aim, End, Fault, Opening};
 use crate::base::outcome::Outcome;
-use crate::base::time::Tick;
 use crate::classify::{self, TransportFault};
 use crate::exchange::Cause;
+use crate::live::NoConnection;
+use crate::observe::meter::WarmResult;
 use crate::proxy::patience::Limit;
 use pingora::ErrorType;
 use pingora::protocols::http::client::HttpSession as Upstream;
-use pingora::upstreams::peer::{HttpPeer, Peer};
-use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 impl Opening<'_, '_> {
-    pub(super) async fn connect(&mut self, cause: Cause) -> Result<(Arc<HttpPeer>, Upstream, bool), End> {
+    /// Returns a connection and whether it was kept.
+    pub(super) async fn connect(&mut self, cause: Cause) -> Result<(Box<Upstream>, bool), End> {
         let Aim { house, timeouts, began, .. } = self.aim;
         let slot = self.aim.slot;
+        if cause != Cause::Resend
+            && let Some(taken) = house.pools.kept(slot.way())
+        {
+            if taken.was_warm {
+                slot.meter.warm(WarmResult::Used);
+            }
+            return Ok((taken.session, true));
+        }
         let longest = timeouts.connect.saturating_mul(2) + Duration::from_secs(3);
         let hard = Limit::hard(began.after(longest), Outcome::Connect);
-        let mut peer = if let Some(peer) = slot.ready_peer() {
-            Arc::clone(peer)
-        } else {
-            let picking = pin!(slot.addresses.pick(*began));
-            let picked = self.wait(hard, picking).await?;
-            match picked {
-                Ok(address) => slot.peer_at(address),
-                Err(_) => return Err(End::Failed(Fault::plain(classify::transport(TransportFault::Dns)))),
+        let may_repeat =
+            |error: &pingora::Error| classify::transport(connect_fault(error)) == Outcome::Connect;
+        // On the heap: see `pools`.
+        let mut connecting = Box::pin(slot.connect(&house.pools, &house.clock, timeouts.connect, may_repeat));
+        let error = match self.wait(hard, connecting.as_mut()).await? {
+            Ok(upstream) => return Ok((upstream, false)),
+            Err(NoConnection::Dns) => {
+                return Err(End::Failed(Fault::plain(classify::transport(TransportFault::Dns))));
             }
+            Err(NoConnection::Refused(error)) => error,
         };
-        self.fit(&mut peer, cause);
-        let first = self.get_session(&peer, hard, cause).await?;
-        let error = match first {
-            Ok((upstream, is_reused)) => return Ok((peer, upstream, is_reused)),
-            Err(error) => error,
-        };
-        let transport = connect_fault(&error);
-        let outcome = classify::transport(transport);
-        let other = peer_address(&peer).and_then(|a| slot.addresses.refused(a, house.clock.tick()));
-        if outcome == Outcome::Connect
-            && let Some(address) = other
-        {
-            peer = slot.peer_at(address);
-            self.fit(&mut peer, cause);
-            if let Ok((upstream, is_reused)) = self.get_session(&peer, hard, cause).await? {
-                return Ok((peer, upstream, is_reused));
-            }
-        }
         tracing::debug!(target = %slot.target.id, fault = error.etype().as_str(), "no connection");
-        let mut fault = Fault::plain(outcome);
+        let transport = connect_fault(&error);
+        let mut fault = Fault::plain(classify::transport(transport));
         fault.failure.timed_out = transport == TransportFault::ConnectTimeout;
         Err(End::Failed(fault))
-    }
-
-    /// Fits a peer to this attempt: a route may have a connect limit of its own, and a resend wants
-    /// a connection of its own (the pool may hold more that died with the first).
-    fn fit(&self, peer: &mut Arc<HttpPeer>, cause: Cause) {
-        let connect = Some(self.aim.timeouts.connect);
-        if cause != Cause::Resend && peer.options.total_connection_timeout == connect {
-            return;
-        }
-        let own = Arc::make_mut(peer);
-        own.options.connection_timeout = connect;
-        own.options.total_connection_timeout = connect;
-        if cause == Cause::Resend {
-            own.group_key = fresh_key(self.aim.began);
-        }
-    }
-
-    async fn get_session(
-        &mut self,
-        peer: &HttpPeer,
-        limit: Limit,
-        cause: Cause,
-    ) -> Result<pingora::Result<(Upstream, bool)>, End> {
-        let house = self.aim.house;
-        if cause != Cause::Resend
-            && let Some(kept) = house.pools.kept(peer)
-        {
-            return Ok(Ok((kept, true)));
-        }
-        // On the heap: see `pools`.
-        let mut opening = Box::pin(house.pools.open(peer));
-        Ok(self.wait(limit, opening.as_mut()).await?)
     }
 }
 
@@ -111,15 +71,6 @@ fn is_lost_connection(error: &pingora::Error) -> bool {
     ["tls handshake eof", "os error 32)", "os error 103)", "os error 104)"]
         .iter()
         .any(|word| text.contains(word))
-}
-
-fn peer_address(peer: &HttpPeer) -> Option<std::net::SocketAddr> {
-    peer.address().as_inet().copied()
-}
-
-/// A pool key that nothing else has.
-fn fresh_key(now: Tick) -> u64 {
-    now.0 | (1 << 63)
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! What came back, held until it is judged.
 //!
 //! A refusal's body is read within bounds and judged; an answer that is not streamed is held until
-//! it is whole, because an error may stand inside a 200.
+//! it is whole, because an error may stand inside a 200, as far as there is room
+//! ([`memory`](crate::live::memory)).
 
 use super::{Aim, Answer, End, Fault, Held, Mark, Opening};
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::exchange::rules::{self, Onward};
+use crate::live::memory::Share;
 use crate::proxy::carried::Rendering;
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
@@ -28,6 +30,8 @@ const TRANSLATED_ANSWER: usize = 8 * 1024 * 1024;
 const REFUSAL_BODY: usize = 64 * 1024;
 /// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
 const WORDS_MAX: usize = 2048;
+/// How often memory is looked for by an answer that must be had whole.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
 /// How long a refusing answer's body may take; its status is known and a client waits.
 const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 
@@ -53,6 +57,7 @@ impl Aim<'_> {
             packing,
             head: Some(own),
             held: SmallVec::new(),
+            share: Share::default(),
             is_whole: false,
             usage: Usage::default(),
             mark: Mark::default(),
@@ -76,6 +81,11 @@ impl Aim<'_> {
             cut::Framing::Frames => is("application/vnd.amazon.eventstream"),
             cut::Framing::Whole => self.wants_stream,
         }
+    }
+
+    /// Sees to it that so much of an answer may be held; tells whether it may.
+    fn has_room(&self, answer: &mut Answer, length: usize) -> bool {
+        answer.share.hold(&self.house.memory, length, self.live.plan.limits.replay_memory)
     }
 
     fn judge(&self, body: &Bytes) -> Result<Usage, Box<Fault>> {
@@ -142,6 +152,15 @@ impl Opening<'_, '_> {
         End::Failed(Fault::judged(&verdict, answer.status, false, held))
     }
 
+    /// Waits until so much of an answer that must be had whole may be held.
+    async fn find_room(&mut self, answer: &mut Answer, length: usize, limit: Limit) -> Result<(), End> {
+        while !self.aim.has_room(answer, length) {
+            let pause = pin!(pingora::time::sleep(ROOM_LOOK));
+            self.wait(limit, pause).await?;
+        }
+        Ok(())
+    }
+
     /// Holds an answer that is not streamed until it is whole, and judges it.
     pub(super) async fn whole(
         &mut self,
@@ -150,7 +169,7 @@ impl Opening<'_, '_> {
     ) -> Result<(), End> {
         let limit = self.first_limit();
         let status = answer.status;
-        let mut length = 0;
+        let mut body = Gathered::default();
         loop {
             let read = match self.read(incoming, limit).await {
                 Ok(read) => read,
@@ -159,24 +178,30 @@ impl Opening<'_, '_> {
             };
             match read {
                 Ok(Some(piece)) => {
-                    length += piece.len();
-                    answer.held.push(piece);
-                    if length > HELD_ANSWER && answer.rendering.is_none() {
+                    body.push(piece, answer.length);
+                    let has_room = self.aim.has_room(answer, body.len());
+                    if answer.rendering.is_none() && (body.len() > HELD_ANSWER || !has_room) {
+                        answer.held.push(body.into_bytes());
                         return Ok(());
                     }
                     // Translated as a whole or not at all.
-                    if length > TRANSLATED_ANSWER {
+                    if body.len() > TRANSLATED_ANSWER {
                         return Err(End::Failed(Fault::after_head(Outcome::BadBody, status)));
                     }
+                    self.find_room(answer, body.len(), limit).await?;
                 }
                 Ok(None) => break,
-                Err(_) => return Err(End::Failed(Fault::after_head(Outcome::Truncated, status))),
+                Err(_) => {
+                    let is_bomb = incoming.is_bomb();
+                    let outcome = if is_bomb { Outcome::BadBody } else { Outcome::Truncated };
+                    return Err(End::Failed(Fault::after_head(outcome, status)));
+                }
             }
         }
-        if answer.length.is_some_and(|announced| announced != length as u64) {
+        if answer.length.is_some_and(|announced| announced != body.len() as u64) {
             return Err(End::Failed(Fault::after_head(Outcome::Truncated, status)));
         }
-        let body = join(std::mem::take(&mut answer.held));
+        let body = body.into_bytes();
         match self.aim.judge(&body) {
             Ok(usage) => answer.usage = usage,
             Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
@@ -227,13 +252,33 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
         .and_then(|value: &HeaderValue| value.to_str().ok()?.trim().parse().ok())
 }
 
-fn join(mut pieces: SmallVec<[Bytes; 4]>) -> Bytes {
-    if pieces.len() <= 1 {
-        return pieces.pop().unwrap_or_default();
+/// What has come of a body. A piece keeps the whole buffer alive that it was read into, however small
+/// it is: only one that is all there is stays where it is, others are put together.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len() + self.more.len()
     }
-    let mut whole = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
-    for piece in pieces {
-        whole.extend_from_slice(&piece);
+
+    fn push(&mut self, piece: Bytes, announced: Option<u64>) {
+        if self.len() == 0 && announced.is_none_or(|length| length == piece.len() as u64) {
+            self.first = piece;
+            return;
+        }
+        if self.more.is_empty() {
+            let whole = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
+            self.more.reserve(whole.min(HELD_ANSWER).max(self.first.len() + piece.len()));
+            self.more.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.more.extend_from_slice(&piece);
     }
-    whole.freeze()
+
+    fn into_bytes(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    }
 }

@@ -8,6 +8,7 @@ use super::{Aim, Answer, End, Fault, Stage};
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::health::Permit;
+use crate::live::memory::Share;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::{Cut, Limit, Patience};
 use crate::proxy::reply::{self, Framing};
@@ -28,7 +29,7 @@ pub(super) struct Delivery<'a, 's> {
     pub(super) stage: &'a mut Stage<'s>,
     pub(super) permit: &'a mut Permit,
     /// Set where this attempt takes up a broken stream.
-    pub(super) splice: &'a mut Option<Splice>,
+    pub(super) splice: &'a mut Option<Box<Splice>>,
 }
 
 impl Delivery<'_, '_> {
@@ -70,6 +71,7 @@ impl Delivery<'_, '_> {
         if let Err(end) = self.commit(answer, framing).await {
             return end;
         }
+        answer.share = Share::default();
         loop {
             let limit = self.stall_limit();
             match self.read(incoming, limit).await {

@@ -184,6 +184,30 @@ fn a_file_belongs_to_one_process_at_a_time() {
 }
 
 #[test]
+fn what_was_counted_before_the_file_came_is_added_to_it() {
+    let folder = Folder::new();
+    let before = folder.open();
+    before.count(AT, &WHO, &one());
+    assert!(before.report(&reported("r1"), &one()));
+    // A process that takes the place of another has no file for a while.
+    let late = Ledger::new(UsagePolicy::default());
+    late.count(AT, &WHO, &one());
+    late.count(AT, &Who { device: "desk", ..WHO }, &one());
+    assert!(late.report(&reported("r2"), &one()));
+    close(before);
+    wait_until_free(&folder);
+    Opened::open(&folder.file()).unwrap().keep(&late).unwrap();
+    assert_eq!(total(&late).requests, 5);
+    close(late);
+    wait_until_free(&folder);
+    let again = folder.open();
+    assert_eq!(total(&again).requests, 5);
+    for id in ["r1", "r2"] {
+        assert!(!again.report(&reported(id), &one()), "{id} was there before");
+    }
+}
+
+#[test]
 fn a_full_disk_loses_nothing_and_is_caught_up_with() {
     let folder = Folder::new();
     let mut opened = Opened::open(&folder.file()).unwrap();

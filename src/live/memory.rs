@@ -1,0 +1,110 @@
+//! How much may all requests and answers keep in memory together?
+//!
+//! Every attempt needs the whole body of its request, and an answer that is not streamed is held
+//! until it is judged and for as long as its reader takes it: 2,000 slow readers of half a megabyte
+//! each are a gigabyte. What is kept is counted when it has come, not when it is announced, against
+//! `limits.replay_memory`, and given back when it is dropped.
+//!
+//! * A request takes what is left. Without its body there is nothing to be done for it: it is
+//!   refused for now.
+//! * Answers fill half of it at most, so that those which nobody reads keep no request out.
+//!   Where there is no more, an answer goes on as long ones do: a piece at a time, and no faster
+//!   than it is read.
+//! * An answer as small as a buffer of a connection ([`FREE`]) is not counted: the limit of requests
+//!   in flight bounds it, and most are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Answers up to here are not counted, in bytes.
+const FREE: u64 = 16 * 1024;
+
+/// What is kept by all, in bytes.
+#[derive(Debug, Default)]
+pub struct Memory(AtomicU64);
+
+impl Memory {
+    /// Returns what is kept, in bytes.
+    #[must_use]
+    pub fn kept(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one request or answer keeps of it; given back when dropped.
+#[derive(Debug, Default)]
+pub struct Share(Option<(Arc<Memory>, u64)>);
+
+impl Share {
+    /// Takes `more` bytes, where all that is kept stays within `limit`; tells whether it did.
+    pub fn take(&mut self, memory: &Arc<Memory>, more: u64, limit: u64) -> bool {
+        let kept = memory.0.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        if kept > limit {
+            memory.0.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        }
+        match &mut self.0 {
+            Some((_, bytes)) => *bytes += more,
+            None => self.0 = Some((Arc::clone(memory), more)),
+        }
+        true
+    }
+
+    /// Sees to it that `length` bytes of an answer may be held; tells whether they may.
+    pub fn hold(&mut self, memory: &Arc<Memory>, length: usize, limit: u64) -> bool {
+        let held = self.0.as_ref().map_or(0, |(_, bytes)| *bytes);
+        let more = (length as u64).saturating_sub(held);
+        length as u64 <= FREE || more == 0 || self.take(memory, more, limit / 2)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some((memory, bytes)) = self.0.take() {
+            memory.0.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    #[test]
+    fn requests_take_all_there_is_and_what_is_dropped_is_there_again() {
+        let memory = Arc::default();
+        let (mut first, mut second) = (Share::default(), Share::default());
+        assert!(first.take(&memory, 60 * KIB, 100 * KIB));
+        assert!(!second.take(&memory, 41 * KIB, 100 * KIB), "more than is left");
+        assert!(second.take(&memory, 30 * KIB, 100 * KIB) && second.take(&memory, 10 * KIB, 100 * KIB));
+        assert!(!first.take(&memory, 1, 100 * KIB));
+        drop(second);
+        assert!(first.take(&memory, 40 * KIB, 100 * KIB));
+        drop(first);
+        assert_eq!(memory.kept(), 0);
+    }
+
+    #[test]
+    fn answers_fill_one_half_and_small_ones_are_not_counted() {
+        let memory = Arc::default();
+        let (mut answer, mut other, mut request) = (Share::default(), Share::default(), Share::default());
+        assert!(answer.hold(&memory, 16 << 10, 100 * KIB) && answer.0.is_none(), "small");
+        assert!(answer.hold(&memory, 20 << 10, 100 * KIB) && answer.hold(&memory, 40 << 10, 100 * KIB));
+        assert_eq!(memory.kept(), 40 * KIB, "counted once");
+        assert!(!other.hold(&memory, 17 << 10, 100 * KIB), "beyond the half");
+        assert!(request.take(&memory, 60 * KIB, 100 * KIB), "the rest is for requests");
+        assert!(answer.hold(&memory, 40 << 10, 100 * KIB), "what is held stays held");
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_holds_for_what_comes() {
+        let memory = Arc::default();
+        let (mut early, mut late) = (Share::default(), Share::default());
+        assert!(early.take(&memory, 50 * KIB, 100 * KIB));
+        assert!(!late.take(&memory, KIB, 40 * KIB));
+        drop(early);
+        assert!(late.take(&memory, KIB, 40 * KIB));
+    }
+}

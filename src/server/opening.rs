@@ -1,0 +1,195 @@
+//! Does a connection that is to speak HTTP/2 begin to?
+//!
+//! HTTP/1 connections are given up by `proxy` when nothing is asked on them. Those that agreed on HTTP/2
+//! in their TLS handshake Pingora 0.9.1 waits for without end until the 24 bytes of the preface are there
+//! (RFC 9113 section 3.4); only from then on its idle limit counts. [`within`] ends them: a read fails
+//! once the time is up and the preface is not there. Behind it this is a counter that nobody moves.
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{ALPN, SslDigest, TlsRef};
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+/// Length of the preface.
+pub(super) const PREFACE: usize = 24;
+
+/// Returns the connection, whose preface must come within `limit`.
+pub(super) fn within(limit: Duration, inner: Stream) -> Stream {
+    Box::new(Opening { inner, missing: PREFACE, timer: Some(Box::pin(tokio::time::sleep(limit))) })
+}
+
+#[derive(Debug)]
+struct Opening {
+    inner: Stream,
+    /// Bytes of the preface that are still to come.
+    missing: usize,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl AsyncRead for Opening {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = out.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, out);
+        let this = &mut *self;
+        let Some(timer) = &mut this.timer else { return read };
+        this.missing = this.missing.saturating_sub(out.filled().len() - before);
+        if this.missing == 0 {
+            this.timer = None;
+        } else if read.is_pending() && timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Opening {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Opening {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut *self.inner).await;
+    }
+}
+
+impl UniqueID for Opening {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for Opening {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Opening {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.inner.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.inner.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Opening {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.inner.get_proxy_digest()
+    }
+
+    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
+        self.inner.set_proxy_digest(digest);
+    }
+}
+
+impl GetSocketDigest for Opening {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.inner.set_socket_digest(digest);
+    }
+}
+
+impl Peek for Opening {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_preface_comes_in_time_however_it_is_cut_or_the_connection_ends() {
+        for (pieces, gap, want) in [
+            (&[24][..], 0, true),
+            (&[10, 14], 4, true),
+            (&[10, 13], 4, false),
+            (&[1; 24], 1, false),
+            (&[], 0, false),
+        ] {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let mut opening = within(LIMIT, Box::new(ours));
+            let sending = tokio::spawn(async move {
+                for length in pieces {
+                    tokio::time::sleep(Duration::from_secs(gap)).await;
+                    theirs.write_all(&vec![b'x'; *length]).await.unwrap();
+                }
+                // What comes behind a preface has no limit here.
+                tokio::time::sleep(Duration::from_secs(100)).await;
+                theirs.write_all(b"later").await
+            });
+            let mut text = Vec::new();
+            let ended = loop {
+                let read = tokio::time::timeout(Duration::from_secs(120), opening.read_buf(&mut text));
+                match read.await.expect("it ends") {
+                    Ok(_) if text.ends_with(b"later") => break true,
+                    Ok(_) => {}
+                    Err(fault) => {
+                        assert_eq!(fault.kind(), io::ErrorKind::TimedOut);
+                        break false;
+                    }
+                }
+            };
+            assert_eq!(ended, want, "{pieces:?}");
+            sending.abort();
+        }
+    }
+}
