@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow systemd contrib ui package check build bench load rivals clean
+.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow fuzz supply sbom systemd contrib ui package check build bench load rivals clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -63,6 +63,15 @@ slow: build ## puts 2,000 slow clients and ten HTTP/2 floods beside good traffic
 	@python3 -m venv target/edge-venv; target/edge-venv/bin/pip install --quiet -r tests/edge/requirements.txt; \
 	export POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}"; \
 	target/edge-venv/bin/python tests/edge/slow.py; target/edge-venv/bin/python tests/edge/floods.py
+
+fuzz: ## looks for bytes that break a property, 14 targets, a minute each; FUZZ_FOR=600 ten
+	@scripts/fuzz
+
+supply: ## checks licences, sources, advisories and unused dependencies
+	@scripts/supply --install
+
+sbom: ## writes target/packages/pointsman.cdx.json, what the program is made of
+	@mkdir -p "$${CARGO_TARGET_DIR:-target}/packages"; scripts/sbom "$${CARGO_TARGET_DIR:-target}/packages/pointsman.cdx.json"
 
 systemd: build ## installs, reloads, drains, upgrades and purges the package in a booted Debian; as root
 	@scripts/walk-systemd

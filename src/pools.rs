@@ -73,14 +73,14 @@ pub struct Way {
 
 /// A kept connection, or a stream on one.
 pub struct Taken {
-    /// To ask on.
-    pub session: Upstream,
+    /// To ask on. On the heap: it is half a kilobyte that goes through many hands.
+    pub session: Box<Upstream>,
     /// Whether it was opened ahead and nobody has asked on it yet.
     pub was_warm: bool,
 }
 
 /// Where a new connection may lead, and how long it may take.
-pub struct Reach<'a> {
+pub struct Approach<'a> {
     /// The addresses, the one to try first in front; without one it is the way's own.
     pub addresses: &'a [SocketAddr],
     /// Until the connection stands, TLS included.
@@ -134,15 +134,15 @@ impl Way {
         self.key
     }
 
-    fn peer(&self, reach: &Reach<'_>) -> HttpPeer {
+    fn peer(&self, approach: &Approach<'_>) -> HttpPeer {
         let mut peer = (*self.shape).clone();
-        peer.options.connection_timeout = Some(reach.connect);
-        peer.options.total_connection_timeout = Some(reach.connect);
-        if let Some(first) = reach.addresses.first() {
+        peer.options.connection_timeout = Some(approach.connect);
+        peer.options.total_connection_timeout = Some(approach.connect);
+        if let Some(first) = approach.addresses.first() {
             peer._address = (*first).into();
         }
-        if reach.addresses.len() > 1 {
-            let dial = Dial::new(reach.addresses, Arc::clone(reach.news));
+        if approach.addresses.len() > 1 {
+            let dial = Dial::new(approach.addresses, Arc::clone(approach.news));
             peer.options.custom_l4 = Some(Arc::new(dial));
         }
         peer
@@ -158,36 +158,37 @@ impl Pools {
     #[must_use]
     pub fn kept(&self, way: &Way) -> Option<Taken> {
         if let Some((session, was_warm)) = self.kept.stream(way.key) {
-            return Some(Taken { session: Upstream::H2(session), was_warm });
+            return Some(Taken { session: Box::new(Upstream::H2(session)), was_warm });
         }
         let (stream, was_warm) = self.kept.take(way.key)?;
         let session = Upstream::H1(Upstream1::new_with_options(stream, &*way.shape));
-        Some(Taken { session, was_warm })
+        Some(Taken { session: Box::new(session), was_warm })
     }
 
     /// Opens a connection. One of HTTP/2 serves others from now on.
     ///
     /// # Errors
     /// Pingora's, with what went wrong in its type.
-    pub async fn open(&self, way: &Way, reach: &Reach<'_>) -> pingora::Result<Upstream> {
-        let peer = way.peer(reach);
+    pub async fn open(&self, way: &Way, approach: &Approach<'_>) -> pingora::Result<Box<Upstream>> {
+        let peer = way.peer(approach);
         let stream = way.transport.connector.new_stream(&peer).await?;
         if !speaks_http2(&stream, &peer) {
-            return Ok(Upstream::H1(Upstream1::new_with_options(watched::watch(stream), &peer)));
+            let session = Upstream1::new_with_options(watched::watch(stream), &peer);
+            return Ok(Box::new(Upstream::H1(session)));
         }
         let connection = handshake(stream, settings()).await?;
         let session = connection.spawn_stream().await?;
         let session = session.or_err(ErrorType::H2Error, "a new connection without streams")?;
         self.kept.share(way.key, connection, way.idle(), false);
-        Ok(Upstream::H2(session))
+        Ok(Box::new(Upstream::H2(session)))
     }
 
     /// Opens a connection that nobody needs yet.
     ///
     /// # Errors
     /// As for [`Pools::open`].
-    pub async fn open_ahead(&self, way: &Way, reach: &Reach<'_>) -> pingora::Result<()> {
-        let peer = way.peer(reach);
+    pub async fn open_ahead(&self, way: &Way, approach: &Approach<'_>) -> pingora::Result<()> {
+        let peer = way.peer(approach);
         let stream = way.transport.connector.new_stream(&peer).await?;
         if speaks_http2(&stream, &peer) {
             let connection = handshake(stream, settings()).await?;
@@ -205,12 +206,12 @@ impl Pools {
     }
 
     /// Gives a connection back whose answer was read to its end.
-    pub async fn give_back(&self, mut session: Upstream, way: &Way) {
+    pub async fn give_back(&self, mut session: Box<Upstream>, way: &Way) {
         if session.as_http1().is_some_and(|session| watched::is_spoilt(session.stream())) {
             session.shutdown().await;
             return;
         }
-        match session {
+        match *session {
             Upstream::H1(mut session) => {
                 session.respect_keepalive();
                 if let Some(stream) = session.reuse().await {
@@ -226,12 +227,12 @@ impl Pools {
 /// Parts with a connection on which something went wrong: on one of HTTP/2 nobody else begins
 /// anything, since what is silent or breaks for one may do so for all; who is on it goes on. Tells
 /// whether nobody had parted with it before.
-pub async fn discard(mut session: Upstream) -> bool {
-    let is_news = match &session {
+pub async fn discard(mut session: Box<Upstream>) -> bool {
+    let is_news = match &*session {
         Upstream::H2(session) => !session.conn.is_shutting_down(),
         Upstream::H1(_) | Upstream::Custom(()) => true,
     };
-    if let Upstream::H2(session) = &session {
+    if let Upstream::H2(session) = &*session {
         session.conn.mark_shutdown();
     }
     session.shutdown().await;
@@ -239,7 +240,7 @@ pub async fn discard(mut session: Upstream) -> bool {
 }
 
 /// Parts with an answer that nobody waits for any more. One of HTTP/2 gives up its stream only.
-pub async fn break_off(mut session: Upstream) {
+pub async fn break_off(mut session: Box<Upstream>) {
     session.shutdown().await;
 }
 

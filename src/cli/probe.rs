@@ -244,7 +244,7 @@ async fn call(house: &House, slot: &Slot, api: Api, method: &str, path: &str, bo
         NoConnection::Dns => Outcome::Dns,
         NoConnection::Refused(fault) => outcome_of(&fault),
     })?;
-    let head = head(slot, api, method, path, &body, matches!(session, HttpSession::H2(_)));
+    let head = head(slot, api, method, path, &body, matches!(*session, HttpSession::H2(_)));
     let lost = |fault: Box<pingora::Error>| outcome_of(&fault);
     session.write_request_header(Box::new(head.ok_or(Outcome::ClientError)?)).await.map_err(lost)?;
     if !body.is_empty() {

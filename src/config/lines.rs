@@ -95,6 +95,11 @@ enum Level {
     Unnamed,
 }
 
+/// Counts lines as YAML does: LF, CRLF and CR end one.
+fn lines_of(text: &str) -> usize {
+    1 + text.replace("\r\n", "\n").matches(['\n', '\r']).count()
+}
+
 /// Goes over the text once.
 #[must_use]
 pub fn survey(text: &str) -> Survey {
@@ -105,7 +110,9 @@ pub fn survey(text: &str) -> Survey {
         let (event, line) = match event {
             Ok((event, span)) => (event, span.start.line()),
             Err(error) => {
-                let (line, column) = (error.marker().line(), error.marker().col() + 1);
+                // A text that ends too early ends, for the parser, on a line behind its last.
+                let line = error.marker().line().min(lines_of(text));
+                let column = error.marker().col() + 1;
                 survey.oddities.push(Oddity::Syntax { line, column });
                 break;
             }
@@ -226,5 +233,11 @@ mod tests {
             assert_eq!(survey(text).oddities, [want], "{text}");
         }
         assert!(matches!(survey("a: [1\nb: 2\n").oddities[..], [Oddity::Syntax { .. }]));
+        for (text, last) in [("a: [1,", 1), ("a: 1\nb: {c: 2,", 2), ("a: 1\r\nb: [", 2), ("a: 1\rb: [", 2)] {
+            assert!(
+                matches!(survey(text).oddities[..], [Oddity::Syntax { line, .. }] if line == last),
+                "{text:?}"
+            );
+        }
     }
 }

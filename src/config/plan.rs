@@ -651,7 +651,7 @@ pub struct PoolPolicy {
 pub struct Limits {
     /// Longest request body in bytes.
     pub max_body: u64,
-    /// Bytes of request bodies kept at once over all requests.
+    /// Bytes of request bodies kept at once over all requests; held answers fill half of it.
     pub replay_memory: u64,
     /// Longest request head in bytes.
     pub max_header: u64,

@@ -17,7 +17,7 @@ use super::{LiveProblem, Slot};
 use crate::base::time::Tick;
 use crate::clock::Clock;
 use crate::config::plan::{Endpoint, HttpVersions};
-use crate::pools::{News, Pools, Reach, Transport, Way};
+use crate::pools::{Approach, News, Pools, Transport, Way};
 use crate::resolve::{Addresses, DnsFault, Order};
 use parking_lot::Mutex;
 use pingora::protocols::ALPN;
@@ -161,6 +161,8 @@ impl PeerTemplate {
         if self.trust.is_own {
             shape.options.ca = None;
         }
+        // What was connected to under another word of the file (`deny_private_ips`) is not used any more.
+        shape.group_key = addresses.reach() as u64;
         Way::new(shape, &self.trust.transport)
     }
 }
@@ -210,11 +212,11 @@ impl Slot {
         clock: &Clock,
         limit: Duration,
         may_repeat: impl Fn(&pingora::Error) -> bool,
-    ) -> Result<Upstream, NoConnection> {
+    ) -> Result<Box<Upstream>, NoConnection> {
         let mut order = self.addresses.candidates(clock.tick()).await?;
         let news = Arc::default();
-        let reach = Reach { addresses: &order, connect: limit, news: &news };
-        let error = match pools.open(&self.way, &reach).await {
+        let approach = Approach { addresses: &order, connect: limit, news: &news };
+        let error = match pools.open(&self.way, &approach).await {
             Ok(session) => {
                 self.learn(&news, None, clock.tick());
                 return Ok(session);
@@ -227,8 +229,8 @@ impl Slot {
             return Err(NoConnection::Refused(error));
         }
         let news = Arc::default();
-        let reach = Reach { addresses: &order, connect: limit, news: &news };
-        let opened = pools.open(&self.way, &reach).await;
+        let approach = Approach { addresses: &order, connect: limit, news: &news };
+        let opened = pools.open(&self.way, &approach).await;
         let alone = if opened.is_ok() { None } else { order.first().copied() };
         self.learn(&news, alone, clock.tick());
         // What happened first tells more than what came of the rest.
@@ -242,8 +244,8 @@ impl Slot {
     pub(super) async fn connect_ahead(&self, pools: &Pools, clock: &Clock) -> Result<(), NoConnection> {
         let order = self.addresses.candidates(clock.tick()).await?;
         let news = Arc::default();
-        let reach = Reach { addresses: &order, connect: self.template.connect, news: &news };
-        let opened = pools.open_ahead(&self.way, &reach).await;
+        let approach = Approach { addresses: &order, connect: self.template.connect, news: &news };
+        let opened = pools.open_ahead(&self.way, &approach).await;
         if opened.is_ok() {
             self.learn(&news, None, clock.tick());
         }

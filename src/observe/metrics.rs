@@ -561,6 +561,9 @@ impl Families {
         for result in ["ok", "error"] {
             families.reloads.with_label_values(&[result]);
         }
+        for reason in RefusedAt::ALL {
+            families.refused.with_label_values(&[reason.as_label()]);
+        }
         Ok(families)
     }
 }

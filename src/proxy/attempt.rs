@@ -249,7 +249,7 @@ pub(super) async fn run(
 /// Gives a connection back whose answer was read to its end, and closes any other; one of HTTP/2 loses
 /// only the stream, unless it broke or fell silent. Where all its streams are lost with it, that is one
 /// fault and not thirty: else a single lost connection could open a breaker.
-async fn part_with(aim: &Aim<'_>, mut upstream: Upstream, end: &mut End) {
+async fn part_with(aim: &Aim<'_>, mut upstream: Box<Upstream>, end: &mut End) {
     let may_keep = match end {
         End::Delivered => true,
         End::Gone => false,

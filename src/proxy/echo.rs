@@ -8,11 +8,14 @@
 //!
 //! An error that is passed through as it comes ([`Overwriter`]) keeps its length, for its head has
 //! gone ahead: the key is overwritten, and of a piece only the end that may be the beginning of a
-//! key waits for the next one.
+//! key waits for the next one. Keys are looked for in what came, never in what is left of it, so that
+//! neither the cut nor the order of keys decides what is found where two of them share bytes.
 
 use crate::base::secret::Secret;
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
+use smallvec::SmallVec;
+use std::ops::Range;
 
 /// What stands in the key's place.
 const REDACTED: &[u8] = b"[redacted]";
@@ -22,12 +25,14 @@ const REDACTED_FROM: usize = 8;
 const COVER: u8 = b'*';
 
 /// Tells whether a header's value holds one of the keys.
-pub(super) fn is_in(value: &HeaderValue, keys: &[Secret]) -> bool {
+#[must_use]
+pub fn is_in(value: &HeaderValue, keys: &[Secret]) -> bool {
     keys.iter().any(|key| holds(value.as_bytes(), key))
 }
 
 /// Returns a body without the keys.
-pub(super) fn redacted(body: Bytes, keys: &[Secret]) -> Bytes {
+#[must_use]
+pub fn redacted(body: Bytes, keys: &[Secret]) -> Bytes {
     keys.iter().fold(body, without)
 }
 
@@ -48,7 +53,8 @@ fn without(body: Bytes, key: &Secret) -> Bytes {
 }
 
 /// Tells whether a key, long enough to be one, lies in these bytes.
-pub(super) fn holds(bytes: &[u8], key: &Secret) -> bool {
+#[must_use]
+pub fn holds(bytes: &[u8], key: &Secret) -> bool {
     let key = key.expose();
     key.len() >= REDACTED_FROM
         && bytes.len() >= key.len()
@@ -57,33 +63,54 @@ pub(super) fn holds(bytes: &[u8], key: &Secret) -> bool {
 
 /// Takes keys out of a body that passes in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Overwriter {
-    /// What may be the beginning of a key; shorter than the longest.
+pub struct Overwriter {
+    /// What may be the beginning of a key, as it came; shorter than the longest.
     rest: Bytes,
+    /// How much of `rest` is the end of a key that was found.
+    covered: usize,
 }
 
 impl Overwriter {
     /// Takes a piece and leaves in its place what may go out now.
-    pub(super) fn pass(&mut self, piece: &mut Option<Bytes>, is_last: bool, keys: &[Secret]) {
+    pub fn pass(&mut self, piece: &mut Option<Bytes>, is_last: bool, keys: &[Secret]) {
         let keys = || keys.iter().map(|key| key.expose().as_bytes()).filter(|key| key.len() >= REDACTED_FROM);
         if keys().next().is_none() {
             return;
         }
         let mut bytes = BytesMut::from(std::mem::take(&mut self.rest));
         bytes.extend_from_slice(piece.as_deref().unwrap_or_default());
-        for key in keys() {
-            while let Some(at) = memchr::memmem::find(&bytes, key) {
-                bytes[at..at + key.len()].fill(COVER);
-            }
-        }
+        let found = found(&bytes, keys(), std::mem::take(&mut self.covered));
         if !is_last {
-            let begun =
-                |key: &[u8]| (1..key.len()).rev().find(|count| bytes.ends_with(&key[..*count])).unwrap_or(0);
-            let longest = keys().map(begun).max().unwrap_or(0);
-            self.rest = bytes.split_off(bytes.len() - longest).freeze();
+            let begun = |key: &[u8]| (1..key.len()).rev().find(|count| bytes.ends_with(&key[..*count]));
+            let longest = keys().filter_map(begun).max().unwrap_or(0);
+            self.rest = Bytes::copy_from_slice(&bytes.split_off(bytes.len() - longest));
+        }
+        let ends = bytes.len();
+        for range in found {
+            bytes[range.start.min(ends)..range.end.min(ends)].fill(COVER);
+            if range.start <= ends {
+                self.covered = self.covered.max(range.end.saturating_sub(ends));
+            }
         }
         *piece = (!bytes.is_empty()).then(|| bytes.freeze());
     }
+}
+
+/// Finds where keys lie, also within one another; the first `covered` bytes are the end of one.
+fn found<'a>(
+    bytes: &[u8],
+    keys: impl Iterator<Item = &'a [u8]>,
+    covered: usize,
+) -> SmallVec<[Range<usize>; 4]> {
+    let mut found = SmallVec::from_iter((covered > 0).then_some(0..covered));
+    for key in keys {
+        let mut from = 0;
+        while let Some(at) = bytes.get(from..).and_then(|rest| memchr::memmem::find(rest, key)) {
+            from += at + 1;
+            found.push(from - 1..from - 1 + key.len());
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -117,6 +144,23 @@ mod tests {
             let out = passed(&text, split, &[KEY, FORMER]);
             let want = format!("wrong key {stars}, {stars}{stars}! {former} sk-012");
             assert_eq!(out, want, "split at {split}");
+        }
+    }
+
+    #[test]
+    fn keys_that_share_bytes_are_overwritten_whole_wherever_the_body_is_cut() {
+        let (one, other, stars) = ("abcdefgh", "efghijkl", "********");
+        for (text, want) in [
+            ("abcdefghijkl.", "************."),
+            ("aababcdefghijk", "aab********ijk"),
+            // One that looks like what covers it.
+            ("* ******** *********", "* ******** *********"),
+        ] {
+            for sent in [[one, other, stars], [stars, other, one]] {
+                for split in 0..=text.len() {
+                    assert_eq!(passed(text, split, &sent), want, "split at {split}");
+                }
+            }
         }
     }
 

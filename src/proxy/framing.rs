@@ -22,7 +22,7 @@
 //! A field line longer than [`FIELD_MAX`] is too large. Source: RFC 9112 sections 2.2, 3.2, 5 and 6.
 
 /// Longest field line, in bytes (threat C6).
-pub(super) const FIELD_MAX: usize = 16 * 1024;
+pub const FIELD_MAX: usize = 16 * 1024;
 
 /// Names with an underscore that are known, which end in no provider's framing.
 const UNDERSCORED: [&[u8]; 3] = [b"session_id", b"conversation_id", b"thread_id"];
@@ -34,7 +34,7 @@ pub(super) const TOO_MANY: &str = "the request head has more than 100 fields";
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HeadFault {
+pub enum HeadFault {
     /// What could be read in two ways: a sentence for the client.
     Ambiguous(&'static str),
     /// A field line is longer than [`FIELD_MAX`].
@@ -56,7 +56,7 @@ struct Framing {
 ///
 /// # Errors
 /// What is ambiguous or too large about it.
-pub(super) fn check(head: &[u8]) -> Result<(), HeadFault> {
+pub fn check(head: &[u8]) -> Result<(), HeadFault> {
     let mut rest = head;
     let is_old = request_line(line(&mut rest)?)?;
     let mut framing = Framing::default();

@@ -42,7 +42,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const LAST_READ: u64 = 256 * 1024;
 
 /// Room for a head and a small body in one read.
-const FIRST_READ: usize = 4096;
+const FIRST_READ: usize = 2048;
 
 /// The data plane of one listener.
 pub struct Front {

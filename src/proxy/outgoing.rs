@@ -55,6 +55,9 @@ fn path(slot: &Slot, asked: &Asked<'_>, api: Api) -> String {
     Destination { kind, api, base_path, model, is_stream }.path(query)
 }
 
+/// Headers that every request to a provider has.
+const HEADERS_OWN: usize = 5;
+
 /// The headers of a replayable call. Built as a plain map: Pingora's own type spells a name out,
 /// title case and all, and reads it again, each time one is set.
 fn headers(
@@ -64,7 +67,9 @@ fn headers(
     api: Api,
     length: usize,
 ) -> Result<HeaderMap, MaxSizeReached> {
-    let mut headers = HeaderMap::with_capacity(16);
+    // As many as are known: a map that grows is built twice, and a wide one lasts as long as the answer.
+    let known = asked.headers.len() + slot.extra.len() + signature.headers().len();
+    let mut headers = HeaderMap::with_capacity(known + HEADERS_OWN);
     headers.try_insert(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
         if api == asked.api || rewrite::crosses_dialects(name) {

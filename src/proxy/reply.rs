@@ -34,8 +34,10 @@ const X_DEGRADED: HeaderName = HeaderName::from_static("x-model-degraded");
 const X_TRAIL: HeaderName = HeaderName::from_static("x-pointsman-trail");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Headers that a usual answer carries: a provider's dozen and our own.
-const HEADERS_EXPECTED: usize = 24;
+/// Headers of our own that a usual answer carries.
+const HEADERS_OWN: usize = 9;
+/// Most headers of a provider that room is made for before they are looked at: many are dropped.
+const HEADERS_KEPT: usize = 15;
 
 /// How long a broken HTTP/2 stream is left open behind its error event. The reset that follows
 /// throws away what the connection has not written yet, and nothing tells us when it has: without
@@ -81,13 +83,13 @@ pub(super) struct Head {
 }
 
 impl Head {
-    fn new(status: StatusCode) -> Self {
-        Head { status, headers: HeaderMap::with_capacity(HEADERS_EXPECTED) }
+    fn new(status: StatusCode, upstream: usize) -> Self {
+        Head { status, headers: HeaderMap::with_capacity(upstream.min(HEADERS_KEPT) + HEADERS_OWN) }
     }
 
     fn json(status: u16) -> pingora::Result<Self> {
         let status = StatusCode::from_u16(status).or_err(ErrorType::InternalError, "no such status")?;
-        let mut head = Head::new(status);
+        let mut head = Head::new(status, 0);
         head.set(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
         Ok(head)
     }
@@ -114,7 +116,7 @@ pub(super) fn draft(
     drops_rate_limits: bool,
     keys: &[Secret],
 ) -> pingora::Result<Head> {
-    let mut head = Head::new(status);
+    let mut head = Head::new(status, upstream.len());
     for (name, value) in upstream {
         if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, keys) {
             let added = head.headers.try_append(name.clone(), value.clone());
@@ -127,7 +129,7 @@ pub(super) fn draft(
 /// Begins the head of an answer that is translated: of the provider's own nothing is left, since its
 /// headers speak of another body in another dialect.
 pub(super) fn draft_translated(status: StatusCode, is_stream: bool) -> pingora::Result<Head> {
-    let mut head = Head::new(status);
+    let mut head = Head::new(status, 2);
     let kind = if is_stream { "text/event-stream; charset=utf-8" } else { "application/json" };
     head.set(header::CONTENT_TYPE, HeaderValue::from_static(kind))?;
     if is_stream {

@@ -57,6 +57,10 @@ pub const THINKING_BUDGET: u64 = 8192;
 /// How much longer than the thinking the answer may be where the client's limit is too small.
 pub const BEYOND_BUDGET: u64 = 4096;
 
+/// Most objects in a body that is taken apart: each may become a turn, a part or a tool, which take
+/// some 900 bytes in memory whatever they say. Long sessions have thousands.
+pub const OBJECTS_MAX: usize = 100_000;
+
 /// What writing a request needs to know beside the request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestContext<'a> {
@@ -157,6 +161,9 @@ pub enum Untranslatable {
     /// The body is not a JSON object.
     #[error("the body is not a JSON object")]
     NotJson,
+    /// It says so much in so few bytes that taking it apart would cost many times as many.
+    #[error("the body has more than {OBJECTS_MAX} JSON objects")]
+    TooMany,
     /// A member without which there is no request or answer.
     #[error("`{0}` is missing or has the wrong type")]
     Member(&'static str),
@@ -180,7 +187,7 @@ pub fn request(
 /// # Errors
 /// When the dialect is not read or the body cannot be understood.
 pub fn read_request(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Request, Untranslatable> {
-    let parsed = read::Raw::parse(body).filter(|raw| raw.is_object()).ok_or(Untranslatable::NotJson)?;
+    let parsed = parsed(body)?;
     match from {
         Dialect::OpenAiChat => chat::read_request(parsed.object()),
         Dialect::AnthropicMessages => messages::read_request(parsed.object()),
@@ -195,6 +202,12 @@ pub fn read_request(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Req
         | Dialect::OllamaChat
         | Dialect::GenerateBridge => Err(Untranslatable::Pair { from, to }),
     }
+}
+
+/// Reads a body as one object that may be taken apart.
+fn parsed(body: &[u8]) -> Result<read::Raw<'_>, Untranslatable> {
+    let parsed = read::Raw::parse(body).filter(|raw| raw.is_object()).ok_or(Untranslatable::NotJson)?;
+    if parsed.objects() > OBJECTS_MAX { Err(Untranslatable::TooMany) } else { Ok(parsed) }
 }
 
 /// Writes a request that was read before; `from` is for the error alone.
@@ -313,7 +326,7 @@ pub fn answer(
 
 fn read_answer(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Answer, Untranslatable> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let parsed = read::Raw::parse(body).filter(|raw| raw.is_object()).ok_or(Untranslatable::NotJson)?;
+    let parsed = parsed(body)?;
     match from {
         Dialect::OpenAiChat => chat::read_answer(parsed.object()),
         Dialect::AnthropicMessages => messages::read_answer(parsed.object()),

@@ -36,6 +36,20 @@ impl<'a> Raw<'a> {
         self.0
     }
 
+    /// Counts the objects in it, itself included.
+    pub(super) fn objects(self) -> usize {
+        let mut rest = self.0.as_bytes();
+        let (mut count, mut is_text) = (0, false);
+        while let Some(at) = memchr::memchr3(b'"', b'{', b'\\', rest) {
+            // An escape stands in a text only, and takes the byte behind it along.
+            let escape = usize::from(rest.get(at) == Some(&b'\\'));
+            is_text ^= rest.get(at) == Some(&b'"');
+            count += usize::from(!is_text && rest.get(at) == Some(&b'{'));
+            rest = rest.get(at + 1 + escape..).unwrap_or_default();
+        }
+        count
+    }
+
     /// Keeps the value as it is.
     pub(super) fn json(self) -> Json {
         Json::checked(self.0)

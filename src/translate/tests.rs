@@ -297,6 +297,20 @@ fn thoughts_that_an_anthropic_client_may_not_send_back_become_pings() {
 }
 
 #[test]
+fn a_body_of_very_many_objects_is_not_taken_apart() {
+    let ask = |turns: usize| {
+        let turns = vec![r#"{"role":"user","content":"{\"{ \\\\"}"#; turns].join(",");
+        request(CHAT, MESSAGES, format!(r#"{{"messages":[{turns}]}}"#).as_bytes(), &plain()).map(|_| ())
+    };
+    assert_eq!(ask(OBJECTS_MAX - 1), Ok(()));
+    assert_eq!(ask(OBJECTS_MAX), Err(Untranslatable::TooMany));
+    let said = format!(r#"{{"choices":[{}]}}"#, vec!["{}"; OBJECTS_MAX].join(","));
+    let asked = Asked::default();
+    let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+    assert_eq!(answer(CHAT, MESSAGES, said.as_bytes(), &context), Err(Untranslatable::TooMany));
+}
+
+#[test]
 fn pairs_that_are_not_translated_say_so() {
     let pair = Untranslatable::Pair { from: Dialect::OpenAiEmbeddings, to: CHAT };
     assert_eq!(request(Dialect::OpenAiEmbeddings, CHAT, b"{}", &plain()).unwrap_err(), pair);

@@ -17,7 +17,7 @@
 //! Bedrock's are events like others; a frame that is broken is a fault without words. The one
 //! document of a generate bridge is an event that ends with the body.
 //!
-//! Of an event longer than 64 KiB only the head and the last 8 KiB are read: its type, and the
+//! Of an event, or an item of an array, longer than 64 KiB only the head and the last 8 KiB are read: its type, and the
 //! finish reason and usage that stand at its end.
 
 use bytes::{Bytes, BytesMut};
@@ -38,6 +38,9 @@ const LONG_END: usize = 8 * 1024;
 /// Longest document of a generate bridge, which is kept until its end: far more than the 2048
 /// tokens that it is asked for.
 const DOCUMENT_MAX: usize = 1024 * 1024;
+
+/// What may stand before any text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// What one push came to.
 #[derive(Clone, Debug, Default)]
@@ -81,12 +84,16 @@ pub struct StreamReader {
     choices_expected: u32,
     cutter: Cutter,
     framing: Framing,
+    /// How much of a byte order mark has come, while nothing else has.
+    mark_seen: Option<usize>,
     bare: BytesMut,
     progress: Progress,
     has_event: bool,
     has_content: bool,
     faulted: bool,
     long_end: Vec<u8>,
+    /// Whether the open item of an array is being passed on in pieces.
+    item_is_long: bool,
 }
 
 impl StreamReader {
@@ -102,12 +109,14 @@ impl StreamReader {
                 cut::Framing::Lines | cut::Framing::Frames => Framing::Events,
                 cut::Framing::Whole => Framing::Bare,
             },
+            mark_seen: Some(0),
             bare: BytesMut::new(),
             progress: Progress::default(),
             has_event: false,
             has_content: false,
             faulted: false,
             long_end: Vec::new(),
+            item_is_long: false,
         }
     }
 
@@ -331,6 +340,12 @@ impl StreamReader {
                 return Some(body);
             }
         }
+        self.keep_long_end(bytes, piece);
+        None
+    }
+
+    /// Keeps the end of an over-long event, and reads it once it is whole.
+    fn keep_long_end(&mut self, bytes: &[u8], piece: Piece) {
         let keep = bytes.len().min(LONG_END);
         self.long_end.extend_from_slice(bytes.get(bytes.len() - keep..).unwrap_or_default());
         let excess = self.long_end.len().saturating_sub(LONG_END);
@@ -338,7 +353,6 @@ impl StreamReader {
         if piece == Piece::Last {
             self.inspect_long_end();
         }
-        None
     }
 
     fn inspect_long_head(&mut self, head: &[u8]) -> Option<Bytes> {
@@ -407,12 +421,14 @@ impl StreamReader {
     /// Tells what the body is, once a byte that is not white space has been seen.
     fn framing_of(&mut self, chunk: &[u8]) -> Framing {
         if matches!(self.framing, Framing::Unknown) {
-            let text = chunk.strip_prefix(b"\xef\xbb\xbf").unwrap_or(chunk);
-            self.framing = match text.iter().find(|b| !b.is_ascii_whitespace()) {
-                None => Framing::Unknown,
-                Some(b'[') if self.dialect == Dialect::GeminiGenerate => Framing::Array(Items::default()),
-                Some(b'{' | b'[') => Framing::Bare,
-                Some(_) => Framing::Events,
+            let text = self.without_mark(chunk);
+            self.framing = match text.map(|text| text.iter().find(|b| !b.is_ascii_whitespace())) {
+                Some(None) => Framing::Unknown,
+                Some(Some(b'[')) if self.dialect == Dialect::GeminiGenerate => {
+                    Framing::Array(Items::default())
+                }
+                Some(Some(b'{' | b'[')) => Framing::Bare,
+                Some(Some(_)) | None => Framing::Events,
             };
             if matches!(self.framing, Framing::Bare | Framing::Array(_)) {
                 self.bare.extend_from_slice(&self.cutter.take_rest());
@@ -421,11 +437,32 @@ impl StreamReader {
         self.framing
     }
 
+    /// Returns the chunk without what of a byte order mark lies in it; nothing where one has begun and
+    /// does not go on.
+    fn without_mark<'a>(&mut self, chunk: &'a [u8]) -> Option<&'a [u8]> {
+        let Some(seen) = self.mark_seen.take() else { return Some(chunk) };
+        let mark = BYTE_ORDER_MARK.get(seen..).unwrap_or_default();
+        let same = mark.iter().zip(chunk).take_while(|(of_mark, came)| of_mark == came).count();
+        let is_open = same == chunk.len() && same < mark.len();
+        self.mark_seen = is_open.then_some(seen + same);
+        match same == mark.len() || is_open {
+            true => chunk.get(same..),
+            false if seen == 0 => Some(chunk),
+            false => None,
+        }
+    }
+
     /// Releases whole items of an array with what stands before them, up to a fault.
     fn push_items(&mut self, mut items: Items, mut chunk: Bytes, pushed: &mut Pushed) {
         let content_before = self.has_content;
         while let Some(end) = items.next_end(&chunk) {
-            self.bare.extend_from_slice(&chunk.split_to(end.min(chunk.len())));
+            let piece = chunk.split_to(end.min(chunk.len()));
+            if std::mem::take(&mut self.item_is_long) {
+                self.keep_long_end(&piece, Piece::Last);
+                pushed.release.push(piece);
+                continue;
+            }
+            self.bare.extend_from_slice(&piece);
             let item = self.bare.split().freeze();
             let start = memchr::memchr(b'{', &item).unwrap_or(0);
             let body = item.slice(start..);
@@ -442,9 +479,27 @@ impl StreamReader {
             }
             pushed.release.push(item);
         }
-        pushed.content_began = self.has_content && !content_before;
         self.framing = Framing::Array(items);
-        self.keep_bare(&chunk, pushed);
+        self.keep_item(&chunk, items.is_between(), pushed);
+        pushed.content_began = self.has_content && !content_before;
+    }
+
+    /// Keeps what has come of an item, or passes it on where it is too long; only content is.
+    fn keep_item(&mut self, chunk: &Bytes, is_between: bool, pushed: &mut Pushed) {
+        self.bare.extend_from_slice(chunk);
+        if !self.item_is_long && self.bare.len() <= EVENT_MAX {
+            return;
+        }
+        let piece = self.bare.split().freeze();
+        if !is_between {
+            if !std::mem::replace(&mut self.item_is_long, true) {
+                self.long_end.clear();
+                (self.has_event, self.has_content) = (true, true);
+                self.progress.choices_seen |= 1;
+            }
+            self.keep_long_end(&piece, Piece::Middle);
+        }
+        pushed.release.push(piece);
     }
 
     fn keep_bare(&mut self, chunk: &Bytes, pushed: &mut Pushed) {

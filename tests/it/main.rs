@@ -13,6 +13,7 @@ mod agreement;
 mod audit;
 #[cfg(feature = "bedrock")]
 mod aws;
+mod bombs;
 mod carried;
 mod classifier;
 mod client_side;
@@ -34,6 +35,8 @@ mod eyeballs;
 mod failover;
 mod first_light;
 mod framing;
+#[cfg(feature = "bedrock")]
+mod fuzzed;
 mod guards;
 mod handshakes;
 mod hedge;

@@ -35,7 +35,9 @@ routes:
 }
 
 async fn start(one: &Provider, two: &Provider, claude: &Provider) -> Process {
-    let program = Program::new(&yaml(one, two, claude));
+    // Each wrong key beyond a limit would take a second.
+    let limits = "limits: {wrong_keys_per_minute: 0}\n";
+    let program = Program::new(&(yaml(one, two, claude) + limits));
     let keys = [
         ("KEY_ONE", "sk-one-0123456789"),
         ("KEY_TWO", "sk-two-0123456789"),

@@ -16,7 +16,7 @@ use pingora::protocols::http::client::HttpSession as Upstream;
 
 /// An answer that is fit to go downstream, and where the rest of it comes from.
 pub(in crate::proxy) struct Ready {
-    upstream: Upstream,
+    upstream: Box<Upstream>,
     paused: Paused,
     answer: Answer,
     reader: Option<StreamReader>,

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 impl Opening<'_, '_> {
     /// Returns a connection and whether it was kept.
-    pub(super) async fn connect(&mut self, cause: Cause) -> Result<(Upstream, bool), End> {
+    pub(super) async fn connect(&mut self, cause: Cause) -> Result<(Box<Upstream>, bool), End> {
         let Aim { house, timeouts, began, .. } = self.aim;
         let slot = self.aim.slot;
         if cause != Cause::Resend

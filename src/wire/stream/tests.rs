@@ -287,6 +287,44 @@ fn an_error_object_without_framing_is_a_fault_and_other_json_is_released_at_the_
 }
 
 #[test]
+fn a_byte_order_mark_is_seen_through_wherever_it_is_cut() {
+    for size in [1, 2, 3, 4, 100] {
+        let error = b"\xef\xbb\xbf {\"error\":{\"message\":\"x\"}}";
+        let (_, released, fault, _) = run_bytes(Dialect::OpenAiChat, error, size);
+        assert!(fault.is_some() && released.is_empty(), "{size}");
+        let (reader, released, fault, _) =
+            run_bytes(Dialect::OpenAiChat, b"\xef\xbb\xbfdata: [DONE]\n\n", size);
+        assert!(reader.is_complete() && fault.is_none() && released.len() == 17, "{size}");
+        // Half a mark is none.
+        let (_, released, fault, _) = run_bytes(Dialect::OpenAiChat, b"\xef\xbb{\"error\":1}\n\n", size);
+        assert!(released.len() == 15 && fault.is_none(), "{size}: {released:?}");
+    }
+}
+
+#[test]
+fn an_item_of_an_array_too_long_to_keep_passes_and_the_array_is_read_on() {
+    let image = "x".repeat(150_000);
+    let long = format!(
+        "[{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"inlineData\":{{\"data\":\"{image}\"}}}}]}}}}]}}\n,"
+    );
+    let last =
+        "\r\n{\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":7}}\n]";
+    let only = format!(
+        "[{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{image}\"}}]}},\"finishReason\":\"STOP\"}}]}}]"
+    );
+    for size in [1_000, 65_536, 1_000_000] {
+        for (text, input) in [(format!("{long}{last}"), Some(7)), (only.clone(), None)] {
+            let (reader, released, fault, began) = run(Dialect::GeminiGenerate, &text, size);
+            assert!(released == text.as_bytes(), "{size}");
+            assert!(reader.is_complete() && reader.has_content() && fault.is_none(), "{size}");
+            assert_eq!((began, reader.usage().input), (1, input), "{size}");
+        }
+        let cut = &long[..long.len() - 10];
+        assert!(!run(Dialect::GeminiGenerate, cut, size).0.is_complete(), "{size}");
+    }
+}
+
+#[test]
 fn gemini_s_array_is_followed_item_by_item_up_to_a_fault() {
     let first = "[{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"}\"}]}}]}\n";
     let last =
