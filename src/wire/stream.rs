@@ -445,11 +445,10 @@ impl StreamReader {
         let same = mark.iter().zip(chunk).take_while(|(of_mark, came)| of_mark == came).count();
         let is_open = same == chunk.len() && same < mark.len();
         self.mark_seen = is_open.then_some(seen + same);
-        match same == mark.len() || is_open {
-            true => chunk.get(same..),
-            false if seen == 0 => Some(chunk),
-            false => None,
+        if same == mark.len() || is_open {
+            return chunk.get(same..);
         }
+        (seen == 0).then_some(chunk)
     }
 
     /// Releases whole items of an array with what stands before them, up to a fault.
