@@ -247,7 +247,8 @@ impl Town {
         match dice.gen_range(0..5) {
             0 => {
                 let key = format!("pm-wrong-{}", dice.r#gen::<u64>());
-                refused(&self.kept(&chat("chat", false).bearer(&key)).await?, &[401])
+                // The throttle of wrong keys has its say, too.
+                refused(&self.kept(&chat("chat", false).bearer(&key)).await?, &[401, 429])
             }
             1 => {
                 let call = Call::post("/v1/chat/completions", "{\"model\": \"chat\", \"messa");
