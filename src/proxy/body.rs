@@ -8,6 +8,7 @@
 
 use super::pace::Pace;
 use crate::base::outcome::ErrorCode;
+use crate::config::plan::Limits;
 use crate::live::House;
 use crate::live::memory::Share;
 use bytes::{Bytes, BytesMut};
@@ -41,18 +42,18 @@ pub(super) enum BodyFault {
 pub(super) async fn read(
     house: &House,
     session: &mut Session,
-    max: u64,
+    limits: &Limits,
     pace: &Pace,
 ) -> Result<Body, BodyFault> {
     let announced = announced_length(session)?;
-    if announced.is_some_and(|length| length > max) {
+    if announced.is_some_and(|length| length > limits.max_body) {
         return Err(too_large());
     }
     if session.req_header().headers.contains_key(http::header::EXPECT) {
         session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
     }
     let mut share = Share::default();
-    let bytes = read_all(house, session, max, announced, &mut share, pace).await?;
+    let bytes = read_all(house, session, limits, announced, &mut share, pace).await?;
     Ok(Body { bytes, _share: share })
 }
 
@@ -86,7 +87,7 @@ pub(super) async fn pass(session: &mut Session, max: u64) -> Result<(), BodyFaul
 async fn read_all(
     house: &House,
     session: &mut Session,
-    max: u64,
+    limits: &Limits,
     announced: Option<u64>,
     share: &mut Share,
     pace: &Pace,
@@ -96,7 +97,7 @@ async fn read_all(
         return Ok(Bytes::new());
     };
     if announced == Some(first.len() as u64) {
-        reserve(house, share, first.len() as u64)?;
+        reserve(house, limits, share, first.len() as u64)?;
         return Ok(first);
     }
     let wanted = announced.unwrap_or(0).min(TRUSTED_CAPACITY);
@@ -105,20 +106,20 @@ async fn read_all(
     whole.extend_from_slice(&first);
     drop(first);
     let mut reserved = whole.len() as u64;
-    reserve(house, share, reserved)?;
-    let most = announced.unwrap_or(max);
+    reserve(house, limits, share, reserved)?;
+    let most = announced.unwrap_or(limits.max_body);
     loop {
         let spent = house.clock.tick().since(began);
         let Some(piece) = next(session, pace, whole.len(), spent).await? else { break };
         let length = (whole.len() + piece.len()) as u64;
-        if length > max {
+        if length > limits.max_body {
             return Err(too_large());
         }
         if length > reserved {
             // Grow the share in steps as large as what is there, so that a long chunked body
             // takes a logarithmic number of them.
             let more = length.max(LEAST_SHARE).min(most.saturating_sub(reserved));
-            reserve(house, share, more)?;
+            reserve(house, limits, share, more)?;
             reserved += more;
         }
         whole.extend_from_slice(&piece);
@@ -136,8 +137,8 @@ fn announced_length(session: &Session) -> Result<Option<u64>, BodyFault> {
     ))
 }
 
-fn reserve(house: &House, share: &mut Share, bytes: u64) -> Result<(), BodyFault> {
-    if share.take(&house.memory, bytes, house.live().plan.limits.replay_memory) {
+fn reserve(house: &House, limits: &Limits, share: &mut Share, bytes: u64) -> Result<(), BodyFault> {
+    if share.take(&house.memory, bytes, limits.replay_memory) {
         return Ok(());
     }
     let why = "too many large requests are under way; try again in a moment";

@@ -310,7 +310,7 @@ impl Proxy {
             let message = "compressed request bodies are not taken; send the body as it is";
             return refuse(session, story, shape, 415, ErrorCode::ValidationFailed, message).await;
         }
-        let body = match body::read(house, session, live.plan.limits.max_body, &self.pace).await {
+        let body = match body::read(house, session, &live.plan.limits, &self.pace).await {
             Ok(body) => body,
             Err(BodyFault::Gone) => {
                 story.client_left();
