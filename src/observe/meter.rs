@@ -608,6 +608,32 @@ mod tests {
     }
 
     #[test]
+    fn a_page_shows_a_reload_whole_or_not_at_all() {
+        let metrics = metrics();
+        std::thread::scope(|scope| {
+            let told = scope.spawn(|| {
+                for generation in 2..2_000_u32 {
+                    metrics.reload_failed();
+                    metrics.plan_in_force(generation.into(), WallTime(0));
+                }
+            });
+            while !told.is_finished() {
+                let page = text(&metrics);
+                let count = |series: &str| -> f64 {
+                    let line = page.lines().find_map(|line| line.strip_prefix(series)).unwrap();
+                    line.trim().parse().unwrap()
+                };
+                let ok = count(r#"pointsman_config_reloads_total{result="ok"}"#);
+                let failed = count(r#"pointsman_config_reloads_total{result="error"}"#);
+                let last = count("pointsman_config_last_reload_successful");
+                assert!((failed - ok - (1.0 - last)).abs() < 0.5 || failed < 0.5, "{ok} {failed} {last}");
+                let generation = count("pointsman_config_generation");
+                assert!((generation - ok - 1.0).abs() < 0.5 || ok < 0.5, "{generation} after {ok}");
+            }
+        });
+    }
+
+    #[test]
     fn every_metric_of_the_contract_is_there_with_its_labels() {
         let metrics = metrics();
         let meters = Meters::new(&metrics, &plan("llama"));

@@ -78,6 +78,9 @@ pub struct Metrics {
     live: RwLock<Live>,
     /// The log's count and the counter that shows it.
     log_dropped: Mutex<(Arc<AtomicU64>, IntCounter)>,
+    /// Held while a page is gathered and while a reload is told, so that a page shows a reload in
+    /// each of its four figures or in none.
+    reload_told: Mutex<()>,
 }
 
 /// The names that may have series.
@@ -171,7 +174,13 @@ impl Metrics {
         )?;
         build.with_label_values(&[version]).set(1.0);
         register_process(&registry)?;
-        Ok(Arc::new(Metrics { registry, families, live: RwLock::default(), log_dropped }))
+        Ok(Arc::new(Metrics {
+            registry,
+            families,
+            live: RwLock::default(),
+            log_dropped,
+            reload_told: Mutex::default(),
+        }))
     }
 
     /// Writes every series in Prometheus' text format ([`CONTENT_TYPE`]).
@@ -183,7 +192,11 @@ impl Metrics {
             shown.inc_by(count.load(Ordering::Relaxed).saturating_sub(shown.get()));
         }
         let mut text = Vec::with_capacity(16 * 1024);
-        for family in self.registry.gather() {
+        let gathered = {
+            let _whole = self.reload_told.lock();
+            self.registry.gather()
+        };
+        for family in gathered {
             // One family that cannot be written (which takes a fault in the crate) must not hide
             // the others.
             let before = text.len();
@@ -260,6 +273,7 @@ impl Metrics {
     /// and counts as no reload.
     #[allow(clippy::cast_precision_loss, reason = "exact for 2^53 reloads and for dates to the year 287396")]
     pub fn plan_in_force(&self, generation: u64, at: WallTime) {
+        let _whole = self.reload_told.lock();
         if generation > 1 {
             self.families.reloads.with_label_values(&["ok"]).inc();
         }
@@ -270,6 +284,7 @@ impl Metrics {
 
     /// Records a reload that was refused: the old generation stays in force.
     pub fn reload_failed(&self) {
+        let _whole = self.reload_told.lock();
         self.families.reloads.with_label_values(&["error"]).inc();
         self.families.last_reload_successful.set(0.0);
     }
