@@ -91,27 +91,27 @@ pub async fn cpu(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let amount = &bench.amount;
     let chunks = format!("\"stream\":true,\"max_tokens\":{CHUNKS},\"seed\":{PAUSE_MS},");
     let loads = [
-        Load::plain("CPU per 1 KB request", 1024, amount.small),
-        Load::plain("CPU per 32 KB request", 32 << 10, amount.large),
-        Load::plain("CPU per 256 KB request", 256 << 10, amount.larger),
-        Load::plain("CPU per 5 MB request", 5 << 20, amount.largest),
+        Load::plain("CPU per 1 KB request", 1024, amount.small / amount.turns),
+        Load::plain("CPU per 32 KB request", 32 << 10, amount.large / amount.turns),
+        Load::plain("CPU per 256 KB request", 256 << 10, amount.larger / amount.turns),
+        Load::plain("CPU per 5 MB request", 5 << 20, amount.largest / amount.turns),
         Load {
             work: Work::Stream,
             extra: chunks,
             connections: STREAMS,
             units: CHUNKS,
-            ..Load::plain("CPU per streamed chunk", 1024, amount.streams)
+            ..Load::plain("CPU per streamed chunk", 1024, amount.streams / amount.turns)
         },
         Load {
             work: Work::Failover(Way::Limited),
-            ..Load::plain("CPU per request, first target answers 429", 1024, amount.failovers)
+            ..Load::plain("CPU per request, first target answers 429", 1024, amount.failovers / amount.turns)
         },
     ];
     let mut measured = Vec::new();
     for load in loads {
         measured.push((Row::new(load.what, "µs"), load.measured(bench).await?));
     }
-    let wide = Load::plain("", 1024, amount.small).measured(bench).await?;
+    let wide = Load::plain("", 1024, amount.small / amount.turns).measured(bench).await?;
     let wide_roads = many_roads(bench);
     let mut wide_row = Row::new(format!("CPU per 1 KB request, {} routes of 3 targets", ours::ROUTES), "µs");
     let warm = Load::plain("", 1024, amount.small / 10).measured(bench).await?;
@@ -119,12 +119,13 @@ pub async fn cpu(bench: &Bench) -> anyhow::Result<Vec<Row>> {
         let roads: Vec<Road> = subject.road(Work::Plain).cloned().into_iter().collect();
         warm.run(subject.kind, &roads).await.with_context(|| subject.kind.name())?;
     }
-    for round in 0..amount.rounds {
+    let turns = amount.rounds * amount.turns;
+    for turn in 0..turns {
         for (row, load) in &mut measured {
-            for subject in bench.in_turn(round).filter(|subject| load.is_for(subject.kind)) {
+            for subject in bench.in_turn(turn).filter(|subject| load.is_for(subject.kind)) {
                 let Some(road) = subject.road(load.work) else { continue };
                 let name = subject.kind.name();
-                progress(&format!("round {} of {}: {}, {name}", round + 1, amount.rounds, load.what));
+                progress(&format!("turn {} of {turns}: {}, {name}", turn + 1, load.what));
                 let cost = load.cost(subject, std::slice::from_ref(road)).await;
                 if let Some(cost) = bench.bear(subject.kind, load.what, cost)? {
                     row.add(subject.kind, cost);
@@ -132,7 +133,7 @@ pub async fn cpu(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             }
         }
         if let Some(subject) = &bench.wide {
-            progress(&format!("round {} of {}: {}", round + 1, amount.rounds, wide_row.what));
+            progress(&format!("turn {} of {turns}: {}", turn + 1, wide_row.what));
             wide_row.add(Kind::Pointsman, wide.cost(subject, &wide_roads).await.context("many routes")?);
         }
     }

@@ -1,14 +1,13 @@
-//! Children and what `/proc` says about them.
+//! Children and what the kernel says about them.
 
 use anyhow::{Context as _, bail};
+use nix::time::ClockId;
+use nix::unistd::Pid;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 use std::time::Duration;
-
-/// `/proc/PID/stat` counts in hundredths of a second on every Linux that Rust runs on (`USER_HZ`).
-const TICK: Duration = Duration::from_millis(10);
 
 /// 10,000 open streams want 20,000 descriptors in a proxy, and pointsman leaves as many again to others.
 const FILES_WANTED: u64 = 45_000;
@@ -39,15 +38,10 @@ impl Running {
         !matches!(self.0.try_wait(), Ok(None))
     }
 
-    /// User and system time of all its threads so far.
+    /// User and system time of all its threads so far, those that have ended with them.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        // The name in brackets may hold anything; fields are counted from behind it.
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-        let mut fields = fields.split_whitespace().skip(11);
-        let user: u32 = fields.next().context("/proc/PID/stat is short")?.parse()?;
-        let system: u32 = fields.next().context("/proc/PID/stat is short")?.parse()?;
-        Ok(TICK * (user + system))
+        let pid = Pid::from_raw(i32::try_from(self.0.id())?);
+        Ok(ClockId::pid_cpu_clock_id(pid)?.now()?.into())
     }
 
     /// Resident memory in bytes.

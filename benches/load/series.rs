@@ -16,6 +16,9 @@ const RIVAL_ROUNDS: usize = 2;
 /// How much of everything.
 pub struct Amount {
     pub rounds: usize,
+    /// In how many parts the requests of a round go where CPU is measured: what a process costs depends
+    /// on where the kernel puts it for some seconds, and many short turns even that out.
+    pub turns: usize,
     /// Requests of 1 KB, 32 KB, 256 KB and 5 MB.
     pub small: usize,
     pub large: usize,
@@ -39,6 +42,7 @@ pub struct Amount {
 
 const FULL: Amount = Amount {
     rounds: 5,
+    turns: 4,
     small: 30_000,
     large: 10_000,
     larger: 800,
@@ -55,6 +59,7 @@ const FULL: Amount = Amount {
 };
 const QUICK: Amount = Amount {
     rounds: 1,
+    turns: 1,
     small: 2_000,
     large: 1_000,
     larger: 160,
