@@ -59,10 +59,11 @@ sim: ## simulates 10,000 seeds of failing providers; SEEDS=n plays n
 walkthroughs: build ## walks the eight tasks of an operator, as scripts (1 minute)
 	@POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}" tests/walkthroughs/all.sh
 
-slow: build ## puts 2,000 slow clients and ten HTTP/2 floods beside good traffic (2 minutes)
+slow: build ## puts 2,000 slow clients, long bodies and ten HTTP/2 floods beside good traffic (3 minutes)
 	@python3 -m venv target/edge-venv; target/edge-venv/bin/pip install --quiet -r tests/edge/requirements.txt; \
 	export POINTSMAN_BIN="$${POINTSMAN_BIN:-$${CARGO_TARGET_DIR:-target}/release/pointsman}"; \
-	target/edge-venv/bin/python tests/edge/slow.py; target/edge-venv/bin/python tests/edge/floods.py
+	target/edge-venv/bin/python tests/edge/slow.py; target/edge-venv/bin/python tests/edge/bodies.py; \
+	target/edge-venv/bin/python tests/edge/floods.py
 
 fuzz: ## looks for bytes that break a property, 14 targets, a minute each; FUZZ_FOR=600 ten
 	@scripts/fuzz

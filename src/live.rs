@@ -382,6 +382,12 @@ impl House {
         }
     }
 
+    /// Returns how much of `limits.replay_memory` bodies may fill now.
+    #[must_use]
+    pub fn room(&self, limit: u64) -> u64 {
+        memory::room(limit, self.memory.connections(), self.under_way())
+    }
+
     /// Counts a request in until the returned guard is dropped; `None` where `limit` are under way.
     #[must_use]
     pub fn enter(self: &Arc<Self>, limit: u32) -> Option<UnderWay> {

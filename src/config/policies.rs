@@ -377,7 +377,7 @@ pub(super) fn read_limits(m: &mut Map<'_, '_>) -> Limits {
         "replay_memory",
         256 * MIB,
         KIB..=1024 * GIB,
-        "bodies kept at once, over all requests, so that they can be sent again; answers that are held fill half of it at most",
+        "bodies kept at once, over all requests, so that they can be sent again (one that is translated counts twice); answers that are held fill half of it at most, and beside thousands of connections up to half of it stands for what those hold",
     );
     let (max_body, replay_memory) =
         match (max_body <= replay_memory, m.has("max_body"), m.has("replay_memory")) {

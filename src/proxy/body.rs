@@ -4,30 +4,30 @@
 //! it ourselves. Three bounds: `limits.max_body` per request, the pace that a client must keep
 //! ([`Pace`]), and a [`Share`] of `limits.replay_memory`. A body that does not fit now is refused, not
 //! queued. The share is taken for what has come, not for what was announced: a few clients that
-//! announce much and send nothing would otherwise keep everybody out.
+//! announce much and send nothing would otherwise keep everybody out. A request that is said in
+//! another dialect is there twice, and is counted twice.
 
+use super::gathered::Gathered;
 use super::pace::Pace;
 use crate::base::outcome::ErrorCode;
 use crate::config::plan::Limits;
 use crate::live::House;
 use crate::live::memory::Share;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::time::fast_timeout::fast_timeout;
 use std::time::Duration;
 
-/// What a buffer starts with where the length is not announced.
-const FIRST_CAPACITY: usize = 8 * 1024;
 /// Least that a body which goes on takes of the common memory.
 const LEAST_SHARE: u64 = 64 * 1024;
-/// Most that is allocated on the word of a Content-Length alone.
-const TRUSTED_CAPACITY: u64 = 1024 * 1024;
+/// What Pingora reads the pieces of a body into, and keeps until the request has ended.
+const READ_BUFFER: u64 = 64 * 1024;
 
 /// A request body and the memory it holds.
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     /// Returns its share of the replay memory when dropped.
-    _share: Share,
+    share: Share,
 }
 
 /// Why there is no body.
@@ -54,7 +54,17 @@ pub(super) async fn read(
     }
     let mut share = Share::default();
     let bytes = read_all(house, session, limits, announced, &mut share, pace).await?;
-    Ok(Body { bytes, _share: share })
+    Ok(Body { bytes, share })
+}
+
+impl Body {
+    /// Sees to it that there is room for the same request in another dialect. One that fills more than
+    /// half of all there is has what is left, or it would never be said.
+    pub(super) fn count_twice(&mut self, house: &House, limits: &Limits) -> Result<(), BodyFault> {
+        let length = self.bytes.len() as u64;
+        let rest = limits.replay_memory.saturating_sub(self.share.bytes());
+        reserve(house, limits, &mut self.share, length.min(rest))
+    }
 }
 
 /// Waits for the next piece of a body of which `so_far` bytes came in the time `spent`.
@@ -100,14 +110,13 @@ async fn read_all(
         reserve(house, limits, share, first.len() as u64)?;
         return Ok(first);
     }
-    let wanted = announced.unwrap_or(0).min(TRUSTED_CAPACITY);
-    let capacity = usize::try_from(wanted).unwrap_or(0).max(FIRST_CAPACITY).max(first.len());
-    let mut whole = BytesMut::with_capacity(capacity);
-    whole.extend_from_slice(&first);
-    drop(first);
-    let mut reserved = whole.len() as u64;
-    reserve(house, limits, share, reserved)?;
+    let mut whole = Gathered::new(&house.memory, announced, limits.max_body);
+    let mut reserved = first.len() as u64;
+    whole.push(first);
     let most = announced.unwrap_or(limits.max_body);
+    // Where a body may fill all there is, the buffer has to be forgiven.
+    let buffer = most.min(READ_BUFFER).min(limits.replay_memory.saturating_sub(most));
+    reserve(house, limits, share, reserved + buffer)?;
     loop {
         let spent = house.clock.tick().since(began);
         let Some(piece) = next(session, pace, whole.len(), spent).await? else { break };
@@ -122,9 +131,9 @@ async fn read_all(
             reserve(house, limits, share, more)?;
             reserved += more;
         }
-        whole.extend_from_slice(&piece);
+        whole.push(piece);
     }
-    Ok(whole.freeze())
+    Ok(whole.into_bytes())
 }
 
 fn announced_length(session: &Session) -> Result<Option<u64>, BodyFault> {
@@ -138,7 +147,7 @@ fn announced_length(session: &Session) -> Result<Option<u64>, BodyFault> {
 }
 
 fn reserve(house: &House, limits: &Limits, share: &mut Share, bytes: u64) -> Result<(), BodyFault> {
-    if share.take(&house.memory, bytes, limits.replay_memory) {
+    if share.take(&house.memory, bytes, house.room(limits.replay_memory)) {
         return Ok(());
     }
     let why = "too many large requests are under way; try again in a moment";

@@ -3,7 +3,7 @@
 //! `translate` knows the words; here is what it needs to know of a request that is being played. A
 //! request is read into the form once, and only when the first target of another dialect is asked;
 //! what is written for one target serves the other credentials of the same model. Targets of the
-//! client's own dialect pay nothing for this.
+//! client's own dialect pay nothing for this. Of a large request only what was written last is kept.
 //!
 //! The operator's defaults and limits are set behind the translation, by the rules and the names of
 //! the target's own call; only a default length is known to it, because some dialects must have one.
@@ -11,6 +11,7 @@
 //! A target that refuses what a translated request asks of its thinking (400, `thinking` or
 //! `reasoning` in its words) is asked once more without.
 
+use super::gathered::{self, PAGED_FROM};
 use super::story::Story;
 use crate::base::api::{Api, Dialect};
 use crate::base::outcome::Outcome;
@@ -18,6 +19,7 @@ use crate::base::time::WallTime;
 use crate::catalog;
 use crate::config::plan::Translation;
 use crate::exchange::Record;
+use crate::live::memory::Memory;
 use crate::live::{Live, Slot};
 use crate::parse::{self, Parsed};
 use crate::rewrite::{self, Rewritten};
@@ -40,14 +42,20 @@ pub(super) struct Source<'a> {
     pub(super) parsed: &'a Parsed,
     /// What is set where the client set nothing.
     pub(super) defaults: &'a [(String, String)],
+    /// Where what is written is kept.
+    pub(super) memory: &'a Arc<Memory>,
 }
 
 /// A request in the dialects that it was translated to. Empty until the first.
 #[derive(Default)]
 pub(super) struct Carried(Option<Box<Inner>>);
 
+#[derive(Default)]
 struct Inner {
-    read: Result<Request, Untranslatable>,
+    /// The form; nothing where it is large and would be kept for a second target that few requests have.
+    read: Option<Result<Request, Untranslatable>>,
+    /// Whether something is asked of its thinking.
+    thinks: bool,
     written: Vec<Written>,
     /// Candidates that refused to think.
     plain: SmallVec<[usize; 2]>,
@@ -89,33 +97,45 @@ impl Carried {
         source: &Source<'_>,
     ) -> Result<&Written, Untranslatable> {
         let (from, to) = (source.api.dialect(), api.dialect());
-        let inner = self.0.get_or_insert_with(|| {
-            let mut read = translate::read_request(from, to, source.body);
-            if let Ok(request) = &mut read {
-                // Gemini says it in the path.
-                request.stream = source.parsed.stream;
-            }
-            Box::new(Inner { read, written: Vec::new(), plain: SmallVec::new() })
-        });
-        let request = inner.read.as_ref().map_err(|why| *why)?;
+        let inner = self.0.get_or_insert_default();
         let is_plain = inner.plain.contains(&at);
         let model = &slot.target.model;
         let length = length_default(live, slot, source.defaults);
         let known =
             |w: &Written| w.api == api && w.model == *model && w.is_plain == is_plain && w.length == length;
         if let Some(place) = inner.written.iter().position(known) {
-            return inner.written.get(place).ok_or(Untranslatable::NotJson);
+            if inner.written.get(place).is_some_and(|written| !written.body.is_empty()) {
+                return inner.written.get(place).ok_or(Untranslatable::NotJson);
+            }
+            inner.written.swap_remove(place);
         }
+        let read = inner.read.get_or_insert_with(|| {
+            let mut read = translate::read_request(from, to, source.body);
+            if let Ok(request) = &mut read {
+                // Gemini says it in the path.
+                request.stream = source.parsed.stream;
+                inner.thinks = request.thinking != Thinking::default();
+            }
+            read
+        });
+        let request = read.as_ref().map_err(|why| *why)?;
         let thinking = if is_plain { ThinkingRule::Off } else { ThinkingRule::AsAsked };
         let context = RequestContext {
             max_tokens_default: length,
+            // What the dialects say around the words differs by little.
+            length: source.body.len() + source.body.len() / 16,
             thinking,
             can_think: can_think(live, slot, api),
             ..RequestContext::new(model)
         };
         let translated = translate::write_request(request, from, to, &context)?;
-        let body = Bytes::from(translated.body);
+        let body = gathered::settled(source.memory, translated.body);
         let parsed = parse::body(api, &body).map_err(|_| Untranslatable::NotJson)?;
+        if source.body.len() > PAGED_FROM {
+            inner.read = None;
+            // Whoever is being asked with one of them has it; another of that model has it written again.
+            inner.written.iter_mut().for_each(|other| other.body = Bytes::new());
+        }
         let (asked, lost) = (translated.asked, translated.lost);
         let model = Arc::clone(model);
         inner.written.push(Written { api, model, is_plain, length, body, parsed, asked, lost });
@@ -143,9 +163,8 @@ impl Carried {
     /// Tells whether a candidate that refuses this can be asked without thinking, and remembers to.
     pub(super) fn gives_thinking_up(&mut self, at: usize, status: Option<u16>, said: &[u8]) -> bool {
         let Some(inner) = &mut self.0 else { return false };
-        let thinks = inner.read.as_ref().is_ok_and(|request| request.thinking != Thinking::default());
         let gives_up =
-            status == Some(400) && thinks && !inner.plain.contains(&at) && speaks_of_thinking(said);
+            status == Some(400) && inner.thinks && !inner.plain.contains(&at) && speaks_of_thinking(said);
         if gives_up {
             inner.plain.push(at);
         }
@@ -255,13 +274,13 @@ impl Rendering {
     }
 
     /// Says a whole answer in the client's dialect.
-    pub(super) fn answer(&self, body: &[u8]) -> Result<Bytes, Outcome> {
+    pub(super) fn answer(&self, memory: &Arc<Memory>, body: &[u8]) -> Result<Bytes, Outcome> {
         let answer = translate::answer(self.from, self.to, body, &self.context());
         let answer = answer.map_err(|_| Outcome::BadBody)?;
         if !self.is_list() {
-            return Ok(Bytes::from(answer));
+            return Ok(gathered::settled(memory, answer));
         }
-        Ok(Bytes::from([&b"["[..], &answer, b"]"].concat()))
+        Ok(gathered::settled(memory, [&b"["[..], &answer, b"]"].concat()))
     }
 
     /// Tells whether a streamed answer is an array to the client.

@@ -112,7 +112,7 @@ impl<'a> Asked<'a> {
     fn choose(self, house: &House, live: &Live, named: &Named, route: Option<&Route>) -> Decision {
         let Asked { api, body, parsed, client, tier } = self;
         let wish = Wish { needs: parsed.needs, tokens: parsed.tokens_estimate(), tier };
-        let source = Source { api, body: &body, parsed: &parsed, defaults: &[] };
+        let source = Source { api, body: &body, parsed: &parsed, defaults: &[], memory: &house.memory };
         let (line, mut carried) = line::up(house, live, named, &wish, &source, Effect::None);
         let (slots, lineup) = Lineup::of(line);
         let rules = conduct::rules(live, &parsed);

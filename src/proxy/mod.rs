@@ -10,6 +10,7 @@
 //!   pace        how slow a client may be
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
+//!     gathered    a body that comes in pieces, in one piece
 //!   guess       what somebody is told who may not call
 //!   hop         has it been here before
 //!   conduct     the loop: ask `exchange`, perform, report
@@ -43,6 +44,7 @@ mod explain;
 mod forward;
 pub mod framing;
 mod front;
+mod gathered;
 mod guess;
 mod hop;
 mod incoming;

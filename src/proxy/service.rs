@@ -5,7 +5,7 @@
 //! in one place, whatever way it ended.
 
 use super::body::{self, BodyFault};
-use super::carried::Source;
+use super::carried::{self, Source};
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
@@ -278,14 +278,7 @@ impl Proxy {
                 context.forward = Some(Box::new(Forward::new(slots, keys, hop, self.house.clock.tick())));
                 Ok(false)
             }
-            Err(BodyFault::Gone) => {
-                context.story.client_left();
-                Err(Error::explain(ErrorType::ConnectionClosed, "client left").into_down())
-            }
-            Err(BodyFault::Refused(status, code, message)) => {
-                session.set_keepalive(None);
-                refuse(session, &mut context.story, shape, status, code, message).await
-            }
+            Err(fault) => no_body(session, &mut context.story, shape, fault).await,
         }
     }
 
@@ -310,19 +303,9 @@ impl Proxy {
             let message = "compressed request bodies are not taken; send the body as it is";
             return refuse(session, story, shape, 415, ErrorCode::ValidationFailed, message).await;
         }
-        let body = match body::read(house, session, &live.plan.limits, &self.pace).await {
+        let mut body = match body::read(house, session, &live.plan.limits, &self.pace).await {
             Ok(body) => body,
-            Err(BodyFault::Gone) => {
-                story.client_left();
-                return Err(Error::explain(ErrorType::ConnectionClosed, "client left").into_down());
-            }
-            Err(BodyFault::Refused(status, code, message)) => {
-                session.set_keepalive(None);
-                let retry_after = (status == 503).then_some(1);
-                let extra = Extra { retry_after, ..Extra::default() };
-                reply::refuse(session, story, shape, status, code, message, &extra).await?;
-                return Ok(true);
-            }
+            Err(fault) => return no_body(session, story, shape, fault).await,
         };
         story.body_was_read(house.clock.tick());
         let mut parsed = match parse::body(api, &body.bytes) {
@@ -358,7 +341,7 @@ impl Proxy {
         if !client_may_use(story, &live.plan, &name) {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
-        let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[] };
+        let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[], memory: &house.memory };
         if let Named::Route(at) = &named {
             self.house.route_used(live, *at);
         }
@@ -379,6 +362,11 @@ impl Proxy {
             let code = ErrorCode::CapabilityNotSupported;
             story.lineup = Lineup { groups, left_out, unspoken };
             return refuse(session, story, shape, 400, code, &message).await;
+        }
+        if slots.iter().any(|slot| carried::api_of(live, slot, api) != api)
+            && let Err(fault) = body.count_twice(house, &live.plan.limits)
+        {
+            return no_body(session, story, shape, fault).await;
         }
         let head = session.req_header();
         let presented = authenticate::presented(&head.headers, head.uri.query());
@@ -469,6 +457,28 @@ async fn refuse(
 async fn goes_round(session: &mut Session, story: &mut Story, shape: ErrorShape) -> pingora::Result<bool> {
     session.set_keepalive(None);
     refuse(session, story, shape, 508, ErrorCode::ValidationFailed, hop::LOOP).await
+}
+
+/// Answers a request without a body to work with.
+async fn no_body(
+    session: &mut Session,
+    story: &mut Story,
+    shape: ErrorShape,
+    fault: BodyFault,
+) -> pingora::Result<bool> {
+    match fault {
+        BodyFault::Gone => {
+            story.client_left();
+            Err(Error::explain(ErrorType::ConnectionClosed, "client left").into_down())
+        }
+        BodyFault::Refused(status, code, message) => {
+            session.set_keepalive(None);
+            let retry_after = (status == 503).then_some(1);
+            let extra = Extra { retry_after, ..Extra::default() };
+            reply::refuse(session, story, shape, status, code, message, &extra).await?;
+            Ok(true)
+        }
+    }
 }
 
 fn client_may_use(story: &Story, plan: &Plan, name: &str) -> bool {

@@ -169,7 +169,13 @@ impl<'a> Round<'a> {
         let slot = &slots[setting.at];
         let provider = live.plan.provider(slot.target.provider);
         let defaults = defaults(asked, provider);
-        let source = Source { api: asked.api, body: &asked.body, parsed: &asked.parsed, defaults: &defaults };
+        let source = Source {
+            api: asked.api,
+            body: &asked.body,
+            parsed: &asked.parsed,
+            defaults: &defaults,
+            memory: &house.memory,
+        };
         let mut letter = match stage.carried.write(live, slot, setting.at, &source) {
             None => {
                 let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);

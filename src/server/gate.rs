@@ -166,7 +166,7 @@ impl ServerApp for Gate {
         // A task of its own: Pingora's has room for a handshake and for HTTP/2, fourteen kilobytes that
         // would last as long as the connection.
         tokio::spawn(async move {
-            let _inside = inside;
+            let _counted = (inside, gate.house.memory.visit());
             if let Some(stream) = gate.opened(session).await {
                 gate.front.serve(stream, &shutdown).await;
             }

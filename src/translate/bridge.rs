@@ -45,7 +45,7 @@ pub(super) fn write_request(request: &Request, context: &RequestContext<'_>) -> 
         }
         lost.add_if(turn.name.is_some(), Loss::SpeakerName);
     }
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.text("prompt", &said.join("\n\n"));

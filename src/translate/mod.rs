@@ -76,6 +76,9 @@ pub struct RequestContext<'a> {
     /// Whether the instructions are marked for the prompt cache where the client's dialect has no
     /// such marks.
     pub marks_cache: bool,
+    /// How long the written request is going to be, in bytes: a buffer that doubles on its way to a long
+    /// one takes three times as much.
+    pub length: usize,
 }
 
 impl<'a> RequestContext<'a> {
@@ -88,6 +91,7 @@ impl<'a> RequestContext<'a> {
             thinking: ThinkingRule::AsAsked,
             can_think: None,
             marks_cache: true,
+            length: 0,
         }
     }
 }

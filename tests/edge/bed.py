@@ -57,12 +57,13 @@ async def provider(reader, writer):
 class Proxy:
     """The program before that provider."""
 
-    def __init__(self, good_port, big_port, more=""):
+    def __init__(self, good_port, big_port, more="", big="openai"):
         self.folder = tempfile.TemporaryDirectory()
         path = os.path.join(self.folder.name, "pointsman.yaml")
         ports = {"chat": good_port, "big": big_port}
+        kinds = {"chat": "openai", "big": big}
         providers = "".join(
-            f"  {name}: {{kind: openai, base_url: \"http://127.0.0.1:{port}/v1\", credentials: [{{key: {{env: KEY}}}}]}}\n"
+            f"  {name}: {{kind: {kinds[name]}, base_url: \"http://127.0.0.1:{port}/v1\", credentials: [{{key: {{env: KEY}}}}]}}\n"
             for name, port in ports.items()
         )
         targets = "".join(f"  {name}: {{targets: [{{provider: {name}, model: {name}}}]}}\n" for name in ports)

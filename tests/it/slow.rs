@@ -3,7 +3,7 @@
 //! Threat C7: heads and bodies that drip, answers that nobody reads. The pace here is a fiftieth of
 //! the usual one; `Pace::default` has a test of its own.
 
-use crate::scene::{KEY_ONE, provider};
+use crate::scene::{KEY_ONE, KEY_TWO, provider};
 use crate::stage::{Stage, eventually, plan};
 use pointsman::proxy::Pace;
 use pointsman::standin::caller::Call;
@@ -135,6 +135,47 @@ async fn bodies_that_are_only_announced_keep_nobody_out() {
     eventually("all are being read", || stage.house.under_way() == 20).await;
     assert_eq!(Call::chat("chat").send(stage.data).await.unwrap().status, 200);
     drop(held);
+}
+
+/// A request that is said in another dialect is there twice.
+#[tokio::test]
+async fn a_request_in_another_dialect_counts_twice() {
+    let gates = [Gate::closed(), Gate::closed()];
+    let own = Provider::start(Reply::ok().hold(Place::BeforeHead, &gates[0])).await.unwrap();
+    let other = Provider::start(Reply::ok().hold(Place::BeforeHead, &gates[1])).await.unwrap();
+    let yaml = format!(
+        "providers:\n{}{}routes:
+  chat: {{targets: [{{provider: own, model: alpha}}]}}
+  told: {{targets: [{{provider: other, model: beta}}]}}
+limits: {{max_body: 1MiB, replay_memory: 1MiB}}\n",
+        provider("own", "openai", &own.base_url(), KEY_ONE, ""),
+        provider("other", "anthropic", &other.base_url(), KEY_TWO, "")
+    );
+    let stage = Stage::open(&yaml).await;
+    let data = stage.data;
+    let ask = |route: &str, length: usize| {
+        let text = "x".repeat(length);
+        Call::post(
+            "/v1/chat/completions",
+            format!(r#"{{"model":"{route}","messages":[{{"role":"user","content":"{text}"}}]}}"#),
+        )
+    };
+    for (route, standin, fits, gate) in [("chat", &own, 2, &gates[0]), ("told", &other, 1, &gates[1])] {
+        let held: Vec<_> = (1..=fits)
+            .map(|_| {
+                let call = ask(route, 400_000);
+                tokio::spawn(async move { call.send(data).await.unwrap().status })
+            })
+            .collect();
+        assert!(standin.until(Duration::from_secs(5), |seen| seen.len() == fits).await);
+        assert_eq!(ask(route, 400_000).send(data).await.unwrap().status, 503, "{route}");
+        gate.open();
+        for one in held {
+            assert_eq!(one.await.unwrap(), 200, "{route}");
+        }
+    }
+    assert_eq!(ask("told", 900_000).send(data).await.unwrap().status, 200, "one that alone fills nearly all");
+    assert_eq!(stage.house.memory.kept(), 0);
 }
 
 /// What is held of answers fills one half of `limits.replay_memory`; beyond it they go on unjudged.

@@ -11,6 +11,7 @@ use crate::classify;
 use crate::exchange::rules::{self, Onward};
 use crate::live::memory::Share;
 use crate::proxy::carried::Rendering;
+use crate::proxy::gathered::Gathered;
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
 use crate::proxy::reply;
@@ -85,7 +86,8 @@ impl Aim<'_> {
 
     /// Sees to it that so much of an answer may be held; tells whether it may.
     fn has_room(&self, answer: &mut Answer, length: usize) -> bool {
-        answer.share.hold(&self.house.memory, length, self.live.plan.limits.replay_memory)
+        let room = self.house.room(self.live.plan.limits.replay_memory);
+        answer.share.hold(&self.house.memory, length, room)
     }
 
     fn judge(&self, body: &Bytes) -> Result<Usage, Box<Fault>> {
@@ -169,7 +171,8 @@ impl Opening<'_, '_> {
     ) -> Result<(), End> {
         let limit = self.first_limit();
         let status = answer.status;
-        let mut body = Gathered::default();
+        let memory = &self.aim.house.memory;
+        let mut body = Gathered::new(memory, answer.length, HELD_ANSWER as u64);
         loop {
             let read = match self.read(incoming, limit).await {
                 Ok(read) => read,
@@ -178,7 +181,7 @@ impl Opening<'_, '_> {
             };
             match read {
                 Ok(Some(piece)) => {
-                    body.push(piece, answer.length);
+                    body.push(piece);
                     let has_room = self.aim.has_room(answer, body.len());
                     if answer.rendering.is_none() && (body.len() > HELD_ANSWER || !has_room) {
                         answer.held.push(body.into_bytes());
@@ -206,7 +209,7 @@ impl Opening<'_, '_> {
             Ok(usage) => answer.usage = usage,
             Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
         }
-        let body = match answer.rendering.as_ref().map(|rendering| rendering.answer(&body)) {
+        let body = match answer.rendering.as_ref().map(|rendering| rendering.answer(memory, &body)) {
             None => body,
             Some(Ok(translated)) => translated,
             Some(Err(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
@@ -250,35 +253,4 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value: &HeaderValue| value.to_str().ok()?.trim().parse().ok())
-}
-
-/// What has come of a body. A piece keeps the whole buffer alive that it was read into, however small
-/// it is: only one that is all there is stays where it is, others are put together.
-#[derive(Default)]
-struct Gathered {
-    first: Bytes,
-    more: BytesMut,
-}
-
-impl Gathered {
-    fn len(&self) -> usize {
-        self.first.len() + self.more.len()
-    }
-
-    fn push(&mut self, piece: Bytes, announced: Option<u64>) {
-        if self.len() == 0 && announced.is_none_or(|length| length == piece.len() as u64) {
-            self.first = piece;
-            return;
-        }
-        if self.more.is_empty() {
-            let whole = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
-            self.more.reserve(whole.min(HELD_ANSWER).max(self.first.len() + piece.len()));
-            self.more.extend_from_slice(&std::mem::take(&mut self.first));
-        }
-        self.more.extend_from_slice(&piece);
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.more.is_empty() { self.first } else { self.more.freeze() }
-    }
 }

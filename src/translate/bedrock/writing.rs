@@ -49,7 +49,7 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         conversation.push(Message { is_assistant: false, parts: std::mem::take(&mut instructions) });
     }
     writer.level = writer.thinking_level(&conversation);
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         o.array("messages", |array| writer.messages(array, &conversation));
         if !instructions.is_empty() {

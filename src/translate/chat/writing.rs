@@ -12,7 +12,7 @@ use crate::base::api::Dialect;
 /// Writes a request.
 pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -> (Vec<u8>, Losses) {
     let mut lost = Losses::default();
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.array("messages", |array| {

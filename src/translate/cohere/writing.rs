@@ -21,7 +21,7 @@ const STOP_MAX: usize = 5;
 /// Writes a request.
 pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -> (Vec<u8>, Losses) {
     let mut lost = Losses::default();
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.array("messages", |array| {

@@ -29,7 +29,7 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         messages.push(Message { is_model: false, parts: std::mem::take(&mut instructions) });
     }
     let mut writer = Writer { request, signs: is_third(context.model), lost: &mut lost };
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         if !instructions.is_empty() {
             o.object("systemInstruction", |o| {

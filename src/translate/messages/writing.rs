@@ -36,7 +36,7 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     let level = thinking_level(request, context, &messages, &mut lost);
     let is_thinking = matches!(level, Some(ThinkingLevel::Enabled { .. } | ThinkingLevel::Adaptive));
     let marks_cache = context.marks_cache && !request.has_cache_marks();
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.count("max_tokens", max_tokens(request, context, level));

@@ -19,7 +19,7 @@ const MAX_TOKENS_MIN: u64 = 16;
 /// Writes a request.
 pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -> (Vec<u8>, Losses) {
     let mut lost = Losses::default();
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(context.length);
     let instructions = request.turns.first().and_then(instructions);
     let turns = request.turns.get(usize::from(instructions.is_some())..).unwrap_or_default();
     write::object(&mut body, |o| {

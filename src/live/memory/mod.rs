@@ -10,24 +10,80 @@
 //! * Answers fill half of it at most, so that those which nobody reads keep no request out.
 //!   Where there is no more, an answer goes on as long ones do: a piece at a time, and no faster
 //!   than it is read.
+//! * What is large has [`pages`] of its own, so that what is counted is what is resident.
+//! * Connections and requests under way hold memory of their own. Of more than a few ([`CROWD_FREE`]) it
+//!   is taken off what bodies may fill, down to half of it ([`room`]): a process in a crowd is to stay
+//!   as small as one that reads long prompts.
 //! * An answer as small as a buffer of a connection ([`FREE`]) is not counted: the limit of requests
 //!   in flight bounds it, and most are.
 
+mod pages;
+
+use memmap2::MmapMut;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use pages::Pages;
 
 /// Answers up to here are not counted, in bytes.
 const FREE: u64 = 16 * 1024;
 
+/// What an open connection holds, in bytes: its task, its head, what the allocator rounds up.
+const CONNECTION: u64 = 16 * 1024;
+
+/// What a request under way holds besides its body, in bytes: headers, the attempt, its buffers.
+const REQUEST: u64 = 24 * 1024;
+
+/// What connections and requests hold is not counted up to here, in bytes: 64 of both.
+const CROWD_FREE: u64 = 64 * (CONNECTION + REQUEST);
+
+/// Returns how much of `limit` bodies may fill beside so many connections and requests.
+#[must_use]
+pub fn room(limit: u64, connections: u64, requests: u64) -> u64 {
+    let crowd = connections.saturating_mul(CONNECTION).saturating_add(requests.saturating_mul(REQUEST));
+    limit.saturating_sub(crowd.saturating_sub(CROWD_FREE)).max(limit / 2)
+}
+
 /// What is kept by all, in bytes.
 #[derive(Debug, Default)]
-pub struct Memory(AtomicU64);
+pub struct Memory {
+    kept: AtomicU64,
+    /// How many connections are open.
+    connections: AtomicU64,
+    spare: Mutex<Vec<MmapMut>>,
+    /// What the spare pages have together.
+    spare_bytes: AtomicU64,
+}
 
 impl Memory {
     /// Returns what is kept, in bytes.
     #[must_use]
     pub fn kept(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many connections are open.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection for as long as the visit lasts.
+    #[must_use]
+    pub fn visit(self: &Arc<Self>) -> Visit {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Visit(Arc::clone(self))
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Visit(Arc<Memory>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -38,10 +94,13 @@ pub struct Share(Option<(Arc<Memory>, u64)>);
 impl Share {
     /// Takes `more` bytes, where all that is kept stays within `limit`; tells whether it did.
     pub fn take(&mut self, memory: &Arc<Memory>, more: u64, limit: u64) -> bool {
-        let kept = memory.0.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        let kept = memory.kept.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         if kept > limit {
-            memory.0.fetch_sub(more, Ordering::Relaxed);
+            memory.kept.fetch_sub(more, Ordering::Relaxed);
             return false;
+        }
+        if kept.saturating_add(memory.spare_bytes.load(Ordering::Relaxed)) > limit {
+            memory.let_spare_go();
         }
         match &mut self.0 {
             Some((_, bytes)) => *bytes += more,
@@ -50,10 +109,15 @@ impl Share {
         true
     }
 
+    /// Returns what it keeps, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |(_, bytes)| *bytes)
+    }
+
     /// Sees to it that `length` bytes of an answer may be held; tells whether they may.
     pub fn hold(&mut self, memory: &Arc<Memory>, length: usize, limit: u64) -> bool {
-        let held = self.0.as_ref().map_or(0, |(_, bytes)| *bytes);
-        let more = (length as u64).saturating_sub(held);
+        let more = (length as u64).saturating_sub(self.bytes());
         length as u64 <= FREE || more == 0 || self.take(memory, more, limit / 2)
     }
 }
@@ -61,7 +125,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if let Some((memory, bytes)) = self.0.take() {
-            memory.0.fetch_sub(bytes, Ordering::Relaxed);
+            memory.kept.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 }
@@ -96,6 +160,27 @@ mod tests {
         assert!(!other.hold(&memory, 17 << 10, 100 * KIB), "beyond the half");
         assert!(request.take(&memory, 60 * KIB, 100 * KIB), "the rest is for requests");
         assert!(answer.hold(&memory, 40 << 10, 100 * KIB), "what is held stays held");
+    }
+
+    #[test]
+    fn a_crowd_takes_up_to_half_of_it() {
+        const MIB: u64 = 1024 * KIB;
+        for (connections, requests, want) in [
+            (0, 0, 256 * MIB),
+            (64, 64, 256 * MIB),
+            (160, 0, 256 * MIB),
+            (1024, 1024, 218 * MIB + 512 * KIB),
+            (2048, 0, 226 * MIB + 512 * KIB),
+            (10_000, 2_000, 128 * MIB),
+            (u64::MAX, u64::MAX, 128 * MIB),
+        ] {
+            assert_eq!(room(256 * MIB, connections, requests), want, "{connections}, {requests}");
+        }
+        let memory: Arc<Memory> = Arc::default();
+        let visits = [memory.visit(), memory.visit()];
+        assert_eq!(memory.connections(), 2);
+        drop(visits);
+        assert_eq!(memory.connections(), 0);
     }
 
     #[test]
