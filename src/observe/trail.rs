@@ -6,6 +6,8 @@
 //! `_` instead. Where the way is too long, the middle is left out, because the first stop says
 //! what was meant and the last one who answered.
 
+use smallvec::SmallVec;
+
 /// Longest trail in bytes, contract section 3.
 pub const TRAIL_BYTES_MAX: usize = 1024;
 
@@ -14,20 +16,31 @@ const LEFT_OUT: &str = "...";
 
 /// Writes the stops `(provider, credential, word)` in their order.
 pub fn render<'a>(stops: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> String {
-    let stops: Vec<String> = stops.into_iter().map(|(p, c, w)| stop(p, c, w)).collect();
-    let whole = stops.join(",");
-    if whole.len() <= TRAIL_BYTES_MAX {
-        return whole;
-    }
-    let Some((last, first)) = stops.split_last() else {
-        return whole;
-    };
-    let mut text = String::with_capacity(TRAIL_BYTES_MAX);
-    for stop in first {
-        if text.len() + stop.len() + LEFT_OUT.len() + last.len() + 2 > TRAIL_BYTES_MAX {
-            break;
+    let mut text = String::new();
+    let mut ends = SmallVec::<[usize; 8]>::new();
+    for (provider, credential, word) in stops {
+        text.reserve(provider.len() + credential.len() + word.len() + 3);
+        if !ends.is_empty() {
+            text.push(',');
         }
-        text.push_str(stop);
+        for (part, end) in [(provider, "/"), (credential, ":"), (word, "")] {
+            text.extend(part.chars().map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '_' }));
+            text.push_str(end);
+        }
+        ends.push(text.len());
+    }
+    if text.len() <= TRAIL_BYTES_MAX { text } else { shortened(&text, &ends) }
+}
+
+/// Leaves the middle out of a way whose stops end at `ends`.
+fn shortened(whole: &str, ends: &[usize]) -> String {
+    let [first @ .., _] = ends else { return String::new() };
+    let last = first.last().map_or(0, |end| end + 1);
+    let last = whole.get(last..).unwrap_or_default();
+    let fits = |end: &&usize| *end + LEFT_OUT.len() + last.len() + 2 <= TRAIL_BYTES_MAX;
+    let mut text = String::with_capacity(TRAIL_BYTES_MAX);
+    if let Some(kept) = first.iter().rfind(fits).and_then(|end| whole.get(..*end)) {
+        text.push_str(kept);
         text.push(',');
     }
     text.push_str(LEFT_OUT);
@@ -35,15 +48,6 @@ pub fn render<'a>(stops: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) 
     text.push_str(last);
     // Only ASCII was written, so every byte is a character; one name may still be too long.
     text.truncate(TRAIL_BYTES_MAX);
-    text
-}
-
-fn stop(provider: &str, credential: &str, word: &str) -> String {
-    let mut text = String::with_capacity(provider.len() + credential.len() + word.len() + 2);
-    for (part, end) in [(provider, "/"), (credential, ":"), (word, "")] {
-        text.extend(part.chars().map(|c| if c.is_ascii_graphic() && c != ',' { c } else { '_' }));
-        text.push_str(end);
-    }
     text
 }
 

@@ -7,7 +7,7 @@
 
 use super::line::{Left, LeftOut, Line};
 use super::story::Story;
-use crate::base::time::Tick;
+use crate::base::time::{Now, Tick};
 use crate::config::plan::Route;
 use crate::exchange::course::Course;
 use crate::live::{House, Live, Slot};
@@ -76,14 +76,13 @@ impl Lineup {
 }
 
 /// Keeps what was decided for a request. Takes the id and the records out of its story.
-pub(super) fn keep(house: &House, story: &mut Story, live: &Live, status: u16, began: Tick) {
+pub(super) fn keep(house: &House, story: &mut Story, live: &Live, status: u16, began: Tick, now: Now) {
     let was_admitted = story.body_read.is_some() || !story.slots.is_empty();
     if !was_admitted {
         return;
     }
     let route = story.route.map(|at| live.plan.route(at));
     let seats = story.lineup.seats(route, &story.slots, &story.course, &story.lost);
-    let now = house.clock.now();
     let ended = ended(story);
     let is_ours = ended == Ended::Refused;
     house.decisions.keep(Decision {

@@ -229,7 +229,11 @@ impl HttpServerApp for Front {
 /// in a bare LF end a head too: the parser is to refuse them, not the clock.
 fn is_whole(head: &[u8], seen: usize) -> bool {
     let new = head.get(seen.saturating_sub(3)..).unwrap_or_default();
-    memchr::memmem::find(new, b"\r\n\r\n").is_some() || memchr::memmem::find(new, b"\n\n").is_some()
+    memchr::memchr_iter(b'\n', new).any(|at| {
+        let next = new.get(at + 1..).unwrap_or_default();
+        next.starts_with(b"\r\n") && new.get(..at).is_some_and(|line| line.ends_with(b"\r"))
+            || next.starts_with(b"\n")
+    })
 }
 
 /// Returns the path of a request line, without its query. A target that is no path (`*`, an

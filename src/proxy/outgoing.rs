@@ -6,6 +6,7 @@
 
 use super::conduct::Asked;
 use super::hop;
+use super::reply;
 use crate::base::api::{Api, Dialect, Kind};
 use crate::base::time::WallTime;
 use crate::catalog::Ability;
@@ -78,7 +79,7 @@ fn headers(
     }
     // The body was read and is JSON, whatever the client called it.
     headers.try_insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-    headers.try_insert(header::CONTENT_LENGTH, HeaderValue::from(length))?;
+    headers.try_insert(header::CONTENT_LENGTH, reply::decimal(length as u64))?;
     headers.try_insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
     let is_anthropic = api.dialect() == Dialect::AnthropicMessages;
     if is_anthropic && !headers.contains_key(ANTHROPIC_VERSION) {

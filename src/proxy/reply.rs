@@ -146,7 +146,7 @@ pub(super) fn complete(head: &mut Head, framing: Framing, story: &Story) -> ping
 
 fn frame(head: &mut Head, framing: Framing) -> pingora::Result<()> {
     match framing {
-        Framing::Length(length) => head.set(header::CONTENT_LENGTH, HeaderValue::from(length)),
+        Framing::Length(length) => head.set(header::CONTENT_LENGTH, decimal(length)),
         // Dropped again by the HTTP/2 writer, which frames by itself.
         Framing::Chunked => head.set(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
     }
@@ -174,13 +174,19 @@ fn own_headers(
             set(X_DEGRADED, HeaderValue::from_static("true"))?;
         }
         set(X_BREAKER, HeaderValue::from_static(target.breaker))?;
-        set(X_RESPONSE_TIME, HeaderValue::from(target.response_ms))?;
+        set(X_RESPONSE_TIME, decimal(target.response_ms))?;
     }
-    set(X_ATTEMPTS, HeaderValue::from(told.attempts))?;
+    set(X_ATTEMPTS, decimal(told.attempts))?;
     if let Ok(trail) = HeaderValue::from_str(told.trail) {
         set(X_TRAIL, trail)?;
     }
     Ok(())
+}
+
+/// Writes a number into a header: in as many bytes as it has, where `From` takes a buffer that grows.
+pub(super) fn decimal(number: u64) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    HeaderValue::from_str(digits.format(number)).unwrap_or_else(|_| number.into())
 }
 
 /// Sends a head and the first bytes of the body in one write.
@@ -217,7 +223,7 @@ pub(super) async fn refuse(
     story.refused(status, code);
     let mut head = Head::json(status)?;
     if let Some(seconds) = extra.retry_after {
-        head.set(header::RETRY_AFTER, HeaderValue::from(seconds))?;
+        head.set(header::RETRY_AFTER, decimal(seconds))?;
     }
     if let Some(should) = extra.should_retry {
         let word = HeaderValue::from_static(if should { "true" } else { "false" });

@@ -28,7 +28,7 @@ use crate::route::{self, Call, Endpoint, Named};
 use crate::select::fit::Wish;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::http::ServerSession as Session;
@@ -50,6 +50,12 @@ pub struct Proxy {
     house: Arc<House>,
     pace: Pace,
 }
+
+/// What a client may say of a request beside its body. Statics, because a name that is looked up as
+/// text is read first.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static NO_RESCUE: HeaderName = HeaderName::from_static("x-pointsman-no-rescue");
+static TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 
 /// What the hooks of one request share.
 pub struct Context {
@@ -120,7 +126,7 @@ impl Proxy {
         let live = house.live();
         let story = &mut context.story;
         story.live = Some(Arc::clone(&live));
-        let offered = session.req_header().headers.get("x-request-id");
+        let offered = session.req_header().headers.get(&REQUEST_ID);
         let wall = u64::try_from(house.clock.wall().0).unwrap_or(0);
         story.name(offered, wall, rand::random());
         session.set_write_timeout(Some(self.pace.write));
@@ -337,8 +343,8 @@ impl Proxy {
             }
             Named::Direct { .. } => None,
         };
-        let name = route.map_or_else(|| parsed.model.clone().unwrap_or_default(), |r| r.name.to_string());
-        if !client_may_use(story, &live.plan, &name) {
+        let name = route.map(|route| &*route.name).or(parsed.model.as_deref()).unwrap_or_default();
+        if !client_may_use(story, &live.plan, name) {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
         let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[], memory: &house.memory };
@@ -350,7 +356,7 @@ impl Proxy {
         story.first = first;
         if slots.is_empty() && !left_out.is_empty() {
             let code = line::code_of_nobody(&left_out);
-            let message = line::nobody(&name, &left_out, &wish);
+            let message = line::nobody(name, &left_out, &wish);
             story.lineup = Lineup { groups, left_out, unspoken };
             return refuse(session, story, shape, 400, code, &message).await;
         }
@@ -377,8 +383,8 @@ impl Proxy {
         let query = head.uri.query().map(|query| rewrite::query_without_keys(query, &keys));
         drop(keys);
         drop(presented);
-        let refuses_rescue = session.req_header().headers.contains_key("x-pointsman-no-rescue");
-        let within = session.req_header().headers.get("x-request-timeout-ms");
+        let refuses_rescue = session.req_header().headers.contains_key(&NO_RESCUE);
+        let within = session.req_header().headers.get(&TIMEOUT);
         let within = within.and_then(|value| exchange::wish(value.as_bytes()));
         let body = body.bytes.clone();
         let asked = Asked { api, body, parsed, query, headers, hop, route, refuses_rescue, within, left_out };

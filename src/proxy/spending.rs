@@ -10,16 +10,17 @@
 
 use super::story::Ended;
 use crate::base::api::Dialect;
+use crate::base::time::WallTime;
 use crate::live::{House, Live, Slot};
 use crate::observe::metrics::{NONE, OTHER};
 use crate::observe::usage::{self, Count, Who, usd};
 use crate::wire::Usage;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Header by which a device names itself.
-const DEVICE_HEADER: &str = "x-pointsman-device";
+static DEVICE_HEADER: HeaderName = HeaderName::from_static("x-pointsman-device");
 
 /// What one request used.
 #[derive(Default)]
@@ -39,7 +40,7 @@ impl Spending {
     /// Keeps the name of the device, where there is one.
     pub(super) fn by_device(&mut self, headers: &HeaderMap) {
         // What cannot be a name is counted as `other`, as one with a blank in it.
-        let name = headers.get(DEVICE_HEADER).map(|name| name.to_str().unwrap_or_default());
+        let name = headers.get(&DEVICE_HEADER).map(|name| name.to_str().unwrap_or_default());
         self.device = name.map(Box::from);
     }
 
@@ -55,9 +56,8 @@ impl Spending {
         }
     }
 
-    /// Adds the request to counters and ledger.
-    pub(super) fn settle(&self, house: &House, live: &Live, ended: &Ended<'_>) -> Bill {
-        let at = house.clock.wall();
+    /// Adds the request to counters and ledger, `at` the moment at which it ended.
+    pub(super) fn settle(&self, house: &House, live: &Live, ended: &Ended<'_>, at: WallTime) -> Bill {
         let mut bill = Bill { used: Usage::default(), cost_usd: None };
         let mut own = Count { requests: 1, ..Count::default() };
         let is_error = ended.status >= 400 || ended.status == 0;

@@ -256,7 +256,8 @@ impl Story {
         if self.is_quiet {
             return;
         }
-        let now = house.clock.tick();
+        let at = house.clock.now();
+        let now = at.tick;
         let status = if self.is_client_gone { 499 } else { self.status.or(written).unwrap_or(0) };
         let counted_from = self.body_read.unwrap_or(self.began);
         let took = now.since(counted_from);
@@ -272,7 +273,7 @@ impl Story {
         self.count_attempts(house, &live);
         self.count_rescue(house, &live, route);
         self.count_hedge(house, route);
-        let bill = self.spending.settle(house, &live, &self.ended(status));
+        let bill = self.spending.settle(house, &live, &self.ended(status), at.wall);
         let retold;
         let trail = match &self.told {
             // Nothing happened since the headers were written: the same words.
@@ -285,7 +286,7 @@ impl Story {
         self.record(house, &live, (status, millis(took)), trail);
         let first_content = self.records.last().and_then(|r| r.first_content);
         house.log.request(&RequestLine {
-            at: house.clock.wall(),
+            at: at.wall,
             id: &self.id,
             route: self.route.map(|at| &*live.plan.route(at).name),
             client: self.client.and_then(|at| live.plan.clients.get(at.at())).map(|c| &*c.name),
@@ -306,7 +307,7 @@ impl Story {
             generation: live.generation,
         });
         // Last: it takes the id and the records along.
-        decided::keep(house, self, &live, status, counted_from);
+        decided::keep(house, self, &live, status, counted_from, at);
     }
 
     /// Tells whether a target's model is of a smaller size than the first choice's.
