@@ -12,7 +12,7 @@ use super::pace::Pace;
 use crate::base::outcome::ErrorCode;
 use crate::config::plan::Limits;
 use crate::live::House;
-use crate::live::memory::Share;
+use crate::live::memory::{FREE, Share};
 use bytes::Bytes;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::time::fast_timeout::fast_timeout;
@@ -58,10 +58,14 @@ pub(super) async fn read(
 }
 
 impl Body {
-    /// Sees to it that there is room for the same request in another dialect. One that fills more than
-    /// half of all there is has what is left, or it would never be said.
+    /// Sees to it that there is room for the same request in another dialect, and for a part of what it
+    /// takes to say it. One that fills nearly all there is has what is left, or it would never be said.
     pub(super) fn count_twice(&mut self, house: &House, limits: &Limits) -> Result<(), BodyFault> {
         let length = self.bytes.len() as u64;
+        if length <= FREE {
+            return Ok(());
+        }
+        let length = length + length / 4;
         let rest = limits.replay_memory.saturating_sub(self.share.bytes());
         reserve(house, limits, &mut self.share, length.min(rest))
     }
@@ -107,7 +111,9 @@ async fn read_all(
         return Ok(Bytes::new());
     };
     if announced == Some(first.len() as u64) {
-        reserve(house, limits, share, first.len() as u64)?;
+        if first.len() as u64 > FREE {
+            reserve(house, limits, share, first.len() as u64)?;
+        }
         return Ok(first);
     }
     let mut whole = Gathered::new(&house.memory, announced, limits.max_body);

@@ -484,6 +484,7 @@ impl Running {
                     let house = Arc::clone(&self.house);
                     // This runtime lasts as long as the process; those that serve may not.
                     house.tend_tokens();
+                    house.memory.tend();
                     tokio::spawn(async move { house.refresh_addresses().await });
                 }
                 _ = interrupt.recv() => return None,

@@ -14,20 +14,21 @@
 //! * Connections and requests under way hold memory of their own. Of more than a few ([`CROWD_FREE`]) it
 //!   is taken off what bodies may fill, down to half of it ([`room`]): a process in a crowd is to stay
 //!   as small as one that reads long prompts.
-//! * An answer as small as a buffer of a connection ([`FREE`]) is not counted: the limit of requests
-//!   in flight bounds it, and most are.
+//! * A body as small as a buffer of a connection ([`FREE`]) is not counted, a request's or an answer's:
+//!   the limit of requests in flight bounds it, most are, and short requests are not kept out by long
+//!   ones.
 
 mod pages;
 
-use memmap2::MmapMut;
+use pages::Spare;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use pages::Pages;
 
-/// Answers up to here are not counted, in bytes.
-const FREE: u64 = 16 * 1024;
+/// Bodies up to here are not counted, in bytes.
+pub const FREE: u64 = 16 * 1024;
 
 /// What an open connection holds, in bytes: its task, its head, what the allocator rounds up.
 const CONNECTION: u64 = 16 * 1024;
@@ -51,7 +52,7 @@ pub struct Memory {
     kept: AtomicU64,
     /// How many connections are open.
     connections: AtomicU64,
-    spare: Mutex<Vec<MmapMut>>,
+    spare: Mutex<Spare>,
     /// What the spare pages have together.
     spare_bytes: AtomicU64,
 }
@@ -99,7 +100,7 @@ impl Share {
             memory.kept.fetch_sub(more, Ordering::Relaxed);
             return false;
         }
-        if kept.saturating_add(memory.spare_bytes.load(Ordering::Relaxed)) > limit {
+        if kept.saturating_add(memory.spare_bytes()) > limit {
             memory.let_spare_go();
         }
         match &mut self.0 {
