@@ -160,6 +160,7 @@ fn query_keys(query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::ClientLimits;
     use http::{HeaderName, HeaderValue};
 
     type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -170,6 +171,7 @@ mod tests {
             name: name.into(),
             key_digest: Sha256::digest(key).into(),
             routes: routes.iter().map(|r| (*r).to_owned()).collect(),
+            limits: ClientLimits::default(),
         }
     }
 

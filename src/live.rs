@@ -12,7 +12,7 @@
 //! A target whose credential is a login has a [`Purse`]; [`Slot::prove`] (in `proof`) makes of it a
 //! slot with the token in force.
 //!
-//! What all requests share stands beside it: [`memory`] bounds what they keep, [`guesses`] counts wrong
+//! What all requests share stands beside it: [`memory`] bounds what they keep, [`quotas`] what clients may ask for, [`guesses`] counts wrong
 //! keys by address, `warm` has a connection ready behind the target in use, `way` leads to a server.
 //!
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
@@ -49,6 +49,7 @@ use keyring::Keyring;
 use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 use pins::Pins;
+use quotas::Quotas;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -61,6 +62,7 @@ pub mod keyring;
 pub mod memory;
 pub mod pins;
 mod proof;
+pub mod quotas;
 mod warm;
 mod way;
 
@@ -200,6 +202,8 @@ pub struct House {
     pub hedges: Hedges,
     /// Connections to providers that are kept.
     pub pools: Pools,
+    /// What clients with limits have asked for of late.
+    pub quotas: Arc<Quotas>,
     /// What requests and answers keep together, of `limits.replay_memory`.
     pub memory: Arc<memory::Memory>,
     current: ArcSwap<Live>,
@@ -280,6 +284,7 @@ impl House {
             budget: RetryBudget::default(),
             hedges: Hedges::default(),
             pools: Pools::default(),
+            quotas: Arc::default(),
             memory: Arc::default(),
             current: ArcSwap::from_pointee(first),
             book: Mutex::new(book),
@@ -308,6 +313,7 @@ impl House {
         self.metrics.retain(&next.plan);
         self.metrics.insecure_tls(&next.plan);
         self.pins.keep(&next.plan);
+        self.quotas.keep(&next.plan.clients);
         if let Err(fault) = self.audit.turn_to(next.plan.audit.as_deref()) {
             tracing::error!(%fault, "the audit log cannot be started");
         }

@@ -426,7 +426,9 @@ fn shown(plan: &Plan, generation: u64) -> Value {
             "address": l.address.to_string(), "h2c": l.h2c, "tls": l.tls.is_some(),
         })).collect::<Vec<_>>(),
         "admin": { "address": plan.admin.address.to_string(), "token": plan.admin.token.as_ref().map(|_| "***") },
-        "clients": plan.clients.iter().map(|c| json!({ "name": &*c.name, "key": "***", "routes": c.routes })).collect::<Vec<_>>(),
+        "clients": plan.clients.iter().map(|c| json!({ "name": &*c.name, "key": "***", "routes": c.routes, "limits": {
+            "rpm": c.limits.rpm, "tpm": c.limits.tpm, "concurrency": c.limits.concurrency,
+        } })).collect::<Vec<_>>(),
         "providers": providers,
         "routes": routes,
         "default_route": plan.default_route.map(|at| &*plan.route(at).name),

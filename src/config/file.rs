@@ -12,8 +12,8 @@ use super::fault::Faults;
 use super::hedge::{HedgePolicy, read_hedge};
 use super::path::KeyPath;
 use super::plan::{
-    CooldownPolicy, Limits, LogPolicy, PoolPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides, Timeouts,
-    Translation,
+    ClientLimits, CooldownPolicy, Limits, LogPolicy, PoolPolicy, RescuePolicy, RetryPolicy, TimeoutOverrides,
+    Timeouts, Translation,
 };
 use super::policies::{
     BreakerFile, hours, read_breaker, read_cooldown, read_limits, read_log, read_overrides, read_pool,
@@ -95,6 +95,7 @@ pub struct ClientFile {
     pub key: Option<SecretRef>,
     /// Absent: every route.
     pub routes: Option<Vec<(KeyPath, String)>>,
+    pub limits: ClientLimits,
 }
 
 /// One entry of `routes`.
@@ -230,19 +231,29 @@ fn read_admin(m: &mut Map<'_, '_>) -> AdminFile {
 }
 
 fn read_client(m: &mut Map<'_, '_>, faults: &Faults) -> ClientFile {
-    let client = ClientFile {
+    ClientFile {
         at: m.at().clone(),
         name: m
             .text("name", "name for logs and usage")
             .and_then(|name| check_name(faults, &m.at().key("name"), "client", &name).then_some(name)),
         key: m.secret("key", true, "place of the key that this client sends", read_reference),
         routes: m.texts("routes", "[\"*\"]", "routes it may use; a trailing * matches every ending"),
-    };
-    read_rates(m, "limits of clients");
-    client
+        limits: m.section("limits", "how much it may ask for; beyond that 429 with Retry-After", |m| ClientLimits {
+            rpm: m.maybe_integer("rpm", 1..=RATE_MAX, "requests in any minute"),
+            tpm: m.maybe_integer(
+                "tpm",
+                1..=RATE_MAX,
+                "input and output tokens in any minute, counted as requests end: the last one may go beyond it",
+            ),
+            concurrency: m.maybe_integer("concurrency", 1..=RATE_MAX, "requests at a time"),
+        }),
+    }
 }
 
-/// `limits` of clients and providers: planned, not built.
+/// Most that a rate can be set to.
+const RATE_MAX: u64 = 1_000_000_000;
+
+/// `limits` of providers: planned, not built.
 pub(super) fn read_rates(m: &mut Map<'_, '_>, what: &'static str) {
     m.section("limits", "not built yet", |m| {
         m.unbuilt("rpm", "null", what, "requests a minute");

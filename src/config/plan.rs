@@ -131,6 +131,19 @@ pub struct Client {
     pub key_digest: [u8; 32],
     /// Names of routes it may use, a trailing `*` is a prefix match.
     pub routes: Vec<String>,
+    /// How much it may ask for.
+    pub limits: ClientLimits,
+}
+
+/// How much a client may ask for; nothing is no limit. Each is 1 or more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Requests in any minute.
+    pub rpm: Option<u64>,
+    /// Input and output tokens in any minute.
+    pub tpm: Option<u64>,
+    /// Requests at a time.
+    pub concurrency: Option<u64>,
 }
 
 /// A company or server.

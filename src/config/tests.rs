@@ -355,8 +355,8 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
         &[("clients[0].routes[0]", "* only at its end")],
     ),
     (
-        "clients: [{name: a, key: {env: POINTSMAN_KEY_LAPTOP}, limits: {rpm: 5}}]",
-        &[("clients[0].limits.rpm", "not built yet")],
+        "clients: [{name: a, key: {env: POINTSMAN_KEY_LAPTOP}, limits: {rpm: 0}}]",
+        &[("clients[0].limits.rpm", "must be a whole number between 1 and 1000000000")],
     ),
     ("routes: {a: {}}", &[("routes.a", "has no targets")]),
     ("routes: {\"a b\": {targets: [{provider: openai, model: m}]}}", &[("routes.\"a b\"", "1 to 256 of")]),

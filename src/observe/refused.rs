@@ -16,12 +16,20 @@ pub enum RefusedAt {
     WrongKey,
     /// The same, and too many of them from that address.
     Guessing,
+    /// The client has had all that `clients[].limits` lets it have for now.
+    Limits,
 }
 
 impl RefusedAt {
     /// All of them.
-    pub const ALL: [RefusedAt; 5] =
-        [RefusedAt::Gate, RefusedAt::Handshake, RefusedAt::NoKey, RefusedAt::WrongKey, RefusedAt::Guessing];
+    pub const ALL: [RefusedAt; 6] = [
+        RefusedAt::Gate,
+        RefusedAt::Handshake,
+        RefusedAt::NoKey,
+        RefusedAt::WrongKey,
+        RefusedAt::Guessing,
+        RefusedAt::Limits,
+    ];
 
     /// Returns the word for the label.
     #[must_use]
@@ -32,6 +40,7 @@ impl RefusedAt {
             RefusedAt::NoKey => "no_key",
             RefusedAt::WrongKey => "wrong_key",
             RefusedAt::Guessing => "guessing",
+            RefusedAt::Limits => "limits",
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan};
 use crate::exchange;
 use crate::live::{House, Live, Slot};
+use crate::observe::refused::RefusedAt;
 use crate::parse;
 use crate::rewrite;
 use crate::route::{self, Call, Endpoint, Named};
@@ -174,7 +175,8 @@ impl Proxy {
             | Endpoint::GeminiModel(_)
             | Endpoint::PassThrough
             | Endpoint::Llm(_) => {
-                if !self.admit(session, story, &live, shape).await? {
+                let is_call = matches!(endpoint, Endpoint::Llm(_) | Endpoint::PassThrough);
+                if !self.admit(session, story, &live, shape, is_call).await? {
                     return Ok(true);
                 }
                 match endpoint {
@@ -193,13 +195,14 @@ impl Proxy {
         }
     }
 
-    /// Lets a client in, or answers why not.
+    /// Lets a client in, or answers why not. Lists of models are no calls, and count towards no limit.
     async fn admit(
         &self,
         session: &mut Session,
         story: &mut Story,
         live: &Live,
         shape: ErrorShape,
+        is_call: bool,
     ) -> pingora::Result<bool> {
         let head = session.req_header();
         let presented = authenticate::presented(&head.headers, head.uri.query());
@@ -217,14 +220,28 @@ impl Proxy {
             }
         }
         story.guard = self.house.enter(live.plan.limits.in_flight);
-        if story.guard.is_some() {
-            return Ok(true);
+        if story.guard.is_none() {
+            session.set_keepalive(None);
+            let extra = Extra { retry_after: Some(1), should_retry: Some(true), ..Extra::default() };
+            let message = "too many requests are under way (limits.in_flight); try again in a second";
+            reply::refuse(session, story, shape, 503, ErrorCode::RateLimited, message, &extra).await?;
+            return Ok(false);
         }
-        session.set_keepalive(None);
-        let extra = Extra { retry_after: Some(1), should_retry: Some(true), ..Extra::default() };
-        let message = "too many requests are under way (limits.in_flight); try again in a second";
-        reply::refuse(session, story, shape, 503, ErrorCode::RateLimited, message, &extra).await?;
-        Ok(false)
+        if let Some(client) = story.client.filter(|_| is_call).and_then(|at| live.plan.clients.get(at.at())) {
+            match self.house.quotas.begin(client, self.house.clock.tick()) {
+                Ok(turn) => story.turn = turn,
+                Err(spent) => {
+                    self.house.metrics.refused(RefusedAt::Limits);
+                    session.set_keepalive(None);
+                    let extra =
+                        Extra { retry_after: Some(spent.wait), should_retry: Some(true), ..Extra::default() };
+                    let (code, message) = (ErrorCode::RateLimited, spent.to_string());
+                    reply::refuse(session, story, shape, 429, code, &message, &extra).await?;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     async fn health(&self, session: &mut Session, story: &mut Story, live: &Live) -> pingora::Result<bool> {

@@ -15,6 +15,7 @@ use crate::base::outcome::{ErrorCode, Outcome};
 use crate::base::time::Tick;
 use crate::exchange::course::Course;
 use crate::exchange::{Cause, Record};
+use crate::live::quotas::Turn;
 use crate::live::{House, Live, Slot, UnderWay};
 use crate::observe::lines::RequestLine;
 use crate::observe::meter::RouteMeter;
@@ -50,6 +51,8 @@ pub(super) struct Story {
     /// What is told of the first choice.
     pub(super) first: First,
     pub(super) guard: Option<UnderWay>,
+    /// Where the client has limits: what counts it, and its tokens.
+    pub(super) turn: Option<Turn>,
     /// Who was left out of the line, and the groups of who was not.
     pub(super) lineup: Lineup,
     pub(super) course: Course,
@@ -137,6 +140,7 @@ impl Story {
             next_sequence: 0,
             first: First::default(),
             guard: None,
+            turn: None,
             lineup: Lineup::default(),
             course: Course::default(),
             lost: SmallVec::new(),
@@ -252,6 +256,7 @@ impl Story {
     /// Tells the story: counters and one line. Called once, when the request has ended.
     pub(super) fn end(&mut self, house: &House, written: Option<u16>) {
         self.guard = None;
+        let turn = self.turn.take();
         let Some(live) = self.live.take() else { return };
         if self.is_quiet {
             return;
@@ -274,6 +279,9 @@ impl Story {
         self.count_rescue(house, &live, route);
         self.count_hedge(house, route);
         let bill = self.spending.settle(house, &live, &self.ended(status), at.wall);
+        if let Some(turn) = turn {
+            turn.used(bill.used.input.unwrap_or(0).saturating_add(bill.used.output.unwrap_or(0)), now);
+        }
         let retold;
         let trail = match &self.told {
             // Nothing happened since the headers were written: the same words.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pointsman::standin::caller::{self, BodyEnd, Call, Connection};
-use pointsman::standin::{Certificate, Provider, Reply};
+use pointsman::standin::{Certificate, Gate, Place, Provider, Reply};
 use rcgen::{CertificateParams, KeyPair};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -192,6 +192,99 @@ async fn wrong_keys_may_be_without_limit() {
     for _ in 0..30 {
         assert_eq!(wrong(&process).await, 401);
     }
+}
+
+// ---- what a client may ask for --------------------------------------------------------------------
+
+/// Two clients, of which `laptop` has limits.
+async fn limited(limits: &str, reply: Reply) -> (Process, Provider) {
+    let standin = Provider::start(reply).await.unwrap();
+    let program = Program::new(&limited_yaml(limits, &standin));
+    let program = program.env("KEY", "sk-0123456789").env("RIGHT", RIGHT).env("OTHER", OTHER);
+    (program.start().await, standin)
+}
+
+fn limited_yaml(limits: &str, standin: &Provider) -> String {
+    format!(
+        "{}clients: [{{name: laptop, key: {{env: RIGHT}}, limits: {{{limits}}}}}, {{name: other, key: {{env: OTHER}}}}]\nproviders:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\n",
+        process::HEAD,
+        openai("one", &standin.base_url(), "KEY"),
+    )
+}
+
+const OTHER: &str = "other-0123456789abcdef";
+
+#[tokio::test]
+async fn a_client_makes_so_many_requests_a_minute_and_others_are_not_kept_out() {
+    let (process, standin) = limited("rpm: 3", Reply::ok()).await;
+    let data = process.data;
+    for _ in 0..5 {
+        let list = Call::get("/v1/models").bearer(RIGHT).send(data).await.unwrap();
+        assert_eq!(list.status, 200, "a list is no call");
+    }
+    for _ in 0..3 {
+        assert_eq!(Call::chat("chat").bearer(RIGHT).send(data).await.unwrap().status, 200);
+    }
+    let calls = [
+        Call::chat("chat").bearer(RIGHT),
+        Call::message("chat", false).header("x-api-key", RIGHT),
+        Call::post("/v1beta/models/chat:generateContent", "{}").header("x-goog-api-key", RIGHT),
+    ];
+    for (call, shape) in calls.iter().zip(["/error/code", "/error/type", "/error/status"]) {
+        let answer = call.send(data).await.unwrap();
+        assert_eq!(answer.status, 429, "{}", answer.body_text());
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&wait), "{wait}");
+        assert_eq!(answer.header("x-should-retry"), Some("true"));
+        assert!(answer.json().pointer(shape).is_some(), "{}", answer.body_text());
+        assert!(answer.body_text().contains("3 requests a minute"), "{}", answer.body_text());
+    }
+    for _ in 0..5 {
+        assert_eq!(Call::chat("chat").bearer(OTHER).send(data).await.unwrap().status, 200);
+    }
+    // A reload neither forgets what was counted nor keeps an old limit.
+    process.reload(&limited_yaml("rpm: 4", &standin)).await;
+    assert_eq!(Call::chat("chat").bearer(RIGHT).send(data).await.unwrap().status, 200);
+    assert_eq!(Call::chat("chat").bearer(RIGHT).send(data).await.unwrap().status, 429);
+    assert_eq!(standin.count(), 9);
+    let refused = process.metric("pointsman_refused_total", &["reason=\"limits\""]).await;
+    assert!((refused - 4.0).abs() < 0.5, "{refused}");
+}
+
+#[tokio::test]
+async fn a_client_uses_so_many_tokens_a_minute() {
+    let (process, standin) = limited("tpm: 30", Reply::ok().usage(10, 5)).await;
+    let call = Call::chat("chat").bearer(RIGHT);
+    for _ in 1..=2 {
+        assert_eq!(call.send(process.data).await.unwrap().status, 200, "15 tokens each");
+    }
+    // They are counted when a request has ended, which is after its answer.
+    eventually("the third is refused", async || {
+        let answer = call.send(process.data).await.unwrap();
+        answer.status == 429 && answer.body_text().contains("30 tokens a minute")
+    })
+    .await;
+    assert!((2..=3).contains(&standin.count()), "{}", standin.count());
+}
+
+#[tokio::test]
+async fn a_client_makes_so_many_requests_at_a_time() {
+    let gate = Gate::closed();
+    let (process, standin) = limited("concurrency: 2", Reply::ok().hold(Place::BeforeHead, &gate)).await;
+    let data = process.data;
+    let call =
+        |key: &'static str| async move { Call::chat("chat").bearer(key).send(data).await.unwrap().status };
+    let held: Vec<_> = (0..2).map(|_| tokio::spawn(call(RIGHT))).collect();
+    assert!(standin.until(Duration::from_secs(5), |seen| seen.len() == 2).await);
+    assert_eq!(call(RIGHT).await, 429);
+    let other = tokio::spawn(call(OTHER));
+    assert!(standin.until(Duration::from_secs(5), |seen| seen.len() == 3).await);
+    gate.open();
+    for one in held {
+        assert_eq!(one.await.unwrap(), 200);
+    }
+    assert_eq!(other.await.unwrap(), 200);
+    eventually("there is room again", async || call(RIGHT).await == 200).await;
 }
 
 // ---- heads -----------------------------------------------------------------------------------------

@@ -139,7 +139,10 @@ fn check_clients(bench: &Bench<'_>, clients: Vec<ClientFile>) -> Placed<Client> 
             }
             names.push(route);
         }
-        checked.push((client.at, Client { name: name.into(), key_digest, routes: names }));
+        checked.push((
+            client.at,
+            Client { name: name.into(), key_digest, routes: names, limits: client.limits },
+        ));
     }
     checked
 }
