@@ -2,7 +2,7 @@
 //!
 //! An allocator keeps what it was given back for a second or so. Of 200 requests of 5 MB, of which 53
 //! fit into `limits.replay_memory`, it kept what the 147 had sent that were refused, while the 53 grew:
-//! 450 MiB instead of 256. So what is large has pages of its own. They become resident as they are
+//! 440 MiB instead of 256. So what is large has pages of its own. They become resident as they are
 //! written to, which makes room for all that was announced free.
 //!
 //! To fault them in again for each request would cost more than all else that is done for it (1,280
