@@ -58,13 +58,15 @@ pub(super) async fn read(
 }
 
 impl Body {
+    /// Tells whether it is long enough to be counted at all.
+    pub(super) fn is_counted(&self) -> bool {
+        self.bytes.len() as u64 > FREE
+    }
+
     /// Sees to it that there is room for the same request in another dialect, and for a part of what it
     /// takes to say it. One that fills nearly all there is has what is left, or it would never be said.
     pub(super) fn count_twice(&mut self, house: &House, limits: &Limits) -> Result<(), BodyFault> {
         let length = self.bytes.len() as u64;
-        if length <= FREE {
-            return Ok(());
-        }
         let length = length + length / 4;
         let rest = limits.replay_memory.saturating_sub(self.share.bytes());
         reserve(house, limits, &mut self.share, length.min(rest))
@@ -117,27 +119,28 @@ async fn read_all(
         return Ok(first);
     }
     let mut whole = Gathered::new(&house.memory, announced, limits.max_body);
-    let mut reserved = first.len() as u64;
-    whole.push(first);
     let most = announced.unwrap_or(limits.max_body);
-    // Where a body may fill all there is, the buffer has to be forgiven.
-    let buffer = most.min(READ_BUFFER).min(limits.replay_memory.saturating_sub(most));
-    reserve(house, limits, share, reserved + buffer)?;
+    let mut reserved = 0;
+    let mut piece = first;
     loop {
-        let spent = house.clock.tick().since(began);
-        let Some(piece) = next(session, pace, whole.len(), spent).await? else { break };
         let length = (whole.len() + piece.len()) as u64;
         if length > limits.max_body {
             return Err(too_large());
         }
-        if length > reserved {
+        if length > reserved.max(FREE) {
+            // Where a body may fill all there is, the buffer has to be forgiven.
+            let buffer = most.min(READ_BUFFER).min(limits.replay_memory.saturating_sub(most));
+            let buffer = if reserved == 0 { buffer } else { 0 };
             // Grow the share in steps as large as what is there, so that a long chunked body
             // takes a logarithmic number of them.
             let more = length.max(LEAST_SHARE).min(most.saturating_sub(reserved));
-            reserve(house, limits, share, more)?;
+            reserve(house, limits, share, more + buffer)?;
             reserved += more;
         }
         whole.push(piece);
+        let spent = house.clock.tick().since(began);
+        let Some(next) = next(session, pace, whole.len(), spent).await? else { break };
+        piece = next;
     }
     Ok(whole.into_bytes())
 }

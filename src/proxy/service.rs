@@ -386,7 +386,8 @@ impl Proxy {
             story.lineup = Lineup { groups, left_out, unspoken };
             return refuse(session, story, shape, 400, code, &message).await;
         }
-        if slots.iter().any(|slot| carried::api_of(live, slot, api) != api)
+        if body.is_counted()
+            && slots.iter().any(|slot| carried::api_of(live, slot, api) != api)
             && let Err(fault) = body.count_twice(house, &live.plan.limits)
         {
             return no_body(session, story, shape, fault).await;
