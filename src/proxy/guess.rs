@@ -3,7 +3,8 @@
 //! One sentence for every wrong key and one for none, in the caller's dialect, before a byte of the
 //! body is read; the connection ends, because that body may follow. Who has shown too many wrong keys
 //! ([`crate::live::guesses`]) is told to wait, and waits a second for that; a right key is never asked
-//! how many wrong ones came from its address.
+//! how many wrong ones came from its address. A known client that has had all it may have for now is told
+//! when it may ask again.
 
 use super::reply::{self, Extra};
 use super::story::Story;
@@ -12,6 +13,7 @@ use crate::base::api::ErrorShape;
 use crate::base::outcome::ErrorCode;
 use crate::base::reach::origin_of;
 use crate::live::guesses::SLOWED;
+use crate::live::quotas::Spent;
 use crate::live::{House, Live};
 use crate::observe::refused::RefusedAt;
 use pingora::protocols::http::ServerSession as Session;
@@ -50,6 +52,20 @@ pub(super) async fn refuse(
         }
     };
     reply::refuse(session, story, shape, 401, code, &fault.to_string(), &extra).await
+}
+
+/// Answers a client that has had all that its limits let it have for now.
+pub(super) async fn refuse_spent(
+    house: &House,
+    session: &mut Session,
+    story: &mut Story,
+    shape: ErrorShape,
+    spent: &Spent,
+) -> pingora::Result<()> {
+    house.metrics.refused(RefusedAt::Limits);
+    session.set_keepalive(None);
+    let extra = Extra { retry_after: Some(spent.wait), should_retry: Some(true), ..Extra::default() };
+    reply::refuse(session, story, shape, 429, ErrorCode::RateLimited, &spent.to_string(), &extra).await
 }
 
 /// Counts a wrong key; returns how long its address is slowed down for yet, where it is.

@@ -22,7 +22,6 @@ use crate::base::outcome::{ErrorCode, Outcome};
 use crate::config::plan::{Client, Plan};
 use crate::exchange;
 use crate::live::{House, Live, Slot};
-use crate::observe::refused::RefusedAt;
 use crate::parse;
 use crate::rewrite;
 use crate::route::{self, Call, Endpoint, Named};
@@ -231,12 +230,7 @@ impl Proxy {
             match self.house.quotas.begin(client, self.house.clock.tick()) {
                 Ok(turn) => story.turn = turn,
                 Err(spent) => {
-                    self.house.metrics.refused(RefusedAt::Limits);
-                    session.set_keepalive(None);
-                    let extra =
-                        Extra { retry_after: Some(spent.wait), should_retry: Some(true), ..Extra::default() };
-                    let (code, message) = (ErrorCode::RateLimited, spent.to_string());
-                    reply::refuse(session, story, shape, 429, code, &message, &extra).await?;
+                    guess::refuse_spent(&self.house, session, story, shape, &spent).await?;
                     return Ok(false);
                 }
             }
