@@ -351,6 +351,10 @@ impl Opening<'_, '_> {
         };
         let limit = match &sent {
             Ok(()) => limit,
+            // Without a request there is no stream of HTTP/2, and Pingora panics where it is read from.
+            Err(Unsent::Head(error)) if matches!(upstream, Upstream::H2(_)) => {
+                return Err(End::Failed(broken_before_head(error, is_reused)));
+            }
             // The provider may have answered early and stopped reading: its answer may be there.
             Err(_) => Limit::hard(self.aim.house.clock.tick().after(EARLY_ANSWER), Outcome::Reset),
         };
@@ -422,15 +426,21 @@ pub(super) fn comes_in_pieces(dialect: Dialect) -> bool {
     Framing::of(dialect) != Framing::Whole
 }
 
-async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> pingora::Result<()> {
+/// How far a request came that could not be sent.
+enum Unsent {
+    Head(Box<pingora::Error>),
+    Body,
+}
+
+async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> Result<(), Unsent> {
     pools::hold_back(upstream);
-    upstream.write_request_header(head).await?;
+    upstream.write_request_header(head).await.map_err(Unsent::Head)?;
     let last = body.pieces.len().saturating_sub(1);
     for (at, piece) in body.pieces.into_iter().enumerate() {
-        upstream.write_request_body(piece, at == last).await?;
+        upstream.write_request_body(piece, at == last).await.map_err(|_| Unsent::Body)?;
     }
     pools::let_go(upstream);
-    upstream.finish_request_body().await
+    upstream.finish_request_body().await.map_err(|_| Unsent::Body)
 }
 
 enum HeadFault {
