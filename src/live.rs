@@ -268,7 +268,7 @@ impl House {
         let first = build(plan, 1, None, &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
         metrics.insecure_tls(&first.plan);
-        let usage = Ledger::new(first.plan.usage);
+        let usage = Ledger::new(first.plan.usage.clone());
         let mark = HeaderValue::from_str(&format!("{:016x}", rand::random::<u64>()));
         Ok(Arc::new(House {
             clock,
@@ -317,7 +317,7 @@ impl House {
         if let Err(fault) = self.audit.turn_to(next.plan.audit.as_deref()) {
             tracing::error!(%fault, "the audit log cannot be started");
         }
-        self.usage.set_policy(next.plan.usage);
+        self.usage.set_policy(next.plan.usage.clone());
         self.current.store(Arc::new(next));
         self.metrics.plan_in_force(generation, self.clock.wall());
         Ok(generation)

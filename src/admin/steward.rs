@@ -433,7 +433,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
         "routes": routes,
         "default_route": plan.default_route.map(|at| &*plan.route(at).name),
         "implicit_routes": plan.implicit_routes,
-        "usage": { "time_zone": plan.usage.time_zone.name(), "keep_days": plan.usage.keep_days },
+        "usage": { "time_zone": plan.usage.time_zone_name(), "keep_days": plan.usage.keep_days },
         "state": { "path": plan.state.as_ref().map(|path| path.display().to_string()) },
         "limits": {
             "max_body": format_size(plan.limits.max_body),

@@ -37,7 +37,7 @@ pub(super) fn usage(house: &House, query: Option<&str>) -> Result<Value, String>
         Since::Date(date) => Some(house.usage.start_of(date)),
     };
     let sums = house.usage.sums(&asked.by, since, now);
-    Ok(told(&asked.by, &sums, house.usage.time_zone(), now))
+    Ok(told(&asked.by, &sums, &house.usage.time_zone(), now))
 }
 
 /// What a query asks.

@@ -6,18 +6,27 @@
 //! once a day.
 
 use crate::base::time::WallTime;
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeDelta, TimeZone};
-use chrono_tz::Tz;
+use jiff::civil::{Date, Time, date};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
 /// A date in the operator's zone: days since the first of January of the year 1, which is day 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i32);
 
+/// Day 1.
+const FIRST: Date = date(1, 1, 1);
+
 impl Day {
     /// Reads `2026-11-21`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Day> {
-        text.parse::<NaiveDate>().ok().map(|date| Day(date.num_days_from_ce()))
+        Date::strptime("%Y-%m-%d", text).ok().map(Day::on)
+    }
+
+    fn on(date: Date) -> Day {
+        let days = date.duration_since(FIRST).as_hours() / 24 + 1;
+        Day(i32::try_from(days).unwrap_or(i32::MAX))
     }
 
     /// Returns the day that lies `days` before.
@@ -26,8 +35,8 @@ impl Day {
         Day(self.0.saturating_sub(i32::try_from(days).unwrap_or(i32::MAX)))
     }
 
-    fn date(self) -> NaiveDate {
-        NaiveDate::from_num_days_from_ce_opt(self.0).unwrap_or(NaiveDate::MIN)
+    fn date(self) -> Date {
+        FIRST.saturating_add(SignedDuration::from_hours((i64::from(self.0) - 1) * 24))
     }
 }
 
@@ -38,23 +47,17 @@ impl std::fmt::Display for Day {
 }
 
 /// Finds days, and remembers the last one found.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Days {
-    zone: Tz,
+    zone: TimeZone,
     last: Option<(WallTime, WallTime, Day)>,
 }
 
 impl Days {
     /// Makes the days of a zone.
     #[must_use]
-    pub fn new(zone: Tz) -> Days {
+    pub fn new(zone: TimeZone) -> Days {
         Days { zone, last: None }
-    }
-
-    /// Returns the zone.
-    #[must_use]
-    pub fn zone(&self) -> Tz {
-        self.zone
     }
 
     /// Returns the day on which a moment falls.
@@ -65,8 +68,8 @@ impl Days {
         {
             return day;
         }
-        let utc = DateTime::from_timestamp_millis(at.0).unwrap_or_default();
-        let day = Day(utc.with_timezone(&self.zone).date_naive().num_days_from_ce());
+        let moment = Timestamp::from_millisecond(at.0).unwrap_or_default();
+        let day = Day::on(self.zone.to_datetime(moment).date());
         self.last = Some((self.start(day), self.start(Day(day.0.saturating_add(1))), day));
         day
     }
@@ -75,12 +78,16 @@ impl Days {
     /// after it; where they skip the whole date, the start of the next.
     #[must_use]
     pub fn start(&self, day: Day) -> WallTime {
-        let midnight = day.date().and_time(NaiveTime::MIN);
-        let quarters = (0..=4 * 26).map(|quarter| TimeDelta::minutes(15 * quarter));
-        let start = quarters
-            .filter_map(|later| midnight.checked_add_signed(later))
-            .find_map(|local| self.zone.from_local_datetime(&local).earliest());
-        WallTime(start.map_or_else(|| midnight.and_utc().timestamp_millis(), |at| at.timestamp_millis()))
+        let midnight = day.date().to_datetime(Time::midnight());
+        let ambiguous = self.zone.to_ambiguous_timestamp(midnight);
+        let start = match ambiguous.offset() {
+            AmbiguousOffset::Gap { after, .. } => after
+                .to_timestamp(midnight)
+                .ok()
+                .and_then(|before| self.zone.following(before).next().map(|change| change.timestamp())),
+            AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok(),
+        };
+        WallTime(start.unwrap_or(Timestamp::MIN).as_millisecond())
     }
 }
 
@@ -90,7 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(text: &str) -> WallTime {
-        WallTime(DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis())
+        WallTime(text.parse::<Timestamp>().unwrap().as_millisecond())
     }
 
     #[test]
@@ -107,16 +114,24 @@ mod tests {
             ("America/Sao_Paulo", "2018-11-04T02:59:59Z", "2018-11-03", "midnight is skipped"),
             ("America/Sao_Paulo", "2018-11-04T03:00:00Z", "2018-11-04", "the day begins at one o'clock"),
             ("Pacific/Apia", "2011-12-30T10:00:00Z", "2011-12-31", "a whole date is skipped"),
+            ("America/Toronto", "1919-03-31T04:29:59Z", "1919-03-30", "half an hour before midnight"),
+            ("America/Toronto", "1919-03-31T04:30:00Z", "1919-03-31", "clocks go forward over midnight"),
             ("UTC", "1970-01-01T00:00:00Z", "1970-01-01", "the beginning"),
         ] {
-            let mut days = Days::new(zone.parse().unwrap());
+            let mut days = Days::new(TimeZone::get(zone).unwrap());
             assert_eq!(days.of(at(moment)).to_string(), want, "{zone} {moment}: {why}");
         }
     }
 
     #[test]
+    fn a_day_begins_where_clocks_land_that_go_forward_over_midnight() {
+        let days = Days::new(TimeZone::get("America/Toronto").unwrap());
+        assert_eq!(days.start(Day::parse("1919-03-31").unwrap()), at("1919-03-31T04:30:00Z"));
+    }
+
+    #[test]
     fn days_of_23_and_25_hours_are_that_long() {
-        let days = Days::new(Tz::Europe__Berlin);
+        let days = Days::new(TimeZone::get("Europe/Berlin").unwrap());
         let hours = |date: &str| {
             let day = Day::parse(date).unwrap();
             (days.start(Day(day.0 + 1)).0 - days.start(day).0) / 3_600_000
@@ -129,13 +144,14 @@ mod tests {
         fn what_is_remembered_is_what_would_be_found_anew(
             moments in prop::collection::vec(0i64..4_000_000_000_000, 1..20),
             steps in prop::collection::vec(0i64..90_000_000, 1..20),
-            zone in prop::sample::select(&chrono_tz::TZ_VARIANTS[..]),
+            zone in prop::sample::select(jiff::tz::db().available().collect::<Vec<_>>()),
         ) {
-            let mut days = Days::new(zone);
+            let zone = TimeZone::get(zone.as_str()).unwrap();
+            let mut days = Days::new(zone.clone());
             for moment in moments {
                 for step in &steps {
                     let at = WallTime(moment + step);
-                    prop_assert_eq!(days.of(at), Days::new(zone).of(at), "{} {:?}", zone, at);
+                    prop_assert_eq!(days.of(at), Days::new(zone.clone()).of(at), "{:?} {:?}", zone, at);
                 }
             }
         }

@@ -223,16 +223,16 @@ impl Ledger {
 
     /// Returns the name of the zone whose days are told apart.
     #[must_use]
-    pub fn time_zone(&self) -> &'static str {
-        self.book.lock().days.zone().name()
+    pub fn time_zone(&self) -> String {
+        self.book.lock().policy.time_zone_name().to_owned()
     }
 
     /// Has another policy hold from now on; days that were told apart by another zone stay.
     pub fn set_policy(&self, policy: UsagePolicy) {
         let mut book = self.book.lock();
         if book.policy != policy {
+            book.days = Days::new(policy.time_zone.clone());
             book.policy = policy;
-            book.days = Days::new(policy.time_zone);
             book.today = None;
         }
     }
@@ -310,8 +310,8 @@ impl Sum {
 impl Book {
     fn new(policy: UsagePolicy) -> Book {
         Book {
+            days: Days::new(policy.time_zone.clone()),
             policy,
-            days: Days::new(policy.time_zone),
             today: None,
             names: Names::default(),
             devices: Guests { known: HashSet::new(), max: DEVICES_MAX },
@@ -540,7 +540,7 @@ impl Guests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono_tz::Tz;
+    use jiff::tz::TimeZone;
 
     /// 2026-11-21T02:14:22Z.
     const AT: WallTime = WallTime(1_795_227_262_000);
@@ -616,7 +616,7 @@ mod tests {
 
     #[test]
     fn days_that_are_not_kept_go_and_what_is_left_stays_whole() {
-        let policy = UsagePolicy { time_zone: Tz::UTC, keep_days: 2 };
+        let policy = UsagePolicy { time_zone: TimeZone::UTC, keep_days: 2 };
         let ledger = Ledger::new(policy);
         for back in [3, 2, 1] {
             let device = format!("d{back}");
@@ -650,7 +650,7 @@ mod tests {
         let late = WallTime(AT.0 - 3 * 3_600_000 + 60_000 * 30);
         let ledger = Ledger::new(UsagePolicy::default());
         ledger.count(late, &WHO, &one(1));
-        ledger.set_policy(UsagePolicy { time_zone: Tz::Europe__Berlin, keep_days: 90 });
+        ledger.set_policy(UsagePolicy { time_zone: TimeZone::get("Europe/Berlin").unwrap(), keep_days: 90 });
         ledger.count(late, &WHO, &one(1));
         let found = groups(&ledger, &[Dimension::Day], Some(WallTime(0)));
         assert_eq!(found, [("2026-11-20".to_owned(), 1, 1), ("2026-11-21".to_owned(), 1, 1)]);
