@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow fuzz supply sbom systemd contrib ui package check build bench load rivals clean
+.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow fuzz supply sbom systemd contrib ui package check build bench layout load rivals clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -96,6 +96,9 @@ build: ## builds target/release/pointsman
 bench: ## runs the benches of single decisions
 	@. scripts/prepare; [ -n "$(BENCHES)" ] || fail "there is no bench in benches/ yet"; \
 	for bench in $(BENCHES); do cargo bench --locked --bench "$$bench"; done
+
+layout: build ## writes which functions of the program lie beside each other, from a run of it (1 minute)
+	@scripts/layout
 
 load: build ## compares with nginx and a bare Pingora proxy (6 minutes); LOAD_ARGS="--rivals --write"
 	@. scripts/prepare; cargo bench --locked --bench load -- $(LOAD_ARGS)
