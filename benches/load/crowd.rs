@@ -1,4 +1,4 @@
-//! Many open streams: the memory of each, and whether a chunk costs more when there are more of them.
+//! Many open streams: the memory at rest and of each, and whether a chunk costs more when there are more of them.
 
 use crate::client::{Connection, render};
 use crate::series::{Bench, Row, micros, progress};
@@ -20,6 +20,8 @@ const AT_ONCE: usize = 16;
 
 /// What was found of one crowd.
 struct Crowd {
+    /// Resident memory before the first stream.
+    rest_mib: f64,
     /// Resident memory of a stream.
     kib: f64,
     /// CPU of a chunk; 0 where none were counted.
@@ -30,24 +32,25 @@ struct Crowd {
 pub async fn rows(bench: &Bench) -> anyhow::Result<Vec<Row>> {
     let amount = &bench.amount;
     let mut rows = vec![
+        Row::new("memory at rest", "MiB"),
         Row::new(format!("memory per open stream, {}", thousands(amount.held)), "KiB"),
         Row::new(format!("memory per open stream, {}", thousands(amount.crowd)), "KiB"),
         Row::new(format!("CPU per chunk, {} open streams", FEW.0), "µs"),
         Row::new(format!("CPU per chunk, {} open streams", thousands(amount.crowd)), "µs"),
     ];
-    let [held, crowded, few_chunk, crowded_chunk] = rows.as_mut_slice() else { return Ok(rows) };
+    let [rest, held, crowded, few_chunk, crowded_chunk] = rows.as_mut_slice() else { return Ok(rows) };
     let is_measured = |kind: &Kind| !matches!(kind, Kind::Direct | Kind::PointsmanQuiet);
     for kind in bench.kinds.iter().copied().filter(is_measured) {
         let slow = kind.slowness() > 1;
         // Silent streams for the memory, then few and many that speak.
         let crowds = [
-            (if slow { amount.held / 2 } else { amount.held }, HELD_MS, Duration::ZERO),
+            (if slow { amount.held / 4 } else { amount.held }, HELD_MS, Duration::ZERO),
             (FEW.0, FEW.1, amount.window),
             (amount.crowd, PAUSE_MS, amount.window),
         ];
         for (at, (many, pause, window)) in crowds.into_iter().enumerate() {
             if slow && at == 2 {
-                bench.note(format!("{} has {} open streams at most.", kind.name(), amount.held / 2));
+                bench.note(format!("{} has {} open streams at most.", kind.name(), amount.held / 4));
                 continue;
             }
             let what = format!("{} open streams", thousands(many));
@@ -55,7 +58,10 @@ pub async fn rows(bench: &Bench) -> anyhow::Result<Vec<Row>> {
             let crowd = open(bench, kind, many, pause, window).await;
             let Some(crowd) = bench.bear(kind, &what, crowd)? else { continue };
             match at {
-                0 => held.add(kind, crowd.kib),
+                0 => {
+                    rest.add(kind, crowd.rest_mib);
+                    held.add(kind, crowd.kib);
+                }
                 1 => few_chunk.add(kind, crowd.chunk_us),
                 _ => {
                     crowded.add(kind, crowd.kib);
@@ -95,8 +101,9 @@ async fn open(bench: &Bench, kind: Kind, many: usize, pause: u64, window: Durati
     }
     let after = subject.process()?.resident_bytes()?;
     let kib = after.saturating_sub(before) as f64 / 1024.0 / held.len() as f64;
+    let rest_mib = before as f64 / 1024.0 / 1024.0;
     if window.is_zero() {
-        return Ok(Crowd { kib, chunk_us: 0.0 });
+        return Ok(Crowd { rest_mib, kib, chunk_us: 0.0 });
     }
     let chunks = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
@@ -112,7 +119,7 @@ async fn open(bench: &Bench, kind: Kind, many: usize, pause: u64, window: Durati
     let count = chunks.load(Ordering::Relaxed) - count;
     ensure!(readers.try_join_next().is_none(), "a stream ended by itself");
     ensure!(count > 0, "no chunk came");
-    Ok(Crowd { kib, chunk_us: micros(used) / count as f64 })
+    Ok(Crowd { rest_mib, kib, chunk_us: micros(used) / count as f64 })
 }
 
 /// `10,000`.

@@ -6,10 +6,10 @@
 //! has one worker thread, keeps its connections on both sides and writes its log to /dev/null.
 //!
 //! Measured are CPU per request and per streamed chunk (user and system time of the process, from
-//! `/proc/PID/stat`), for requests of 1 KB to 5 MB, one route and a thousand, ten open streams and ten
+//! its own clock), for requests of 1 KB to 5 MB, one route and a thousand, ten open streams and ten
 //! thousand; the delay that a proxy adds to an answer, to the first content of a stream and to a
 //! request whose first target fails; the share of whole streams when one answer in ten is a fault; and
-//! the memory of an open stream. But for that share every answer is checked; one wrong answer ends
+//! the memory at rest and of an open stream. But for that share every answer is checked; one wrong answer ends
 //! the bench, for a figure of failing requests says nothing.
 //!
 //! ```text

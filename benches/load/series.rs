@@ -53,7 +53,7 @@ const FULL: Amount = Amount {
     moves: 1_000,
     silences: 96,
     flaky: 4_000,
-    held: 1_000,
+    held: 2_000,
     crowd: 10_000,
     window: Duration::from_secs(5),
 };

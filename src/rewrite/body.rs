@@ -2,9 +2,10 @@
 //!
 //! The model's name is put in the place of the client's, absent defaults are appended before the
 //! closing brace (of the whole, or of the member that they stand in, see [`super::place`]), every
-//! other byte stays. Up to 64 KiB the result is one piece; above, it is
-//! slices of the client's own bytes with the new text between them, so that a 20 MB upload is
-//! never copied for an attempt.
+//! other byte stays. Where copying would cost more than another write, the result is slices of the
+//! client's own bytes with the new text between them, so that a 20 MB upload is never copied for an
+//! attempt: above 64 KiB, and above 16 KiB where nearly all of it comes last, because what is
+//! short goes out in one write with what follows.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,6 +21,12 @@ use crate::wire::request::Parsed;
 /// Largest body that is put together in one piece; copying this much costs less than another
 /// write. 64 KiB, Pingora's own unit of body I/O.
 pub const ONE_PIECE_MAX: usize = 64 * 1024;
+
+/// The same, where no more than [`LEAD_MAX`] stands before the last piece.
+const ONE_PIECE_MAX_BEHIND_A_LEAD: usize = 16 * 1024;
+
+/// Bytes that wait for the long piece behind them and go out with it.
+const LEAD_MAX: usize = 4 * 1024;
 
 /// A body as it goes to a provider.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +81,9 @@ fn edited(original: &Bytes, edits: SmallVec<[(Range<usize>, String); 3]>) -> Rew
     }
     pieces.push(Cow::Borrowed(original.get(from..).unwrap_or_default()));
     let len = pieces.iter().map(|piece| piece.len()).sum();
-    let pieces = if original.len() <= ONE_PIECE_MAX {
+    let lead = len - pieces.last().map_or(0, |piece| piece.len());
+    let one_piece_max = if lead <= LEAD_MAX { ONE_PIECE_MAX_BEHIND_A_LEAD } else { ONE_PIECE_MAX };
+    let pieces = if original.len() <= one_piece_max {
         SmallVec::from_iter([Bytes::from(pieces.concat())])
     } else {
         let piece = |piece| match piece {
@@ -379,6 +388,22 @@ mod tests {
         assert_eq!(rewritten.pieces.concat(), want.as_bytes());
         let same = body(&original, &parsed, "m", &[]);
         assert_eq!((same.pieces.len(), same.pieces[0].as_ptr()), (1, original.as_ptr()));
+    }
+
+    #[test]
+    fn a_long_body_that_comes_last_is_not_copied() {
+        let long = "x".repeat(ONE_PIECE_MAX_BEHIND_A_LEAD);
+        for (text, pieces) in [
+            (format!(r#"{{"model":"m","a":"{long}"}}"#), 3),
+            (format!(r#"{{"a":"{long}","model":"m"}}"#), 1),
+            (r#"{"model":"m","a":"short"}"#.to_owned(), 1),
+        ] {
+            let original = Bytes::from(text.clone());
+            let parsed = parse::body(Api::ChatCompletions, &original).unwrap();
+            let rewritten = body(&original, &parsed, "other", &[]);
+            assert_eq!(rewritten.pieces.len(), pieces, "{} bytes", text.len());
+            assert_eq!(rewritten.pieces.concat(), text.replace("\"m\"", "\"other\"").as_bytes());
+        }
     }
 
     proptest! {

@@ -138,7 +138,7 @@ impl StreamReader {
             Framing::Array(items) => self.push_items(items, chunk, &mut pushed),
             Framing::Bare => self.keep_bare(&chunk, &mut pushed),
             Framing::BareLong => pushed.release.push(chunk),
-            Framing::Unknown | Framing::Events => self.push_events(&chunk, &mut pushed),
+            Framing::Unknown | Framing::Events => self.push_events(chunk, &mut pushed),
         }
         pushed
     }
@@ -218,12 +218,12 @@ impl StreamReader {
         self.progress.usage
     }
 
-    fn push_events(&mut self, chunk: &Bytes, pushed: &mut Pushed) {
+    fn push_events(&mut self, chunk: Bytes, pushed: &mut Pushed) {
         let content_before = self.has_content;
-        // What of this chunk may go on: it is released as one slice.
+        // What of this chunk may go on: it is released in one piece.
         let (mut from, mut upto) = (0, 0);
         loop {
-            let block = match self.cutter.next(chunk) {
+            let block = match self.cutter.next(&chunk) {
                 Ok(Some(block)) => block,
                 Ok(None) => break,
                 Err(cut::Broken) => {
@@ -262,7 +262,10 @@ impl StreamReader {
                 }
             }
         }
-        if upto > from {
+        if from == 0 && upto == chunk.len() {
+            // As it came: a slice would share it, which costs an allocation.
+            pushed.release.push(chunk);
+        } else if upto > from {
             pushed.release.push(chunk.slice(from..upto));
         }
         pushed.content_began = self.has_content && !content_before;
