@@ -8,6 +8,7 @@
 
 use super::Progress;
 use super::json::{Broken, Scan};
+use super::template::says_text;
 use super::usage::{self, Usage};
 
 /// Reads one event's data.
@@ -40,7 +41,7 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
                         b"type" | b"stop_sequence" | b"stop_details" | b"container" => {
                             scan.skip()?;
                         }
-                        _ => filled |= scan.says_something()?,
+                        _ => filled |= says_text(scan, &mut progress.text)?,
                     }
                     Ok(())
                 })?;

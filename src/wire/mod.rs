@@ -35,6 +35,7 @@ mod ollama;
 mod openai;
 mod responses;
 mod stream;
+mod template;
 mod usage;
 
 pub use stream::{Pushed, StreamFault, StreamReader};
@@ -57,6 +58,8 @@ struct Progress {
     choices_finished: u128,
     /// Tokens as counted so far.
     usage: Usage,
+    /// Where the text of the last event lies, if nothing but the text of the next may differ.
+    text: Option<template::Span>,
 }
 
 impl Progress {

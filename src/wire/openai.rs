@@ -7,6 +7,7 @@
 //! Perplexity and some others send a `message` beside or instead of `delta`.
 
 use super::json::{Broken, Scan};
+use super::template::{Span, says_text};
 use super::{Progress, usage};
 
 /// Reads one event's data.
@@ -53,8 +54,8 @@ pub(super) fn choice(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(),
         match key.bytes().as_ref() {
             b"index" => index = scan.count()?.unwrap_or(0),
             b"finish_reason" => reason = scan.text()?,
-            b"delta" | b"message" => progress.content |= has_content(scan)?,
-            b"text" => progress.content |= scan.says_something()?,
+            b"delta" | b"message" => progress.content |= has_content(scan, &mut progress.text)?,
+            b"text" => progress.content |= says_text(scan, &mut progress.text)?,
             _ => {
                 scan.skip()?;
             }
@@ -67,12 +68,13 @@ pub(super) fn choice(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(),
     Ok(())
 }
 
-fn has_content(scan: &mut Scan<'_>) -> Result<bool, Broken> {
+fn has_content(scan: &mut Scan<'_>, text: &mut Option<Span>) -> Result<bool, Broken> {
     let mut content = false;
     scan.members::<Broken>(|scan, key| {
         match key.bytes().as_ref() {
-            b"content" | b"reasoning_content" | b"reasoning" | b"reasoning_text" | b"reasoning_details"
-            | b"thinking" | b"refusal" | b"audio" | b"images" | b"annotations" | b"citations" => {
+            b"content" | b"reasoning_content" | b"reasoning" => content |= says_text(scan, text)?,
+            b"reasoning_text" | b"reasoning_details" | b"thinking" | b"refusal" | b"audio" | b"images"
+            | b"annotations" | b"citations" => {
                 content |= scan.says_something()?;
             }
             b"tool_calls" => {

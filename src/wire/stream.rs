@@ -17,6 +17,8 @@
 //! Bedrock's are events like others; a frame that is broken is a fault without words. The one
 //! document of a generate bridge is an event that ends with the body.
 //!
+//! An event that repeats the last one but for its text is not read again (see [`super::template`]).
+//!
 //! Of an event, or an item of an array, longer than 64 KiB only the head and the last 8 KiB are read: its type, and the
 //! finish reason and usage that stand at its end.
 
@@ -29,6 +31,7 @@ use super::cut::{self, Cutter};
 use super::items::Items;
 use super::json::{Broken, Scan};
 use super::sse::{Block, EVENT_MAX, Piece};
+use super::template::Template;
 use super::{Progress, Usage, anthropic, bedrock, cohere, gemini, ollama, openai, responses, usage};
 use crate::base::api::Dialect;
 
@@ -92,6 +95,7 @@ pub struct StreamReader {
     has_content: bool,
     faulted: bool,
     long_end: Vec<u8>,
+    last: Template,
     /// Whether the open item of an array is being passed on in pieces.
     item_is_long: bool,
 }
@@ -116,6 +120,7 @@ impl StreamReader {
             has_content: false,
             faulted: false,
             long_end: Vec::new(),
+            last: Template::default(),
             item_is_long: false,
         }
     }
@@ -278,6 +283,10 @@ impl StreamReader {
 
     /// Notes what one whole event says. Returns its data when it reports a fault.
     fn inspect(&mut self, event: &[u8]) -> Option<Bytes> {
+        // It says what the last one said, and that is noted.
+        if self.last.text(event).is_some() {
+            return None;
+        }
         let (name, data) = match cut::read(cut::Framing::of(self.dialect), event) {
             Ok(Some(event)) => (event.name, event.data),
             Ok(None) => return self.inspect_bare(event),
@@ -293,11 +302,12 @@ impl StreamReader {
             return None;
         }
         // An event that turns out not to be JSON must leave no trace.
-        let mut progress = Progress { content: false, fault: is_error, ..self.progress };
+        let mut progress = Progress { content: false, fault: is_error, text: None, ..self.progress };
         let mut scan = Scan::new(&data);
         if self.read(&name, &mut scan, &mut progress).and_then(|()| scan.end()).is_ok() {
             self.progress = progress;
             self.has_content |= progress.content && !progress.fault;
+            self.last.learn(event, &data, progress.text.filter(|_| !progress.fault));
         } else if !is_error {
             return None;
         }
@@ -336,6 +346,7 @@ impl StreamReader {
     /// Notes what can be told of an event too long to keep. Returns what there is of its data
     /// when it reports a fault.
     fn inspect_long(&mut self, bytes: &[u8], piece: Piece) -> Option<Bytes> {
+        self.last = Template::default();
         if piece == Piece::First {
             self.long_end.clear();
             self.has_event = true;

@@ -15,6 +15,7 @@ mod responses;
 
 pub use reading::{Bar, Item, Place, Reading};
 
+use super::template::Template;
 use crate::base::api::Dialect;
 use bytes::Bytes;
 
@@ -76,8 +77,9 @@ impl Transcript {
 
     fn read(&mut self) {
         self.raw_length = 0;
+        let mut last = Template::default();
         for events in std::mem::take(&mut self.raw) {
-            self.reading.read(&events);
+            self.reading.read_like(&events, &mut last);
         }
         if self.reading.text.len() > TEXT_MAX {
             self.reading.bar.get_or_insert(Bar::TooLong);

@@ -12,7 +12,9 @@ use super::{gemini, responses};
 use crate::base::api::Dialect;
 use crate::wire::json::{Broken, Scan, Text};
 use crate::wire::sse::{self, Block, Splitter};
+use crate::wire::template::{Span, Template};
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// Why a stream cannot be gone on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,8 @@ pub struct Reading {
     pub(in crate::wire) text: String,
     pub(in crate::wire) place: Place,
     pub(in crate::wire) bar: Option<Bar>,
+    /// Where the texts of the last event lie, in the dialects whose events repeat each other.
+    texts: SmallVec<[Span; 1]>,
 }
 
 impl Reading {
@@ -84,7 +88,7 @@ impl Reading {
             | Dialect::OllamaChat
             | Dialect::GenerateBridge => Some(Bar::Dialect),
         };
-        Reading { dialect, text: String::new(), place: Place::default(), bar }
+        Reading { dialect, text: String::new(), place: Place::default(), bar, texts: SmallVec::new() }
     }
 
     /// Returns the dialect of the events.
@@ -95,31 +99,48 @@ impl Reading {
 
     /// Reads whole events.
     pub fn read(&mut self, events: &Bytes) {
+        self.read_like(events, &mut Template::default());
+    }
+
+    /// The same, where `last` is the event that was read before them.
+    pub(super) fn read_like(&mut self, events: &Bytes, last: &mut Template) {
         let mut splitter = Splitter::default();
         while let Some(block) = splitter.next(events) {
             match block {
-                Block::Here(range) => self.read_event(events.get(range).unwrap_or_default()),
-                Block::Joined { bytes, .. } => self.read_event(&bytes),
+                Block::Here(range) => {
+                    let event = events.get(range).unwrap_or_default();
+                    if let Some(text) = last.text(event) {
+                        self.add(&text);
+                    } else {
+                        self.read_and_learn(event, last);
+                    }
+                }
+                Block::Joined { bytes, .. } => self.read_and_learn(&bytes, last),
                 Block::Long { .. } => self.bar_by(Bar::OtherContent),
             }
         }
         let rest = splitter.take_rest();
         if !rest.trim_ascii().is_empty() {
             // The last event of a stream may lack its empty line; anything else is part of one.
-            self.read_event(&rest);
+            self.read_and_learn(&rest, last);
             self.bar_by(Bar::OtherContent);
         }
     }
 
     /// Reads one event.
     pub fn read_event(&mut self, event: &[u8]) {
+        self.read_and_learn(event, &mut Template::default());
+    }
+
+    fn read_and_learn(&mut self, event: &[u8], last: &mut Template) {
         let Some(data) = sse::fields(event).data else { return };
         if data.trim_ascii() == b"[DONE]" {
             self.bar_by(Bar::Finished);
             return;
         }
+        self.texts.clear();
         let mut scan = Scan::new(&data);
-        let _ = match self.dialect {
+        let read = match self.dialect {
             Dialect::AnthropicMessages => self.read_messages(&mut scan),
             Dialect::OpenAiResponses => responses::read(self, &mut scan),
             Dialect::GeminiGenerate => gemini::read(self, &mut scan),
@@ -131,6 +152,11 @@ impl Reading {
             | Dialect::OllamaChat
             | Dialect::GenerateBridge => self.read_chat(&mut scan),
         };
+        let text = match (read, self.texts.as_slice()) {
+            (Ok(()), [text]) => Some(*text),
+            _ => None,
+        };
+        last.learn(event, &data, text);
     }
 
     /// Notes what bars, unless something did before.
@@ -248,6 +274,7 @@ impl Reading {
                 self.bar_by_block(&block_kind);
                 self.place.block = Some(index);
                 if let Some(text) = text {
+                    self.texts.push(Span::from(&text));
                     self.add(&text);
                 }
             }
@@ -272,6 +299,7 @@ impl Reading {
     fn add_or_bar(&mut self, scan: &mut Scan<'_>) -> Result<(), Broken> {
         if scan.peek() == Some(b'"') {
             if let Some(text) = scan.text()? {
+                self.texts.push(Span::from(&text));
                 self.add(&text);
             }
             return Ok(());
