@@ -79,7 +79,7 @@ impl Transcript {
         self.raw_length = 0;
         let mut last = Template::default();
         for events in std::mem::take(&mut self.raw) {
-            self.reading.read_like(&events, &mut last);
+            self.reading.read(&events, &mut last);
         }
         if self.reading.text.len() > TEXT_MAX {
             self.reading.bar.get_or_insert(Bar::TooLong);

@@ -97,13 +97,8 @@ impl Reading {
         self.dialect
     }
 
-    /// Reads whole events.
-    pub fn read(&mut self, events: &Bytes) {
-        self.read_like(events, &mut Template::default());
-    }
-
-    /// The same, where `last` is the event that was read before them.
-    pub(super) fn read_like(&mut self, events: &Bytes, last: &mut Template) {
+    /// Reads whole events; `last` is the one that was read before them.
+    pub(super) fn read(&mut self, events: &Bytes, last: &mut Template) {
         let mut splitter = Splitter::default();
         while let Some(block) = splitter.next(events) {
             match block {
