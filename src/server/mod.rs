@@ -233,8 +233,12 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let renewed = certificates.clone();
     let reloader = Reloader::new(Arc::clone(&house), origin, Box::new(move |plan| renew(&renewed, plan)));
 
+    let threads = worker_threads(plan.threads);
     let conf = ServerConf {
-        threads: worker_threads(plan.threads),
+        threads,
+        // Where one thread does it all there is nobody to take work from, and a scheduler that expects
+        // somebody costs a twentieth of a small call.
+        work_stealing: threads > 1,
         grace_period_seconds: Some(plan.grace.as_secs() + 60),
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: UPSTREAM_POOL,
