@@ -245,7 +245,7 @@ fn candidates() -> Candidates {
 
 /// One request: the first target refuses with a 503, the second delivers.
 fn fail_over_once(candidates: Candidates, rules: &Rules, budget: &RetryBudget) -> Exchange {
-    let mut exchange = Exchange::new(*rules, candidates);
+    let mut exchange = Exchange::new(rules.clone(), candidates);
     let Step::Try(first) = exchange.start(Tick(1)) else { unreachable!("the first target is usable") };
     exchange.answered(503);
     let report = |outcome| Report {
@@ -276,8 +276,13 @@ fn fail_over_once(candidates: Candidates, rules: &Rules, budget: &RetryBudget) -
 fn exchanges(c: &mut Criterion) {
     let plan = plan("providers: {a: {kind: openai, base_url: \"http://127.0.0.1:9/v1\"}}");
     let deadline = Tick::default().after(Duration::from_secs(600));
-    let rules =
-        Rules { retry: plan.retry, health: policy(&plan), may_replay: true, may_rescue: true, deadline };
+    let rules = Rules {
+        retry: plan.retry,
+        health: Arc::new(policy(&plan)),
+        may_replay: true,
+        may_rescue: true,
+        deadline,
+    };
     let budget = RetryBudget::default();
     // Fresh health for each, made and dropped outside the measurement: the breaker must not open.
     c.bench_function("exchange that fails over once, with health", |b| {

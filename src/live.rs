@@ -87,7 +87,7 @@ pub struct Live {
     /// The same: when it was last used.
     used: Vec<warm::LastUse>,
     /// What health decides by.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Counters at hand, by route and target.
     pub meters: Meters,
 }
@@ -666,7 +666,7 @@ fn build(
     }
     let turns = plan.routes.iter().map(Turns::of).collect();
     let used = plan.routes.iter().map(|_| warm::LastUse::default()).collect();
-    let policy = Policy { breaker: plan.breaker, cooldown: plan.cooldown };
+    let policy = Arc::new(Policy { breaker: plan.breaker, cooldown: plan.cooldown });
     Ok(Live { generation, plan, keyrings, slots, turns, used, policy, meters })
 }
 

@@ -14,6 +14,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::health::{Permit, Policy, Resting, Units};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Why a candidate that was not asked was passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +120,7 @@ impl Exchange {
         usual: impl Fn(&Units, Tick, &Policy) -> Result<T, Resting>,
         at_last: impl Fn(&Units, Tick, &Policy) -> Result<T, Resting>,
     ) -> Option<(usize, T)> {
-        let policy = self.rules.health;
+        let policy = Arc::clone(&self.rules.health);
         for at in 0..self.candidates.len() {
             if !self.is_left(at) {
                 continue;

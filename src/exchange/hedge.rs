@@ -23,6 +23,7 @@ use super::rules::Onward;
 use super::{Cause, Exchange, Failure, Try};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One hedge, in the units of the bucket: whole numbers, so that ten tenths are one.
@@ -77,7 +78,6 @@ impl Exchange {
         if !self.may_hedge() || !self.has_time(now) {
             return None;
         }
-        let policy = self.rules.health;
         let at = self.find_sound(now)?;
         if !hedges.withdraw() {
             return None;
@@ -87,12 +87,12 @@ impl Exchange {
             self.budget_ran_dry = true;
             return None;
         }
-        let permit = self.candidates[at].health.admit(now, &policy).ok()?;
+        let permit = self.candidates[at].health.admit(now, &self.rules.health).ok()?;
         Some(self.begin(at, permit, Cause::Hedge, now))
     }
 
     fn find_sound(&mut self, now: Tick) -> Option<usize> {
-        let policy = self.rules.health;
+        let policy = Arc::clone(&self.rules.health);
         for at in 0..self.candidates.len() {
             if !self.is_open_to(at, None) {
                 continue;

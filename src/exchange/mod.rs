@@ -51,16 +51,17 @@ use course::{Halt, Passed};
 use ending::Refusal;
 use rules::{Class, Onward, Rule};
 use smallvec::SmallVec;
+use std::sync::Arc;
 use std::time::Duration;
 pub use turn::wish;
 
 /// The rules that a request is played by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// When to repeat, wait and move on.
     pub retry: RetryPolicy,
     /// For asking health.
-    pub health: Policy,
+    pub health: Arc<Policy>,
     /// Whether a fault after which the provider may have worked allows another try.
     pub may_replay: bool,
     /// Whether a stream that breaks after content may be taken up by another target.
@@ -243,7 +244,7 @@ pub struct Exchange {
     halt: Halt,
     /// Held while a Retry-After is waited out.
     reserved: Permit,
-    changes: SmallVec<[(usize, Change); 1]>,
+    changes: Vec<(usize, Change)>,
 }
 
 impl Exchange {
@@ -264,7 +265,7 @@ impl Exchange {
             budget_ran_dry: false,
             halt: Halt::default(),
             reserved: Permit::default(),
-            changes: SmallVec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -377,7 +378,7 @@ impl Exchange {
     }
 
     /// Returns the changes of health that came of leaving targets, each with its candidate, once.
-    pub fn take_changes(&mut self) -> SmallVec<[(usize, Change); 1]> {
+    pub fn take_changes(&mut self) -> Vec<(usize, Change)> {
         std::mem::take(&mut self.changes)
     }
 
@@ -389,14 +390,14 @@ impl Exchange {
             return false;
         }
         if self.is_committed {
-            let policy = self.rules.health;
+            let policy = &self.rules.health;
             let may_rescue = self.rules.may_rescue && self.is_rescuable;
             // Silence of the one that is asked now would be why, so it is no way out itself.
             let current = self.records.last().map(|record| record.candidate);
             return may_rescue
                 && self
                     .rescuers()
-                    .any(|at| current != Some(at) && self.candidates[at].health.look(now, &policy).is_ok());
+                    .any(|at| current != Some(at) && self.candidates[at].health.look(now, policy).is_ok());
         }
         self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
     }
@@ -427,8 +428,7 @@ impl Exchange {
 
     /// Returns how each candidate stands: why it cannot be used now, if it cannot.
     pub fn standing(&self, now: Tick) -> impl Iterator<Item = Option<Resting>> + Clone + '_ {
-        let policy = self.rules.health;
-        self.candidates.iter().map(move |c| c.health.look(now, &policy).err())
+        self.candidates.iter().map(move |c| c.health.look(now, &self.rules.health).err())
     }
 
     /// Tells whether content went downstream.

@@ -12,6 +12,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::health::Permit;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 impl Exchange {
     /// Finds who takes up a broken stream, and how.
@@ -40,7 +41,7 @@ impl Exchange {
         if refused_to_continue {
             return self.restart_at(current, Permit::default(), now, budget).unwrap_or(end);
         }
-        let policy = self.rules.health;
+        let policy = Arc::clone(&self.rules.health);
         let mut next = None;
         for at in self.rescuers().collect::<SmallVec<[usize; 4]>>() {
             match self.candidates[at].health.admit(now, &policy) {

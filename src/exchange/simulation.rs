@@ -288,7 +288,7 @@ impl World {
         let is_rescuable = self.dice.below(4) != 0;
         let rules = Rules {
             retry: self.retry,
-            health: policy(),
+            health: Arc::new(policy()),
             may_replay,
             may_rescue,
             deadline: self.now.after(self.total),

@@ -87,7 +87,7 @@ fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
             budget_min_per_second: 3,
             ..RetryPolicy::default()
         },
-        health: policy,
+        health: Arc::new(policy),
         may_replay: true,
         may_rescue: true,
         deadline: Tick(600_000_000),
@@ -637,7 +637,9 @@ fn under_a_hold_another_key_is_asked_where_an_overload_would_skip_it() {
     for (hold, want) in [(0, Went::Ends("refuse")), (60, Went::To(1, Cause::Failover))] {
         let mut candidates = equals();
         candidates[1].provider = candidates[0].provider;
-        let mut scene = scene(candidates, |rules| rules.health.cooldown.hold = Duration::from_secs(hold));
+        let mut scene = scene(candidates, |rules| {
+            Arc::make_mut(&mut rules.health).cooldown.hold = Duration::from_secs(hold)
+        });
         scene.policy.cooldown.hold = Duration::from_secs(hold);
         scene.start();
         let step = scene.fail(&status(Outcome::Overloaded, 529));
@@ -648,7 +650,7 @@ fn under_a_hold_another_key_is_asked_where_an_overload_would_skip_it() {
 #[test]
 fn a_target_climbs_the_ladder_when_a_request_leaves_it_and_not_before() {
     let ladder = Ladder::of([60, 300].map(Duration::from_secs));
-    let mut scene = scene(lesser(), |rules| rules.health.cooldown.ladder = ladder);
+    let mut scene = scene(lesser(), |rules| Arc::make_mut(&mut rules.health).cooldown.ladder = ladder);
     let rests = |scene: &Scene, at: usize| scene.exchange.standing(scene.now).nth(at).flatten();
     scene.start();
     let step = scene.fail(&status(Outcome::ServerError, 500));

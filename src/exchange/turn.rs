@@ -81,8 +81,8 @@ impl Exchange {
 
     /// Counts the targets that may still be asked after this one.
     fn others(&self, current: usize, now: Tick) -> usize {
-        let policy = self.rules.health;
-        let is_usable = |at: &usize| *at != current && self.candidates[*at].health.look(now, &policy).is_ok();
+        let policy = &self.rules.health;
+        let is_usable = |at: &usize| *at != current && self.candidates[*at].health.look(now, policy).is_ok();
         let others = if self.is_committed {
             self.rescuers().filter(is_usable).count()
         } else {

@@ -42,6 +42,8 @@ const AHEAD_MAX: usize = 4096;
 
 /// Most bytes of a request that wait for each other. What is longer gains nothing from waiting.
 const HELD_MAX: usize = 16 * 1024;
+/// Room that a held request begins with: for a head and a small body.
+const HELD_FIRST: usize = 4096;
 
 /// Returns the connection with an eye on its other direction.
 pub(super) fn watch(stream: Stream) -> Stream {
@@ -201,6 +203,9 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if *self.holds_back.get_mut() && self.held.len() + bytes.len() <= HELD_MAX {
+            if self.held.is_empty() {
+                self.held.reserve(HELD_FIRST.max(bytes.len()));
+            }
             self.held.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }

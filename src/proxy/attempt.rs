@@ -122,7 +122,7 @@ pub(super) struct Aim<'a> {
     pub(super) slot: &'a Arc<Slot>,
     /// The target's.
     pub(super) dialect: Dialect,
-    pub(super) timeouts: Timeouts,
+    pub(super) timeouts: &'a Timeouts,
     pub(super) wants_stream: bool,
     pub(super) wants_reasoning: bool,
     pub(super) drops_rate_limits: bool,
@@ -160,8 +160,6 @@ pub(super) struct Errand {
 struct Opening<'a, 's> {
     aim: &'a Aim<'a>,
     watch: Watch<'a, 's>,
-    /// Goes with the answer, once there is one.
-    rendering: Option<Box<Rendering>>,
 }
 
 /// Who watches the client, the deadline and the soft limits while the provider is waited for.
@@ -219,31 +217,42 @@ pub(super) async fn run(
     stage: &mut Stage<'_>,
     permit: &mut Permit,
     splice: &mut Option<Box<Splice>>,
-    errand: Errand,
+    mut errand: Box<Errand>,
 ) -> End {
-    let Errand { head, body, rendering, cause } = errand;
-    let mut opening = Opening { aim, watch: Watch::Stage(stage), rendering };
-    let (mut upstream, is_reused) = match opening.connect(cause).await {
+    let rendering = errand.rendering.take();
+    let mut opening = Opening { aim, watch: Watch::Stage(stage) };
+    let (mut upstream, is_reused) = match opening.connect(errand.cause).await {
         Ok(connected) => connected,
         Err(end) => return end,
     };
-    let asked = opening.ask(&mut upstream, head, body, is_reused).await;
-    let mut end = match asked.and_then(|()| opening.draft(&upstream)) {
-        Ok(mut answer) => {
-            let mut incoming = Incoming::new(&mut upstream, answer.packing, answer.is_event_stream);
-            let mut reader = None;
-            match opening.hold(&mut incoming, &mut answer, &mut reader).await {
-                Ok(()) => {
-                    let mut delivery = Delivery { aim, stage, permit, splice };
-                    delivery.run(&mut incoming, &mut answer, reader.as_mut()).await
-                }
-                Err(end) => end,
-            }
-        }
+    let asked = opening.ask(&mut upstream, errand, is_reused).await;
+    let mut place = None;
+    let mut end = match asked.and_then(|()| opening.draft(&upstream, rendering, &mut place)) {
+        Ok(answer) => see_through(aim, stage, permit, splice, &mut upstream, answer).await,
         Err(end) => end,
     };
     part_with(aim, upstream, &mut end).await;
     end
+}
+
+/// Holds an answer until it is fit to be sent, and sends it. A function of its own, so that the room
+/// that this takes is the room in which the provider was asked.
+async fn see_through(
+    aim: &Aim<'_>,
+    stage: &mut Stage<'_>,
+    permit: &mut Permit,
+    splice: &mut Option<Box<Splice>>,
+    upstream: &mut Upstream,
+    answer: &mut Answer,
+) -> End {
+    let mut incoming = Incoming::new(upstream, answer.packing, answer.is_event_stream);
+    let mut reader = None;
+    let mut opening = Opening { aim, watch: Watch::Stage(stage) };
+    if let Err(end) = opening.hold(&mut incoming, answer, &mut reader).await {
+        return end;
+    }
+    let mut delivery = Delivery { aim, stage, permit, splice };
+    delivery.run(&mut incoming, answer, reader.as_mut()).await
 }
 
 /// Gives a connection back whose answer was read to its end, and closes any other; one of HTTP/2 loses
@@ -276,7 +285,7 @@ impl Aim<'_> {
     /// a rescue is in the middle of a stream: it is left silent no longer than in any other.
     fn first_limit(&self, exchange: &Exchange) -> Limit {
         let streams = self.wants_stream && comes_in_pieces(self.dialect);
-        let span = first_span(&self.timeouts, streams, self.wants_reasoning);
+        let span = first_span(self.timeouts, streams, self.wants_reasoning);
         Limit {
             soft: exchange.curb(self.at, self.began.after(span), self.house.clock.tick()),
             outcome: Outcome::TimeoutFirstContent,
@@ -337,22 +346,22 @@ impl Opening<'_, '_> {
     async fn ask(
         &mut self,
         upstream: &mut Upstream,
-        mut head: Box<RequestHeader>,
-        body: Rewritten,
+        mut errand: Box<Errand>,
         is_reused: bool,
     ) -> Result<(), End> {
-        if matches!(upstream, Upstream::H2(_)) && outgoing::for_http2(&mut head, self.aim.slot).is_none() {
+        let is_http2 = matches!(upstream, Upstream::H2(_));
+        if is_http2 && outgoing::for_http2(&mut errand.head, self.aim.slot).is_none() {
             return Err(End::Failed(Fault::plain(Outcome::Connect)));
         }
         let limit = self.first_limit();
         let sent = {
-            let sending = pin!(send(upstream, head, body));
+            let sending = pin!(send(upstream, errand));
             self.wait(limit, sending).await?
         };
         let limit = match &sent {
             Ok(()) => limit,
             // Without a request there is no stream of HTTP/2, and Pingora panics where it is read from.
-            Err(Unsent::Head(error)) if matches!(upstream, Upstream::H2(_)) => {
+            Err(Unsent::Head(error)) if is_http2 => {
                 return Err(End::Failed(broken_before_head(error, is_reused)));
             }
             // The provider may have answered early and stopped reading: its answer may be there.
@@ -371,9 +380,13 @@ impl Opening<'_, '_> {
         }
     }
 
-    /// Begins the answer with what its head says.
-    fn draft(&mut self, upstream: &Upstream) -> Result<Answer, End> {
-        let rendering = self.rendering.take();
+    /// Begins the answer, in the place that it keeps, with what its head says.
+    fn draft<'p>(
+        &mut self,
+        upstream: &Upstream,
+        rendering: Option<Box<Rendering>>,
+        place: &'p mut Option<Answer>,
+    ) -> Result<&'p mut Answer, End> {
         let head = upstream.response_header();
         if let Some(left) = head.and_then(|head| rate_limit::remaining(&head.headers)) {
             self.aim.slot.limits_are(left, || self.aim.house.clock.wall());
@@ -383,7 +396,7 @@ impl Opening<'_, '_> {
         if let Watch::Stage(stage) = &mut self.watch {
             stage.exchange.answered(answer.status);
         }
-        Ok(answer)
+        Ok(place.insert(answer))
     }
 
     /// Holds an answer until it is fit to go downstream. A stream leaves its reader behind.
@@ -432,11 +445,13 @@ enum Unsent {
     Body,
 }
 
-async fn send(upstream: &mut Upstream, head: Box<RequestHeader>, body: Rewritten) -> Result<(), Unsent> {
+async fn send(upstream: &mut Upstream, mut errand: Box<Errand>) -> Result<(), Unsent> {
     pools::hold_back(upstream);
-    upstream.write_request_header(head).await.map_err(Unsent::Head)?;
-    let last = body.pieces.len().saturating_sub(1);
-    for (at, piece) in body.pieces.into_iter().enumerate() {
+    upstream.write_request_header(errand.head).await.map_err(Unsent::Head)?;
+    let pieces = &mut errand.body.pieces;
+    let last = pieces.len().saturating_sub(1);
+    for (at, piece) in pieces.iter_mut().enumerate() {
+        let piece = std::mem::take(piece);
         upstream.write_request_body(piece, at == last).await.map_err(|_| Unsent::Body)?;
     }
     pools::let_go(upstream);

@@ -7,7 +7,7 @@
 use super::attempt::{End, Held, Stage};
 use super::carried::{self, Carried};
 use super::echo;
-use super::line::{self, LeftOut};
+use super::line;
 use super::patience::{Patience, client_leaves};
 use super::race;
 use super::reply::{self, Extra, Framing};
@@ -52,8 +52,6 @@ pub(super) struct Asked<'a> {
     pub(super) refuses_rescue: bool,
     /// How long the client wants to wait, where it said so (`x-request-timeout-ms`).
     pub(super) within: Option<Duration>,
-    /// Targets that cannot serve this request.
-    pub(super) left_out: LeftOut,
 }
 
 impl Asked<'_> {
@@ -73,7 +71,6 @@ pub(super) async fn conduct(
     house: &House,
     live: &Live,
     mut slots: Vec<Arc<Slot>>,
-    groups: &[u32],
     asked: &Asked<'_>,
     mut carried: Carried,
     session: &mut Session,
@@ -89,10 +86,10 @@ pub(super) async fn conduct(
         deadline: now.after(hurry.unwrap_or(total)),
         ..rules(live, &asked.parsed)
     };
-    let mut exchange = Exchange::new(rules, candidates(live, &slots, groups));
+    let can_be_taken_up = rules.may_rescue && rules.may_replay;
+    let mut exchange = Exchange::new(rules, candidates(live, &slots, &story.lineup.groups));
     let mut patience = Patience::default();
     let mut held = None;
-    let can_be_taken_up = rules.may_rescue && rules.may_replay;
     let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
     let hedge = live.plan.hedge(asked.route).filter(|_| exchange.could_hedge());
     if let Some(hedge) = hedge {
@@ -175,7 +172,7 @@ pub(super) async fn conduct(
 pub(super) fn rules(live: &Live, parsed: &Parsed) -> Rules {
     Rules {
         retry: live.plan.retry,
-        health: live.policy,
+        health: Arc::clone(&live.policy),
         may_replay: parsed.replay == Replay::Safe,
         may_rescue: false,
         deadline: Tick(u64::MAX),
@@ -289,7 +286,7 @@ async fn conclude(
         }
         Ending::Refuse(refusal) => {
             story.tell(house, slots, exchange.records(), None);
-            let message = explain(house, live, slots, exchange, &refusal, asked, story.id());
+            let message = explain(house, live, slots, exchange, &refusal, asked, story);
             let shape = dialect.error_shape();
             let provider_type = quota_type(house, live, slots, exchange, held.as_deref());
             let extra = Extra { provider_type, ..Extra::from(&refusal) };
@@ -391,7 +388,7 @@ fn explain(
     exchange: &Exchange,
     refusal: &Refusal,
     asked: &Asked<'_>,
-    id: &str,
+    story: &Story,
 ) -> String {
     let now = house.clock.tick();
     let name = asked.route.map_or("this model", |route| &*route.name);
@@ -410,11 +407,12 @@ fn explain(
             break;
         }
     }
-    if !asked.left_out.is_empty() {
+    let left_out = &story.lineup.left_out;
+    if !left_out.is_empty() {
         text.push_str("; left out: ");
-        line::tell(&mut text, &asked.left_out);
+        line::tell(&mut text, left_out);
     }
-    let _ = write!(text, "; request id {id}, generation {}", live.generation);
+    let _ = write!(text, "; request id {}, generation {}", story.id(), live.generation);
     text
 }
 

@@ -6,7 +6,7 @@
 
 use super::carried::{Carried, Source, Written};
 use super::conduct;
-use crate::base::api::Api;
+use crate::base::api::{Api, Dialect};
 use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::ErrorCode;
 use crate::catalog::Tier;
@@ -243,7 +243,13 @@ pub(super) fn code_of_nobody(left_out: &LeftOut) -> ErrorCode {
 }
 
 /// Says why nobody can serve a request.
-pub(super) fn nobody(name: &str, left_out: &LeftOut, wish: &Wish) -> String {
+pub(super) fn nobody(name: &str, left_out: &LeftOut, wish: &Wish, dialect: Dialect) -> String {
+    if left_out.is_empty() {
+        return format!(
+            "no target of \"{name}\" speaks {} or can be translated to; call it in a dialect of one of its providers",
+            dialect.as_label()
+        );
+    }
     let windows = left_out.iter().filter_map(|left| match &left.why {
         Shed::Window(window) => Some(*window),
         Shed::Lacks(_) | Shed::Loses(_) | Shed::Untranslatable(_) => None,

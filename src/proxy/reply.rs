@@ -185,17 +185,21 @@ fn own_headers(
 
 /// Writes a number into a header: in as many bytes as it has, where `From` takes a buffer that grows.
 pub(super) fn decimal(number: u64) -> HeaderValue {
+    const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    if let Some(digit) = usize::try_from(number).ok().and_then(|number| DIGITS.get(number)) {
+        return HeaderValue::from_static(digit);
+    }
     let mut digits = itoa::Buffer::new();
     HeaderValue::from_str(digits.format(number)).unwrap_or_else(|_| number.into())
 }
 
 /// Sends a head and the first bytes of the body in one write.
-pub(super) async fn open(
+pub(super) fn open(
     session: &mut Session,
     head: Head,
     first: impl IntoIterator<Item = Bytes>,
     is_whole: bool,
-) -> Result<(), Unwritable> {
+) -> impl Future<Output = Result<(), Unwritable>> {
     let mut tasks = Vec::with_capacity(3);
     tasks.push(HttpTask::Header(head.into_pingora(), false));
     tasks.extend(first.into_iter().map(|bytes| HttpTask::Body(Some(bytes), false)));
@@ -205,7 +209,7 @@ pub(super) async fn open(
             Some(_) | None => tasks.push(HttpTask::Body(None, true)),
         }
     }
-    session.response_duplex_vec(tasks).await.map(|_| ()).map_err(|_| Unwritable)
+    async move { session.response_duplex_vec(tasks).await.map(|_| ()).map_err(|_| Unwritable) }
 }
 
 /// Answers with an error of our own in the caller's shape.

@@ -12,7 +12,7 @@ use super::forward::{self, Forward, NowhereToGo};
 use super::framing::{FIELDS_MAX, TOO_MANY};
 use super::guess;
 use super::hop;
-use super::line::{self, Effect, Line};
+use super::line::{self, Effect};
 use super::pace::Pace;
 use super::reply::{self, Extra};
 use super::story::Story;
@@ -28,7 +28,7 @@ use crate::route::{self, Call, Endpoint, Named};
 use crate::select::fit::Wish;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::http::ServerSession as Session;
@@ -358,26 +358,22 @@ impl Proxy {
         if !client_may_use(story, &live.plan, name) {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
-        let source = Source { api, body: &body.bytes, parsed: &parsed, defaults: &[], memory: &house.memory };
         if let Named::Route(at) = &named {
             self.house.route_used(live, *at);
         }
-        let (line, carried) = line::up(house, live, &named, &wish, &source, Effect::Real);
-        let Line { slots, groups, left_out, unspoken, first } = line;
-        story.first = first;
-        if slots.is_empty() && !left_out.is_empty() {
-            let code = line::code_of_nobody(&left_out);
-            let message = line::nobody(name, &left_out, &wish);
-            story.lineup = Lineup { groups, left_out, unspoken };
-            return refuse(session, story, shape, 400, code, &message).await;
-        }
+        let (slots, carried) = {
+            let (body, memory) = (&body.bytes, &house.memory);
+            let source = Source { api, body, parsed: &parsed, defaults: &[], memory };
+            let (line, carried) = line::up(house, live, &named, &wish, &source, Effect::Real);
+            story.first = line.first;
+            let (slots, lineup) = Lineup::of(line);
+            story.lineup = lineup;
+            (slots, carried)
+        };
         if slots.is_empty() {
-            let message = format!(
-                "no target of \"{name}\" speaks {} or can be translated to; call it in a dialect of one of its providers",
-                api.dialect().as_label()
-            );
-            let code = ErrorCode::CapabilityNotSupported;
-            story.lineup = Lineup { groups, left_out, unspoken };
+            let left_out = &story.lineup.left_out;
+            let code = line::code_of_nobody(left_out);
+            let message = line::nobody(name, left_out, &wish, api.dialect());
             return refuse(session, story, shape, 400, code, &message).await;
         }
         if body.is_counted()
@@ -386,23 +382,13 @@ impl Proxy {
         {
             return no_body(session, story, shape, fault).await;
         }
-        let head = session.req_header();
-        let presented = authenticate::presented(&head.headers, head.uri.query());
-        let keys = presented.all();
-        let headers: Vec<_> = rewrite::request_headers(&head.headers, &keys)
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let query = head.uri.query().map(|query| rewrite::query_without_keys(query, &keys));
-        drop(keys);
-        drop(presented);
+        let (headers, query) = onward(session.req_header());
         let refuses_rescue = session.req_header().headers.contains_key(&NO_RESCUE);
         let within = session.req_header().headers.get(&TIMEOUT);
         let within = within.and_then(|value| exchange::wish(value.as_bytes()));
-        let body = body.bytes.clone();
-        let asked = Asked { api, body, parsed, query, headers, hop, route, refuses_rescue, within, left_out };
-        let done = conduct::conduct(house, live, slots, &groups, &asked, carried, session, story).await;
-        story.lineup = Lineup { groups, left_out: asked.left_out, unspoken };
-        done
+        let body = std::mem::take(&mut body.bytes);
+        let asked = Asked { api, body, parsed, query, headers, hop, route, refuses_rescue, within };
+        conduct::conduct(house, live, slots, &asked, carried, session, story).await
     }
 
     async fn unknown_model(
@@ -427,6 +413,16 @@ impl Proxy {
         reply::refuse(session, story, shape, 404, ErrorCode::ModelNotFound, &message, &extra).await?;
         Ok(true)
     }
+}
+
+/// What of a client's head goes on to a provider: headers and query, without what proves the client to us.
+fn onward(head: &RequestHeader) -> (Vec<(HeaderName, HeaderValue)>, Option<String>) {
+    let presented = authenticate::presented(&head.headers, head.uri.query());
+    let keys = presented.all();
+    let headers = rewrite::request_headers(&head.headers, &keys);
+    let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let query = head.uri.query().map(|query| rewrite::query_without_keys(query, &keys));
+    (headers, query)
 }
 
 /// What is said of a request that could not be answered.

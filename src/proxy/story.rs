@@ -161,10 +161,11 @@ impl Story {
     /// new one from `wall_ms` and `dice`.
     pub(super) fn name(&mut self, offered: Option<&HeaderValue>, wall_ms: u64, dice: [u8; 10]) {
         let kept = offered.and_then(|value| value.to_str().ok()).filter(|text| is_harmless(text));
-        self.id = kept.map_or_else(
-            || uuid::Builder::from_unix_timestamp_millis(wall_ms, &dice).into_uuid().to_string(),
-            str::to_owned,
-        );
+        let made = || {
+            let made = uuid::Builder::from_unix_timestamp_millis(wall_ms, &dice).into_uuid();
+            made.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned()
+        };
+        self.id = kept.map_or_else(made, str::to_owned);
     }
 
     pub(super) fn id(&self) -> &str {

@@ -107,31 +107,54 @@ pub(super) struct Trial<'a> {
     _in_flight: InFlight,
 }
 
-/// Makes an attempt by itself.
-pub(super) async fn alone(
-    round: &Round<'_>,
+/// Makes an attempt by itself. It is counted in before it is waited for: neither the order nor a second
+/// place for the trial is in what waits.
+pub(super) fn alone<'a>(
+    round: &'a Round<'_>,
     order: Try,
     proving: Result<(), NoToken>,
-    stage: &mut Stage<'_>,
-) -> Over {
+    stage: &'a mut Stage<'_>,
+) -> impl Future<Output = Over> {
     let mut trial = Trial::begin(round, order);
-    let setting = trial.setting;
-    let mut letter = match round.letter(&setting, stage) {
-        Ok(letter) => letter,
-        Err(fault) => return trial.unwritten(*fault),
-    };
+    async move {
+        let Ready { aim, mut splice, errand } = match ready(round, &trial.setting, &trial.signature, stage) {
+            Ok(ready) => ready,
+            Err(fault) => return trial.unwritten(*fault),
+        };
+        let mut end = match (proving, errand) {
+            (Err(no_token), _) => End::Failed(no_token.into()),
+            (Ok(()), Ok(errand)) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, errand).await,
+            (Ok(()), Err(_)) => End::Failed(Fault::plain(Outcome::ClientError)),
+        };
+        let (changes, now) = trial.conclude(&mut end, stage.carried).await;
+        Over { at: trial.setting.at, end, changes, now, proved: None }
+    }
+}
+
+/// An attempt that may begin.
+struct Ready<'a> {
+    aim: Aim<'a>,
+    /// How a broken stream is taken up, where it is to do that.
+    splice: Option<Box<Splice>>,
+    errand: pingora::Result<Box<Errand>>,
+}
+
+/// Readies an attempt. No part of [`alone`]: what it works with would stay there as long as the attempt
+/// takes.
+fn ready<'a>(
+    round: &'a Round<'_>,
+    setting: &'a Setting,
+    signature: &'a Signature,
+    stage: &mut Stage<'_>,
+) -> Result<Ready<'a>, Box<Fault>> {
+    let mut letter = round.letter(setting, stage)?;
     let mut splice = None;
     if setting.cause.is_rescue() {
-        splice = stage.told.as_mut().map(|told| take_up(round, &setting, told, &mut letter));
+        splice = stage.told.as_mut().map(|told| take_up(round, setting, told, &mut letter));
     }
-    let aim = round.aim(&setting, letter.tongue, &round.slots[setting.at], &trial.signature);
-    let mut end = match (proving, round.errand(&aim, &setting, letter)) {
-        (Err(no_token), _) => End::Failed(no_token.into()),
-        (Ok(()), Ok(errand)) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, errand).await,
-        (Ok(()), Err(_)) => End::Failed(Fault::plain(Outcome::ClientError)),
-    };
-    let (changes, now) = trial.conclude(&mut end, stage.carried).await;
-    Over { at: setting.at, end, changes, now, proved: None }
+    let aim = round.aim(setting, letter.tongue, &round.slots[setting.at], signature);
+    let errand = round.errand(&aim, setting, letter);
+    Ok(Ready { aim, splice, errand })
 }
 
 /// Asks a target to take up a broken stream.
@@ -183,7 +206,7 @@ impl<'a> Round<'a> {
                 Letter { tongue, body, rendering: None }
             }
             Some(Ok(written)) => {
-                let mut all = slots.iter().chain(asked.left_out.iter().map(|left| &left.slot));
+                let mut all = slots.iter().chain(stage.story.lineup.left_out.iter().map(|left| &left.slot));
                 let is_claude =
                     |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
                 let (has_claude, now) = (all.any(is_claude), house.clock.wall());
@@ -208,20 +231,25 @@ impl<'a> Round<'a> {
     }
 
     /// Puts a letter under its head, signed where the credential signs whole requests.
-    pub(super) fn errand(&self, aim: &Aim<'_>, setting: &Setting, letter: Letter) -> pingora::Result<Errand> {
+    pub(super) fn errand(
+        &self,
+        aim: &Aim<'_>,
+        setting: &Setting,
+        letter: Letter,
+    ) -> pingora::Result<Box<Errand>> {
         let Letter { tongue, body, rendering } = letter;
         let head = outgoing::head(aim.slot, aim.signature, self.asked, tongue.api, body.len)?;
         let head = outgoing::signed(head, aim.slot, aim.signature, &body, || self.house.clock.wall())?;
-        Ok(Errand { head, body, rendering, cause: setting.cause })
+        Ok(Box::new(Errand { head, body, rendering, cause: setting.cause }))
     }
 
     /// Aims an attempt.
     pub(super) fn aim<'b>(
         &self,
-        setting: &Setting,
+        setting: &'b Setting,
         tongue: Tongue,
         slot: &'b Arc<Slot>,
-        signature: &'b Arc<Signature>,
+        signature: &'b Signature,
     ) -> Aim<'b>
     where
         'a: 'b,
@@ -234,7 +262,7 @@ impl<'a> Round<'a> {
             slot,
             at: setting.at,
             dialect: tongue.api.dialect(),
-            timeouts: setting.timeouts,
+            timeouts: &setting.timeouts,
             wants_stream: parsed.stream,
             wants_reasoning: setting.reasons,
             drops_rate_limits: self.slots.len() > 1,

@@ -38,7 +38,10 @@ impl Destination<'_> {
                 path + self.generate_verb()
             }
             // Google has OpenAI's calls below a path of their own.
-            (Kind::Gemini, _) => self.plain([gemini_base(base).0, gemini_base(base).1, "/openai"].concat()),
+            (Kind::Gemini, _) => {
+                let (base, version) = gemini_base(base);
+                self.plain([base, version, "/openai"])
+            }
             (_, Api::Converse) => {
                 let mut path = [base, "/model/"].concat();
                 push_escaped(&mut path, self.model, b"");
@@ -52,7 +55,7 @@ impl Destination<'_> {
             (_, Api::Generate) => without(base, &["/api"]).to_owned() + "/api/generate",
             (_, Api::Messages | Api::CountTokens) if !base.ends_with("/v1") => {
                 let version = if self.kind == Kind::Anthropic { "/v1" } else { "" };
-                self.plain([base, version].concat())
+                self.plain([base, version, ""])
             }
             (
                 _,
@@ -62,7 +65,7 @@ impl Destination<'_> {
                 | Api::Responses
                 | Api::Messages
                 | Api::CountTokens,
-            ) => self.plain(base.to_owned()),
+            ) => self.plain([base, "", ""]),
         };
         if let Some(query) = query.filter(|query| !query.is_empty()) {
             path.push('?');
@@ -72,9 +75,8 @@ impl Destination<'_> {
     }
 
     /// A call with a path of its own below the base path.
-    fn plain(&self, mut base: String) -> String {
-        base.push_str(self.api.path_below_v1().unwrap_or("/"));
-        base
+    fn plain(&self, [base, below, last]: [&str; 3]) -> String {
+        [base, below, last, self.api.path_below_v1().unwrap_or("/")].concat()
     }
 
     /// Vertex has a path for each publisher; `base` names project and location.
@@ -91,7 +93,7 @@ impl Destination<'_> {
             | Api::Converse
             | Api::CohereChat
             | Api::OllamaChat
-            | Api::Generate => return self.plain([base, "/endpoints/openapi"].concat()),
+            | Api::Generate => return self.plain([base, "/endpoints/openapi", ""]),
         };
         let mut path = [base, "/publishers/", publisher, "/models/"].concat();
         // A version stands behind an at sign, which Google's own clients do not escape.

@@ -13,7 +13,7 @@ pub(super) fn look(rules: &Rules, candidates: &Candidates, now: Tick) -> Option<
         units.map(|unit| unit.read(now, &rules.health)).collect()
     };
     let before = stands();
-    let mut dry = Exchange::new(*rules, candidates.clone());
+    let mut dry = Exchange::new(rules.clone(), candidates.clone());
     let first = dry.preview(now).ok();
     assert_eq!(dry.preview(now).ok(), first, "a second look sees the same");
     assert_eq!(stands(), before, "a look moves nothing");

@@ -5,13 +5,10 @@
 //! it, on HTTP/2 the stream is reset. [`deliver`] goes on with the one that is taken.
 
 use super::{Aim, Answer, Delivery, End, Errand, Fault, Opening, Stage, Watch, part_with};
-use crate::exchange::Cause;
 use crate::health::Permit;
 use crate::proxy::incoming::{Incoming, Paused};
 use crate::proxy::patience::Patience;
-use crate::rewrite::Rewritten;
 use crate::wire::StreamReader;
-use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession as Upstream;
 
 /// An answer that is fit to go downstream, and where the rest of it comes from.
@@ -30,10 +27,9 @@ impl Ready {
 }
 
 /// Makes the first half of an attempt.
-pub(in crate::proxy) async fn open(aim: &Aim<'_>, errand: Errand) -> Result<Ready, Fault> {
-    let Errand { head, body, rendering, cause } = errand;
-    let mut opening = Opening { aim, watch: Watch::Elsewhere(Patience::default()), rendering };
-    match opening.make(head, body, cause).await {
+pub(in crate::proxy) async fn open(aim: &Aim<'_>, errand: Box<Errand>) -> Result<Ready, Fault> {
+    let mut opening = Opening { aim, watch: Watch::Elsewhere(Patience::default()) };
+    match opening.make(errand).await {
         Ok(ready) => Ok(ready),
         Err(End::Failed(fault)) => Err(fault),
         // Nobody here knows of a client.
@@ -59,21 +55,23 @@ pub(in crate::proxy) async fn deliver(
 }
 
 impl Opening<'_, '_> {
-    async fn make(&mut self, head: Box<RequestHeader>, body: Rewritten, cause: Cause) -> Result<Ready, End> {
-        let (mut upstream, is_reused) = self.connect(cause).await?;
-        let asked = self.ask(&mut upstream, head, body, is_reused).await;
-        let mut reader = None;
-        let held = match asked.and_then(|()| self.draft(&upstream)) {
-            Ok(mut answer) => {
+    async fn make(&mut self, mut errand: Box<Errand>) -> Result<Ready, End> {
+        let rendering = errand.rendering.take();
+        let (mut upstream, is_reused) = self.connect(errand.cause).await?;
+        let asked = self.ask(&mut upstream, errand, is_reused).await;
+        let (mut place, mut reader) = (None, None);
+        let held = match asked.and_then(|()| self.draft(&upstream, rendering, &mut place)) {
+            Ok(answer) => {
                 let mut incoming = Incoming::new(&mut upstream, answer.packing, answer.is_event_stream);
-                let held = self.hold(&mut incoming, &mut answer, &mut reader).await;
-                held.map(|()| (incoming.pause(), answer))
+                let held = self.hold(&mut incoming, answer, &mut reader).await;
+                held.map(|()| incoming.pause())
             }
             Err(end) => Err(end),
         };
-        match held {
-            Ok((paused, answer)) => Ok(Ready { upstream, paused, answer, reader }),
-            Err(mut end) => {
+        match (held, place) {
+            (Ok(paused), Some(answer)) => Ok(Ready { upstream, paused, answer, reader }),
+            (held, _) => {
+                let mut end = held.err().unwrap_or(End::Gone);
                 part_with(self.aim, upstream, &mut end).await;
                 Err(end)
             }

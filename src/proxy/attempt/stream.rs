@@ -11,7 +11,7 @@ use crate::health::Permit;
 use crate::live::memory::Share;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::{Cut, Limit, Patience};
-use crate::proxy::reply::{self, Framing};
+use crate::proxy::reply::{self, Framing, Head};
 use crate::proxy::telling::Telling;
 use crate::wire::StreamReader;
 use crate::wire::splice::Splice;
@@ -185,23 +185,27 @@ impl Delivery<'_, '_> {
 
     async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
         for piece in pieces {
-            let Some(splice) = self.splice.as_mut() else {
+            if self.splice.is_some() {
+                // On the heap: few streams are taken up, and the others should not carry the wait along.
+                Box::pin(self.forward_spliced(&piece)).await?;
+            } else {
                 self.pass(piece).await?;
-                continue;
-            };
-            let spliced = splice.push(&piece);
-            let has_spoken = !spliced.release.is_empty() || spliced.diverged;
-            if has_spoken && let Some(telling) = self.stage.told.as_mut() {
-                telling.forget();
-            }
-            for event in spliced.release {
-                self.pass(event).await?;
-            }
-            if spliced.diverged {
-                return Err(End::Failed(Fault::plain(Outcome::Ok)));
             }
         }
         Ok(())
+    }
+
+    /// Sends on what of a piece goes on from what was told.
+    async fn forward_spliced(&mut self, piece: &Bytes) -> Result<(), End> {
+        let Some(spliced) = self.splice.as_mut().map(|splice| splice.push(piece)) else { return Ok(()) };
+        let has_spoken = !spliced.release.is_empty() || spliced.diverged;
+        if has_spoken && let Some(telling) = self.stage.told.as_mut() {
+            telling.forget();
+        }
+        for event in spliced.release {
+            self.pass(event).await?;
+        }
+        if spliced.diverged { Err(End::Failed(Fault::plain(Outcome::Ok))) } else { Ok(()) }
     }
 
     /// Sends on what need not wait.
@@ -245,6 +249,13 @@ impl Delivery<'_, '_> {
 
     /// The point of no return: the head and everything held go downstream in one write.
     async fn commit(&mut self, answer: &mut Answer, framing: Framing) -> Result<(), End> {
+        let (head, held) = self.begun(answer, framing)?;
+        let opened = reply::open(self.stage.session, head, held, answer.is_whole).await;
+        opened.map_err(|reply::Unwritable| End::Gone)
+    }
+
+    /// Commits, and returns what goes downstream first.
+    fn begun(&mut self, answer: &mut Answer, framing: Framing) -> Result<(Head, SmallVec<[Bytes; 4]>), End> {
         let now = self.aim.house.clock.tick();
         self.stage.exchange.commit(now);
         self.stage.exchange.rescuable(self.stage.told.is_some());
@@ -262,8 +273,7 @@ impl Delivery<'_, '_> {
         if let Some(told) = self.stage.told.as_mut() {
             held = told.pass_all(held, &self.aim.house.clock);
         }
-        let opened = reply::open(self.stage.session, head, held, answer.is_whole).await;
-        opened.map_err(|reply::Unwritable| End::Gone)
+        Ok((head, held))
     }
 
     fn tell(&mut self) {
