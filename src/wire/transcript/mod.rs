@@ -19,8 +19,8 @@ use super::template::Template;
 use crate::base::api::Dialect;
 use bytes::Bytes;
 
-/// How many delivered bytes are kept unread: a few hundred tokens' worth of events.
-const RAW_MAX: usize = 16 * 1024;
+/// How many delivered bytes are kept unread: a few tens of events. Every open stream may hold as many.
+const RAW_MAX: usize = 4 * 1024;
 /// Longest text that is gone on from; beyond it a second telling costs more than it saves.
 pub const TEXT_MAX: usize = 512 * 1024;
 
