@@ -484,7 +484,7 @@ impl StreamReader {
             if gemini::read(&mut scan, &mut progress).and_then(|()| scan.end()).is_ok() {
                 if progress.fault {
                     self.fault(body, item, pushed);
-                    return;
+                    break;
                 }
                 self.progress = progress;
                 self.has_event = true;
@@ -492,8 +492,10 @@ impl StreamReader {
             }
             pushed.release.push(item);
         }
-        self.framing = Framing::Array(items);
-        self.keep_item(&chunk, items.is_between(), pushed);
+        if !self.faulted {
+            self.framing = Framing::Array(items);
+            self.keep_item(&chunk, items.is_between(), pushed);
+        }
         pushed.content_began = self.has_content && !content_before;
     }
 

@@ -335,7 +335,8 @@ fn gemini_s_array_is_followed_item_by_item_up_to_a_fault() {
         assert_eq!(String::from_utf8(released).unwrap(), format!("{first}{last}"));
         assert!(reader.is_complete() && reader.has_event() && fault.is_none() && began == 1, "{size}");
         assert_eq!(reader.usage().input, Some(5));
-        let (reader, released, fault, _) = run(Dialect::GeminiGenerate, &format!("{first}{error}"), size);
+        let (reader, released, fault, began) = run(Dialect::GeminiGenerate, &format!("{first}{error}"), size);
+        assert_eq!(began, 1, "{size}");
         assert!(released.starts_with(b"[{\"cand") && !released.ends_with(b"]"));
         assert!(fault.unwrap().body.starts_with(b"{\"error\"") && !reader.is_complete());
         let (reader, released, ..) = run(Dialect::GeminiGenerate, &first[..first.len() - 5], size);
