@@ -90,12 +90,12 @@ type Unreached = HashMap<u64, (u32, Tick)>;
 
 impl House {
     /// Notes that a route was used, so that what may be needed next is made ready.
-    pub fn route_used(self: &Arc<Self>, live: &Live, route: RouteIdx) {
+    pub fn route_used(self: &Arc<Self>, live: &Live, route: RouteIdx, now: Tick) {
         if live.plan.pool.warm == 0 {
             return;
         }
         let Some(used) = live.used.get(route.at()) else { return };
-        used.note(self.clock.tick());
+        used.note(now);
         if !self.warmth.0.load(Ordering::Relaxed) && !self.warmth.0.swap(true, Ordering::AcqRel) {
             tokio::spawn(keep_warm(Arc::downgrade(self)));
         }

@@ -39,6 +39,8 @@ use std::time::Duration;
 
 /// What a client asked for.
 pub(super) struct Asked<'a> {
+    /// When its body had been read.
+    pub(super) now: Tick,
     pub(super) api: Api,
     pub(super) body: Bytes,
     pub(super) parsed: Box<Parsed>,
@@ -76,7 +78,7 @@ pub(super) async fn conduct(
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
-    let now = house.clock.tick();
+    let now = asked.now;
     house.budget.deposit(&live.plan.retry);
     let total = slots.first().map(|slot| live.plan.timeouts(asked.route, slot.target.provider).total);
     let total = total.unwrap_or_default();
@@ -262,7 +264,7 @@ async fn conclude(
         }
         Ending::Relay => {
             let at = exchange.records().last().map(|record| record.candidate);
-            story.tell(house, slots, exchange.records(), at);
+            story.tell(house, slots, exchange.records(), at, house.clock.tick());
             match held {
                 // Whatever its words, a provider's 401 would have the client rotate its own key.
                 Some(held) if held.head.status == StatusCode::UNAUTHORIZED => {
@@ -285,7 +287,7 @@ async fn conclude(
             }
         }
         Ending::Refuse(refusal) => {
-            story.tell(house, slots, exchange.records(), None);
+            story.tell(house, slots, exchange.records(), None, house.clock.tick());
             let message = explain(house, live, slots, exchange, &refusal, asked, story);
             let shape = dialect.error_shape();
             let provider_type = quota_type(house, live, slots, exchange, held.as_deref());

@@ -113,11 +113,11 @@ impl<'a> Asked<'a> {
         let Asked { api, body, parsed, client, tier } = self;
         let wish = Wish { needs: parsed.needs, tokens: parsed.tokens_estimate(), tier };
         let source = Source { api, body: &body, parsed: &parsed, defaults: &[], memory: &house.memory };
-        let (line, mut carried) = line::up(house, live, named, &wish, &source, Effect::None);
+        let now = house.clock.now();
+        let (line, mut carried) = line::up(house, live, named, &wish, &source, Effect::None, now.tick);
         let (slots, lineup) = Lineup::of(line);
         let rules = conduct::rules(live, &parsed);
         let mut exchange = Exchange::new(rules, conduct::candidates(live, &slots, &lineup.groups));
-        let now = house.clock.now();
         let first = exchange.preview(now.tick);
         let course = exchange.foresee(first.ok());
         let mut lost: SmallVec<[_; 4]> = SmallVec::new();

@@ -262,7 +262,8 @@ impl Forward {
     }
 
     pub(super) fn tell_head(&self, house: &House, story: &mut Story) {
-        story.tell(house, &self.slots, &[self.record], Some(self.record.candidate));
+        let now = house.clock.tick();
+        story.tell(house, &self.slots, &[self.record], Some(self.record.candidate), now);
     }
 }
 

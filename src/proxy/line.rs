@@ -9,6 +9,7 @@ use super::conduct;
 use crate::base::api::{Api, Dialect};
 use crate::base::ids::{ProviderIdx, RouteIdx, TargetId, TargetIdx};
 use crate::base::outcome::ErrorCode;
+use crate::base::time::Tick;
 use crate::catalog::Tier;
 use crate::config::plan::Translation;
 use crate::live::{House, Live, Slot};
@@ -98,11 +99,12 @@ pub(super) fn up(
     wish: &Wish,
     source: &Source<'_>,
     effect: Effect,
+    now: Tick,
 ) -> (Line, Carried) {
     let mut carried = Carried::default();
     let (mut line, translation) = match named {
         Named::Route(at) => {
-            (of_route(house, live, source.api, *at, wish, effect), live.plan.route(*at).translation)
+            (of_route(house, live, source.api, *at, wish, effect, now), live.plan.route(*at).translation)
         }
         Named::Direct { provider, model } => {
             let line = of_model(house, live, source.api, *provider, model, wish, effect);
@@ -121,9 +123,16 @@ pub(super) fn up(
 }
 
 /// Lines the targets of a route up.
-fn of_route(house: &House, live: &Live, api: Api, route_at: RouteIdx, wish: &Wish, effect: Effect) -> Line {
+fn of_route(
+    house: &House,
+    live: &Live,
+    api: Api,
+    route_at: RouteIdx,
+    wish: &Wish,
+    effect: Effect,
+    now: Tick,
+) -> Line {
     let route = live.plan.route(route_at);
-    let now = house.clock.tick();
     let usable = |at: TargetIdx| {
         live.slot(at).is_some_and(|slot| {
             fit::fits(&slot.target.traits, wish) && slot.health.look(now, &live.policy).is_ok()

@@ -324,7 +324,8 @@ impl Proxy {
             Ok(body) => body,
             Err(fault) => return no_body(session, story, shape, fault).await,
         };
-        story.body_was_read(house.clock.tick());
+        let now = house.clock.tick();
+        story.body_was_read(now);
         let mut parsed = match parse::body(api, &body.bytes) {
             // On the heap: it is moved, and every async function that has it keeps a place for it.
             Ok(parsed) => Box::new(parsed),
@@ -359,12 +360,12 @@ impl Proxy {
             return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
         }
         if let Named::Route(at) = &named {
-            self.house.route_used(live, *at);
+            self.house.route_used(live, *at, now);
         }
         let (slots, carried) = {
             let (body, memory) = (&body.bytes, &house.memory);
             let source = Source { api, body, parsed: &parsed, defaults: &[], memory };
-            let (line, carried) = line::up(house, live, &named, &wish, &source, Effect::Real);
+            let (line, carried) = line::up(house, live, &named, &wish, &source, Effect::Real, now);
             story.first = line.first;
             let (slots, lineup) = Lineup::of(line);
             story.lineup = lineup;
@@ -387,7 +388,7 @@ impl Proxy {
         let within = session.req_header().headers.get(&TIMEOUT);
         let within = within.and_then(|value| exchange::wish(value.as_bytes()));
         let body = std::mem::take(&mut body.bytes);
-        let asked = Asked { api, body, parsed, query, headers, hop, route, refuses_rescue, within };
+        let asked = Asked { now, api, body, parsed, query, headers, hop, route, refuses_rescue, within };
         conduct::conduct(house, live, slots, &asked, carried, session, story).await
     }
 

@@ -226,9 +226,9 @@ impl Story {
         slots: &[Arc<Slot>],
         records: &[Record],
         answering: Option<usize>,
+        now: Tick,
     ) {
         self.chronicle(house, slots, records);
-        let now = house.clock.tick();
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
             is_fallback: at != 0 || self.first.was_left_out,
             is_degraded: slots.get(at).is_some_and(|slot| self.is_degraded(slot)),

@@ -7,6 +7,7 @@ use super::hold::taken;
 use super::{Aim, Answer, End, Fault, Stage};
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
+use crate::base::time::Tick;
 use crate::health::Permit;
 use crate::live::memory::Share;
 use crate::proxy::incoming::Incoming;
@@ -260,7 +261,7 @@ impl Delivery<'_, '_> {
         self.stage.exchange.commit(now);
         self.stage.exchange.rescuable(self.stage.told.is_some());
         self.aim.slot.health.content_began(self.permit, now, &self.aim.live.policy);
-        self.tell();
+        self.tell(now);
         let head = answer
             .head
             .take()
@@ -276,9 +277,9 @@ impl Delivery<'_, '_> {
         Ok((head, held))
     }
 
-    fn tell(&mut self) {
+    fn tell(&mut self, now: Tick) {
         let records = self.stage.exchange.records();
-        self.stage.story.tell(self.aim.house, self.aim.slots, records, Some(self.aim.at));
+        self.stage.story.tell(self.aim.house, self.aim.slots, records, Some(self.aim.at), now);
     }
 
     /// Silence is borne for `stall` while the stream could be taken up elsewhere, else for
