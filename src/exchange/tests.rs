@@ -638,7 +638,7 @@ fn under_a_hold_another_key_is_asked_where_an_overload_would_skip_it() {
         let mut candidates = equals();
         candidates[1].provider = candidates[0].provider;
         let mut scene = scene(candidates, |rules| {
-            Arc::make_mut(&mut rules.health).cooldown.hold = Duration::from_secs(hold)
+            Arc::make_mut(&mut rules.health).cooldown.hold = Duration::from_secs(hold);
         });
         scene.policy.cooldown.hold = Duration::from_secs(hold);
         scene.start();
