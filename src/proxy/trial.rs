@@ -117,7 +117,8 @@ pub(super) fn alone<'a>(
 ) -> impl Future<Output = Over> {
     let mut trial = Trial::begin(round, order);
     async move {
-        let Ready { aim, mut splice, errand } = match ready(round, &trial.setting, &trial.signature, stage) {
+        let Prepared { aim, mut splice, errand } = match ready(round, &trial.setting, &trial.signature, stage)
+        {
             Ok(ready) => ready,
             Err(fault) => return trial.unwritten(*fault),
         };
@@ -132,7 +133,7 @@ pub(super) fn alone<'a>(
 }
 
 /// An attempt that may begin.
-struct Ready<'a> {
+struct Prepared<'a> {
     aim: Aim<'a>,
     /// How a broken stream is taken up, where it is to do that.
     splice: Option<Box<Splice>>,
@@ -146,7 +147,7 @@ fn ready<'a>(
     setting: &'a Setting,
     signature: &'a Signature,
     stage: &mut Stage<'_>,
-) -> Result<Ready<'a>, Box<Fault>> {
+) -> Result<Prepared<'a>, Box<Fault>> {
     let mut letter = round.letter(setting, stage)?;
     let mut splice = None;
     if setting.cause.is_rescue() {
@@ -154,7 +155,7 @@ fn ready<'a>(
     }
     let aim = round.aim(setting, letter.tongue, &round.slots[setting.at], signature);
     let errand = round.errand(&aim, setting, letter);
-    Ok(Ready { aim, splice, errand })
+    Ok(Prepared { aim, splice, errand })
 }
 
 /// Asks a target to take up a broken stream.
