@@ -60,7 +60,8 @@ pub fn config(input: &[u8]) {
     let reading = read(&source, &Canaries);
     let has_errors = reading.problems.iter().any(|problem| problem.severity == Severity::Error);
     assert_eq!(reading.plan.is_none(), has_errors, "{text}\n{:#?}", reading.problems);
-    let lines = text.split(['\n', '\r']).count();
+    // What ends a line in YAML 1.1.
+    let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
     for problem in &reading.problems {
         let told = problem.to_string();
         assert!(!told.contains(CANARY) || text.contains(CANARY), "{}", shown(input));

@@ -188,7 +188,7 @@ impl std::fmt::Debug for Shown {
 /// What a reader made of a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Followed {
-    /// White space before a fault left out.
+    /// Before a fault without white space at the end and a byte order mark that stands alone.
     released: Shown,
     /// Data of the fault.
     fault: Option<Vec<u8>>,
@@ -250,8 +250,11 @@ fn followed(dialect: Dialect, pieces: &Pieces, body: &[u8]) -> Followed {
     let pushed = reader.finish();
     take(pushed, reader.has_content());
     assert!(body.starts_with(&released), "{dialect:?} {}", shown(body));
-    // White space before a fault may have gone out before the fault could be seen.
-    let counts = if fault.is_some() { released.trim_ascii_end() } else { &released };
+    // What is blank before a fault may have gone out before the fault could be seen.
+    let mut counts = if fault.is_some() { released.trim_ascii_end() } else { &released };
+    if fault.is_some() && counts == b"\xef\xbb\xbf" {
+        counts = b"";
+    }
     Followed {
         released: Shown(counts.to_vec()),
         fault: fault.map(|fault| fault.body.to_vec()),

@@ -49,7 +49,9 @@ pub fn load(text: &str) -> Result<Value, Vec<Fault>> {
         if !faults.is_empty() {
             return faults;
         }
-        let line = error.location().map(|place| place.line());
+        // The end of the text may be told as a line behind the last.
+        let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
+        let line = error.location().map(|place| place.line().min(lines));
         vec![fault(line, "cannot be read as YAML: look for a number that is too large, or a tag (!)")]
     })
 }

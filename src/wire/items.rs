@@ -2,7 +2,7 @@
 //!
 //! Gemini streams one array of answers to whom does not ask for events. Only braces and strings are
 //! followed: what stands between a brace and its match is an item, whatever it is, and whoever
-//! reads it finds out whether it is JSON.
+//! reads it finds out whether it is JSON. What stands between items is gap, whatever it is.
 
 /// Finder of ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,12 +12,16 @@ pub struct Items {
     in_string: bool,
     /// The next byte of the string means itself.
     is_escaped: bool,
+    /// How many bytes of the open item were taken.
+    taken: usize,
 }
 
 impl Items {
     /// Takes bytes up to the end of an item and returns how many that were; nothing where all were
     /// taken and no item has ended. The next call goes on behind them.
     pub fn next_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        // Where the open item begins, as far as it lies here.
+        let mut start = 0;
         for (at, byte) in bytes.iter().enumerate() {
             if self.in_string {
                 self.in_string = self.is_escaped || *byte != b'"';
@@ -26,22 +30,28 @@ impl Items {
             }
             match byte {
                 b'"' => self.in_string = true,
-                b'{' => self.depth = self.depth.saturating_add(1),
+                b'{' => {
+                    start = if self.depth == 0 { at } else { start };
+                    self.depth = self.depth.saturating_add(1);
+                }
                 b'}' if self.depth == 1 => {
-                    self.depth = 0;
+                    (self.depth, self.taken) = (0, 0);
                     return Some(at + 1);
                 }
                 b'}' => self.depth = self.depth.saturating_sub(1),
                 _ => {}
             }
         }
+        if self.depth > 0 {
+            self.taken += bytes.len() - start;
+        }
         None
     }
 
-    /// Tells whether no item is open.
+    /// Returns how many of the last bytes taken belong to an item that has not ended; 0 between items.
     #[must_use]
-    pub fn is_between(&self) -> bool {
-        self.depth == 0 && !self.in_string
+    pub fn open(&self) -> usize {
+        self.taken
     }
 }
 
@@ -61,11 +71,17 @@ mod tests {
                     ends.push(base + at);
                 }
                 base += chunk.len();
+                let begun = [2, 16].map(|start: usize| base.saturating_sub(start));
+                let open = if base < 14 {
+                    begun[0]
+                } else if base < 30 {
+                    begun[1]
+                } else {
+                    0
+                };
+                assert_eq!(items.open(), open, "{size} {base}");
             }
             assert_eq!(ends, [14, 30], "{size}");
-            assert!(items.is_between());
         }
-        let mut open = Items::default();
-        assert_eq!((open.next_end(b"[{\"a"), open.is_between()), (None, false));
     }
 }

@@ -619,7 +619,9 @@ mod tests {
             let mut text = serde_json::to_vec(&value).unwrap();
             let at = at.index(text.len());
             text[at] = to;
-            prop_assume!(std::str::from_utf8(&text).is_ok());
+            if std::str::from_utf8(&text).is_err() {
+                return Ok(());
+            }
             let serde = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok();
             prop_assert_eq!(check(&text).is_ok(), serde, "{}", String::from_utf8_lossy(&text));
         }

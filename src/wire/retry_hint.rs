@@ -53,10 +53,11 @@ impl RetryHint {
 
     /// Makes a hint of a number of seconds.
     fn of_seconds(seconds: f64) -> Self {
-        if seconds > 0.0 && seconds <= SPAN_MAX_S {
-            Duration::try_from_secs_f64(seconds).map_or(RetryHint::Absurd, RetryHint::After)
-        } else {
-            RetryHint::Absurd
+        match Duration::try_from_secs_f64(seconds) {
+            // Also what is less than the least span there is.
+            Ok(Duration::ZERO) | Err(_) => RetryHint::Absurd,
+            Ok(span) if seconds <= SPAN_MAX_S => RetryHint::After(span),
+            Ok(_) => RetryHint::Absurd,
         }
     }
 

@@ -96,6 +96,8 @@ pub struct StreamReader {
     faulted: bool,
     long_end: Vec<u8>,
     last: Template,
+    /// Whether what stands before the next item of an array is being passed on in pieces.
+    gap_is_long: bool,
     /// Whether the open item of an array is being passed on in pieces.
     item_is_long: bool,
 }
@@ -121,6 +123,7 @@ impl StreamReader {
             faulted: false,
             long_end: Vec::new(),
             last: Template::default(),
+            gap_is_long: false,
             item_is_long: false,
         }
     }
@@ -161,9 +164,12 @@ impl StreamReader {
                 return pushed;
             }
             Framing::Array(items) => {
-                // The end of the array; a piece of an item is dropped.
-                if items.is_between() && !self.bare.is_empty() {
-                    pushed.release.push(self.bare.split().freeze());
+                // The end of the array. A piece of an item is dropped, but for what is blank before it,
+                // which goes out earlier where it comes earlier.
+                let blank = self.bare.len() - without_blank(&self.bare).len();
+                let goes = if items.open() == 0 { self.bare.len() } else { blank };
+                if goes > 0 {
+                    pushed.release.push(self.bare.split_to(goes).freeze());
                 }
                 return pushed;
             }
@@ -470,6 +476,7 @@ impl StreamReader {
         let content_before = self.has_content;
         while let Some(end) = items.next_end(&chunk) {
             let piece = chunk.split_to(end.min(chunk.len()));
+            self.gap_is_long = false;
             if std::mem::take(&mut self.item_is_long) {
                 self.keep_long_end(&piece, Piece::Last);
                 pushed.release.push(piece);
@@ -494,26 +501,31 @@ impl StreamReader {
         }
         if !self.faulted {
             self.framing = Framing::Array(items);
-            self.keep_item(&chunk, items.is_between(), pushed);
+            self.keep_item(&chunk, items.open(), pushed);
         }
         pushed.content_began = self.has_content && !content_before;
     }
 
-    /// Keeps what has come of an item, or passes it on where it is too long; only content is.
-    fn keep_item(&mut self, chunk: &Bytes, is_between: bool, pushed: &mut Pushed) {
+    /// Keeps what has come of an item and of the gap before it, or passes on what is too long: the gap
+    /// first, which is then passed on whole; of the item, of which `open` bytes have come, only content is.
+    fn keep_item(&mut self, chunk: &Bytes, open: usize, pushed: &mut Pushed) {
         self.bare.extend_from_slice(chunk);
-        if !self.item_is_long && self.bare.len() <= EVENT_MAX {
-            return;
+        if !self.item_is_long {
+            let gap = self.bare.len().saturating_sub(open);
+            self.gap_is_long |= self.bare.len() > EVENT_MAX;
+            if self.gap_is_long && gap > 0 {
+                pushed.release.push(self.bare.split_to(gap).freeze());
+            }
+            if self.bare.len() <= EVENT_MAX {
+                return;
+            }
+            self.item_is_long = true;
+            self.long_end.clear();
+            (self.has_event, self.has_content) = (true, true);
+            self.progress.choices_seen |= 1;
         }
         let piece = self.bare.split().freeze();
-        if !is_between {
-            if !std::mem::replace(&mut self.item_is_long, true) {
-                self.long_end.clear();
-                (self.has_event, self.has_content) = (true, true);
-                self.progress.choices_seen |= 1;
-            }
-            self.keep_long_end(&piece, Piece::Middle);
-        }
+        self.keep_long_end(&piece, Piece::Middle);
         pushed.release.push(piece);
     }
 
@@ -548,6 +560,11 @@ impl StreamReader {
             }
         }
     }
+}
+
+/// Leaves out a byte order mark and the white space behind it.
+fn without_blank(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text).trim_ascii_start()
 }
 
 fn is_done(data: &[u8]) -> bool {

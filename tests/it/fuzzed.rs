@@ -4,6 +4,8 @@
 //! functions run over all seeds, and over what some hundred changes make of them: pieces cut out, said
 //! twice, moved from one seed to another, bytes turned round, words of the wire put in. So a property
 //! that a change breaks is seen by `make test`, and a crash that was found once stays found.
+//!
+//! `FUZZ_FACTOR=100 cargo nextest run fuzzed` makes a hundred times as many changes.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod properties;
@@ -112,6 +114,8 @@ fn holds(target: &str, cases: u32) {
     for seed in &seeds {
         property(seed);
     }
+    let factor: u32 = std::env::var("FUZZ_FACTOR").map_or(1, |times| times.parse().unwrap());
+    let cases = cases * factor;
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let input =
         (any::<prop::sample::Index>(), prop::collection::vec(change(), 1..6)).prop_map(|(seed, changes)| {
