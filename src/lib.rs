@@ -26,6 +26,7 @@
 //! | 4 | [`exchange`] | what next: try, repeat, wait, move on, give up? |
 //! | 5 | [`clock`] | what time is it? |
 //! | 5 | [`observe`] | how is what happened told? |
+//! | 5 | [`layers`] | what lies on a connection, between a session and its socket? |
 //! | 6 | [`pools`], [`resolve`], [`secrets`] | which connections, addresses and keys stand behind the names? |
 //! | 6 | [`tokens`] | which token proves us now? |
 //! | 7 | [`live`] | which plan is in force, and what stands behind its names? |
@@ -73,6 +74,7 @@ pub mod select;
 pub mod exchange;
 
 pub mod clock;
+pub mod layers;
 pub mod observe;
 
 pub mod pools;

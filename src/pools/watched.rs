@@ -21,20 +21,15 @@
 //! A connection on which an upload was cut short must not carry another request: the provider would
 //! read it as the rest of the first one. [`is_spoilt`] says so to the pool.
 
+use crate::layers::hands_on;
+use crate::layers::held::Held;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::{ALPN, SslDigest, TlsRef};
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
-};
+use pingora::protocols::{Shutdown, Stream};
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Most bytes that are read ahead: the interim answers before a status line.
@@ -42,8 +37,6 @@ const AHEAD_MAX: usize = 4096;
 
 /// Most bytes of a request that wait for each other. What is longer gains nothing from waiting.
 const HELD_MAX: usize = 16 * 1024;
-/// Room that a held request begins with: for a head and a small body.
-const HELD_FIRST: usize = 4096;
 
 /// Returns the connection with an eye on its other direction.
 pub(super) fn watch(stream: Stream) -> Stream {
@@ -51,7 +44,7 @@ pub(super) fn watch(stream: Stream) -> Stream {
         inner: stream,
         ahead: BytesMut::new(),
         was_cut_short: false,
-        held: BytesMut::new(),
+        held: Held::default(),
         holds_back: AtomicBool::new(false),
     })
 }
@@ -86,7 +79,7 @@ struct Watched {
     ahead: BytesMut,
     was_cut_short: bool,
     /// Written, and not sent yet.
-    held: BytesMut,
+    held: Held,
     holds_back: AtomicBool,
 }
 
@@ -135,25 +128,11 @@ impl Watched {
     /// Sends what was held, and `more` with it; returns how much of `more` went out, which is nothing
     /// where `more` is empty.
     fn poll_send(&mut self, context: &mut Context<'_>, more: &[u8]) -> Poll<io::Result<usize>> {
-        while !self.held.is_empty() {
-            let pieces = [io::IoSlice::new(&self.held), io::IoSlice::new(more)];
-            let sent = match Pin::new(&mut self.inner).poll_write_vectored(context, &pieces) {
-                Poll::Pending => return self.held_up(context),
-                Poll::Ready(sent) => sent?,
-            };
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let of_held = sent.min(self.held.len());
-            self.held.advance(of_held);
-            if sent > of_held {
-                self.held = BytesMut::new();
-                return Poll::Ready(Ok(sent - of_held));
-            }
+        match self.held.poll_send(&mut self.inner, context, more) {
+            Poll::Pending => self.held_up(context),
+            Poll::Ready(Ok(0)) if !more.is_empty() => self.poll_some(context, more),
+            done @ Poll::Ready(_) => done,
         }
-        // A connection may be in use, or wait, for long: it keeps no buffer that is empty.
-        self.held = BytesMut::new();
-        if more.is_empty() { Poll::Ready(Ok(0)) } else { self.poll_some(context, more) }
     }
 
     fn held_up<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -203,10 +182,7 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if *self.holds_back.get_mut() && self.held.len() + bytes.len() <= HELD_MAX {
-            if self.held.is_empty() {
-                self.held.reserve(HELD_FIRST.max(bytes.len()));
-            }
-            self.held.extend_from_slice(bytes);
+            self.held.keep(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         if self.held.is_empty() { self.poll_some(context, bytes) } else { self.poll_send(context, bytes) }
@@ -255,61 +231,7 @@ impl Shutdown for Watched {
     }
 }
 
-impl UniqueID for Watched {
-    fn id(&self) -> UniqueIDType {
-        self.inner.id()
-    }
-}
-
-impl Ssl for Watched {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
-    }
-}
-
-impl GetTimingDigest for Watched {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-
-    fn get_read_pending_time(&self) -> Duration {
-        self.inner.get_read_pending_time()
-    }
-
-    fn get_write_pending_time(&self) -> Duration {
-        self.inner.get_write_pending_time()
-    }
-}
-
-impl GetProxyDigest for Watched {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.inner.get_proxy_digest()
-    }
-
-    fn set_proxy_digest(&mut self, digest: ProxyDigest) {
-        self.inner.set_proxy_digest(digest);
-    }
-}
-
-impl GetSocketDigest for Watched {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
-    }
-
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.inner.set_socket_digest(digest);
-    }
-}
-
-impl Peek for Watched {}
+hands_on!(Watched);
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@
 use super::framing::{self, HeadFault};
 use super::pace::Pace;
 use super::service::Proxy;
+use crate::layers::corked::corked;
 use crate::live::House;
 use crate::route;
 use async_trait::async_trait;
@@ -25,10 +26,14 @@ use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 /// How long a connection may ask for nothing, in seconds.
 const IDLE_S: u64 = 60;
@@ -41,8 +46,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Most that is still read of a client that was refused, in bytes.
 const LAST_READ: u64 = 256 * 1024;
 
-/// Room for a head and a small body in one read.
-const FIRST_READ: usize = 2048;
+/// Room for a head and a small body in one read. What was read is kept for as long as the request; the
+/// room is not, and a connection that asks for nothing has none.
+const ROOM: usize = 4096;
+
+thread_local! {
+    static READ: RefCell<[u8; ROOM]> = const { RefCell::new([0; ROOM]) };
+}
 
 /// The data plane of one listener.
 pub struct Front {
@@ -107,7 +117,8 @@ impl Front {
     }
 
     /// Serves an HTTP/1 connection until one side has had enough.
-    async fn connection(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
+    async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) {
+        let mut stream = corked(stream);
         let mut leaving = shutdown.clone();
         loop {
             let head = match self.head(&mut stream, &mut leaving).await {
@@ -138,12 +149,12 @@ impl Front {
 
     /// Reads the next head of a connection, and what came with it.
     async fn head(&self, stream: &mut Stream, leaving: &mut ShutdownWatch) -> Head {
-        let mut head = BytesMut::with_capacity(FIRST_READ);
+        let mut head = BytesMut::new();
         let first = tokio::select! {
             biased;
-            first = pingora::time::timeout(IDLE, stream.read_buf(&mut head)) => first,
+            first = pingora::time::timeout(IDLE, read_on(stream, &mut head)) => first,
             // Whoever is just about to ask is answered, and told that it was the last time.
-            _ = leaving.changed() => pingora::time::timeout(LAST_ASK, stream.read_buf(&mut head)).await,
+            _ = leaving.changed() => pingora::time::timeout(LAST_ASK, read_on(stream, &mut head)).await,
         };
         if !matches!(first, Ok(Ok(1..))) {
             return Head::Quiet;
@@ -168,8 +179,7 @@ impl Front {
             if seen > max {
                 return Ok(false);
             }
-            head.reserve(FIRST_READ);
-            if stream.read_buf(head).await? == 0 {
+            if read_on(stream, head).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if is_whole(head, seen) {
@@ -223,6 +233,21 @@ impl HttpServerApp for Front {
     fn server_options(&self) -> Option<&HttpServerOptions> {
         Some(&self.options)
     }
+}
+
+/// Reads what there is, adds it to the head, and returns how much that was; 0 at the end.
+fn read_on<'a>(
+    stream: &'a mut Stream,
+    head: &'a mut BytesMut,
+) -> impl Future<Output = io::Result<usize>> + 'a {
+    poll_fn(move |context| {
+        READ.with_borrow_mut(|room| {
+            let mut buffer = ReadBuf::new(room);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+            head.extend_from_slice(buffer.filled());
+            Poll::Ready(Ok(buffer.filled().len()))
+        })
+    })
 }
 
 /// Tells whether a head has its end, of which the first `seen` bytes did not have it. Lines that end

@@ -56,8 +56,8 @@ fn path(slot: &Slot, asked: &Asked<'_>, api: Api) -> String {
     Destination { kind, api, base_path, model, is_stream }.path(query)
 }
 
-/// Headers that every request to a provider has.
-const HEADERS_OWN: usize = 5;
+/// Headers of our own that every request to a provider has, without the type: a client has sent one.
+const HEADERS_OWN: usize = 3;
 
 /// The headers of a replayable call. Built as a plain map: Pingora's own type spells a name out,
 /// title case and all, and reads it again, each time one is set.
@@ -70,7 +70,8 @@ fn headers(
 ) -> Result<HeaderMap, MaxSizeReached> {
     // As many as are known: a map that grows is built twice, and a wide one lasts as long as the answer.
     let known = asked.headers.len() + slot.extra.len() + signature.headers().len();
-    let mut headers = HeaderMap::with_capacity(known + HEADERS_OWN);
+    let is_told = hop::is_told(slot);
+    let mut headers = HeaderMap::with_capacity(known + HEADERS_OWN + usize::from(is_told));
     headers.try_insert(header::HOST, slot.authority.clone())?;
     for (name, value) in &asked.headers {
         if api == asked.api || rewrite::crosses_dialects(name) {
@@ -86,7 +87,7 @@ fn headers(
         let version = HeaderValue::from_static(sign::DEFAULT_ANTHROPIC_VERSION);
         headers.try_insert(ANTHROPIC_VERSION, version)?;
     }
-    if hop::is_told(slot) {
+    if is_told {
         headers.try_insert(hop::HOP, asked.hop.clone())?;
     }
     for (name, value) in &slot.extra {

@@ -94,7 +94,8 @@ impl Patience {
                 let stood_still = clock.tick() > set_to.after(STALL);
                 self.timer = None;
                 if stood_still {
-                    fast_sleep(SETTLE).await;
+                    // On the heap: it is as good as never needed.
+                    Box::pin(fast_sleep(SETTLE)).await;
                 }
             }
         }
@@ -121,7 +122,7 @@ impl Patience {
     /// Waits for `future`, for the client to leave, or for time to run out. `has_alternative` is
     /// asked when the soft limit has passed. The future comes pinned by its owner: handed on by
     /// value it would be stored, and copied, once per function on the way.
-    pub(super) async fn with<T>(
+    pub(super) fn with<T>(
         &mut self,
         session: &mut Session,
         clock: &Clock,
@@ -129,24 +130,27 @@ impl Patience {
         limit: Limit,
         mut has_alternative: impl FnMut(Tick) -> bool,
         mut future: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<T, Cut> {
-        let mut soft = limit.soft;
-        loop {
-            let until = soft.min(deadline);
-            tokio::select! {
-                biased;
-                done = &mut future => return Ok(done),
-                () = client_leaves(session) => return Err(Cut::Gone),
-                () = self.pass(clock, until) => {
-                    let now = clock.tick();
-                    if now >= deadline {
-                        return Err(Cut::Late(Outcome::TimeoutTotal));
+    ) -> impl Future<Output = Result<T, Cut>> {
+        // No `async fn`, which keeps each argument twice, for as long as a stream is open.
+        async move {
+            let mut soft = limit.soft;
+            loop {
+                let until = soft.min(deadline);
+                tokio::select! {
+                    biased;
+                    done = &mut future => return Ok(done),
+                    () = client_leaves(session) => return Err(Cut::Gone),
+                    () = self.pass(clock, until) => {
+                        let now = clock.tick();
+                        if now >= deadline {
+                            return Err(Cut::Late(Outcome::TimeoutTotal));
+                        }
+                        let is_last = limit.last.is_some_and(|last| now >= last);
+                        if limit.is_hard || is_last || has_alternative(now) {
+                            return Err(Cut::Late(limit.outcome));
+                        }
+                        soft = now.after(ASK_AGAIN).min(limit.last.unwrap_or(Tick(u64::MAX)));
                     }
-                    let is_last = limit.last.is_some_and(|last| now >= last);
-                    if limit.is_hard || is_last || has_alternative(now) {
-                        return Err(Cut::Late(limit.outcome));
-                    }
-                    soft = now.after(ASK_AGAIN).min(limit.last.unwrap_or(Tick(u64::MAX)));
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::base::outcome::ErrorCode;
 use crate::base::secret::Secret;
 use crate::classify::ProviderType;
 use crate::exchange::ending::Refusal;
+use crate::layers::corked::join_next;
 use crate::observe::fault_text;
 use crate::rewrite;
 use crate::wire::listing::Listing;
@@ -200,6 +201,8 @@ pub(super) fn open(
     first: impl IntoIterator<Item = Bytes>,
     is_whole: bool,
 ) -> impl Future<Output = Result<(), Unwritable>> {
+    // Pingora flushes a head without a length, and would send the first events in a second write.
+    let flushes = head.headers.contains_key(header::TRANSFER_ENCODING);
     let mut tasks = Vec::with_capacity(3);
     tasks.push(HttpTask::Header(head.into_pingora(), false));
     tasks.extend(first.into_iter().map(|bytes| HttpTask::Body(Some(bytes), false)));
@@ -209,7 +212,20 @@ pub(super) fn open(
             Some(_) | None => tasks.push(HttpTask::Body(None, true)),
         }
     }
-    async move { session.response_duplex_vec(tasks).await.map(|_| ()).map_err(|_| Unwritable) }
+    let has_body =
+        tasks.iter().any(|task| matches!(task, HttpTask::Body(Some(bytes), _) if !bytes.is_empty()));
+    async move {
+        join(session, flushes && has_body);
+        let written = session.response_duplex_vec(tasks).await;
+        join(session, false);
+        written.map(|_| ()).map_err(|_| Unwritable)
+    }
+}
+
+fn join(session: &Session, joins: bool) {
+    if let Session::H1(session) = session {
+        join_next(session.stream(), joins);
+    }
 }
 
 /// Answers with an error of our own in the caller's shape.

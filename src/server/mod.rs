@@ -280,9 +280,9 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         let address = key_of(&socket)?;
         let mut service = Service::new(format!("data {address}"), app);
         // Where TLS is spoken, it is behind the gate. It reads its records in small steps, which a buffer
-        // joins; what reads plain bytes has one of its own.
+        // joins; what reads plain bytes has one of its own. What is written is joined above TLS (`layers`).
         let read_buffer = if listen.tls.is_some() { TLS_READ } else { 0 };
-        let buffers = L4BufferSettings::default().read(read_buffer);
+        let buffers = L4BufferSettings::unbuffered().read(read_buffer);
         service.add_listener(ListenerConfig::tcp(address.as_str()).l4_buffer(buffers));
         service.threads = Some(conf.threads);
         let has_begun = Arc::default();

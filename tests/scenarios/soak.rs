@@ -23,7 +23,7 @@ mod gauge;
 mod stage;
 mod visits;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -209,14 +209,9 @@ pub async fn play(is_full: bool) -> bool {
     if let Err(why) = left {
         faults.push(why);
     }
-    if faults.iter().any(|fault| fault.contains("series")) {
-        for (family, count) in &last {
-            let before = first.get(family).copied().unwrap_or(0);
-            if before != *count {
-                println!("  {family}: {before} series, then {count}");
-            }
-        }
-    }
+    // The sum of a histogram stands for its buckets.
+    let came_late = |series: &&String| !first.contains(*series) && !series.contains("_bucket{");
+    last.iter().filter(came_late).for_each(|series| println!("  came after the warm-up: {series}"));
     let complaints = soak.complaints.lock().expect("complaints");
     if !complaints.is_empty() {
         faults.push(format!("{} visits ended otherwise than meant", complaints.len()));
@@ -228,17 +223,15 @@ pub async fn play(is_full: bool) -> bool {
     faults.is_empty()
 }
 
-type Families = BTreeMap<String, usize>;
-
 /// Takes samples and reloads until the time is over.
 async fn watch(
     plan: &Plan,
     soak: &Soak,
     stage: &Stage,
     proxy: &Process,
-) -> (Vec<Sample>, Families, Families) {
+) -> (Vec<Sample>, BTreeSet<String>, BTreeSet<String>) {
     let mut samples = Vec::new();
-    let (mut first, mut last) = (Families::new(), Families::new());
+    let (mut first, mut last) = (BTreeSet::new(), BTreeSet::new());
     let mut reloaded = Instant::now();
     let mut turn = 0;
     while soak.began.elapsed() < plan.lasts {
@@ -256,12 +249,12 @@ async fn watch(
             }
         };
         let at = soak.began.elapsed();
-        last = gauge::families(&page);
+        last = gauge::series(&page);
         if at < plan.lasts / 4 {
             first.clone_from(&last);
         }
         let visits = soak.visits.load(Ordering::Relaxed);
-        let Some(sample) = Sample::take(proxy.pid(), at, last.values().sum(), visits) else {
+        let Some(sample) = Sample::take(proxy.pid(), at, last.len(), visits) else {
             soak.note("samples", Err("the process is gone".to_owned()));
             break;
         };

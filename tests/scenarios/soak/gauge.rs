@@ -1,6 +1,6 @@
 //! What the process holds: memory, descriptors, threads and series, and how these grow.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -86,14 +86,12 @@ fn slope(points: &[(f64, f64)]) -> f64 {
     if spread > 0.0 { shared / spread } else { 0.0 }
 }
 
-/// Series of a page of metrics, by family.
-pub fn families(page: &str) -> BTreeMap<String, usize> {
-    let mut families = BTreeMap::new();
-    for line in page.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let name = line.split(['{', ' ']).next().unwrap_or_default();
-        *families.entry(name.to_owned()).or_default() += 1;
-    }
-    families
+/// Series of a page of metrics: everything of a line but its value.
+pub fn series(page: &str) -> BTreeSet<String> {
+    page.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()))
+        .collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
