@@ -75,7 +75,9 @@ impl AsyncWrite for Corked {
     ) -> Poll<io::Result<usize>> {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         if self.held.len() + length <= HELD_MAX {
-            pieces.iter().for_each(|piece| self.held.keep(piece));
+            for piece in pieces {
+                self.held.keep(piece);
+            }
             return Poll::Ready(Ok(length));
         }
         if self.held.is_empty() {
@@ -130,7 +132,7 @@ mod tests {
     }
 
     fn arrived(theirs: &mut DuplexStream) -> usize {
-        let mut room = [0; 65_536];
+        let mut room = vec![0; 65_536];
         let mut buffer = ReadBuf::new(&mut room);
         let mut context = Context::from_waker(std::task::Waker::noop());
         let _ = Pin::new(theirs).poll_read(&mut context, &mut buffer);

@@ -122,6 +122,7 @@ impl Patience {
     /// Waits for `future`, for the client to leave, or for time to run out. `has_alternative` is
     /// asked when the soft limit has passed. The future comes pinned by its owner: handed on by
     /// value it would be stored, and copied, once per function on the way.
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while a stream is open")]
     pub(super) fn with<T>(
         &mut self,
         session: &mut Session,
@@ -131,7 +132,6 @@ impl Patience {
         mut has_alternative: impl FnMut(Tick) -> bool,
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Result<T, Cut>> {
-        // No `async fn`, which keeps each argument twice, for as long as a stream is open.
         async move {
             let mut soft = limit.soft;
             loop {
