@@ -186,7 +186,9 @@ async fn what_clients_make_up_makes_no_series() {
     // Two thousand calls.
     flood(&process, 400, 1).await;
     let after = series(&process.metrics().await);
-    let added: Vec<_> = after.difference(&before).collect();
+    // A connection that waits ahead is opened and used when there is time for it; its target is configured.
+    let is_warmth = |series: &&String| series.starts_with("pointsman_warm_connections_total{");
+    let added: Vec<_> = after.difference(&before).filter(|series| !is_warmth(series)).collect();
     assert!(added.is_empty(), "{} new series: {added:#?}", added.len());
     assert!(!after.iter().any(|line| line.contains("made-up")), "{after:#?}");
     let page = process.ask_json("/v1/usage?by=route,target,client").await;
