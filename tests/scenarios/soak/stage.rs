@@ -59,7 +59,7 @@ impl Stage {
         let faults = FAULTS.map(|(name, fault)| {
             // A connection that is lost is asked for anew once: the second one fails as well, so that the
             // request moves on in the warm-up and not an hour later.
-            let times = if name == "closed" { 2 } else { 1 };
+            let times = if matches!(name, "closed" | "reset") { 2 } else { 1 };
             let good = std::iter::repeat_with(|| Reply::says(GREETING)).take(2 * times);
             (name, Script::round(good.chain(std::iter::repeat_with(fault).take(times))))
         });
