@@ -27,6 +27,7 @@
 //! | 5 | [`clock`] | what time is it? |
 //! | 5 | [`observe`] | how is what happened told? |
 //! | 5 | [`layers`] | what lies on a connection, between a session and its socket? |
+//! | 5 | [`pem`] | which certificates and keys does a file hold? |
 //! | 6 | [`pools`], [`resolve`], [`secrets`] | which connections, addresses and keys stand behind the names? |
 //! | 6 | [`tokens`] | which token proves us now? |
 //! | 7 | [`live`] | which plan is in force, and what stands behind its names? |
@@ -76,6 +77,7 @@ pub mod exchange;
 pub mod clock;
 pub mod layers;
 pub mod observe;
+pub mod pem;
 
 pub mod pools;
 pub mod resolve;

@@ -217,7 +217,7 @@ pub struct House {
 #[derive(Debug, thiserror::Error)]
 pub enum LiveProblem {
     /// A certificate file of a provider cannot be used.
-    #[error("providers: the ca file of {endpoint} cannot be used: {reason}")]
+    #[error("providers: the ca file of {endpoint} {reason}")]
     Ca {
         /// Which endpoint.
         endpoint: Arc<str>,

@@ -13,7 +13,8 @@
 //!   away, for at most 10 seconds and 64 KiB; keys of this process never reach it.
 
 use crate::base::secret::Secret;
-use crate::config::{Outside, SecretFault, SecretRef, secret_of};
+use crate::config::{Outside, PairFault, SecretFault, SecretRef, secret_of};
+use crate::pem;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +36,14 @@ pub struct Host;
 impl Outside for Host {
     fn state_file(&self, path: &Path) -> Result<(), String> {
         crate::observe::usage::store::probe(path)
+    }
+
+    fn authorities(&self, path: &Path) -> Result<(), String> {
+        pem::authorities(&pem::read(path)?).map(drop).map_err(str::to_owned)
+    }
+
+    fn certificate(&self, certificate: &Path, key: &Path) -> Result<(), PairFault> {
+        pem::certified(certificate, key).map(drop)
     }
 
     fn env(&self, name: &str) -> Option<String> {

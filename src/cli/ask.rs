@@ -81,16 +81,23 @@ pub(super) struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// Finds it; nothing is asked yet.
     pub(super) fn find(keeper: &'a Keeper, whom: &Whom) -> Result<Desk<'a>, Fault> {
-        let place = match file_or_usual(whom.config.clone()).map(|path| Texts::read(&path)) {
-            Some(Ok(texts)) => admin_place(&texts.sources()),
-            // Named and not readable is a mistake; the usual one is only a hint.
-            Some(Err(fault)) if whom.config.is_some() => {
-                return Err(Fault { exit: Exit::of_load(&fault), lines: fault.lines() });
-            }
-            Some(Err(_)) | None => AdminPlace::default(),
-        };
         let named = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let name = whom.admin.clone().or_else(|| named("POINTSMAN_ADMIN"));
+        let read = |path: PathBuf| {
+            let texts =
+                Texts::read(&path).map_err(|f| Fault { exit: Exit::of_load(&f), lines: f.lines() })?;
+            admin_place(&texts.sources()).map_err(|problems| Fault {
+                exit: Exit::Configuration,
+                lines: problems.iter().map(ToString::to_string).collect(),
+            })
+        };
+        let place = match file_or_usual(whom.config.clone()).map(read) {
+            Some(Ok(place)) => place,
+            // Named and not readable is a mistake, unless the address is named too: another process may
+            // be where one guesses. The usual file is only a hint.
+            Some(Err(fault)) if whom.config.is_some() && name.is_none() => return Err(fault),
+            Some(Err(_)) | None => AdminPlace::default(),
+        };
         let name = name.or_else(|| place.address.clone()).unwrap_or_else(|| USUAL_ADDRESS.to_owned());
         let bare = name.strip_prefix("http://").unwrap_or(&name).trim_end_matches('/').to_owned();
         let address = resolve(&bare)?;

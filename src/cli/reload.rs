@@ -66,7 +66,7 @@ fn wait(keeper: &Keeper, desk: &Desk<'_>) -> bool {
         if clock.tick() > end {
             return false;
         }
-        keeper.block_on(tokio::time::sleep(LOOK));
+        keeper.pause(LOOK);
     }
     true
 }

@@ -56,7 +56,7 @@ pub(super) fn status(keeper: &Keeper, arguments: &Arguments) -> Exit {
             return Exit::Done;
         }
         is_first = false;
-        keeper.block_on(tokio::time::sleep(BEAT));
+        keeper.pause(BEAT);
     }
 }
 

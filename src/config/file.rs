@@ -140,7 +140,7 @@ pub fn read_file(m: &mut Map<'_, '_>, faults: &Faults) -> File {
         ),
         listen: m.list(
             "listen",
-            "[{address: \"127.0.0.1:8080\"}]",
+            super::settings::LISTEN,
             "where clients call; needs a restart to change",
             read_listen,
         ),

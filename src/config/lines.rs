@@ -19,6 +19,8 @@ const EVENTS_MAX: usize = 1_100_000;
 pub struct Survey {
     /// Line of every key and item, counted from 1.
     lines: HashMap<KeyPath, usize>,
+    /// Where each begins, in characters from the start, in the order of the text.
+    places: Vec<(usize, KeyPath)>,
     /// What a plain tree would not show, in the order of the text.
     pub oddities: Vec<Oddity>,
 }
@@ -78,6 +80,26 @@ impl Survey {
             .map(|(path, line)| (path.as_str().len(), *line))
             .max()
     }
+
+    /// Returns the key or item that a character stands in, by its number in the text.
+    #[must_use]
+    pub fn holder(&self, character: usize) -> Option<&KeyPath> {
+        let after = self.places.partition_point(|(begins, _)| *begins <= character);
+        self.places.get(after.checked_sub(1)?).map(|(_, at)| at)
+    }
+
+    fn stands(&mut self, at: KeyPath, place: Place) {
+        self.places.push((place.character, at.clone()));
+        self.lines.insert(at, place.line);
+    }
+}
+
+/// Where something begins.
+#[derive(Clone, Copy)]
+struct Place {
+    line: usize,
+    /// Its number in the text.
+    character: usize,
 }
 
 /// One open mapping or list.
@@ -107,8 +129,8 @@ pub fn survey(text: &str) -> Survey {
     let mut levels: Vec<Level> = Vec::new();
     let mut documents = 0_usize;
     for event in Parser::new_from_str(text).take(EVENTS_MAX) {
-        let (event, line) = match event {
-            Ok((event, span)) => (event, span.start.line()),
+        let (event, here) = match event {
+            Ok((event, span)) => (event, Place { line: span.start.line(), character: span.start.index() }),
             Err(error) => {
                 // A text that ends too early ends, for the parser, on a line behind its last.
                 let line = error.marker().line().min(lines_of(text));
@@ -117,6 +139,7 @@ pub fn survey(text: &str) -> Survey {
                 break;
             }
         };
+        let line = here.line;
         match event {
             Event::DocumentStart(_) => {
                 documents += 1;
@@ -127,21 +150,21 @@ pub fn survey(text: &str) -> Survey {
             }
             Event::Alias(_) => {
                 survey.oddities.push(Oddity::Alias { line });
-                place(&mut survey, &mut levels, line, None);
+                place(&mut survey, &mut levels, here, None);
             }
             Event::Scalar(text, _, anchor, _) => {
                 note_anchor(&mut survey, anchor, line);
-                place(&mut survey, &mut levels, line, Some(&text));
+                place(&mut survey, &mut levels, here, Some(&text));
             }
             Event::SequenceStart(anchor, _) => {
                 note_anchor(&mut survey, anchor, line);
-                let level = place(&mut survey, &mut levels, line, None)
+                let level = place(&mut survey, &mut levels, here, None)
                     .map_or(Level::Unnamed, |at| Level::List { at, next: 0 });
                 levels.push(level);
             }
             Event::MappingStart(anchor, _) => {
                 note_anchor(&mut survey, anchor, line);
-                let level = place(&mut survey, &mut levels, line, None)
+                let level = place(&mut survey, &mut levels, here, None)
                     .map_or(Level::Unnamed, |at| Level::Mapping { at, keys: HashMap::new(), waiting: None });
                 levels.push(level);
             }
@@ -165,14 +188,14 @@ fn note_anchor(survey: &mut Survey, anchor: usize, line: usize) {
 }
 
 /// Takes the next node: gives it its path if it is a value, or keeps it if it is a key.
-fn place(survey: &mut Survey, levels: &mut [Level], line: usize, scalar: Option<&str>) -> Option<KeyPath> {
+fn place(survey: &mut Survey, levels: &mut [Level], here: Place, scalar: Option<&str>) -> Option<KeyPath> {
     let Some(level) = levels.last_mut() else { return Some(KeyPath::root()) };
     match level {
         Level::Unnamed => None,
         Level::List { at, next } => {
             let item = at.index(*next);
             *next += 1;
-            survey.lines.insert(item.clone(), line);
+            survey.stands(item.clone(), here);
             Some(item)
         }
         Level::Mapping { at, keys, waiting } => {
@@ -184,10 +207,10 @@ fn place(survey: &mut Survey, levels: &mut [Level], line: usize, scalar: Option<
             *waiting = Some(key.clone());
             if let Some(scalar) = scalar {
                 if let Some(first) = keys.get(scalar) {
-                    survey.oddities.push(Oddity::Duplicate { at: key, line, first: *first });
+                    survey.oddities.push(Oddity::Duplicate { at: key, line: here.line, first: *first });
                 } else {
-                    keys.insert(scalar.to_owned(), line);
-                    survey.lines.insert(key, line);
+                    keys.insert(scalar.to_owned(), here.line);
+                    survey.stands(key, here);
                 }
                 None
             } else {

@@ -41,7 +41,7 @@ pub use check::url::BaseUrl;
 pub use fault::Severity;
 pub use keydoc::{KeyDoc, Shape};
 pub use path::did_you_mean;
-pub use reference::{Outside, SecretFault, SecretRef, is_variable_name, secret_of};
+pub use reference::{Outside, PairFault, SecretFault, SecretRef, is_variable_name, secret_of};
 pub use schema::{keys, schema};
 
 pub use yaml::TEXT_MAX;
@@ -120,11 +120,14 @@ pub fn read(source: &Source<'_>, outside: &dyn Outside) -> Reading {
 #[must_use]
 pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
     let walk = Walk::reading();
-    let tree = match tree(sources, &walk.faults) {
-        Ok(tree) => tree,
+    let (tree, unread) = match tree(sources, &walk.faults) {
+        Ok(read) => read,
         Err(problems) => return Reading { plan: None, problems },
     };
     let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
+    for fault in unread {
+        walk.faults.push(fault);
+    }
     let is_private = sources.iter().all(|source| source.is_private);
     let settings = walk.take_settings().into();
     let plan = check::check(&check::Bench { faults: &walk.faults, outside, is_private, settings }, file);
@@ -132,16 +135,20 @@ pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
     Reading { plan, problems: told(sources, walk.faults.into_vec()) }
 }
 
-/// Joins the trees of all sources.
+/// Joins the trees of all sources; with what in them had to be put aside to read the rest.
 ///
 /// # Errors
 /// Where one cannot be read as YAML: what the others say would look wrong only because it is missing.
-fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<Value, Vec<Problem>> {
+fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<(Value, Vec<Fault>), Vec<Problem>> {
     let mut tree = Value::Null;
     let mut unread = Vec::new();
+    let mut aside = Vec::new();
     for source in sources {
         match yaml::load(source.text) {
-            Ok(more) => join(&mut tree, more, source, &KeyPath::root(), faults),
+            Ok(more) => {
+                join(&mut tree, more.tree, source, &KeyPath::root(), faults);
+                aside.extend(more.faults);
+            }
             Err(found) => {
                 let faults = Faults::default();
                 for fault in found {
@@ -151,7 +158,7 @@ fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<Value, Vec<Problem>> 
             }
         }
     }
-    if unread.is_empty() { Ok(tree) } else { Err(unread) }
+    if unread.is_empty() { Ok((tree, aside)) } else { Err(unread) }
 }
 
 /// Puts one tree into another. Their depth is bounded by `yaml`.

@@ -76,6 +76,15 @@ pub enum SecretFault {
     CommandSlow,
 }
 
+/// What is wrong with the files of a certificate: the end of a sentence that begins with the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PairFault {
+    /// With the certificate's.
+    Certificate(String),
+    /// With the key's.
+    Key(String),
+}
+
 /// The world as the configuration may see it.
 pub trait Outside {
     /// Returns an environment variable.
@@ -94,6 +103,22 @@ pub trait Outside {
     /// # Errors
     /// Why not, as the end of a sentence that begins with its path.
     fn may_append(&self, _path: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Tells whether a file holds certificate authorities.
+    ///
+    /// # Errors
+    /// Why not, as the end of a sentence that begins with its path.
+    fn authorities(&self, _path: &Path) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Tells whether two files hold a certificate and its key.
+    ///
+    /// # Errors
+    /// Which does not, and why.
+    fn certificate(&self, _certificate: &Path, _key: &Path) -> Result<(), PairFault> {
         Ok(())
     }
 

@@ -23,6 +23,9 @@ use crate::config::SecretRef;
 use serde_yaml::Value;
 use std::collections::{BTreeMap, HashMap};
 
+/// Where the data plane is where nobody says.
+pub(super) const LISTEN: &str = r#"[{address: "127.0.0.1:8080"}]"#;
+
 /// What stands in the place of what is not shown.
 pub const HIDDEN: &str = "***";
 
@@ -184,12 +187,14 @@ pub struct AdminPlace {
 
 /// Finds the admin plane in a configuration that may be unsound otherwise: who asks a running
 /// process what is wrong may be about to mend the file.
-#[must_use]
-pub fn admin_place(sources: &[Source<'_>]) -> AdminPlace {
+///
+/// # Errors
+/// What keeps the configuration from being read at all.
+pub fn admin_place(sources: &[Source<'_>]) -> Result<AdminPlace, Vec<Problem>> {
     let walk = Walk::reading();
-    let Ok(tree) = tree(sources, &walk.faults) else { return AdminPlace::default() };
+    let (tree, _) = tree(sources, &walk.faults)?;
     let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
-    AdminPlace { address: file.admin.address, token: file.admin.token }
+    Ok(AdminPlace { address: file.admin.address, token: file.admin.token })
 }
 
 /// Reads what is written. No secret is fetched and no variable is read for it.
@@ -201,9 +206,12 @@ pub fn written(sources: &[Source<'_>]) -> Result<Vec<Setting>, Vec<Problem>> {
 }
 
 fn walked(walk: Walk, sources: &[Source<'_>]) -> Result<Vec<Setting>, Vec<Problem>> {
-    let tree = tree(sources, &walk.faults)?;
+    let (tree, unread) = tree(sources, &walk.faults)?;
     walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
     let settings = walk.take_settings();
+    for fault in unread {
+        walk.faults.push(fault);
+    }
     let mut problems = told(sources, walk.faults.into_vec());
     problems.retain(|problem| problem.severity == Severity::Error);
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
@@ -216,6 +224,9 @@ fn walked(walk: Walk, sources: &[Source<'_>]) -> Result<Vec<Setting>, Vec<Proble
 /// What keeps the configuration from being read; whether its parts fit together is not asked.
 pub fn show(sources: &[Source<'_>]) -> Result<Vec<Shown>, Vec<Problem>> {
     let settings = walked(Walk::showing(), sources)?;
+    // A list that nobody wrote has no entries to be walked.
+    let listens = settings.iter().any(|setting| setting.path().starts_with("listen["));
+    let before = settings.iter().position(|setting| setting.path().starts_with("admin."));
     let surveys: Vec<_> = sources.iter().map(|source| (source.name, lines::survey(source.text))).collect();
     let line_of = |at: &KeyPath| {
         let exact = |(name, survey): &(&str, lines::Survey)| {
@@ -238,7 +249,12 @@ pub fn show(sources: &[Source<'_>]) -> Result<Vec<Shown>, Vec<Problem>> {
             (None, None) => Shown { path, value: setting.default.clone(), origin: Origin::Default },
         }
     });
-    Ok(shown.collect())
+    let mut shown: Vec<Shown> = shown.collect();
+    if !listens {
+        let (path, value) = ("listen".to_owned(), LISTEN.to_owned());
+        shown.insert(before.unwrap_or(0), Shown { path, value, origin: Origin::Default });
+    }
+    Ok(shown)
 }
 
 /// Finds what the catalogue says where the file is silent.
@@ -364,9 +380,10 @@ routes:
     #[test]
     fn the_admin_plane_is_found_in_a_file_that_is_unsound_otherwise() {
         let found =
-            admin_place(&[source("a.yaml", "admin: {address: \"127.0.0.1:7\", token: {env: T}}\nx: 1\n")]);
+            admin_place(&[source("a.yaml", "admin: {address: \"127.0.0.1:7\", token: {env: T}}\nx: 1\n")])
+                .unwrap();
         assert_eq!(found.address.as_deref(), Some("127.0.0.1:7"));
         assert_eq!(found.token, Some(SecretRef::Env("T".to_owned())));
-        assert!(admin_place(&[source("a.yaml", "a: [\n")]).address.is_none());
+        assert!(admin_place(&[source("a.yaml", "a: [\n")]).is_err());
     }
 }

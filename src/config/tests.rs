@@ -222,7 +222,22 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ("threads: -1", &[("threads", "between 0 and 1024")]),
     ("threads: 1.5", &[("threads", "whole number")]),
     ("threads: 18446744073709551615", &[("threads", "between 0 and 1024")]),
-    ("threads: 99999999999999999999999", &[("", "a number that is too large")]),
+    (
+        "threads: 99999999999999999999999\nfrob: 1",
+        &[
+            ("threads", "more than 18 digits"),
+            ("threads", "between 0 and 1024"),
+            ("frob", "is not a known key"),
+        ],
+    ),
+    (
+        "log: {level: \"in\u{1}fo\"}\nthreads: 5000",
+        &[
+            ("log.level", "holds the control character U+0001"),
+            ("log.level", "is not one of"),
+            ("threads", "between 0 and 1024"),
+        ],
+    ),
     ("threads:", &[("threads", "is empty; give it a value or leave it out")]),
     ("grace: 30", &[("grace", "needs a unit: ms, s, m or h")]),
     ("grace: -1s", &[("grace", "is not a duration")]),

@@ -10,7 +10,8 @@
 //!   has. They need both `&` and `*`, which few files have, so that the second parser runs rarely.
 //!
 //! When serde_yaml refuses, the events of `saphyr-parser` say where: every duplicate key with its
-//! path and line, a second document, or the line of the fault in the syntax.
+//! path and line, a second document, or the line of the fault in the syntax. Control characters and
+//! numbers beyond all ranges are put aside for that, so that they hide no other fault.
 
 use super::fault::{Fault, Severity};
 use super::lines::{Oddity, survey};
@@ -21,12 +22,25 @@ use serde_yaml::Value;
 pub const TEXT_MAX: usize = 1 << 20;
 /// The deepest path of a real file has 7 levels; JSON values in `defaults` may have more.
 const DEPTH_MAX: usize = 32;
+/// A whole number of as many digits or more is beyond any range that we have.
+const DIGITS_MAX: usize = 19;
+/// Most faults of this kind that are told of one text; a binary file has thousands.
+const FAULTS_MAX: usize = 20;
+
+/// A text that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it holds.
+    pub tree: Value,
+    /// What had to be put aside to read it; where there is any, the tree is only good to find more.
+    pub faults: Vec<Fault>,
+}
 
 /// Reads the text.
 ///
 /// # Errors
 /// Returns what keeps it from being read, with lines where they are known.
-pub fn load(text: &str) -> Result<Value, Vec<Fault>> {
+pub fn load(text: &str) -> Result<Loaded, Vec<Fault>> {
     if text.len() > TEXT_MAX {
         return Err(vec![fault(None, "is larger than 1 MiB")]);
     }
@@ -44,16 +58,74 @@ pub fn load(text: &str) -> Result<Value, Vec<Fault>> {
             return Err(faults);
         }
     }
-    serde_yaml::from_str(text).map_err(|error| {
-        let faults: Vec<Fault> = survey(text).oddities.into_iter().map(describe).collect();
-        if !faults.is_empty() {
-            return faults;
+    let error = match serde_yaml::from_str(text) {
+        Ok(tree) => return Ok(Loaded { tree, faults: Vec::new() }),
+        Err(error) => error,
+    };
+    let mended = mend(text);
+    let faults: Vec<Fault> = survey(&mended.text).oddities.into_iter().map(describe).collect();
+    if faults.is_empty() {
+        if let Ok(tree) = serde_yaml::from_str(&mended.text) {
+            return Ok(Loaded { tree, faults: mended.faults });
         }
         // The end of the text may be told as a line behind the last.
         let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
         let line = error.location().map(|place| place.line().min(lines));
-        vec![fault(line, "cannot be read as YAML: look for a number that is too large, or a tag (!)")]
-    })
+        return Err(vec![fault(line, "cannot be read as YAML: look for a tag (!)")]);
+    }
+    Err(mended.faults.into_iter().chain(faults).collect())
+}
+
+/// A text with stand-ins of the same length for what YAML does not take.
+struct Mended {
+    text: String,
+    faults: Vec<Fault>,
+}
+
+/// Puts something harmless in the place of control characters and of whole numbers that no parser
+/// holds: each would otherwise hide where it stands, and every other fault of the file.
+fn mend(text: &str) -> Mended {
+    let mut mended: Vec<char> = text.chars().collect();
+    let mut found: Vec<(usize, String)> = Vec::new();
+    let is_edge = |c: Option<&char>| c.is_none_or(|c| c.is_whitespace() || "[]{},:".contains(*c));
+    let mut begins = None;
+    for at in 0..=mended.len() {
+        let here = mended.get(at).copied();
+        match here {
+            Some(c) if is_unreadable(c) => {
+                let name = u32::from(c);
+                found.push((at, format!("holds the control character U+{name:04X}; take it out")));
+                mended[at] = char::REPLACEMENT_CHARACTER;
+            }
+            Some('0'..='9') => {
+                begins.get_or_insert(at);
+                continue;
+            }
+            Some(_) | None => {}
+        }
+        let Some(first) = begins.take() else { continue };
+        let sign = first.checked_sub(1).filter(|at| matches!(mended[*at], '-' | '+'));
+        let before = sign.unwrap_or(first).checked_sub(1).and_then(|at| mended.get(at));
+        if at - first >= DIGITS_MAX && is_edge(before) && is_edge(mended.get(at)) {
+            found.push((first, "is a whole number with more than 18 digits".to_owned()));
+            (mended[at - 2], mended[at - 1]) = ('.', '0');
+        }
+    }
+    let text: String = mended.iter().collect();
+    let survey = survey(&text);
+    let describe = |(at, message): (usize, String)| Fault {
+        severity: Severity::Error,
+        at: survey.holder(at).cloned().unwrap_or_else(KeyPath::root),
+        line: Some(1 + mended[..at].iter().filter(|c| **c == '\n').count()),
+        message,
+    };
+    let faults = found.into_iter().take(FAULTS_MAX).map(describe).collect();
+    Mended { text, faults }
+}
+
+/// Tells whether YAML 1.2 takes a character nowhere, not even in quotes.
+fn is_unreadable(c: char) -> bool {
+    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
 }
 
 /// Returns the line where more brackets are open, or more list dashes stand in front of each other,

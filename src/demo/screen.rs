@@ -63,6 +63,7 @@ impl Screen {
             self.out,
             "pointsman demo: one address before two providers, of which the first fails in turns\n\n  \
              try it    curl -isN http://{data}/v1/chat/completions -H 'content-type: application/json' -d '{body}'\n  \
+             dashboard http://{admin}/ui\n  \
              status    http://{admin}/v1/status\n  \
              metrics   http://{admin}/metrics\n  \
              the end   Ctrl-C\n\n"

@@ -17,6 +17,7 @@ use super::{LiveProblem, Slot};
 use crate::base::time::Tick;
 use crate::clock::Clock;
 use crate::config::plan::{Endpoint, HttpVersions};
+use crate::pem;
 use crate::pools::{Approach, News, Pools, Transport, Way};
 use crate::resolve::{Addresses, DnsFault, Order};
 use parking_lot::Mutex;
@@ -86,7 +87,7 @@ impl Trusts {
             return Ok(Trust { transport: Arc::clone(&self.system), ca: None, is_own: false });
         };
         let problem = |reason: String| LiveProblem::Ca { endpoint: Arc::clone(&endpoint.name), reason };
-        let pem = std::fs::read(path).map_err(|fault| problem(fault.kind().to_string()))?;
+        let pem = pem::read(path).map_err(problem)?;
         if let Some((_, known)) = self.files.get(path).filter(|(read, _)| *read == pem) {
             return Ok(known.clone());
         }
@@ -108,14 +109,10 @@ impl Trusts {
 /// Reads the certificate authorities of a file, each checked to be one, because Pingora panics on a
 /// certificate that does not parse.
 fn authorities(pem: &[u8]) -> Result<Arc<[WrappedX509]>, &'static str> {
-    let mut store = rustls::RootCertStore::empty();
-    let mut found = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|_| "it is not PEM")?;
-        store.add(certificate.clone()).map_err(|_| "it holds no usable certificate")?;
-        found.push(WrappedX509::new(certificate.to_vec(), pingora::utils::tls::parse_x509));
-    }
-    if found.is_empty() { Err("it holds no certificate") } else { Ok(Arc::from(found)) }
+    let wrapped = |certificate: &CertificateDer<'_>| {
+        WrappedX509::new(certificate.to_vec(), pingora::utils::tls::parse_x509)
+    };
+    pem::authorities(pem).map(|found| found.iter().map(wrapped).collect())
 }
 
 /// Makes a transport for the authorities of a file. Pingora takes it from the file's path, and only

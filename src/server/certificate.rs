@@ -5,13 +5,12 @@
 //! refused: Pingora always offers both, and a client that knows no TLS 1.3 suite gets no
 //! certificate.
 
+use crate::config::PairFault;
 use crate::config::plan::ListenTls;
+use crate::pem;
 use arc_swap::ArcSwap;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Holds the certificate in use.
@@ -52,21 +51,8 @@ impl ResolvesServerCert for Certificate {
 }
 
 fn certified(tls: &ListenTls) -> Result<CertifiedKey, String> {
-    let chain = open(&tls.cert)?;
-    let chain = CertificateDer::pem_slice_iter(&chain)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| format!("{}: is not PEM", tls.cert.display()))?;
-    if chain.is_empty() {
-        return Err(format!("{}: holds no certificate", tls.cert.display()));
-    }
-    let key = open(&tls.key)?;
-    let key = PrivateKeyDer::from_pem_slice(&key)
-        .map_err(|_| format!("{}: holds no private key", tls.key.display()))?;
-    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).map_err(|_| {
-        format!("{}: the key does not belong to the certificate or is of no known kind", tls.key.display())
+    pem::certified(&tls.cert, &tls.key).map_err(|fault| match fault {
+        PairFault::Certificate(why) => format!("{} {why}", tls.cert.display()),
+        PairFault::Key(why) => format!("{} {why}", tls.key.display()),
     })
-}
-
-fn open(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|fault| format!("{}: cannot be read: {}", path.display(), fault.kind()))
 }

@@ -140,6 +140,11 @@ impl Keeper {
     pub fn block_on<F: Future>(&self, work: F) -> F::Output {
         self.runtime.block_on(work)
     }
+
+    /// Waits on the keeper's thread. A timer that is made outside of its runtime has nobody to ring.
+    pub fn pause(&self, span: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(span).await });
+    }
 }
 
 /// A started process.

@@ -525,3 +525,67 @@ async fn no_verb_shows_a_key_or_the_token() {
         assert!(!said.contains(secret), "{said}");
     }
 }
+
+#[tokio::test]
+async fn who_watches_sees_one_page_after_another() {
+    use std::io::{BufRead, BufReader};
+    let (process, _one, _two) = running().await;
+    let admin = process.admin.to_string();
+    let mut watching =
+        process.program.command(&["status", "--watch", "--json", "--admin", &admin]).spawn().unwrap();
+    let pages = BufReader::new(watching.stdout.take().unwrap());
+    let read = tokio::task::spawn_blocking(move || pages.lines().take(2).map_while(Result::ok).collect());
+    let pages: Vec<String> = tokio::time::timeout(SOON, read).await.unwrap().unwrap();
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    assert_eq!(pages.len(), 2, "{pages:?}");
+    for page in pages {
+        assert_eq!(serde_json::from_str::<Value>(&page).unwrap()["generation"], 1);
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_waits_finds_a_process_that_is_only_just_starting() {
+    let one = Provider::start(Reply::says("one")).await.unwrap();
+    // Kept free by nobody between here and the start, as any port that is asked for by number.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = yaml(&one.base_url(), &one.base_url())
+        .replace("admin: {address: \"127.0.0.1:0\"}", &format!("admin: {{address: \"{free}\"}}"));
+    let program = program(&text);
+    let mut waiting =
+        tokio::process::Command::from(program.command(&["reload", "--wait", "--admin", &free.to_string()]));
+    let waiting = tokio::spawn(waiting.output());
+    let _process = program.start().await;
+    let said = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_sends_nobody_to_another_process() {
+    let (process, one, two) = running().await;
+    let text = yaml(&one.base_url(), &two.base_url());
+    process.program.configure(&format!("{text}version: 1\n"));
+    for word in ["status", "reload"] {
+        let (code, said) = process.program.verb(&[word, "-c", "CONFIG"]).await;
+        assert!(code == 78 && said.contains("is given twice"), "{word}: {code} {said}");
+        let (code, said) = verb(&process, &[word, "-c", "CONFIG"]).await;
+        let want = if word == "status" { 0 } else { 78 };
+        assert_eq!(code, want, "{word} of a process that is named: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_finds_certificates_that_a_start_would_refuse() {
+    let (process, one, two) = running().await;
+    let text = yaml(&one.base_url(), &two.base_url()).replace(
+        "listen: [{address: \"127.0.0.1:0\"}]",
+        "listen: [{address: \"127.0.0.1:0\", tls: {cert: /nonexist/c, key: /nonexist/k}}]",
+    );
+    let junk = process.program.write("junk.pem", "nothing");
+    let text = text.replacen("providers:\n", &format!("providers:\n  far: {{kind: openai, base_url: \"https://box/v1\", tls: {{ca: {}}}, credentials: [{{name: k, key: {{env: KEY_ONE}}}}]}}\n", junk.display()), 1);
+    process.program.configure(&text);
+    let (code, said) = process.program.verb(&["check", "-c", "CONFIG"]).await;
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("listen[0].tls.cert: /nonexist/c cannot be read"), "{said}");
+    assert!(said.contains("providers.far.tls.ca") && said.contains("holds no certificate"), "{said}");
+}

@@ -181,8 +181,7 @@ impl Bench<'_> {
         Some(path)
     }
 
-    /// Reads a path to a file: variables expanded, nothing else looked at (the file is opened by
-    /// whoever uses it).
+    /// Reads a path to a file: variables expanded, nothing else looked at.
     fn file_path(&self, at: &KeyPath, text: &str) -> Option<std::path::PathBuf> {
         let text = self.expand(at, text)?;
         if text.chars().any(char::is_control) {

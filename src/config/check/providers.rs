@@ -417,6 +417,12 @@ fn check_trust(bench: &Bench<'_>, file: &ProviderFile, url: Option<&BaseUrl>) ->
         );
     }
     let ca = file.ca.as_deref().and_then(|ca| bench.file_path(&at.key("ca"), ca));
+    if let Some(path) = &ca
+        && let Err(why) = bench.outside.authorities(path)
+    {
+        let remedy = "name a PEM file of certificate authorities that the service's account may read";
+        bench.faults.error(&at.key("ca"), format!("{} {why}; {remedy}", path.display()));
+    }
     Trust { ca, insecure_skip_verify, deny_private_ips: denies }
 }
 

@@ -5,6 +5,7 @@
 //! and never shares an address with the data plane. Of a client's key only the SHA-256 is kept.
 
 use super::Bench;
+use crate::config::PairFault;
 use crate::config::file::{AdminFile, ClientFile, ListenFile, ListenTlsFile};
 use crate::config::path::{KeyPath, shown};
 use crate::config::plan::{Admin, Client, Listen, ListenTls};
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 const LISTEN_MAX: usize = 64;
 /// A shorter client key is worth a warning; `rewrite` looks for keys from this length on.
 const KEY_MIN: usize = 8;
+/// What mends a certificate that cannot be used.
+const PAIR: &str = "name a PEM file of the certificate with its chain and one of its key, which the service's account may read";
 const DATA_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9901;
 
@@ -86,7 +89,17 @@ fn check_listen(bench: &Bench<'_>, listen: Option<Vec<ListenFile>>, is_open: boo
 fn check_listen_tls(bench: &Bench<'_>, tls: &ListenTlsFile) -> Option<ListenTls> {
     let cert = tls.cert.as_ref().and_then(|path| bench.file_path(&tls.at.key("cert"), path));
     let key = tls.key.as_ref().and_then(|path| bench.file_path(&tls.at.key("key"), path));
-    Some(ListenTls { cert: cert?, key: key?, only_tls13: tls.only_tls13 })
+    let (cert, key) = (cert?, key?);
+    match bench.outside.certificate(&cert, &key) {
+        Ok(()) => {}
+        Err(PairFault::Certificate(why)) => {
+            bench.faults.error(&tls.at.key("cert"), format!("{} {why}; {PAIR}", cert.display()));
+        }
+        Err(PairFault::Key(why)) => {
+            bench.faults.error(&tls.at.key("key"), format!("{} {why}; {PAIR}", key.display()));
+        }
+    }
+    Some(ListenTls { cert, key, only_tls13: tls.only_tls13 })
 }
 
 fn check_admin(bench: &Bench<'_>, admin: &AdminFile, listen: &[(KeyPath, Listen)]) -> Admin {
