@@ -277,6 +277,7 @@ fn exchanges(c: &mut Criterion) {
     let plan = plan("providers: {a: {kind: openai, base_url: \"http://127.0.0.1:9/v1\"}}");
     let deadline = Tick::default().after(Duration::from_secs(600));
     let rules = Rules {
+        is_single: false,
         retry: plan.retry,
         health: Arc::new(policy(&plan)),
         may_replay: true,

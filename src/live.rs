@@ -13,7 +13,7 @@
 //! slot with the token in force.
 //!
 //! What all requests share stands beside it: [`memory`] bounds what they keep, [`quotas`] what clients may ask for, [`guesses`] counts wrong
-//! keys by address, `warm` has a connection ready behind the target in use, `way` leads to a server.
+//! keys by address, `warm` has a connection ready behind the target in use, `way` leads to a server, `states` tells what changed.
 //!
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
@@ -63,6 +63,7 @@ pub mod memory;
 pub mod pins;
 mod proof;
 pub mod quotas;
+mod states;
 mod warm;
 mod way;
 
@@ -211,6 +212,7 @@ pub struct House {
     requests_under_way: AtomicU64,
     is_draining: AtomicBool,
     warmth: Warmth,
+    states_due: states::Due,
 }
 
 /// Why a plan cannot be put in force.
@@ -291,6 +293,7 @@ impl House {
             requests_under_way: AtomicU64::new(0),
             is_draining: AtomicBool::new(false),
             warmth: Warmth::default(),
+            states_due: states::Due::default(),
         }))
     }
 

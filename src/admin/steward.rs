@@ -255,6 +255,8 @@ impl View for Steward {
             Verb::Reset => slot.reset(),
             Verb::Pin => return self.pin(target, &PinWish::default()),
         }
+        // The line below tells it, as the operator's.
+        drop(slot.health.news(self.house.clock.tick(), &live.policy));
         self.tell_change(slot, before, self.state_word(&live, slot));
         self.tell_deed(slot, verb, Vec::new(), None);
         Ok(self.view(&live, slot))

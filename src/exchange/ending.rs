@@ -47,7 +47,7 @@ pub fn told(record: &Record) -> (u16, ErrorCode) {
         Outcome::Overloaded => (503, ErrorCode::AllTargetsUnavailable),
         Outcome::ServerError => match record.status {
             Some(503) => (503, ErrorCode::UpstreamError),
-            Some(504) => (504, ErrorCode::UpstreamError),
+            Some(408 | 425 | 504) => (504, ErrorCode::UpstreamError),
             Some(_) | None => (502, ErrorCode::UpstreamError),
         },
         Outcome::TimeoutFirstContent | Outcome::TimeoutStall | Outcome::TimeoutTotal => {
@@ -130,9 +130,13 @@ fn advised(status: u16, code: ErrorCode, retry_after: Option<u64>) -> Refusal {
     Refusal { status, code, retry_after, should_retry }
 }
 
-/// Seconds until the first target may be used again, at least one.
-fn soonest(resting: impl Iterator<Item = Option<Resting>>, now: Tick) -> Option<u64> {
-    let until = resting.flatten().filter_map(Resting::until).min()?;
+/// Seconds until the first target may be used again, at least one; nothing where one may be used now,
+/// or nobody knows when.
+fn soonest(mut resting: impl Iterator<Item = Option<Resting>> + Clone, now: Tick) -> Option<u64> {
+    let until = resting.clone().flatten().filter_map(Resting::until).min()?;
+    if resting.any(|resting| resting.is_none()) {
+        return None;
+    }
     let left = until.left(now);
     let whole = left.as_secs() + u64::from(left > Duration::from_secs(left.as_secs()));
     Some(whole.max(1))

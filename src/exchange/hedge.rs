@@ -59,7 +59,10 @@ impl Exchange {
     /// Tells whether the request is one of those of which a share may be hedged.
     #[must_use]
     pub fn could_hedge(&self) -> bool {
-        self.rules.may_replay && self.rules.retry.failovers > 0 && self.candidates.len() > 1
+        self.rules.may_replay
+            && !self.rules.is_single
+            && self.rules.retry.failovers > 0
+            && self.candidates.len() > 1
     }
 
     /// Tells whether another target could be asked beside an attempt that begins now, should it
@@ -67,6 +70,7 @@ impl Exchange {
     #[must_use]
     pub fn may_hedge(&self) -> bool {
         self.rules.may_replay
+            && !self.rules.is_single
             && !self.is_committed
             && self.failovers < self.rules.retry.failovers
             && !self.records.iter().any(|record| record.cause == Cause::Hedge)

@@ -66,6 +66,8 @@ pub struct Rules {
     pub may_replay: bool,
     /// Whether a stream that breaks after content may be taken up by another target.
     pub may_rescue: bool,
+    /// Whether the client wants one attempt and no more.
+    pub is_single: bool,
     /// When the request must have ended.
     pub deadline: Tick,
 }
@@ -334,7 +336,9 @@ impl Exchange {
             return self.out_of_time(now);
         }
         let rule = self.rule_of(failure);
-        if let Some(step) = self.without_thinking(failure, current, now) {
+        if !self.rules.is_single
+            && let Some(step) = self.without_thinking(failure, current, now)
+        {
             return step;
         }
         if rule.onward == Onward::Relay {
@@ -347,8 +351,14 @@ impl Exchange {
             self.halt = if may_go_on { Halt::Final } else { Halt::NotReplayable };
             return self.give_up(rule, now);
         }
+        // A kept connection that was dead is no attempt that the client would know of.
         if let Some(step) = self.resend(failure, current, now) {
             return step;
+        }
+        if self.rules.is_single {
+            self.leave(current, failure.outcome, now);
+            self.halt = Halt::NotReplayable;
+            return self.give_up(rule, now);
         }
         // Under `cooldown.hold` each key stands for itself, as accounts with limits of their own do.
         if failure.outcome == Outcome::Overloaded && self.rules.health.cooldown.hold.is_zero() {
@@ -386,7 +396,7 @@ impl Exchange {
     /// that runs out counts only then.
     #[must_use]
     pub fn has_alternative(&self, now: Tick) -> bool {
-        if !self.rules.may_replay || !self.has_time(now) {
+        if !self.rules.may_replay || self.rules.is_single || !self.has_time(now) {
             return false;
         }
         if self.is_committed {

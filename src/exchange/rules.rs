@@ -94,6 +94,9 @@ pub fn rule(outcome: Outcome, status: Option<u16>, inband: bool) -> Rule {
         | Outcome::Region
         | Outcome::ModelUnavailable => (C::Unprocessed, A::No, O::Next),
         Outcome::ContextLength | Outcome::TooLarge => (C::Unprocessed, A::No, O::NextLarger),
+        // Row 17: who did not want to begin did nothing; who gave up waiting is not asked again.
+        Outcome::ServerError if status == Some(425) => (C::Unprocessed, A::No, O::Next),
+        Outcome::ServerError if status == Some(408) => (C::Ambiguous, A::No, O::Next),
         // Row 11: a 503 says that nothing was done; every other 5xx may have been.
         Outcome::ServerError if status == Some(503) => (C::Unprocessed, A::WaitOrBackOff, O::Next),
         Outcome::ServerError | Outcome::Reset => (C::Ambiguous, A::WaitOrBackOff, O::Next),
@@ -132,6 +135,14 @@ mod tests {
     fn a_503_was_not_processed_and_a_500_perhaps_was() {
         assert_eq!(rule(Outcome::ServerError, Some(503), false).class, Class::Unprocessed);
         assert_eq!(rule(Outcome::ServerError, Some(500), false).class, Class::Ambiguous);
+    }
+
+    #[test]
+    fn a_408_and_a_425_are_left_at_once_and_only_one_of_them_was_perhaps_processed() {
+        for (status, class) in [(408, Class::Ambiguous), (425, Class::Unprocessed)] {
+            let rule = rule(Outcome::ServerError, Some(status), false);
+            assert_eq!((rule.class, rule.again, rule.onward), (class, Again::No, Onward::Next), "{status}");
+        }
     }
 
     #[test]

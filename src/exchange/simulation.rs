@@ -287,6 +287,7 @@ impl World {
         let may_rescue = self.dice.below(6) != 0;
         let is_rescuable = self.dice.below(4) != 0;
         let rules = Rules {
+            is_single: false,
             retry: self.retry,
             health: Arc::new(policy()),
             may_replay,

@@ -72,6 +72,7 @@ fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
         },
     };
     let mut rules = Rules {
+        is_single: false,
         retry: RetryPolicy {
             prefer: Prefer::EqualFirst,
             same_target: 1,

@@ -25,6 +25,7 @@ pub mod climb;
 mod effect;
 pub mod permit;
 pub mod rest;
+mod told;
 
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
@@ -99,7 +100,7 @@ impl Resting {
     #[must_use]
     pub fn as_label(self) -> &'static str {
         match self {
-            Resting::Cooling { .. } => "cooling",
+            Resting::Cooling { .. } => told::COOLING,
             Resting::Open { .. } => "open",
             Resting::Probing => "half_open",
             Resting::Drained => "drained",
@@ -166,6 +167,7 @@ struct State {
     climb: Climb,
     operation: Operation,
     last_fault: Option<(Tick, Outcome)>,
+    told: told::Told,
 }
 
 impl State {
@@ -193,14 +195,6 @@ impl State {
     fn cooling(&self, now: Tick) -> Option<(Tick, Outcome)> {
         let (said, climbed) = (self.rest.at(now), self.climb.at(now));
         [said, climbed].into_iter().flatten().max_by_key(|(until, _)| *until)
-    }
-
-    fn label(&self, now: Tick, policy: &BreakerPolicy) -> &'static str {
-        match self.look(now, policy) {
-            Err(resting) => resting.as_label(),
-            Ok(()) if self.breaker.state(now) == BreakerState::Closed => "ready",
-            Ok(()) => "half_open",
-        }
     }
 }
 
@@ -392,13 +386,18 @@ impl Units {
 
     /// Notes that the first content arrived: a half-open probe has done its work and need not
     /// keep the target shut for the length of a long stream.
-    pub fn content_began(&self, permit: &mut Permit, now: Tick, policy: &Policy) {
+    /// Tells whether there was one: [`Units::news`] may have something to tell.
+    #[allow(clippy::must_use_candidate, reason = "whoever tells nobody has nothing to do with it")]
+    pub fn content_began(&self, permit: &mut Permit, now: Tick, policy: &Policy) -> bool {
+        let mut had_probe = false;
         for claimed in permit.take() {
+            had_probe = true;
             let mut state = claimed.0.lock();
             state.breaker.mark(Mark::Success, Outcome::Ok, now, &policy.breaker, 0);
             state.breaker.release();
         }
         permit.pass();
+        had_probe
     }
 
     /// Turns what an attempt came to into state: the one owner of the cooldown and breaker
@@ -440,11 +439,8 @@ impl Units {
             return None;
         }
         let mut state = self.target.0.lock();
-        let from = state.label(now, &policy.breaker);
         state.climb.exhausted(outcome, began, now, &policy.cooldown);
-        let to = state.label(now, &policy.breaker);
-        let until = state.look(now, &policy.breaker).err().and_then(Resting::until);
-        (from != to).then_some(Change { scope: Scope::Target, from, to, reason: outcome, until })
+        state.news(Scope::Target, Some(outcome), now, &policy.breaker)
     }
 
     #[allow(clippy::too_many_arguments, reason = "one private step of `report`, called three times")]
@@ -464,7 +460,8 @@ impl Units {
             Scope::Endpoint => (&self.endpoint, effect.endpoint),
         };
         let mut state = unit.0.lock();
-        let before = state.label(now, &policy.breaker);
+        // What time has changed meanwhile comes first.
+        changes.extend(state.news(scope, None, now, &policy.breaker));
         if policy.breaker.enabled {
             state.breaker.mark(mark, report.outcome, now, &policy.breaker, dice);
         }
@@ -477,11 +474,7 @@ impl Units {
         if matches!(mark, Mark::Failure | Mark::Permanent) || effect.rests == Some(scope) {
             state.last_fault = Some((now, report.outcome));
         }
-        let after = state.label(now, &policy.breaker);
-        if before != after {
-            let until = state.look(now, &policy.breaker).err().and_then(Resting::until);
-            changes.push(Change { scope, from: before, to: after, reason: report.outcome, until });
-        }
+        changes.extend(state.news(scope, Some(report.outcome), now, &policy.breaker));
     }
 }
 

@@ -64,6 +64,8 @@ pub struct RequestLine<'a> {
     pub out_tokens: Option<u64>,
     /// Cost, where tokens and a price are known.
     pub cost_usd: Option<f64>,
+    /// What each target used (`target:input+output`), where a broken stream was taken up.
+    pub spent: Option<&'a str>,
     /// Whether a smaller size of model answered than the first choice has.
     pub degraded: bool,
     /// Generation of the plan it ran under.
@@ -113,6 +115,9 @@ impl RequestLine<'_> {
         line.number(key!("in_tokens"), self.in_tokens);
         line.number(key!("out_tokens"), self.out_tokens);
         line.usd(key!("cost_usd"), self.cost_usd);
+        if self.spent.is_some() {
+            line.text(key!("spent"), self.spent);
+        }
         if self.degraded {
             line.flag(key!("degraded"), true);
         }
@@ -392,6 +397,7 @@ mod tests {
             in_tokens: Some(1201),
             out_tokens: None,
             cost_usd: Some(0.0312),
+            spent: None,
             degraded: false,
             generation: 7,
         }

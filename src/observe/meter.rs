@@ -12,7 +12,7 @@
 //! Meters live as long as their plan and the requests on it. The children of one name are the same
 //! in every generation, so counters go on over a reload.
 
-use super::metrics::{Metrics, NONE, Names, OTHER, entries, other_target};
+use super::metrics::{Metrics, Names, OTHER, entries, other_target};
 use crate::base::api::Dialect;
 use crate::base::ids::{CredentialIdx, RouteIdx, TargetIdx};
 use crate::base::outcome::Outcome;
@@ -222,7 +222,7 @@ impl RouteMeter {
     fn observe_duration(&self, by: Option<&TargetMeter>, took: Duration) {
         let pair = by.map(|target| self.pair(target));
         let lazy = pair.as_ref().map_or(&self.unanswered, |pair| &pair.duration);
-        let labels = [self.name(), by.map_or(NONE, TargetMeter::name)];
+        let labels = [self.name(), by.map_or(OTHER, TargetMeter::name)];
         let family = &self.metrics.families.request_duration;
         if let Some(series) = lazy.get_or_init(|| self.metrics.child(family, self.names(by), &labels)) {
             series.observe(took.as_secs_f64());
@@ -647,7 +647,7 @@ mod tests {
             r#"pointsman_rescues_total{result="rescued",route="chat"} 1"#,
             r#"pointsman_stream_interrupted_total{route="chat"} 1"#,
             r#"pointsman_request_duration_seconds_bucket{route="chat",target="openai/main/gpt-4o",le="600"} 36"#,
-            r#"pointsman_request_duration_seconds_count{route="chat",target="none"} 18"#,
+            r#"pointsman_request_duration_seconds_count{route="chat",target="other"} 18"#,
             r#"pointsman_time_to_first_content_seconds_count{route="chat",target="groq/main/llama"} 1"#,
             r#"pointsman_overhead_seconds_bucket{le="0.00005"} 1"#,
             r#"pointsman_in_flight{target="groq/main/llama"} 0"#,

@@ -23,10 +23,11 @@ pub(super) use apart::{Ready, deliver, open};
 use stream::Delivery;
 
 use super::carried::{Carried, Rendering};
+use super::framing;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
 use super::patience::{Cut, Limit, Patience};
-use super::reply::Head;
+use super::reply::{self, Head};
 use super::story::Story;
 use super::telling::Telling;
 use crate::base::api::Dialect;
@@ -98,6 +99,8 @@ struct Answer {
     /// How the body is packed, where we unpack it.
     packing: Option<Packing>,
     length: Option<u64>,
+    /// Whether its end says nothing of whether it is whole.
+    ends_anyhow: bool,
     /// What of the body is to go downstream with the head.
     held: SmallVec<[Bytes; 4]>,
     /// The memory that this takes of what all share.
@@ -303,7 +306,16 @@ impl Aim<'_> {
     fn judge_inband(&self, error: &[u8], status: u16) -> Fault {
         let wall = self.house.clock.wall();
         let verdict = classify::inband(self.slot.kind, self.dialect, self.patterns(), error, wall);
-        Fault::judged(&verdict, status, true, None)
+        // What its twin would have been relayed as, should it be (row 24).
+        let held = match verdict.outcome {
+            Outcome::TooLarge => reply::twin(413, self.dialect, error),
+            Outcome::ClientError | Outcome::ContentFiltered | Outcome::ContextLength => {
+                reply::twin(400, self.dialect, error)
+            }
+            _ => None,
+        };
+        let held = held.map(|(head, body)| Box::new(Held { head, body }));
+        Fault::judged(&verdict, status, true, held)
     }
 }
 
@@ -374,7 +386,7 @@ impl Opening<'_, '_> {
         match read {
             Ok(()) => Ok(()),
             Err(HeadFault::Broken(error)) => Err(End::Failed(broken_before_head(&error, is_reused))),
-            Err(HeadFault::TooManyInterim) => {
+            Err(HeadFault::TooManyInterim | HeadFault::TooLarge) => {
                 Err(End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead))))
             }
         }
@@ -461,6 +473,7 @@ async fn send(upstream: &mut Upstream, mut errand: Box<Errand>) -> Result<(), Un
 enum HeadFault {
     Broken(Box<pingora::Error>),
     TooManyInterim,
+    TooLarge,
 }
 
 async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
@@ -468,6 +481,12 @@ async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
         upstream.read_response_header().await.map_err(HeadFault::Broken)?;
         let is_interim =
             upstream.response_header().is_some_and(|h| h.status.is_informational() && h.status != 101);
+        if upstream
+            .response_header()
+            .is_some_and(|head| framing::length(&head.headers) > framing::ANSWER_HEAD_MAX)
+        {
+            return Err(HeadFault::TooLarge);
+        }
         if !is_interim {
             return Ok(());
         }

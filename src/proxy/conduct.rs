@@ -24,9 +24,6 @@ use crate::exchange::ending::{self, Refusal};
 use crate::exchange::{Ending, Exchange, Record, Rules, Step};
 use crate::health::{Change, Resting};
 use crate::live::{House, Live, Slot};
-use crate::observe::events::Event;
-use crate::observe::lines::TargetStateLine;
-use crate::observe::rfc3339;
 use crate::parse::{Parsed, Replay};
 use crate::select::{Candidate, Candidates};
 use crate::wire::listing::Listing;
@@ -50,7 +47,9 @@ pub(super) struct Asked<'a> {
     /// The processes that it passed, this one included.
     pub(super) hop: HeaderValue,
     pub(super) route: Option<&'a Route>,
-    /// The client sent `x-pointsman-no-rescue`.
+    /// The client sent `x-pointsman-no-retry`: one attempt, and its end is the answer.
+    pub(super) refuses_retry: bool,
+    /// The client sent that, or `x-pointsman-no-rescue`.
     pub(super) refuses_rescue: bool,
     /// How long the client wants to wait, where it said so (`x-request-timeout-ms`).
     pub(super) within: Option<Duration>,
@@ -86,6 +85,7 @@ pub(super) async fn conduct(
     let rules = Rules {
         may_rescue: may_rescue(live, asked),
         deadline: now.after(hurry.unwrap_or(total)),
+        is_single: asked.refuses_retry,
         ..rules(live, &asked.parsed)
     };
     let can_be_taken_up = rules.may_rescue && rules.may_replay;
@@ -125,7 +125,7 @@ pub(super) async fn conduct(
                 if let Some(proved) = proved {
                     slots[at] = proved;
                 }
-                note(house, &slots, at, &changes);
+                note(house, live, &slots, at, &changes);
                 match end {
                     End::Delivered => exchange.delivered(now),
                     End::Gone => exchange.client_gone(now),
@@ -150,7 +150,7 @@ pub(super) async fn conduct(
             Step::End(ending) => break ending,
         };
         for (at, change) in exchange.take_changes() {
-            note(house, &slots, at, &[change]);
+            note(house, live, &slots, at, &[change]);
         }
     };
     if exchange.budget_ran_dry() {
@@ -177,6 +177,7 @@ pub(super) fn rules(live: &Live, parsed: &Parsed) -> Rules {
         health: Arc::clone(&live.policy),
         may_replay: parsed.replay == Replay::Safe,
         may_rescue: false,
+        is_single: false,
         deadline: Tick(u64::MAX),
     }
 }
@@ -212,33 +213,14 @@ fn may_rescue(live: &Live, asked: &Asked<'_>) -> bool {
         && !asked.route.is_some_and(|route| route.no_rescue)
 }
 
-/// Writes one line for each change of state.
-pub(super) fn note(house: &House, slots: &[Arc<Slot>], at: usize, changes: &[Change]) {
-    let Some(slot) = slots.get(at) else { return };
+/// Tells each change of state, with who is asked instead: the next in the line that may be.
+pub(super) fn note(house: &House, live: &Live, slots: &[Arc<Slot>], at: usize, changes: &[Change]) {
+    let Some(slot) = slots.get(at).filter(|_| !changes.is_empty()) else { return };
+    let now = house.clock.tick();
+    let mut behind = slots.iter().skip(at + 1);
+    let next = behind.find(|slot| slot.health.look(now, &live.policy).is_ok());
     for change in changes {
-        let now = house.clock.now();
-        let next = slots.get(at + 1).map(|slot| slot.target.id.as_str());
-        house.events.tell(
-            now.wall,
-            Event::TargetState {
-                target: slot.target.id.to_string(),
-                scope: change.scope.as_label(),
-                from: change.from,
-                to: change.to,
-                reason: change.reason.as_label(),
-                until: change.until.map(|until| rfc3339(now.wall_of(until))),
-                next: next.map(str::to_owned),
-            },
-        );
-        house.log.target_state(&TargetStateLine {
-            at: now.wall,
-            target: slot.target.id.as_str(),
-            from: change.from,
-            to: change.to,
-            reason: change.reason.as_label(),
-            until: change.until.map(|until| now.wall_of(until)),
-            next,
-        });
+        house.tell_state(slot, change, next.map(|slot| slot.target.id.as_str()));
     }
 }
 

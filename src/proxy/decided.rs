@@ -61,7 +61,8 @@ impl Lineup {
                     crate::select::fit::Shed::Loses(losses) => losses,
                     crate::select::fit::Shed::Lacks(_)
                     | crate::select::fit::Shed::Window(_)
-                    | crate::select::fit::Shed::Untranslatable(_) => Losses::default(),
+                    | crate::select::fit::Shed::Untranslatable(_)
+                    | crate::select::fit::Shed::Elsewhere => Losses::default(),
                 };
                 seats.push(seat(&left.slot, left.group, Fate::Shed(left.why), loses));
             }
@@ -96,6 +97,7 @@ pub(super) fn keep(house: &House, story: &mut Story, live: &Live, status: u16, b
         model: story.model.take().filter(|model| model.len() <= MODEL_BYTES_MAX),
         is_stream: story.is_stream,
         seats,
+        spent: story.spending.by_record(&story.records),
         records: std::mem::take(&mut story.records),
         chosen: story.course.chosen.filter(|_| !is_ours),
         halt: story.course.halt,

@@ -150,6 +150,7 @@ impl<'a> Asked<'a> {
             ended: None,
             code: told.map(|(_, code)| code),
             status: told.map(|(status, _)| status),
+            spent: SmallVec::new(),
             took: Duration::ZERO,
         }
     }

@@ -247,23 +247,29 @@ impl Forward {
             };
             let permit = std::mem::take(&mut self.permit);
             let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
-            conduct::note(house, &self.slots, self.at, &changes);
+            conduct::note(house, live, &self.slots, self.at, &changes);
         }
     }
 
     /// Hands what happened to the story.
     pub(super) fn tell(self, story: &mut Story) {
-        let records = [self.record];
-        let records = if self.record.began.0 == 0 { &[][..] } else { &records };
+        let records: SmallVec<[Record; 1]> = SmallVec::from_slice(self.records());
         let chosen = self.record.status.map(|_| self.record.candidate);
         let halt = if self.at < self.slots.len() { Halt::Answered } else { Halt::Final };
         let course = Course { chosen, halt, ..self.course };
-        story.conclude(self.slots, records, course, SmallVec::new());
+        story.conclude(self.slots, &records, course, SmallVec::new());
     }
 
+    /// Puts down whose answer the head is, or that of our own is which ends it.
     pub(super) fn tell_head(&self, house: &House, story: &mut Story) {
         let now = house.clock.tick();
-        story.tell(house, &self.slots, &[self.record], Some(self.record.candidate), now);
+        let answering = self.record.status.map(|_| self.record.candidate);
+        story.tell(house, &self.slots, self.records(), answering, now);
+    }
+
+    /// What was asked: nothing where nobody could be.
+    fn records(&self) -> &[Record] {
+        if self.record.began.0 == 0 { &[] } else { std::slice::from_ref(&self.record) }
     }
 }
 

@@ -21,6 +21,8 @@
 //!
 //! A field line longer than [`FIELD_MAX`] is too large. Source: RFC 9112 sections 2.2, 3.2, 5 and 6.
 
+use http::HeaderMap;
+
 /// Longest field line, in bytes (threat C6).
 pub const FIELD_MAX: usize = 16 * 1024;
 
@@ -31,6 +33,8 @@ const UNDERSCORED: [&[u8]; 3] = [b"session_id", b"conversation_id", b"thread_id"
 pub(super) const FIELDS_MAX: usize = 100;
 /// What a client is told who sends more.
 pub(super) const TOO_MANY: &str = "the request head has more than 100 fields";
+/// Longest head of an answer, in bytes (threat P4); Pingora takes a mebibyte.
+pub(super) const ANSWER_HEAD_MAX: usize = 64 * 1024;
 
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,11 @@ struct Framing {
     has_length: bool,
     is_chunked: bool,
     has_host: bool,
+}
+
+/// Returns how long the fields of a head are, in bytes.
+pub(super) fn length(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
 }
 
 /// Checks the head of an HTTP/1 request, which may be followed by anything.

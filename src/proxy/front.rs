@@ -9,7 +9,8 @@
 //! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
 //! [`Pace::head`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
 //! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
-//! pipelined request. A connection that asks for nothing for [`IDLE`] is closed, and while the process
+//! pipelined request; which it may be: whoever sends the next request before the answer is answered in
+//! its turn. A connection that asks for nothing for [`IDLE`] is closed, and while the process
 //! drains for [`LAST_ASK`], so that a request that is on its way meets no closed door. On HTTP/2 the frame layer has done all this.
 
 use super::framing::{self, HeadFault};
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::server::ReusableHttpStream;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
@@ -120,8 +122,9 @@ impl Front {
     async fn connection(&self, stream: Stream, shutdown: &ShutdownWatch) {
         let mut stream = corked(stream);
         let mut leaving = shutdown.clone();
+        let mut came = BytesMut::new();
         loop {
-            let head = match self.head(&mut stream, &mut leaving).await {
+            let head = match self.head(&mut stream, &mut leaving, came).await {
                 Head::Whole(head) => head,
                 Head::Quiet => return,
                 Head::Refused(why) => return refuse(&mut stream, &why).await,
@@ -132,32 +135,36 @@ impl Front {
             let is_passed_through = target_of(&head).is_some_and(route::is_passed_through);
             let mut session = ServerSession::new_http1(stream);
             session.set_pipelined_prefix(head);
+            session.set_pipelining_enabled(!is_passed_through);
             session.set_keepalive((!*leaving.borrow()).then_some(IDLE_S));
             let next = if is_passed_through {
-                self.hooks.process_new_http(session, shutdown).await.map(|reused| reused.consume().0)
+                let reused = self.hooks.process_new_http(session, shutdown).await;
+                reused.map(|reused| (reused.consume().0, None))
             } else if self.request(&mut session).await {
-                session.finish().await.ok().flatten().map(|reusable| reusable.into_parts().0)
+                session.finish().await.ok().flatten().map(ReusableHttpStream::into_parts)
             } else {
                 None
             };
-            match next {
-                Some(kept) => stream = kept,
-                None => return,
-            }
+            let Some((kept, more)) = next else { return };
+            stream = kept;
+            came = more.unwrap_or_default();
         }
     }
 
-    /// Reads the next head of a connection, and what came with it.
-    async fn head(&self, stream: &mut Stream, leaving: &mut ShutdownWatch) -> Head {
-        let mut head = BytesMut::new();
-        let first = tokio::select! {
-            biased;
-            first = pingora::time::timeout(IDLE, read_on(stream, &mut head)) => first,
-            // Whoever is just about to ask is answered, and told that it was the last time.
-            _ = leaving.changed() => pingora::time::timeout(LAST_ASK, read_on(stream, &mut head)).await,
-        };
-        if !matches!(first, Ok(Ok(1..))) {
-            return Head::Quiet;
+    /// Reads the next head of a connection, of which this much came with the request before, and what
+    /// comes with it.
+    async fn head(&self, stream: &mut Stream, leaving: &mut ShutdownWatch, came: BytesMut) -> Head {
+        let mut head = came;
+        if head.is_empty() {
+            let first = tokio::select! {
+                biased;
+                first = pingora::time::timeout(IDLE, read_on(stream, &mut head)) => first,
+                // Whoever is just about to ask is answered, and told that it was the last time.
+                _ = leaving.changed() => pingora::time::timeout(LAST_ASK, read_on(stream, &mut head)).await,
+            };
+            if !matches!(first, Ok(Ok(1..))) {
+                return Head::Quiet;
+            }
         }
         if is_whole(&head, 0) {
             return Head::Whole(head);

@@ -119,6 +119,9 @@ pub(super) fn up(
     if let Some(bar) = bar {
         keep_faithful(live, &mut line, source, &mut carried, bar);
     }
+    if source.parsed.names_state {
+        keep_at_home(&mut line);
+    }
     (line, carried)
 }
 
@@ -245,6 +248,23 @@ fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, carried: &mu
     }
 }
 
+/// Takes out the targets of all providers but the one of the first choice: what a request refers to by
+/// an id does not exist elsewhere. By the order of the configuration, which no turn, weight or rest
+/// changes: the turn before went there as well, unless it failed over, and then nobody knows.
+fn keep_at_home(line: &mut Line) {
+    let order = |(slot, group): &(&Arc<Slot>, &u32)| (**group, slot.target.provider);
+    let Some(home) = line.slots.iter().zip(&line.groups).min_by_key(order) else { return };
+    let home = home.0.target.provider;
+    let mut at = 0;
+    while let Some(slot) = line.slots.get(at) {
+        if slot.target.provider == home {
+            at += 1;
+        } else {
+            line.leave(at, Shed::Elsewhere);
+        }
+    }
+}
+
 /// Returns the word for a request that nobody can serve.
 pub(super) fn code_of_nobody(left_out: &LeftOut) -> ErrorCode {
     let is_long = left_out.iter().any(|left| matches!(left.why, Shed::Window(_)));
@@ -261,7 +281,7 @@ pub(super) fn nobody(name: &str, left_out: &LeftOut, wish: &Wish, dialect: Diale
     }
     let windows = left_out.iter().filter_map(|left| match &left.why {
         Shed::Window(window) => Some(*window),
-        Shed::Lacks(_) | Shed::Loses(_) | Shed::Untranslatable(_) => None,
+        Shed::Lacks(_) | Shed::Loses(_) | Shed::Untranslatable(_) | Shed::Elsewhere => None,
     });
     if let Some(window) = windows.max() {
         // Tools know a prompt that is too long by these words of the two large providers.
@@ -295,6 +315,9 @@ pub(super) fn tell(text: &mut String, left_out: &LeftOut) {
                 write!(text, "{separator}{} would lose {losses} in translation", slot.target.id)
             }
             Shed::Untranslatable(why) => write!(text, "{separator}{}: {why}", slot.target.id),
+            Shed::Elsewhere => {
+                write!(text, "{separator}{} does not have the earlier turns", slot.target.id)
+            }
         };
     }
 }

@@ -185,7 +185,7 @@ impl Race<'_> {
             return Some(concluded.with(end));
         }
         stage.exchange.fell_out(concluded.at, failure, concluded.now);
-        conduct::note(self.round.house, self.round.slots, concluded.at, &concluded.changes);
+        conduct::note(self.round.house, self.round.live, self.round.slots, concluded.at, &concluded.changes);
         None
     }
 

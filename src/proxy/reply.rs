@@ -17,11 +17,12 @@ use crate::observe::fault_text;
 use crate::rewrite;
 use crate::wire::listing::Listing;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::{ErrorType, OrErr};
+use serde_json::json;
 use std::time::Duration;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,6 +34,8 @@ const X_BREAKER: HeaderName = HeaderName::from_static("x-circuit-breaker-state")
 const X_RESPONSE_TIME: HeaderName = HeaderName::from_static("x-provider-response-time");
 const X_DEGRADED: HeaderName = HeaderName::from_static("x-model-degraded");
 const X_TRAIL: HeaderName = HeaderName::from_static("x-pointsman-trail");
+/// nginx's word, by which it passes a stream on as it comes.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Headers of our own that a usual answer carries.
@@ -74,6 +77,19 @@ impl From<&Refusal> for Extra {
 pub(super) enum Framing {
     Length(u64),
     Chunked,
+    /// Until the connection is closed: an HTTP/1.0 client knows no other of what has no length.
+    Closed,
+}
+
+impl Framing {
+    /// Returns how a body of unknown length is framed for this client.
+    pub(super) fn endless(session: &mut Session) -> Framing {
+        if session.req_header().version != Version::HTTP_10 {
+            return Framing::Chunked;
+        }
+        session.set_keepalive(None);
+        Framing::Closed
+    }
 }
 
 /// The head of an answer to the client. Pingora's own type spells a name out, title case and all,
@@ -99,6 +115,17 @@ impl Head {
     fn set(&mut self, name: HeaderName, value: HeaderValue) -> pingora::Result<()> {
         let set = self.headers.try_insert(name, value);
         set.map(drop).or_err(ErrorType::InvalidHTTPHeader, "too many headers")
+    }
+
+    /// Keeps whoever stands in between from keeping or gathering a stream, where its provider said nothing
+    /// of that.
+    pub(super) fn for_stream(&mut self) -> pingora::Result<()> {
+        for (name, value) in [(header::CACHE_CONTROL, "no-cache"), (X_ACCEL_BUFFERING, "no")] {
+            if !self.headers.contains_key(&name) {
+                self.set(name, HeaderValue::from_static(value))?;
+            }
+        }
+        Ok(())
     }
 
     fn into_pingora(self) -> Box<ResponseHeader> {
@@ -130,11 +157,11 @@ pub(super) fn draft(
 /// Begins the head of an answer that is translated: of the provider's own nothing is left, since its
 /// headers speak of another body in another dialect.
 pub(super) fn draft_translated(status: StatusCode, is_stream: bool) -> pingora::Result<Head> {
-    let mut head = Head::new(status, 2);
+    let mut head = Head::new(status, 3);
     let kind = if is_stream { "text/event-stream; charset=utf-8" } else { "application/json" };
     head.set(header::CONTENT_TYPE, HeaderValue::from_static(kind))?;
     if is_stream {
-        head.set(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"))?;
+        head.for_stream()?;
     }
     Ok(head)
 }
@@ -150,6 +177,7 @@ fn frame(head: &mut Head, framing: Framing) -> pingora::Result<()> {
         Framing::Length(length) => head.set(header::CONTENT_LENGTH, decimal(length)),
         // Dropped again by the HTTP/2 writer, which frames by itself.
         Framing::Chunked => head.set(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+        Framing::Closed => Ok(()),
     }
 }
 
@@ -260,6 +288,22 @@ pub(super) async fn refuse(
 pub(super) fn invalid(shape: ErrorShape, message: &str, id: &str) -> pingora::Result<(Head, Bytes)> {
     let body = fault_text::error_body(shape, ErrorCode::ValidationFailed, 400, message, id);
     Ok((Head::json(400)?, Bytes::from(body)))
+}
+
+/// Makes of an error that stood inside a success the answer that it would have been by itself.
+pub(super) fn twin(status: u16, dialect: Dialect, error: &[u8]) -> Option<(Head, Bytes)> {
+    let said: serde_json::Value = serde_json::from_slice(error).ok()?;
+    let body = if said.get("error").is_some_and(serde_json::Value::is_object) {
+        error.to_vec()
+    } else {
+        let inner = said.pointer("/response/error").filter(|error| error.is_object()).unwrap_or(&said);
+        let told = match dialect.error_shape() {
+            ErrorShape::Anthropic => json!({"type": "error", "error": inner}),
+            ErrorShape::OpenAi | ErrorShape::Google => json!({ "error": inner }),
+        };
+        told.to_string().into_bytes()
+    };
+    Some((Head::json(status).ok()?, Bytes::from(body)))
 }
 
 /// Answers with a JSON page of our own.

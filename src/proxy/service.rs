@@ -9,7 +9,7 @@ use super::carried::{self, Source};
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward, NowhereToGo};
-use super::framing::{FIELDS_MAX, TOO_MANY};
+use super::framing::{self, FIELDS_MAX, TOO_MANY};
 use super::guess;
 use super::hop;
 use super::line::{self, Effect};
@@ -55,6 +55,7 @@ pub struct Proxy {
 /// text is read first.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static NO_RESCUE: HeaderName = HeaderName::from_static("x-pointsman-no-rescue");
+static NO_RETRY: HeaderName = HeaderName::from_static("x-pointsman-no-retry");
 static TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 
 /// What the hooks of one request share.
@@ -101,7 +102,10 @@ impl Proxy {
         let (status, code, message) = told_of(error);
         let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
         let has_new_key = context.forward.as_ref().is_some_and(|forward| forward.has_new_key());
-        let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key);
+        let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key).or(advice(status));
+        if let Some(forward) = &context.forward {
+            forward.tell_head(&self.house, &mut context.story);
+        }
         let retry_after = (status == 503).then_some(1);
         let extra = Extra { retry_after, should_retry, ..Extra::default() };
         session.set_keepalive(None);
@@ -142,8 +146,7 @@ impl Proxy {
         if let Some((status, message)) = head_fault(&head.headers, live.plan.limits.max_header) {
             session.set_keepalive(None);
             let code = ErrorCode::ValidationFailed;
-            reply::refuse(session, story, shape, status, code, message, &Extra::default()).await?;
-            return Ok(true);
+            return refuse(session, story, shape, status, code, message).await;
         }
         if is_upgrade(&session.req_header().headers) {
             session.set_keepalive(None);
@@ -161,7 +164,7 @@ impl Proxy {
                 refuse(session, story, shape, 400, ErrorCode::ValidationFailed, why).await
             }
             Endpoint::MethodNotAllowed(allow) => {
-                let extra = Extra { allow: Some(allow), ..Extra::default() };
+                let extra = Extra { allow: Some(allow), should_retry: advice(405), ..Extra::default() };
                 let message = "this path does not take this method";
                 let code = ErrorCode::ValidationFailed;
                 session.set_keepalive(None);
@@ -384,11 +387,24 @@ impl Proxy {
             return no_body(session, story, shape, fault).await;
         }
         let (headers, query) = onward(session.req_header());
-        let refuses_rescue = session.req_header().headers.contains_key(&NO_RESCUE);
+        let refuses_retry = session.req_header().headers.contains_key(&NO_RETRY);
+        let refuses_rescue = refuses_retry || session.req_header().headers.contains_key(&NO_RESCUE);
         let within = session.req_header().headers.get(&TIMEOUT);
         let within = within.and_then(|value| exchange::wish(value.as_bytes()));
         let body = std::mem::take(&mut body.bytes);
-        let asked = Asked { now, api, body, parsed, query, headers, hop, route, refuses_rescue, within };
+        let asked = Asked {
+            now,
+            api,
+            body,
+            parsed,
+            query,
+            headers,
+            hop,
+            route,
+            refuses_retry,
+            refuses_rescue,
+            within,
+        };
         conduct::conduct(house, live, slots, &asked, carried, session, story).await
     }
 
@@ -453,6 +469,12 @@ fn told_of(error: &Error) -> (u16, ErrorCode, &'static str) {
     }
 }
 
+/// Tells tools not to try again what the client got wrong: it is as wrong the second time. A slow upload
+/// may go better.
+fn advice(status: u16) -> Option<bool> {
+    (matches!(status, 400..=499) && !matches!(status, 408 | 429)).then_some(false)
+}
+
 async fn refuse(
     session: &mut Session,
     story: &mut Story,
@@ -461,9 +483,7 @@ async fn refuse(
     code: ErrorCode,
     message: &str,
 ) -> pingora::Result<bool> {
-    // What the client got wrong is as wrong the second time; a slow upload may go better.
-    let should_retry = (matches!(status, 400..=499) && !matches!(status, 408 | 429)).then_some(false);
-    let extra = Extra { should_retry, ..Extra::default() };
+    let extra = Extra { should_retry: advice(status), ..Extra::default() };
     reply::refuse(session, story, shape, status, code, message, &extra).await?;
     Ok(true)
 }
@@ -489,7 +509,7 @@ async fn no_body(
         BodyFault::Refused(status, code, message) => {
             session.set_keepalive(None);
             let retry_after = (status == 503).then_some(1);
-            let extra = Extra { retry_after, ..Extra::default() };
+            let extra = Extra { retry_after, should_retry: advice(status), ..Extra::default() };
             reply::refuse(session, story, shape, status, code, message, &extra).await?;
             Ok(true)
         }
@@ -548,7 +568,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let bytes = framing::length(headers);
     if headers.len() > FIELDS_MAX {
         return Some((431, TOO_MANY));
     }
@@ -697,7 +717,14 @@ impl ProxyHttp for Proxy {
                 error.set_retry(repeats);
                 return Err(error);
             }
+            if framing::length(&response.headers) > framing::ANSWER_HEAD_MAX {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a head without end").into_up());
+            }
             if status >= 200 {
+                // An HTTP/1.0 client knows no chunks (RFC 9112 section 6.1).
+                if session.req_header().version == http::Version::HTTP_10 {
+                    response.remove_header(&http::header::TRANSFER_ENCODING);
+                }
                 forward.answered(response);
                 forward.settle(&self.house, &live, forward::outcome_of(status));
                 forward.tell_head(&self.house, story);

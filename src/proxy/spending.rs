@@ -11,7 +11,9 @@
 use super::story::Ended;
 use crate::base::api::Dialect;
 use crate::base::time::WallTime;
+use crate::exchange::Record;
 use crate::live::{House, Live, Slot};
+use crate::observe::decisions::Spent;
 use crate::observe::metrics::{NONE, OTHER};
 use crate::observe::usage::{self, Count, Who, usd};
 use crate::wire::Usage;
@@ -54,6 +56,30 @@ impl Spending {
         if let Some((_, known)) = self.entries.last_mut() {
             *known = usage;
         }
+    }
+
+    /// Tells what each attempt used. The entries stand in the order of the attempts that they are of.
+    pub(super) fn by_record(&self, records: &[Record]) -> SmallVec<[Spent; 1]> {
+        let small = |tokens: Option<u64>| tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+        let mut left = (0..).zip(records);
+        let of = |(candidate, usage): &(usize, Usage)| {
+            let (record, _) = left.find(|(_, record)| record.candidate == *candidate)?;
+            Some(Spent { record, input: small(usage.input), output: small(usage.output) })
+        };
+        self.entries.iter().filter_map(of).collect()
+    }
+
+    /// Tells for the log what each target used, where more than one answered.
+    pub(super) fn by_target(&self, slots: &[Arc<Slot>]) -> Option<String> {
+        if self.entries.len() < 2 {
+            return None;
+        }
+        let tokens = |tokens: Option<u64>| tokens.map_or("?".to_owned(), |tokens| tokens.to_string());
+        let each = self.entries.iter().filter_map(|(candidate, usage)| {
+            let slot = slots.get(*candidate)?;
+            Some(format!("{}:{}+{}", slot.target.id, tokens(usage.input), tokens(usage.output)))
+        });
+        Some(each.collect::<Vec<_>>().join(","))
     }
 
     /// Adds the request to counters and ledger, `at` the moment at which it ended.

@@ -293,7 +293,8 @@ impl Story {
             }
         };
         self.record(house, &live, (status, millis(took)), trail);
-        let first_content = self.records.last().and_then(|r| r.first_content);
+        let first_content = first_content(&self.records);
+        let spent = self.spending.by_target(&self.slots);
         house.log.request(&RequestLine {
             at: at.wall,
             id: &self.id,
@@ -312,6 +313,7 @@ impl Story {
             in_tokens: bill.used.input,
             out_tokens: bill.used.output,
             cost_usd: bill.cost_usd,
+            spent: spent.as_deref(),
             degraded: answering.as_ref().is_some_and(|slot| self.is_degraded(slot)),
             generation: live.generation,
         });
@@ -372,7 +374,11 @@ impl Story {
                 slot.meter.ambiguous();
             }
             let is_move = record.cause == Cause::Failover || record.cause.is_rescue();
-            if is_move && let Some((from, reason)) = before {
+            // A stream that its own target takes up has changed no target.
+            if is_move
+                && let Some((from, reason)) = before
+                && !Arc::ptr_eq(from, slot)
+            {
                 house.metrics.failover(route, &from.meter, &slot.meter, reason);
             }
             before = Some((slot, record.outcome));
@@ -400,6 +406,12 @@ impl Story {
         };
         house.metrics.hedge(route, result);
     }
+}
+
+/// When the client's first content came: with a stream that was taken up, from the target that began it.
+fn first_content(records: &[Record]) -> Option<Tick> {
+    let began = records.iter().rposition(|record| !record.cause.is_rescue())?;
+    records.get(began..)?.iter().find_map(|record| record.first_content)
 }
 
 /// The way of a request, as trail: one word for each attempt.

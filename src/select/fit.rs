@@ -40,6 +40,8 @@ pub enum Shed {
     Loses(Losses),
     /// The request cannot be said in its dialect.
     Untranslatable(Untranslatable),
+    /// The request goes on from what another provider keeps.
+    Elsewhere,
 }
 
 impl Shed {
@@ -56,6 +58,7 @@ impl Shed {
             Shed::Window(_) => "context_window",
             Shed::Loses(_) => "translation_loss",
             Shed::Untranslatable(_) => "untranslatable",
+            Shed::Elsewhere => "state_elsewhere",
         }
     }
 }

@@ -496,6 +496,7 @@ impl Running {
                     house.memory.tend();
                     tokio::spawn(async move { house.refresh_addresses().await });
                 }
+                () = self.house.state_due() => self.house.tell_states(),
                 _ = interrupt.recv() => return None,
                 _ = terminate.recv() => break None,
             }

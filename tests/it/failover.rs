@@ -337,6 +337,10 @@ async fn a_response_with_state_fails_over_only_where_nothing_was_processed() {
             assert_eq!(pair.second.count(), 0, "{body} must not be sent twice");
             assert_eq!(pair.first.count(), 1, "{body} must not be repeated either");
         }
+        // An id of one provider's says nothing to another.
+        if body.contains("_1\"") {
+            continue;
+        }
         for reply in unprocessed.clone() {
             let first = Provider::start(reply).await.unwrap();
             let pair = Pair::open(Api::Responses, Wire::default(), first, Reply::says(RESCUER), "").await;

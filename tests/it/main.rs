@@ -66,6 +66,7 @@ mod sdks;
 mod secrets;
 mod slow;
 mod stage;
+mod states;
 mod tokens;
 mod tongues;
 #[cfg(feature = "top")]
@@ -79,3 +80,4 @@ mod uploads;
 mod usage;
 mod verbs;
 mod warm;
+mod words;

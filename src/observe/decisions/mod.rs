@@ -33,6 +33,7 @@ use crate::exchange::course::{Halt, Passed};
 use crate::select::fit::Shed;
 use crate::translate::Losses;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -67,6 +68,8 @@ pub struct Decision {
     pub seats: Vec<Seat>,
     /// Every attempt, in their order.
     pub records: Vec<Record>,
+    /// What of them used tokens, as far as their providers said.
+    pub spent: SmallVec<[Spent; 1]>,
     /// Whose answer the client got, or would be asked first: a candidate's place among those that
     /// were not left out.
     pub chosen: Option<usize>,
@@ -80,6 +83,17 @@ pub struct Decision {
     pub status: Option<u16>,
     /// How long it took.
     pub took: Duration,
+}
+
+/// The tokens of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Which attempt, by its place.
+    pub record: u32,
+    /// Of the prompt.
+    pub input: Option<u32>,
+    /// Of the answer.
+    pub output: Option<u32>,
 }
 
 /// A target that was considered for a request.

@@ -138,7 +138,7 @@ impl Decision {
         put("model", json!(self.model));
         put("stream", json!(self.is_stream));
         put("candidates", self.seats.iter().map(|seat| self.candidate(seat)).collect());
-        put("attempts", self.records.iter().map(|record| self.attempt(record)).collect());
+        put("attempts", (0..).zip(&self.records).map(|(at, record)| self.attempt(at, record)).collect());
         if let Some(ended) = self.ended {
             put("ended", json!(ended.as_label()));
             put("dur_ms", json!(millis(self.took)));
@@ -178,7 +178,8 @@ impl Decision {
         page
     }
 
-    fn attempt(&self, record: &Record) -> Value {
+    fn attempt(&self, at: u32, record: &Record) -> Value {
+        let spent = self.spent.iter().find(|spent| spent.record == at);
         let span = |until: Tick| millis(until.since(record.began));
         let ended = Some(record.ended).filter(|ended| *ended != Tick::default());
         json!({
@@ -189,6 +190,8 @@ impl Decision {
             "started_ms": millis(record.began.since(self.began)),
             "ttfc_ms": record.first_content.map(span),
             "dur_ms": ended.map(span),
+            "in_tokens": spent.and_then(|spent| spent.input),
+            "out_tokens": spent.and_then(|spent| spent.output),
         })
     }
 

@@ -42,7 +42,7 @@ impl State {
 }
 
 /// Why a candidate was passed over or not reached: each word with what it means.
-pub const REASONS: [(&str, &str); 28] = [
+pub const REASONS: [(&str, &str); 29] = [
     ("usable", "explain only: it may be used now and would be asked first"),
     ("called_off", "it was asked beside another one, whose answer came first (hedging)"),
     (
@@ -68,6 +68,7 @@ pub const REASONS: [(&str, &str); 28] = [
         "the route is `translation: strict` and its dialect cannot say all that was asked for, or earlier turns are kept at a provider and only named (`state`); `loses` lists what",
     ),
     ("untranslatable", "the request cannot be said in its dialect at all"),
+    ("state_elsewhere", "the request goes on from earlier turns, which the first choice's provider keeps"),
     ("dialect", "it does not take this call, and nothing translates for it"),
     ("same_model_overloaded", "the provider said that this model is overloaded; another key does not help"),
     ("provider_attempts", "its provider had all the attempts of one request (`retry.provider_attempts`)"),
@@ -201,5 +202,6 @@ pub fn shed(why: crate::select::fit::Shed) -> String {
         Shed::Window(window) => format!("has a window of {window} tokens"),
         Shed::Loses(losses) => format!("would lose {losses} in translation"),
         Shed::Untranslatable(why) => why.to_string(),
+        Shed::Elsewhere => "does not have the earlier turns, which another provider keeps".to_owned(),
     }
 }

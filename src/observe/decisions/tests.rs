@@ -68,6 +68,7 @@ fn decision(id: &str) -> Decision {
         ended: Some(Ended::Answered),
         code: None,
         status: Some(200),
+        spent: SmallVec::new(),
         took: Duration::from_millis(1_020),
     }
 }
@@ -138,8 +139,8 @@ fn a_page_has_the_shape_of_the_contract() {
                 {"target": "c/k/m", "priority": 1, "state": "not_reached", "reason": "not_needed"},
             ],
             "attempts": [
-                {"target": "a/k/m", "cause": "first", "outcome": "rate_limited", "status": 429, "started_ms": 10, "ttfc_ms": null, "dur_ms": 250},
-                {"target": "b/k/m", "cause": "failover", "outcome": "ok", "status": 200, "started_ms": 310, "ttfc_ms": 100, "dur_ms": 700},
+                {"target": "a/k/m", "cause": "first", "outcome": "rate_limited", "status": 429, "started_ms": 10, "ttfc_ms": null, "dur_ms": 250, "in_tokens": null, "out_tokens": null},
+                {"target": "b/k/m", "cause": "failover", "outcome": "ok", "status": 200, "started_ms": 310, "ttfc_ms": 100, "dur_ms": 700, "in_tokens": null, "out_tokens": null},
             ],
             "ended": "answered",
             "dur_ms": 1020,
@@ -170,6 +171,7 @@ fn every_fate() -> Vec<(Fate, Halt)> {
         Shed::Window(8_000),
         Shed::Loses(Losses::default()),
         Shed::Untranslatable(crate::translate::Untranslatable::NotJson),
+        Shed::Elsewhere,
     ]);
     fates.extend(shed.into_iter().map(|why| (Fate::Shed(why), Halt::Answered)));
     fates.push((Fate::Unspoken, Halt::Answered));

@@ -17,7 +17,7 @@ use crate::proxy::patience::{Cut, Limit};
 use crate::proxy::reply;
 use crate::wire::{Usage, answer, cut};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 use std::pin::pin;
@@ -29,6 +29,8 @@ const HELD_ANSWER: usize = 1024 * 1024;
 const TRANSLATED_ANSWER: usize = 8 * 1024 * 1024;
 /// Most of a refusing answer's body that is read and judged.
 const REFUSAL_BODY: usize = 64 * 1024;
+/// The same of one that goes to the client as it is, where there is room.
+const RELAYED_BODY: usize = HELD_ANSWER;
 /// Longest text under a 200 that is read as an error; longer ones are somebody's answer.
 const WORDS_MAX: usize = 2048;
 /// How often memory is looked for by an answer that must be had whole.
@@ -46,6 +48,9 @@ impl Aim<'_> {
             Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list()),
         };
         let mut own = own.ok()?;
+        if is_event_stream && rendering.is_none() {
+            own.for_stream().ok()?;
+        }
         if packing.is_some() {
             own.headers.remove(header::CONTENT_ENCODING);
             own.headers.remove(header::ETAG);
@@ -55,6 +60,7 @@ impl Aim<'_> {
             is_event_stream,
             is_encoded: packing.is_none() && is_encoded(&head.headers),
             length: content_length(&head.headers).filter(|_| packing.is_none()),
+            ends_anyhow: ends_anyhow(head),
             packing,
             head: Some(own),
             held: SmallVec::new(),
@@ -111,7 +117,11 @@ impl Aim<'_> {
                 Err(Box::new(Fault::after_head(Outcome::BadBody, 200)))
             }
             Err(answer::AnswerFault::Error(error)) => {
-                Err(Box::new(self.judge_inband(body.get(error).unwrap_or_default(), 200)))
+                let fault = self.judge_inband(body.get(error).unwrap_or_default(), 200);
+                // Row 18: who answers 200 to what it holds invalid may be wrong about that as well.
+                let is_disputed = fault.failure.outcome == Outcome::ClientError;
+                let outcome = Outcome::InbandError;
+                Err(Box::new(if is_disputed { Fault::after_head(outcome, 200) } else { fault }))
             }
         }
     }
@@ -132,10 +142,13 @@ impl Opening<'_, '_> {
     pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: &mut Answer) -> End {
         let limit = Limit::hard(self.aim.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
         let mut body = BytesMut::new();
-        while body.len() < REFUSAL_BODY {
+        // The client's own fault, in the provider's own words: half a document would help nobody.
+        let is_relayed = matches!(answer.status, 400 | 403..=499) && answer.status != 429;
+        let most = if is_relayed { RELAYED_BODY } else { REFUSAL_BODY };
+        while body.len() < most && (body.len() < REFUSAL_BODY || self.aim.has_room(answer, body.len())) {
             match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
-                    let room = REFUSAL_BODY - body.len();
+                    let room = most - body.len();
                     body.extend_from_slice(&piece[..piece.len().min(room)]);
                 }
                 Err(Cut::Gone) => return End::Gone,
@@ -207,7 +220,10 @@ impl Opening<'_, '_> {
         let body = body.into_bytes();
         match self.aim.judge(&body) {
             Ok(usage) => answer.usage = usage,
-            Err(fault) => return Err(End::Failed(Fault { held: Held::of(answer, body), ..*fault })),
+            Err(fault) => {
+                let held = fault.held.or_else(|| Held::of(answer, body));
+                return Err(End::Failed(Fault { held, ..*fault }));
+            }
         }
         let body = match answer.rendering.as_ref().map(|rendering| rendering.answer(memory, &body)) {
             None => body,
@@ -247,6 +263,14 @@ fn is_in_words(body: &[u8]) -> bool {
         Some(b'<') => true,
         Some(_) => text.len() <= WORDS_MAX,
     }
+}
+
+/// Tells whether the end of a body says nothing of whether it is whole: that the connection was closed.
+/// HTTP/1.0 knew no other (failure table, row 22).
+fn ends_anyhow(head: &ResponseHeader) -> bool {
+    head.version == Version::HTTP_11
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+        && !head.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -68,7 +68,10 @@ impl Delivery<'_, '_> {
     /// Delivers an answer that is too long to be held: from here on it is committed.
     async fn pour(&mut self, incoming: &mut Incoming<'_>, answer: &mut Answer) -> End {
         let status = answer.status;
-        let framing = answer.length.map_or(Framing::Chunked, Framing::Length);
+        let framing = match answer.length {
+            Some(length) => Framing::Length(length),
+            None => Framing::endless(self.stage.session),
+        };
         if let Err(end) = self.commit(answer, framing).await {
             return end;
         }
@@ -81,8 +84,8 @@ impl Delivery<'_, '_> {
                         return End::Gone;
                     }
                 }
-                Ok(Ok(None)) => return self.finish().await,
-                Ok(Err(_)) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
+                Ok(Ok(None)) if !answer.ends_anyhow => return self.finish().await,
+                Ok(Ok(None) | Err(_)) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             }
@@ -103,7 +106,8 @@ impl Delivery<'_, '_> {
             // What is taken up has sent its head long ago.
             self.name_the_seam().await
         } else {
-            self.commit(answer, Framing::Chunked).await
+            let framing = Framing::endless(self.stage.session);
+            self.commit(answer, framing).await
         };
         if let Err(end) = begun {
             return end;
@@ -260,7 +264,9 @@ impl Delivery<'_, '_> {
         let now = self.aim.house.clock.tick();
         self.stage.exchange.commit(now);
         self.stage.exchange.rescuable(self.stage.told.is_some());
-        self.aim.slot.health.content_began(self.permit, now, &self.aim.live.policy);
+        if self.aim.slot.health.content_began(self.permit, now, &self.aim.live.policy) {
+            self.aim.house.states_moved();
+        }
         self.tell(now);
         let head = answer
             .head
