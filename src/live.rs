@@ -13,7 +13,7 @@
 //! slot with the token in force.
 //!
 //! What all requests share stands beside it: [`memory`] bounds what they keep, [`quotas`] what clients may ask for, [`guesses`] counts wrong
-//! keys by address, `warm` has a connection ready behind the target in use, `way` leads to a server, `states` tells what changed.
+//! keys by address, `warm` has a connection ready behind the target in use, `way` leads to a server, `states` tells what changed, [`parting`] ends what is left.
 //!
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.
@@ -60,6 +60,7 @@ use way::{PeerTemplate, Trusts};
 pub mod guesses;
 pub mod keyring;
 pub mod memory;
+pub mod parting;
 pub mod pins;
 mod proof;
 pub mod quotas;
@@ -213,6 +214,9 @@ pub struct House {
     is_draining: AtomicBool,
     warmth: Warmth,
     states_due: states::Due,
+    /// What is under way when the process must go.
+    pub parting: parting::Parting,
+    tends_keys: AtomicBool,
 }
 
 /// Why a plan cannot be put in force.
@@ -294,6 +298,8 @@ impl House {
             is_draining: AtomicBool::new(false),
             warmth: Warmth::default(),
             states_due: states::Due::default(),
+            parting: parting::Parting::default(),
+            tends_keys: AtomicBool::new(false),
         }))
     }
 
@@ -323,6 +329,8 @@ impl House {
         self.usage.set_policy(next.plan.usage.clone());
         self.current.store(Arc::new(next));
         self.metrics.plan_in_force(generation, self.clock.wall());
+        // A changed key has ended rests.
+        self.states_moved();
         Ok(generation)
     }
 
@@ -388,6 +396,23 @@ impl House {
             if let Some(purse) = &slot.purse {
                 purse.tend();
             }
+        }
+    }
+
+    /// Looks whether the files of keys hold others now. Reading may take time, so somebody else does it,
+    /// one look at a time.
+    pub fn tend_keys(self: &Arc<Self>) {
+        let live = self.live();
+        let is_idle = || !self.tends_keys.swap(true, Ordering::AcqRel);
+        if live.keyrings.iter().any(|ring| ring.is_in_a_file()) && is_idle() {
+            let house = Arc::clone(self);
+            tokio::task::spawn_blocking(move || {
+                let changed = live.keyrings.iter().filter(|ring| ring.tend()).count();
+                house.tends_keys.store(false, Ordering::Release);
+                if changed > 0 {
+                    house.states_moved();
+                }
+            });
         }
     }
 

@@ -8,7 +8,11 @@ use crate::config::PairFault as Fault;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use std::io::Read;
 use std::path::Path;
+
+/// Longest file that is read, in bytes: four times what a whole system trusts.
+const FILE_MAX: u64 = 1 << 20;
 
 /// Reads the certificate authorities of a file, each checked to be one.
 ///
@@ -50,7 +54,15 @@ pub fn certified(certificate: &Path, key: &Path) -> Result<CertifiedKey, Fault> 
 /// # Errors
 /// Why it cannot be read, as the end of a sentence that begins with the path.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|fault| format!("cannot be read: {}", fault.kind()))
+    let cannot = |fault: std::io::Error| format!("cannot be read: {}", fault.kind());
+    // Asked before it is opened: a pipe would wait for somebody to write.
+    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > FILE_MAX { Err("is larger than 1 MiB".to_owned()) } else { Ok(bytes) }
 }
 
 #[cfg(test)]

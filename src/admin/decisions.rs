@@ -16,6 +16,7 @@ use crate::observe::decisions::question::{Question, Unexplained};
 use crate::observe::decisions::{Filter, LIMIT_MAX};
 use crate::observe::rfc3339;
 use serde_json::Value;
+use std::time::Duration;
 
 /// Longest body of a question: the first request of the large coding tools is 76 KB.
 pub(super) const QUESTION_BYTES_MAX: usize = 1024 * 1024;
@@ -25,6 +26,21 @@ const LIMIT: usize = 100;
 
 /// Why no address could be used, in a line of `why`.
 const INSIDE: &str = "resolves to inner addresses only: deny_private_ips";
+
+/// How often and how long a decision is waited for that is not there: who has just got an answer may ask
+/// before its last word is written down.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Waits for a decision that is about to be kept.
+pub(super) async fn until_kept(house: &impl House, id: &str) {
+    for _ in 0..LOOKS {
+        if house.decisions().find(id).is_some() {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
 
 /// Answers why a request went where it went.
 pub(super) fn one(house: &impl House, id: &str) -> Answer {

@@ -256,7 +256,8 @@ impl View for Steward {
             Verb::Pin => return self.pin(target, &PinWish::default()),
         }
         // The line below tells it, as the operator's.
-        drop(slot.health.news(self.house.clock.tick(), &live.policy));
+        slot.health.target_was_told(self.house.clock.tick(), &live.policy);
+        self.house.states_moved();
         self.tell_change(slot, before, self.state_word(&live, slot));
         self.tell_deed(slot, verb, Vec::new(), None);
         Ok(self.view(&live, slot))

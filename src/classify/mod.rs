@@ -266,8 +266,8 @@ fn by_status(status: u16) -> Outcome {
         // The path is ours, so a method or path that is not there means: not served there.
         404 | 405 | 410 => Outcome::ModelUnavailable,
         // The provider gave up waiting (for itself, or a model behind it) or did not want to
-        // begin: nothing is wrong with the request, so it counts and moves on as a 5xx does, but is not
-        // repeated there. It is no timeout of ours, and its label must not say so. 424: a model behind it failed;
+        // begin: nothing is wrong with the request, so it counts and moves on as a 5xx does (408 and
+        // 425 without a repeat). It is no timeout of ours, and its label must not say so. 424: a model behind it failed;
         // 499: it cancelled by itself.
         408 | 424 | 425 | 499 | 500..=528 | 530..=599 => Outcome::ServerError,
         413 => Outcome::TooLarge,

@@ -33,10 +33,14 @@ enum When {
     Client,
     /// 400, 401, 403: the door.
     Door,
+    /// 400: under 401 and 403 providers file keys and rights as invalid requests, too.
+    Bad,
     /// 400, 403, 404, 410, 413, 422, and 500, under which llama.cpp files the caller's mistakes.
     Request,
     /// 429, 498 and 5xx.
     Busy,
+    /// 5xx but 529: a limit stays one, whatever its type.
+    Server,
 }
 
 impl When {
@@ -46,6 +50,8 @@ impl When {
             When::Client => (400..500).contains(&status),
             When::Door => matches!(status, 400 | 401 | 403),
             When::Request => matches!(status, 400 | 403 | 404 | 410 | 413 | 422 | 451 | 500),
+            When::Bad => status == 400,
+            When::Server => status >= 500 && status != 529,
             When::Busy => matches!(status, 429 | 498 | 500..),
         }
     }
@@ -82,6 +88,7 @@ const CODES: &[(Outcome, &[&str])] = &[
         &[
             "invalid_api_key",
             "incorrect_api_key",
+            "wrong_api_key",
             "invalid_authentication",
             "authentication_error",
             "api_key_invalid",
@@ -429,7 +436,7 @@ const CLASSES: &[(Outcome, When, &[&str])] = &[
     (Outcome::ModelUnavailable, When::Request, &["not_found_error", "not_found"]),
     (
         Outcome::ClientError,
-        When::Door,
+        When::Bad,
         &[
             "invalid_request_error",
             "invalid_request",
@@ -442,7 +449,7 @@ const CLASSES: &[(Outcome, When, &[&str])] = &[
     ),
     (
         Outcome::ServerError,
-        When::Busy,
+        When::Server,
         &[
             "api_error",
             "server_error",

@@ -20,6 +20,7 @@ use super::{Problem, Severity, Source, read};
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
 use crate::catalog::{self, Auth};
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// Port of the data plane without a file; a base URL that leads there leads to ourselves.
@@ -61,7 +62,7 @@ pub struct Found {
     /// Whether there is a key.
     pub has_key: bool,
     /// What it serves.
-    pub serves: &'static str,
+    pub serves: Cow<'static, str>,
 }
 
 impl fmt::Display for Found {
@@ -232,9 +233,18 @@ impl Search<'_> {
             }
             let stem = variable.strip_suffix("_URL").unwrap_or(variable);
             let name = stem.to_ascii_lowercase().replace('_', "-");
+            let named = |name: &str| catalog::find(name).map(|entry| entry.name);
+            let known = match variable.as_str() {
+                "CODEX_BRIDGE_URL" => named("codex"),
+                // One bridge by two names; with both there are two.
+                "OPENAI_CODEX_BRIDGE_URL" if self.get("CODEX_BRIDGE_URL").is_none() => named("codex"),
+                "OPENAI_CODEX_BRIDGE_URL" => None,
+                _ => named(&name),
+            };
+            let (name, kind) = known.map_or((name.as_str(), "openai"), |known| (known, known));
             let base = quoted(&with_v1(&url));
-            self.provider(&name, "openai", Some(&base), true);
-            self.keyless(&name, variable, "bridge/MODEL");
+            self.provider(name, kind, Some(&base), true);
+            self.keyless(name, variable, format!("{name}/MODEL"));
         }
     }
 
@@ -298,19 +308,19 @@ impl Search<'_> {
                 variable: variable.clone(),
                 last_four: key.last_four().escape_debug().to_string(),
                 has_key: true,
-                serves,
+                serves: serves.into(),
             });
         }
     }
 
-    fn keyless(&mut self, provider: &str, variable: &str, serves: &'static str) {
+    fn keyless(&mut self, provider: &str, variable: &str, serves: impl Into<Cow<'static, str>>) {
         self.found.push(Found {
             provider: provider.to_owned(),
             credential: "default".to_owned(),
             variable: variable.to_owned(),
             last_four: String::new(),
             has_key: false,
-            serves,
+            serves: serves.into(),
         });
     }
 

@@ -125,21 +125,19 @@ pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
         Err(problems) => return Reading { plan: None, problems },
     };
     let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
-    for fault in unread {
-        walk.faults.push(fault);
-    }
     let is_private = sources.iter().all(|source| source.is_private);
     let settings = walk.take_settings().into();
     let plan = check::check(&check::Bench { faults: &walk.faults, outside, is_private, settings }, file);
-    let plan = (!walk.faults.has_errors()).then_some(plan);
-    Reading { plan, problems: told(sources, walk.faults.into_vec()) }
+    let plan = (!walk.faults.has_errors() && unread.is_empty()).then_some(plan);
+    let problems = unread.into_iter().chain(told(sources, walk.faults.into_vec())).collect();
+    Reading { plan, problems }
 }
 
 /// Joins the trees of all sources; with what in them had to be put aside to read the rest.
 ///
 /// # Errors
 /// Where one cannot be read as YAML: what the others say would look wrong only because it is missing.
-fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<(Value, Vec<Fault>), Vec<Problem>> {
+fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<(Value, Vec<Problem>), Vec<Problem>> {
     let mut tree = Value::Null;
     let mut unread = Vec::new();
     let mut aside = Vec::new();
@@ -147,7 +145,7 @@ fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<(Value, Vec<Fault>), 
         match yaml::load(source.text) {
             Ok(more) => {
                 join(&mut tree, more.tree, source, &KeyPath::root(), faults);
-                aside.extend(more.faults);
+                aside.extend(told(&[*source], more.faults));
             }
             Err(found) => {
                 let faults = Faults::default();

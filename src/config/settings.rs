@@ -209,10 +209,8 @@ fn walked(walk: Walk, sources: &[Source<'_>]) -> Result<Vec<Setting>, Vec<Proble
     let (tree, unread) = tree(sources, &walk.faults)?;
     walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
     let settings = walk.take_settings();
-    for fault in unread {
-        walk.faults.push(fault);
-    }
-    let mut problems = told(sources, walk.faults.into_vec());
+    let mut problems: Vec<Problem> =
+        unread.into_iter().chain(told(sources, walk.faults.into_vec())).collect();
     problems.retain(|problem| problem.severity == Severity::Error);
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
 }

@@ -225,7 +225,7 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     (
         "threads: 99999999999999999999999\nfrob: 1",
         &[
-            ("threads", "more than 18 digits"),
+            ("threads", "a whole number that is too large"),
             ("threads", "between 0 and 1024"),
             ("frob", "is not a known key"),
         ],

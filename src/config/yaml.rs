@@ -14,7 +14,7 @@
 //! numbers beyond all ranges are put aside for that, so that they hide no other fault.
 
 use super::fault::{Fault, Severity};
-use super::lines::{Oddity, survey};
+use super::lines::{Oddity, Survey, survey};
 use super::path::KeyPath;
 use serde_yaml::Value;
 
@@ -22,8 +22,6 @@ use serde_yaml::Value;
 pub const TEXT_MAX: usize = 1 << 20;
 /// The deepest path of a real file has 7 levels; JSON values in `defaults` may have more.
 const DEPTH_MAX: usize = 32;
-/// A whole number of as many digits or more is beyond any range that we have.
-const DIGITS_MAX: usize = 19;
 /// Most faults of this kind that are told of one text; a binary file has thousands.
 const FAULTS_MAX: usize = 20;
 
@@ -62,70 +60,95 @@ pub fn load(text: &str) -> Result<Loaded, Vec<Fault>> {
         Ok(tree) => return Ok(Loaded { tree, faults: Vec::new() }),
         Err(error) => error,
     };
-    let mended = mend(text);
-    let faults: Vec<Fault> = survey(&mended.text).oddities.into_iter().map(describe).collect();
-    if faults.is_empty() {
-        if let Ok(tree) = serde_yaml::from_str(&mended.text) {
-            return Ok(Loaded { tree, faults: mended.faults });
+    for stand_ins in [Wrong::Characters, Wrong::CharactersAndNumbers] {
+        let mended = mend(text, stand_ins);
+        let survey = survey(&mended.text);
+        let read = serde_yaml::from_str(&mended.text);
+        let faults = mended.faults(&survey);
+        if let Ok(tree) = read {
+            return Ok(Loaded { tree, faults });
         }
-        // The end of the text may be told as a line behind the last.
-        let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
-        let line = error.location().map(|place| place.line().min(lines));
-        return Err(vec![fault(line, "cannot be read as YAML: look for a tag (!)")]);
+        let odd: Vec<Fault> = survey.oddities.into_iter().map(describe).collect();
+        if !odd.is_empty() {
+            return Err(faults.into_iter().chain(odd).collect());
+        }
     }
-    Err(mended.faults.into_iter().chain(faults).collect())
+    // The end of the text may be told as a line behind the last.
+    let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
+    let line = error.location().map(|place| place.line().min(lines));
+    Err(vec![fault(line, "cannot be read as YAML: look for a number that is too large, or a tag (!)")])
+}
+
+/// What stand-ins are put in the place of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrong {
+    /// Characters that no YAML takes.
+    Characters,
+    /// These, and whole numbers that no parser holds.
+    CharactersAndNumbers,
 }
 
 /// A text with stand-ins of the same length for what YAML does not take.
 struct Mended {
     text: String,
-    faults: Vec<Fault>,
+    /// Where each stands, by its number among the characters and by line, and what it is.
+    found: Vec<(usize, usize, String)>,
 }
 
-/// Puts something harmless in the place of control characters and of whole numbers that no parser
-/// holds: each would otherwise hide where it stands, and every other fault of the file.
-fn mend(text: &str) -> Mended {
+impl Mended {
+    fn faults(&self, survey: &Survey) -> Vec<Fault> {
+        let describe = |(at, line, message): &(usize, usize, String)| Fault {
+            severity: Severity::Error,
+            at: survey.holder(*at).cloned().unwrap_or_else(KeyPath::root),
+            line: Some(*line),
+            message: message.clone(),
+        };
+        self.found.iter().map(describe).collect()
+    }
+}
+
+/// Puts something harmless in the place of what would hide where it stands, and every other fault of the
+/// file.
+fn mend(text: &str, wrong: Wrong) -> Mended {
     let mut mended: Vec<char> = text.chars().collect();
-    let mut found: Vec<(usize, String)> = Vec::new();
+    let mut found = Vec::new();
+    let mut tell = |at: usize, line: usize, message: String| {
+        if found.len() < FAULTS_MAX {
+            found.push((at, line, message));
+        }
+    };
     let is_edge = |c: Option<&char>| c.is_none_or(|c| c.is_whitespace() || "[]{},:".contains(*c));
-    let mut begins = None;
+    let (mut begins, mut line) = (None, 1);
     for at in 0..=mended.len() {
-        let here = mended.get(at).copied();
-        match here {
+        match mended.get(at).copied() {
             Some(c) if is_unreadable(c) => {
-                let name = u32::from(c);
-                found.push((at, format!("holds the control character U+{name:04X}; take it out")));
+                tell(at, line, format!("holds the control character U+{:04X}; take it out", u32::from(c)));
                 mended[at] = char::REPLACEMENT_CHARACTER;
             }
-            Some('0'..='9') => {
+            Some('0'..='9') if wrong == Wrong::CharactersAndNumbers => {
                 begins.get_or_insert(at);
                 continue;
             }
             Some(_) | None => {}
         }
-        let Some(first) = begins.take() else { continue };
-        let sign = first.checked_sub(1).filter(|at| matches!(mended[*at], '-' | '+'));
-        let before = sign.unwrap_or(first).checked_sub(1).and_then(|at| mended.get(at));
-        if at - first >= DIGITS_MAX && is_edge(before) && is_edge(mended.get(at)) {
-            found.push((first, "is a whole number with more than 18 digits".to_owned()));
-            (mended[at - 2], mended[at - 1]) = ('.', '0');
+        if let Some(first) = begins.take() {
+            let sign = first.checked_sub(1).filter(|at| matches!(mended[*at], '-' | '+'));
+            let before = sign.unwrap_or(first).checked_sub(1).and_then(|at| mended.get(at));
+            let digits: String = mended[first..at].iter().collect();
+            let is_held = digits.parse::<u64>().is_ok() && (sign.is_none() || digits.parse::<i64>().is_ok());
+            if !is_held && is_edge(before) && is_edge(mended.get(at)) {
+                tell(first, line, "is a whole number that is too large".to_owned());
+                (mended[at - 2], mended[at - 1]) = ('.', '0');
+            }
         }
+        line += usize::from(mended.get(at) == Some(&'\n'));
     }
-    let text: String = mended.iter().collect();
-    let survey = survey(&text);
-    let describe = |(at, message): (usize, String)| Fault {
-        severity: Severity::Error,
-        at: survey.holder(at).cloned().unwrap_or_else(KeyPath::root),
-        line: Some(1 + mended[..at].iter().filter(|c| **c == '\n').count()),
-        message,
-    };
-    let faults = found.into_iter().take(FAULTS_MAX).map(describe).collect();
-    Mended { text, faults }
+    Mended { text: mended.into_iter().collect(), found }
 }
 
 /// Tells whether YAML 1.2 takes a character nowhere, not even in quotes.
 fn is_unreadable(c: char) -> bool {
-    c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}')
+    matches!(c, '\u{fffe}' | '\u{ffff}') || (c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}'))
 }
 
 /// Returns the line where more brackets are open, or more list dashes stand in front of each other,

@@ -44,6 +44,8 @@ pub enum Halt {
     Final,
     /// The request may not be sent twice.
     NotReplayable,
+    /// The client wanted one attempt (`x-pointsman-no-retry`).
+    Single,
     /// All changes of target that one request may make were made (`retry.failovers`).
     Failovers,
     /// The time was up, or too short for another attempt.

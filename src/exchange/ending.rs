@@ -9,7 +9,8 @@
 //! * the deadline passed, or is too near for a target that is left: 504 `deadline_exceeded`;
 //! * a rejected provider key is 502, never 401: the client would rotate its own.
 //!
-//! `Retry-After` is the soonest end of a rest, in whole seconds, at least 1; `x-should-retry` is
+//! `Retry-After` is the soonest end of a rest, in whole seconds, at least 1, where no target may be used
+//! now; a 429 and a 503 say 1 then, others nothing. `x-should-retry` is
 //! true only when that is at most 60 s, and false where waiting does not help.
 
 use super::Record;
@@ -100,7 +101,8 @@ pub fn refusal<'a>(
             let rest: Vec<_> = told_all.collect();
             if rest.iter().all(|(other, _)| *other == status) {
                 let is_one_code = rest.iter().all(|(_, other)| *other == code);
-                (status, if is_one_code { code } else { ErrorCode::UpstreamError })
+                let code = if is_one_code { code } else { ErrorCode::UpstreamError };
+                (status, if status == 503 { ErrorCode::AllTargetsUnavailable } else { code })
             } else {
                 (503, ErrorCode::AllTargetsUnavailable)
             }

@@ -352,12 +352,14 @@ impl Exchange {
             return self.give_up(rule, now);
         }
         // A kept connection that was dead is no attempt that the client would know of.
-        if let Some(step) = self.resend(failure, current, now) {
+        if (!self.rules.is_single || failure.is_stale)
+            && let Some(step) = self.resend(failure, current, now)
+        {
             return step;
         }
         if self.rules.is_single {
             self.leave(current, failure.outcome, now);
-            self.halt = Halt::NotReplayable;
+            self.halt = Halt::Single;
             return self.give_up(rule, now);
         }
         // Under `cooldown.hold` each key stands for itself, as accounts with limits of their own do.

@@ -26,7 +26,7 @@ impl Exchange {
         let end = Step::End(Ending::BreakOff(failure.outcome));
         let may_rescue = self.rules.may_rescue && self.is_rescuable && self.rules.may_replay;
         self.leave(current, failure.outcome, now);
-        if !may_rescue || !self.has_time(now) {
+        if !may_rescue || failure.outcome == Outcome::TimeoutTotal || !self.has_time(now) {
             return end;
         }
         let was_silent = matches!(failure.outcome, Outcome::TimeoutStall | Outcome::TimeoutFirstContent);

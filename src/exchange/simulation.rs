@@ -137,6 +137,7 @@ struct Running {
     attempt: Option<(usize, Permit, Tick, Mood)>,
     may_replay: bool,
     may_rescue: bool,
+    is_single: bool,
     /// Whether the stream stays where it can be gone on from.
     is_rescuable: bool,
     attempts_on: HashMap<usize, u32>,
@@ -279,7 +280,12 @@ impl World {
         }
     }
 
+    /// Lets a request come; one of eleven wants no retry.
     fn arrive(&mut self) {
+        self.arrive_as(self.requests % 11 == 7);
+    }
+
+    fn arrive_as(&mut self, is_single: bool) {
         let id = self.requests;
         self.requests += 1;
         self.budget.deposit(&self.retry);
@@ -287,11 +293,11 @@ impl World {
         let may_rescue = self.dice.below(6) != 0;
         let is_rescuable = self.dice.below(4) != 0;
         let rules = Rules {
-            is_single: false,
+            is_single,
             retry: self.retry,
             health: Arc::new(policy()),
             may_replay,
-            may_rescue,
+            may_rescue: may_rescue && !is_single,
             deadline: self.now.after(self.total),
         };
         let candidates = (0u32..)
@@ -314,6 +320,7 @@ impl World {
             exchange,
             attempt: None,
             may_replay,
+            is_single,
             may_rescue,
             is_rescuable,
             attempts_on: HashMap::new(),
@@ -502,6 +509,8 @@ impl World {
         let least = (self.total / 10).min(Duration::from_secs(1));
         let left = running.exchange.deadline().left(self.now);
         assert!(left >= least, "seed {seed}: an attempt with {left:?} left");
+        let is_more = order.cause != Cause::First && order.cause != Cause::Resend;
+        assert!(!(running.is_single && is_more), "seed {seed}: {:?} of a single attempt", order.cause);
         let before = running.attempts_on.get(&order.candidate).copied().unwrap_or(0);
         // One rescue at the target that broke, and a new beginning where it refused to go on.
         let as_rescuer = if order.cause.is_rescue() { 2 } else { 0 };
@@ -686,7 +695,7 @@ impl World {
             let leaves = self.dice.below(20) == 0;
             if replay && !leaves {
                 self.dice.0 = saved;
-                self.arrive();
+                self.arrive_as(false);
                 return;
             }
         }

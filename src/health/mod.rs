@@ -13,6 +13,8 @@
 //! began before a cooldown was set never clears it. A credential's breaker opens only for faults
 //! that the operator calls permanent.
 //!
+//! [`Units::news`] tells each change of state once (`told`).
+//!
 //! [`Units::admit`] asks for leave and claims the half-open probe where one is due; the returned
 //! [`Permit`] gives the claim back when it is dropped, so that a cancelled attempt cannot hold a
 //! target shut. [`Units::report`] is the one place that turns an outcome into state (the cooldown
@@ -39,6 +41,7 @@ pub use permit::Permit;
 use rest::{Need, Rest};
 use smallvec::SmallVec;
 use std::sync::Arc;
+pub use told::READY;
 
 /// The two policies that health decides by.
 #[derive(Clone, Copy, Debug)]
@@ -385,8 +388,8 @@ impl Units {
     }
 
     /// Notes that the first content arrived: a half-open probe has done its work and need not
-    /// keep the target shut for the length of a long stream.
-    /// Tells whether there was one: [`Units::news`] may have something to tell.
+    /// keep the target shut for the length of a long stream. Tells whether there was one, so that
+    /// [`Units::news`] may have something to tell.
     #[allow(clippy::must_use_candidate, reason = "whoever tells nobody has nothing to do with it")]
     pub fn content_began(&self, permit: &mut Permit, now: Tick, policy: &Policy) -> bool {
         let mut had_probe = false;

@@ -1,19 +1,19 @@
 //! Which changes of state were told, and which are news?
 //!
 //! Each unit remembers the state that was told of it last. Whatever changes it, an attempt, a time that
-//! has passed or the operator, is news until somebody asks: so each change is told once, in order,
+//! has passed or the operator, is news until somebody asks: so each change is told once,
 //! also those that only the clock brings about (a rest that ends, a breaker that lets a probe through).
 //! The first try after a rest is `ready` here: whether somebody is just trying is no state to be told.
 
 use super::breaker::BreakerState;
-use super::{Change, Policy, Resting, Scope, State, Units};
+use super::{Change, Policy, Resting, Scope, State, Unit, Units};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::BreakerPolicy;
 use smallvec::SmallVec;
 
-/// The state of who never had trouble.
-const READY: &str = "ready";
+/// The state of who never had trouble, or has it no more.
+pub const READY: &str = "ready";
 
 /// The state of who rests.
 pub(super) const COOLING: &str = "cooling";
@@ -53,14 +53,28 @@ impl State {
         }
         // Time ends a rest and lets a probe through; only successes close a breaker.
         let is_closed = to == READY && from != COOLING;
-        let by_itself = || self.last_fault.filter(|_| !is_closed).map_or(Outcome::Ok, |(_, outcome)| outcome);
-        let reason = reason.unwrap_or_else(by_itself);
-        let until = self.look(now, policy).err().and_then(Resting::until);
+        let resting = self.look(now, policy).err();
+        let last = || self.last_fault.filter(|_| !is_closed).map(|(_, outcome)| outcome);
+        let said = reason.or_else(|| resting.and_then(Resting::reason));
+        let reason = said.or_else(last).unwrap_or(Outcome::Ok);
+        let until = resting.and_then(Resting::until);
         Some(Change { scope, from, to, reason, until })
     }
 }
 
+impl Unit {
+    /// Takes note of a change that somebody else tells.
+    pub(super) fn hush(&self, now: Tick, policy: &Policy) {
+        self.0.lock().news(Scope::Target, None, now, &policy.breaker);
+    }
+}
+
 impl Units {
+    /// Takes note of a change of the target's own that somebody else tells.
+    pub fn target_was_told(&self, now: Tick, policy: &Policy) {
+        self.target.hush(now, policy);
+    }
+
     /// Returns what has changed since it was last told.
     #[must_use]
     pub fn news(&self, now: Tick, policy: &Policy) -> SmallVec<[Change; 2]> {

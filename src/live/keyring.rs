@@ -190,6 +190,20 @@ impl Keyring {
         timeout(LONGEST_LOOK, self.look(place, refused)).await.unwrap_or(false)
     }
 
+    /// Tells whether the key is in a file, which may hold another one day.
+    pub(super) fn is_in_a_file(&self) -> bool {
+        matches!(self.place, Some(SecretRef::File(_) | SecretRef::Credential(_)))
+    }
+
+    /// Takes the key that the file holds now, where that is another; tells whether it is. Blocks. A file
+    /// that cannot be read says nothing: the key in force stays, and the provider will tell.
+    pub(super) fn tend(&self) -> bool {
+        let (Some(place), Ok(mut known)) = (&self.place, self.known.try_lock()) else { return false };
+        let Ok(Some((stamp, key))) = secrets::read_again(place, *known) else { return false };
+        *known = Some(stamp);
+        self.take_over(&key)
+    }
+
     async fn look(self: &Arc<Self>, place: SecretRef, refused: &Arc<Signature>) -> bool {
         let before = self.looks.load(Ordering::Acquire);
         let known = Arc::clone(&self.known).lock_owned().await;
@@ -214,7 +228,7 @@ impl Keyring {
             Ok(None) => {}
             Ok(Some((stamp, key))) => {
                 *known = Some(stamp);
-                self.take_over(&key);
+                let _ = self.take_over(&key);
             }
             Err(why) => {
                 tracing::warn!(
@@ -229,17 +243,18 @@ impl Keyring {
         self.looks.fetch_add(1, Ordering::Release);
     }
 
-    fn take_over(&self, key: &Secret) {
+    fn take_over(&self, key: &Secret) -> bool {
         let before = self.current();
         if before.keys.first() == Some(key) {
-            return;
+            return false;
         }
-        let Ok(mut signature) = Signature::of(self.kind, &self.proof, key) else { return };
+        let Ok(mut signature) = Signature::of(self.kind, &self.proof, key) else { return false };
         signature.keys.extend(before.keys.iter().take(REMEMBERED - 1).cloned());
         self.current.store(Arc::new(signature));
         self.key_changed();
-        tracing::info!(credential = %self.name, "the key was refused; its file holds another, which is used now");
+        tracing::info!(credential = %self.name, "its file holds another key, which is used now");
         self.tell(Event::CredentialRefreshed { credential: self.name.to_string() });
+        true
     }
 
     fn tell(&self, event: Event) {

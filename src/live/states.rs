@@ -3,14 +3,20 @@
 //! The log and whoever follows the events, once for each change (`health::told` knows which are news).
 //! Most changes come of an attempt and are told by who made it. Some come of time alone: a rest ends, a
 //! breaker lets a probe through. Nobody would notice them where nobody asks, so the keeper waits for
-//! the next of them ([`House::state_due`]) and has them told ([`House::tell_states`]).
+//! the next of them ([`House::state_due`]) and has them told ([`House::tell_states`]). Not for targets
+//! that no route names (`provider/model`): those are told when they are asked again.
 
 use super::{House, Slot};
+use crate::base::ids::TargetId;
+use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::health::Change;
+use crate::health::{Change, READY, Scope};
 use crate::observe::events::Event;
 use crate::observe::lines::TargetStateLine;
 use crate::observe::rfc3339;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -18,15 +24,17 @@ use tokio::sync::Notify;
 /// Least time between two looks: changes that come close together are told together.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// When time alone changes a state next.
+/// When time alone changes a state next, and of whom the state was told that others share.
 pub(super) struct Due {
     at: AtomicU64,
     sooner: Notify,
+    /// By the unit's place in memory, which is its own as long as anything is told of it.
+    whose: Mutex<HashMap<usize, TargetId>>,
 }
 
 impl Default for Due {
     fn default() -> Self {
-        Due { at: AtomicU64::new(u64::MAX), sooner: Notify::new() }
+        Due { at: AtomicU64::new(u64::MAX), sooner: Notify::new(), whose: Mutex::default() }
     }
 }
 
@@ -36,18 +44,41 @@ impl Due {
             self.sooner.notify_one();
         }
     }
+
+    /// Returns under which target a change is told. What a credential or an endpoint went through is
+    /// told under one of the targets that share it, its end under the same.
+    fn whose(&self, slot: &Slot, change: &Change) -> TargetId {
+        let unit = match change.scope {
+            Scope::Target => return slot.target.id.clone(),
+            Scope::Credential => &slot.health.credential,
+            Scope::Endpoint => &slot.health.endpoint,
+        };
+        let unit = Arc::as_ptr(unit) as usize;
+        let mut whose = self.whose.lock();
+        let id = whose.get(&unit).unwrap_or(&slot.target.id).clone();
+        if change.to == READY {
+            whose.remove(&unit);
+        } else {
+            whose.insert(unit, id.clone());
+        }
+        id
+    }
 }
 
 impl House {
     /// Writes the line of a change, and tells those who listen. `next` is who is asked instead.
     pub fn tell_state(&self, slot: &Slot, change: &Change, next: Option<&str>) {
         let now = self.clock.now();
-        // Others may rest for the same reason, and the look finds when each of them ends.
-        self.states_due.by(now.tick);
+        let target = self.states_due.whose(slot, change);
+        // Whoever is overloaded is so behind other keys as well.
+        let others_rest = change.reason == Outcome::Overloaded;
+        if let Some(next) = change.until.map(|until| if others_rest { now.tick } else { until }) {
+            self.states_due.by(next);
+        }
         self.events.tell(
             now.wall,
             Event::TargetState {
-                target: slot.target.id.to_string(),
+                target: target.to_string(),
                 scope: change.scope.as_label(),
                 from: change.from,
                 to: change.to,
@@ -58,7 +89,7 @@ impl House {
         );
         self.log.target_state(&TargetStateLine {
             at: now.wall,
-            target: slot.target.id.as_str(),
+            target: target.as_str(),
             from: change.from,
             to: change.to,
             reason: change.reason.as_label(),
@@ -72,7 +103,7 @@ impl House {
         self.states_due.by(self.clock.tick());
     }
 
-    /// Completes when [`House::tell_states`] has something to look for.
+    /// Completes when [`House::tell_states`] has something to look for, and not before a breath.
     pub async fn state_due(&self) {
         tokio::time::sleep(BREATH).await;
         loop {

@@ -34,7 +34,6 @@ use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::classify::{self, TransportFault, Verdict};
-use crate::clock::Clock;
 use crate::config::plan::{Pattern, Timeouts};
 use crate::exchange::{Cause, Exchange, Failure};
 use crate::health::Permit;
@@ -86,6 +85,8 @@ pub(super) struct Fault {
 pub(super) struct Held {
     pub(super) head: Head,
     pub(super) body: Bytes,
+    /// The memory that this takes of what all share.
+    pub(super) _share: Share,
 }
 
 /// A provider's answer: what we need to know of its head, and what is held of it. It stays in one
@@ -314,7 +315,7 @@ impl Aim<'_> {
             }
             _ => None,
         };
-        let held = held.map(|(head, body)| Box::new(Held { head, body }));
+        let held = held.map(|(head, body)| Box::new(Held { head, body, _share: Share::default() }));
         Fault::judged(&verdict, status, true, held)
     }
 }
@@ -323,7 +324,7 @@ impl Stage<'_> {
     /// Waits for something of the provider's, with an eye on the client and the clock.
     fn wait<T>(
         &mut self,
-        clock: &Clock,
+        house: &House,
         limit: Limit,
         future: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Result<T, Cut>> {
@@ -334,16 +335,16 @@ impl Stage<'_> {
                 !exchange.is_committed() || told.as_mut().is_some_and(|told| told.bar().is_none());
             can_go_on && exchange.has_alternative(now)
         };
-        self.patience.with(self.session, clock, exchange.deadline(), limit, has_alternative, future)
+        self.patience.with(self.session, house, exchange.deadline(), limit, has_alternative, future)
     }
 }
 
 impl Opening<'_, '_> {
     async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
-        let clock = &self.aim.house.clock;
+        let house = self.aim.house;
         match &mut self.watch {
-            Watch::Stage(stage) => stage.wait(clock, limit, future).await,
-            Watch::Elsewhere(patience) => patience.alone(clock, limit, future).await,
+            Watch::Stage(stage) => stage.wait(house, limit, future).await,
+            Watch::Elsewhere(patience) => patience.alone(&house.clock, limit, future).await,
         }
     }
 

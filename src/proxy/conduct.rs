@@ -101,6 +101,8 @@ pub(super) async fn conduct(
     let ending = loop {
         step = match step {
             Step::Try(order) => {
+                // Only the last refusal is ever told.
+                held = None;
                 let hedge = hedge.filter(|_| exchange.may_hedge());
                 let proving = match slots[order.candidate].purse {
                     // On the heap: few requests wait for a token, and none should carry the wait along.
@@ -350,7 +352,7 @@ fn quota_type(
 
 /// Passes a provider's own error on, less our keys should it echo them.
 async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Secret]) -> pingora::Result<()> {
-    let Held { mut head, body } = held;
+    let Held { mut head, body, _share } = held;
     let body = echo::redacted(body, keys);
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());

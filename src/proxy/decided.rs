@@ -28,7 +28,7 @@ pub(super) struct Lineup {
 impl Lineup {
     /// Takes of a line what is not its slots.
     pub(super) fn of(line: Line) -> (Vec<Arc<Slot>>, Lineup) {
-        let Line { slots, groups, left_out, unspoken, first: _ } = line;
+        let Line { slots, groups, left_out, unspoken, first: _, home: _ } = line;
         (slots, Lineup { groups, left_out, unspoken })
     }
 
@@ -57,14 +57,7 @@ impl Lineup {
                 seats.push(seat(&left.slot, left.group, Fate::Unspoken, Losses::default()));
             }
             while let Some(left) = left_out.next_if(|left| left.before <= at) {
-                let loses = match left.why {
-                    crate::select::fit::Shed::Loses(losses) => losses,
-                    crate::select::fit::Shed::Lacks(_)
-                    | crate::select::fit::Shed::Window(_)
-                    | crate::select::fit::Shed::Untranslatable(_)
-                    | crate::select::fit::Shed::Elsewhere => Losses::default(),
-                };
-                seats.push(seat(&left.slot, left.group, Fate::Shed(left.why), loses));
+                seats.push(seat(&left.slot, left.group, Fate::Shed(left.why), left.why.losses()));
             }
             let Some(slot) = slots.get(at) else { break };
             let group = self.groups.get(at).copied().unwrap_or(0);
@@ -97,7 +90,7 @@ pub(super) fn keep(house: &House, story: &mut Story, live: &Live, status: u16, b
         model: story.model.take().filter(|model| model.len() <= MODEL_BYTES_MAX),
         is_stream: story.is_stream,
         seats,
-        spent: story.spending.by_record(&story.records),
+        spent: story.spending.by_attempt(),
         records: std::mem::take(&mut story.records),
         chosen: story.course.chosen.filter(|_| !is_ours),
         halt: story.course.halt,

@@ -126,7 +126,8 @@ impl Forward {
                 if let Ok(address) = slot.addresses.pick(now).await {
                     return Ok(Box::new((*slot.peer_at(address)).clone()));
                 }
-                pass(&mut self.course, self.at, Some(Passed::Failed(Outcome::Dns)));
+                self.refused(house, live, Outcome::Dns);
+                continue;
             }
             self.at += 1;
         }

@@ -9,8 +9,10 @@
 //! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
 //! [`Pace::head`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
 //! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
-//! pipelined request; which it may be: whoever sends the next request before the answer is answered in
-//! its turn. A connection that asks for nothing for [`IDLE`] is closed, and while the process
+//! pipelined request; which it may be: whoever sends the next call before the answer is answered in its
+//! turn (not where this one was in chunks, or is passed through: the connection ends with that). That
+//! such a client leaves is not noticed before it is written to: behind its next bytes Pingora looks no
+//! further. A connection that asks for nothing for [`IDLE`] is closed, and while the process
 //! drains for [`LAST_ASK`], so that a request that is on its way meets no closed door. On HTTP/2 the frame layer has done all this.
 
 use super::framing::{self, HeadFault};
@@ -20,7 +22,7 @@ use crate::layers::corked::corked;
 use crate::live::House;
 use crate::route;
 use async_trait::async_trait;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::server::ReusableHttpStream;
@@ -148,6 +150,10 @@ impl Front {
             let Some((kept, more)) = next else { return };
             stream = kept;
             came = more.unwrap_or_default();
+            // RFC 9112 section 2.2: some end a body with a line of its own.
+            while came.starts_with(b"\r\n") {
+                came.advance(2);
+            }
         }
     }
 
@@ -223,6 +229,8 @@ impl HttpServerApp for Front {
             self.connection(session.into_inner(), shutdown).await;
             return None;
         }
+        // A stream of HTTP/2 has a task of its own.
+        let _present = self.house.parting.attend().await;
         if route::is_passed_through(session.req_header().uri.path()) {
             return self.hooks.process_new_http(session, shutdown).await;
         }

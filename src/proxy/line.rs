@@ -46,6 +46,8 @@ pub(super) struct Line {
     /// Those that do not take the call, nor one that it could be carried into.
     pub(super) unspoken: SmallVec<[Left<()>; 1]>,
     pub(super) first: First,
+    /// Whose provider has the state of earlier turns: that of the first choice, before anybody was left out.
+    pub(super) home: Option<ProviderIdx>,
 }
 
 impl Line {
@@ -160,7 +162,18 @@ fn of_route(
     if let Some(pinned) = house.pins.first(&route.name, now) {
         put_first(&mut line, &pinned);
     }
-    take_out(line, unspoken.collect(), wish)
+    let home = home(&line, house.pins.first(&route.name, now).is_some());
+    Line { home, ..take_out(line, unspoken.collect(), wish) }
+}
+
+/// Finds the provider that a turn before went to, unless it failed over: that of the first group where
+/// the group is of one provider, and else the one that comes first in this line.
+fn home(line: &[(Arc<Slot>, u32)], is_pinned: bool) -> Option<ProviderIdx> {
+    let provider = |(slot, _): &(Arc<Slot>, u32)| slot.target.provider;
+    let group = line.iter().map(|(_, group)| *group).min();
+    let mut of_group = line.iter().filter(|(_, of)| Some(*of) == group).map(provider);
+    let first = of_group.next().filter(|first| !is_pinned && of_group.all(|other| other == *first));
+    first.or_else(|| line.first().map(provider))
 }
 
 /// Puts the target that an operator pinned before all others, which keep their order.
@@ -190,16 +203,20 @@ fn of_model(
         let unspoken = slots.into_iter().map(|slot| Left { slot, why: (), group: 0, before: 0 });
         return Line { unspoken: unspoken.collect(), ..Line::default() };
     }
-    take_out(slots.into_iter().map(|slot| (slot, 0)).collect(), SmallVec::new(), wish)
+    Line {
+        home: Some(at),
+        ..take_out(slots.into_iter().map(|slot| (slot, 0)).collect(), SmallVec::new(), wish)
+    }
 }
 
 fn take_out(all: Vec<(Arc<Slot>, u32)>, unspoken: SmallVec<[Left<()>; 1]>, wish: &Wish) -> Line {
     let unfit = fit::shed(&all, wish, |(slot, _)| slot.target.traits);
-    let was_left_out = unfit.first().is_some_and(|(at, _)| *at == 0);
+    let is_unspoken = unspoken.iter().any(|left| left.before == 0);
+    let was_left_out = is_unspoken || unfit.first().is_some_and(|(at, _)| *at == 0);
     let tier = all.first().and_then(|(slot, _)| slot.target.traits.tier);
     let (slots, groups) = all.into_iter().unzip();
     let first = First { was_left_out, tier };
-    let mut line = Line { slots, groups, left_out: LeftOut::new(), unspoken, first };
+    let mut line = Line { slots, groups, left_out: LeftOut::new(), unspoken, first, home: None };
     for (gone, (at, why)) in unfit.into_iter().enumerate() {
         line.leave(at - gone, why);
     }
@@ -248,20 +265,27 @@ fn keep_faithful(live: &Live, line: &mut Line, source: &Source<'_>, carried: &mu
     }
 }
 
-/// Takes out the targets of all providers but the one of the first choice: what a request refers to by
-/// an id does not exist elsewhere. By the order of the configuration, which no turn, weight or rest
-/// changes: the turn before went there as well, unless it failed over, and then nobody knows.
+/// Takes out the targets of all providers but the one at home: what a request refers to by an id does
+/// not exist elsewhere.
 fn keep_at_home(line: &mut Line) {
-    let order = |(slot, group): &(&Arc<Slot>, &u32)| (**group, slot.target.provider);
-    let Some(home) = line.slots.iter().zip(&line.groups).min_by_key(order) else { return };
-    let home = home.0.target.provider;
+    // Whose dialect cannot even name the state does not have it.
+    let is_mute = |left: &Left<Shed>| matches!(left.why, Shed::Loses(_) | Shed::Untranslatable(_));
+    let of = |provider| {
+        let mut left = line.left_out.iter().filter(move |left| left.slot.target.provider == provider);
+        line.slots.iter().any(|slot| slot.target.provider == provider) || !left.all(is_mute)
+    };
+    let home = line.home.filter(|home| of(*home));
+    let Some(home) = home.or_else(|| line.slots.first().map(|slot| slot.target.provider)) else { return };
     let mut at = 0;
+    let mut is_first = true;
     while let Some(slot) = line.slots.get(at) {
         if slot.target.provider == home {
             at += 1;
         } else {
+            line.first.was_left_out |= is_first && at == 0;
             line.leave(at, Shed::Elsewhere);
         }
+        is_first = false;
     }
 }
 

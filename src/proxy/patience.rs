@@ -17,6 +17,7 @@
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
+use crate::live::House;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::time::fast_timeout::fast_sleep;
 use std::future::Future;
@@ -126,13 +127,14 @@ impl Patience {
     pub(super) fn with<T>(
         &mut self,
         session: &mut Session,
-        clock: &Clock,
+        house: &House,
         deadline: Tick,
         limit: Limit,
         mut has_alternative: impl FnMut(Tick) -> bool,
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Result<T, Cut>> {
         async move {
+            let clock = &house.clock;
             let mut soft = limit.soft;
             loop {
                 let until = soft.min(deadline);
@@ -140,6 +142,7 @@ impl Patience {
                     biased;
                     done = &mut future => return Ok(done),
                     () = client_leaves(session) => return Err(Cut::Gone),
+                    () = house.parting.comes() => return Err(Cut::Late(Outcome::TimeoutTotal)),
                     () = self.pass(clock, until) => {
                         let now = clock.tick();
                         if now >= deadline {
@@ -168,8 +171,8 @@ fn shared(until: Tick, now: Tick) -> Tick {
 
 /// Completes when the client is gone: FIN or RST on HTTP/1, RST_STREAM on HTTP/2.
 pub(super) async fn client_leaves(session: &mut Session) {
-    // Bytes after the body of a request (a pipelined next one) are no farewell, but Pingora then
-    // has nothing more to tell us: stop listening rather than spin.
+    // Bytes after the body of a request (a pipelined next one) are no farewell; Pingora keeps them and
+    // says no more. What it says of HTTP/2 behind an end is no farewell either: no spinning.
     if session.read_body_or_idle(true).await.is_ok() {
         std::future::pending::<()>().await;
     }

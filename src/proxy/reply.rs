@@ -53,6 +53,9 @@ const LAST_WORDS: Duration = Duration::from_millis(50);
 pub(super) const KEY_REFUSED: &str =
     "the provider did not accept the proxy's key for it; your own key is not concerned";
 
+/// Most words of an error without a shape that are passed on, in bytes.
+const WORDS_MAX: usize = 2048;
+
 /// The client can no longer be written to.
 pub(super) struct Unwritable;
 
@@ -290,13 +293,18 @@ pub(super) fn invalid(shape: ErrorShape, message: &str, id: &str) -> pingora::Re
     Ok((Head::json(400)?, Bytes::from(body)))
 }
 
-/// Makes of an error that stood inside a success the answer that it would have been by itself.
+/// Makes of an error that stood inside a success the answer that it would have been by itself: as it is
+/// where it has the shape of one, else its words in that shape.
 pub(super) fn twin(status: u16, dialect: Dialect, error: &[u8]) -> Option<(Head, Bytes)> {
-    let said: serde_json::Value = serde_json::from_slice(error).ok()?;
-    let body = if said.get("error").is_some_and(serde_json::Value::is_object) {
+    use serde_json::Value;
+    let said: Value = serde_json::from_slice(error)
+        .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(error.get(..WORDS_MAX).unwrap_or(error))));
+    let body = if said.get("error").is_some_and(Value::is_object) {
         error.to_vec()
     } else {
-        let inner = said.pointer("/response/error").filter(|error| error.is_object()).unwrap_or(&said);
+        let said = said.get(0).unwrap_or(&said);
+        let inner = said.get("error").or_else(|| said.pointer("/response/error")).unwrap_or(said);
+        let inner = if inner.is_object() { inner.clone() } else { json!({ "message": inner }) };
         let told = match dialect.error_shape() {
             ErrorShape::Anthropic => json!({"type": "error", "error": inner}),
             ErrorShape::OpenAi | ErrorShape::Google => json!({ "error": inner }),

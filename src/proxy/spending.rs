@@ -11,7 +11,6 @@
 use super::story::Ended;
 use crate::base::api::Dialect;
 use crate::base::time::WallTime;
-use crate::exchange::Record;
 use crate::live::{House, Live, Slot};
 use crate::observe::decisions::Spent;
 use crate::observe::metrics::{NONE, OTHER};
@@ -28,8 +27,8 @@ static DEVICE_HEADER: HeaderName = HeaderName::from_static("x-pointsman-device")
 #[derive(Default)]
 pub(super) struct Spending {
     device: Option<Box<str>>,
-    /// By candidate, in the order in which they were delivered from.
-    entries: SmallVec<[(usize, Usage); 1]>,
+    /// What was delivered, in order: the candidate, the number of its attempt, the tokens.
+    entries: SmallVec<[(usize, u32, Usage); 1]>,
 }
 
 /// What the log says of it.
@@ -46,36 +45,37 @@ impl Spending {
         self.device = name.map(Box::from);
     }
 
-    /// An answer of this candidate begins.
-    pub(super) fn begin(&mut self, candidate: usize) {
-        self.entries.push((candidate, Usage::default()));
+    /// An answer of this candidate begins, with the attempt of this number.
+    pub(super) fn begin(&mut self, candidate: usize, attempt: usize) {
+        let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+        self.entries.push((candidate, attempt, Usage::default()));
     }
 
     /// The answer under way used so much by now.
     pub(super) fn say(&mut self, usage: Usage) {
-        if let Some((_, known)) = self.entries.last_mut() {
+        if let Some((_, _, known)) = self.entries.last_mut() {
             *known = usage;
         }
     }
 
-    /// Tells what each attempt used. The entries stand in the order of the attempts that they are of.
-    pub(super) fn by_record(&self, records: &[Record]) -> SmallVec<[Spent; 1]> {
+    /// Tells what each attempt used.
+    pub(super) fn by_attempt(&self) -> SmallVec<[Spent; 1]> {
         let small = |tokens: Option<u64>| tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
-        let mut left = (0..).zip(records);
-        let of = |(candidate, usage): &(usize, Usage)| {
-            let (record, _) = left.find(|(_, record)| record.candidate == *candidate)?;
-            Some(Spent { record, input: small(usage.input), output: small(usage.output) })
+        let of = |(_, attempt, usage): &(usize, u32, Usage)| Spent {
+            record: *attempt,
+            input: small(usage.input),
+            output: small(usage.output),
         };
-        self.entries.iter().filter_map(of).collect()
+        self.entries.iter().map(of).collect()
     }
 
-    /// Tells for the log what each target used, where more than one answered.
+    /// Tells for the log what each answer used and of which target, where there was more than one.
     pub(super) fn by_target(&self, slots: &[Arc<Slot>]) -> Option<String> {
         if self.entries.len() < 2 {
             return None;
         }
         let tokens = |tokens: Option<u64>| tokens.map_or("?".to_owned(), |tokens| tokens.to_string());
-        let each = self.entries.iter().filter_map(|(candidate, usage)| {
+        let each = self.entries.iter().filter_map(|(candidate, _, usage)| {
             let slot = slots.get(*candidate)?;
             Some(format!("{}:{}+{}", slot.target.id, tokens(usage.input), tokens(usage.output)))
         });
@@ -89,7 +89,7 @@ impl Spending {
         let is_error = ended.status >= 400 || ended.status == 0;
         own.client_gone = u64::from(ended.is_client_gone);
         own.failed = u64::from((is_error || ended.is_interrupted) && !ended.is_client_gone);
-        for (candidate, usage) in &self.entries {
+        for (candidate, _, usage) in &self.entries {
             let Some(slot) = ended.slots.get(*candidate) else { continue };
             let cost = cost(live, slot, ended.dialect, usage);
             slot.meter.tokens(usage.input.unwrap_or(0), usage.output.unwrap_or(0));

@@ -17,6 +17,7 @@ use crate::config::plan::{Continues, Model, Provider, Timeouts};
 use crate::exchange::{Cause, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
+use crate::live::memory::Share;
 use crate::live::{House, Live, Slot};
 use crate::observe::meter::InFlight;
 use crate::rewrite::{self, Rewritten};
@@ -220,7 +221,7 @@ impl<'a> Round<'a> {
                 let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
                 let shape = asked.api.dialect().error_shape();
                 let held = reply::invalid(shape, &message, stage.story.id()).ok();
-                let held = held.map(|(head, body)| Box::new(Held { head, body }));
+                let held = held.map(|(head, body)| Box::new(Held { head, body, _share: Share::default() }));
                 return Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }));
             }
         };
@@ -351,6 +352,10 @@ impl<'a> Trial<'a> {
             let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)
                 && outcome == Outcome::TimeoutFirstContent
                 && now < began.after(self.round.first_span(&self.setting));
+            if fault.failure.has_new_key {
+                // The change has ended rests.
+                house.states_moved();
+            }
             if fault.failure.is_stale || fault.failure.has_new_key || fault.is_told || is_hurried {
                 // Nor does a dead kept connection, nor a key that is changed, nor a lost connection
                 // that another has told of.

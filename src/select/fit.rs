@@ -45,6 +45,15 @@ pub enum Shed {
 }
 
 impl Shed {
+    /// Returns what the request would lose there.
+    #[must_use]
+    pub fn losses(self) -> Losses {
+        match self {
+            Shed::Loses(losses) => losses,
+            Shed::Lacks(_) | Shed::Window(_) | Shed::Untranslatable(_) | Shed::Elsewhere => Losses::default(),
+        }
+    }
+
     /// Returns the word for logs and pages.
     #[must_use]
     pub fn as_label(self) -> &'static str {

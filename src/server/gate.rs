@@ -167,6 +167,7 @@ impl ServerApp for Gate {
         // would last as long as the connection.
         tokio::spawn(async move {
             let _counted = (inside, gate.house.memory.visit());
+            let _present = gate.house.parting.attend().await;
             if let Some(stream) = gate.opened(session).await {
                 gate.front.serve(stream, &shutdown).await;
             }

@@ -69,6 +69,12 @@ const READY_LIMIT: Duration = Duration::from_secs(10);
 const ASK_LIMIT: Duration = Duration::from_secs(1);
 /// How often a listener is asked until it answers.
 const READY_LOOK: Duration = Duration::from_millis(2);
+/// How long requests that are ended may take for their last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often it is looked whether they have said them.
+const PART_LOOK: Duration = Duration::from_millis(5);
+/// How often it is looked whether files of keys hold others.
+const KEYS_LOOK: Duration = Duration::from_secs(1);
 /// How often the end of the last request is looked for while draining.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// So many looks in a row must find nothing under way where no connection is open: a request whose
@@ -460,10 +466,19 @@ impl Running {
                 return;
             }
             if self.house.clock.tick() >= end {
-                return;
+                return self.part().await;
             }
             tokio::time::sleep(DRAIN_LOOK).await;
             idle_looks = if self.house.under_way() == 0 { idle_looks.saturating_add(1) } else { 0 };
+        }
+    }
+
+    /// Ends what is under way, each request with its own last word and its line.
+    async fn part(&self) {
+        self.house.parting.begin();
+        let end = self.house.clock.tick().after(LAST_WORDS);
+        while self.house.under_way() > 0 && self.house.clock.tick() < end {
+            tokio::time::sleep(PART_LOOK).await;
         }
     }
 
@@ -476,6 +491,8 @@ impl Running {
         };
         let teller = pulse::interval().and_then(|interval| pulse::tell(&self.pulse, interval).ok());
         let mut fresh_addresses = tokio::time::interval(crate::resolve::REFRESH);
+        let mut fresh_keys = tokio::time::interval(KEYS_LOOK);
+        fresh_keys.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut relief: Option<Relief> = None;
         let successor = loop {
             tokio::select! {
@@ -496,8 +513,13 @@ impl Running {
                     house.memory.tend();
                     tokio::spawn(async move { house.refresh_addresses().await });
                 }
+                _ = fresh_keys.tick() => self.house.tend_keys(),
                 () = self.house.state_due() => self.house.tell_states(),
-                _ = interrupt.recv() => return None,
+                _ = interrupt.recv() => {
+                    self.house.drain();
+                    self.part().await;
+                    return None;
+                }
                 _ = terminate.recv() => break None,
             }
         };
@@ -519,7 +541,7 @@ impl Running {
             async { if departure.is_some() { self.drain_relieved().await } else { self.drain().await } };
         tokio::select! {
             () = leave => {}
-            _ = interrupt.recv() => {}
+            _ = interrupt.recv() => self.part().await,
         }
         departure
     }

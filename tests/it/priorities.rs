@@ -753,7 +753,7 @@ async fn faults_that_are_alike_are_told_as_one() {
     let table = [
         (Reply::status(500), 502, "upstream_error"),
         (Reply::status(502), 502, "upstream_error"),
-        (Reply::status(503), 503, "upstream_error"),
+        (Reply::status(503), 503, "all_targets_unavailable"),
         (Reply::status(504), 504, "upstream_error"),
         (Reply::status(404).code("model_not_found"), 404, "model_not_found"),
         (Reply::rate_limited(Some("30")), 429, "rate_limited"),

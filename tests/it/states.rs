@@ -3,15 +3,15 @@
 //! (Contract section 8, `target_state`; requirement F1.)
 
 use crate::process::{HEAD, Process, Program, SOON, eventually, openai};
-use pointsman::standin::caller::Call;
-use pointsman::standin::{Provider, Reply};
+use pointsman::standin::caller::{BodyEnd, Call};
+use pointsman::standin::{Provider, Reply, Script};
 use serde_json::Value;
 
 fn yaml(one: &Provider, two: &Provider, three: &Provider) -> String {
     format!(
         "{HEAD}log: {{format: json}}
 breaker: {{consecutive_failures: 2, open: 300ms, open_max: 300ms, close_after: 1}}
-retry: {{same_target: 0}}
+retry: {{same_target: 0, wait_in_place: 0s}}
 cooldown: {{max: 1s}}
 providers:
 {}{}{}routes:
@@ -82,4 +82,61 @@ async fn the_next_is_one_that_may_be_asked() {
     let line = process.log_of("target_state").into_iter().find(|line| line["target"] == "one/k/m").unwrap();
     assert_eq!(line["next"], "three/k/o", "{line}");
     assert_eq!(told(&process, "two/k/n"), ["ready disabled operator"]);
+}
+
+/// (Requirements C3 and F30.)
+#[tokio::test]
+async fn a_key_whose_file_was_replaced_is_used_without_a_reload_and_ends_its_rest() {
+    let provider = Provider::start(Script::rule(|seen| match seen.header("authorization") {
+        Some("Bearer sk-canary-new-012345") => Reply::ok(),
+        _ => Reply::status(401),
+    }))
+    .await
+    .unwrap();
+    let text = format!(
+        "{HEAD}log: {{format: json}}\nproviders:\n  one: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, key: {{file: key}}}}]}}\n\
+         routes: {{chat: {{targets: [{{provider: one, model: m}}]}}}}\n",
+        provider.base_url()
+    );
+    let program = Program::new("version: 1\n");
+    let path = program.write("key", "sk-canary-old-012345");
+    program.configure(&text.replace("file: key", &format!("file: {}", path.display())));
+    let process = program.start().await;
+    assert_eq!(Call::chat("chat").limit(SOON).send(process.data).await.unwrap().status, 502);
+    process.program.write("key", "sk-canary-new-012345");
+    eventually("the new key is used", async || {
+        Call::chat("chat").limit(SOON).send(process.data).await.unwrap().status == 200
+    })
+    .await;
+    assert!(!process.said().contains("canary"), "{}", process.said());
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_end_of_grace_has_its_last_word_and_its_line() {
+    for (signal, grace) in [("TERM", "300ms"), ("INT", "30s")] {
+        let one = Provider::start(Reply::stall_after(3)).await.unwrap();
+        let two = Provider::start(Reply::silence()).await.unwrap();
+        let text = format!(
+            "{HEAD}grace: {grace}\nlog: {{format: json}}\nproviders:\n{}{}routes:\n  \
+             stream: {{targets: [{{provider: one, model: m}}]}}\n  whole: {{targets: [{{provider: two, model: n}}]}}\n",
+            openai("one", &one.base_url(), "KEY"),
+            openai("two", &two.base_url(), "KEY"),
+        );
+        let mut process = Program::new(&text).env("KEY", "sk-canary-states-0123").start().await;
+        let data = process.data;
+        let stream = tokio::spawn(async move { Call::chat_stream("stream").limit(SOON).send(data).await });
+        let whole = tokio::spawn(async move { Call::chat("whole").limit(SOON).send(data).await });
+        assert!(
+            one.until(SOON, |seen| !seen.is_empty()).await && two.until(SOON, |seen| !seen.is_empty()).await
+        );
+        process.signal(signal);
+        let (status, took) = process.end(SOON).await;
+        assert!(status.success() && took < SOON, "{signal}: {status} {took:?}");
+        let stream = stream.await.unwrap().unwrap();
+        assert!(stream.error().is_some() && !stream.has_end_marker(), "{signal}: {}", stream.body_text());
+        assert!(matches!(stream.end, BodyEnd::Cut(_)), "{signal}: {:?}", stream.end);
+        assert_eq!(whole.await.unwrap().unwrap().status, 504, "{signal}");
+        let routes: Vec<_> = process.log_of("request").iter().map(|line| line["route"].to_string()).collect();
+        assert_eq!(routes.len(), 2, "{signal}: {}", process.said());
+    }
 }

@@ -42,7 +42,7 @@ impl State {
 }
 
 /// Why a candidate was passed over or not reached: each word with what it means.
-pub const REASONS: [(&str, &str); 29] = [
+pub const REASONS: [(&str, &str); 30] = [
     ("usable", "explain only: it may be used now and would be asked first"),
     ("called_off", "it was asked beside another one, whose answer came first (hedging)"),
     (
@@ -77,6 +77,7 @@ pub const REASONS: [(&str, &str); 29] = [
     ("request_at_fault", "the fault lies with the request: it would be told the same"),
     ("stopped", "the rule for the fault before it asks nobody else"),
     ("not_replayable", "the request may not be sent twice, and the one before may have worked on it"),
+    ("single_attempt", "the client wanted one attempt (`x-pointsman-no-retry`)"),
     ("failovers_spent", "all changes of target of one request were made (`retry.failovers`)"),
     ("deadline", "the time of the request was up, or too short for another attempt"),
     ("stream_begun", "content had gone to the client, and nobody was to go on from it"),
@@ -163,6 +164,7 @@ fn halt(halt: Halt) -> Verdict {
         Halt::RequestAtFault => ("request_at_fault", Some("the fault lies with the request")),
         Halt::Final => ("stopped", Some("the rule for the fault before it asks nobody else")),
         Halt::NotReplayable => ("not_replayable", Some("the request may not be sent twice")),
+        Halt::Single => ("single_attempt", Some("the client wanted one attempt")),
         Halt::Failovers => ("failovers_spent", Some("all changes of target were made (retry.failovers)")),
         Halt::Deadline => ("deadline", Some("the time of the request was up, or too short for it")),
         Halt::ClientGone => ("client_gone", Some("the client left")),

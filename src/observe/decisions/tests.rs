@@ -181,6 +181,7 @@ fn every_fate() -> Vec<(Fate, Halt)> {
             Halt::RequestAtFault,
             Halt::Final,
             Halt::NotReplayable,
+            Halt::Single,
             Halt::Failovers,
             Halt::Deadline,
             Halt::ClientGone,

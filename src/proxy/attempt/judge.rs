@@ -142,8 +142,10 @@ impl Opening<'_, '_> {
     pub(super) async fn refused(&mut self, incoming: &mut Incoming<'_>, answer: &mut Answer) -> End {
         let limit = Limit::hard(self.aim.house.clock.tick().after(REFUSAL_TIME), Outcome::Truncated);
         let mut body = BytesMut::new();
-        // The client's own fault, in the provider's own words: half a document would help nobody.
-        let is_relayed = matches!(answer.status, 400 | 403..=499) && answer.status != 429;
+        // The client's own fault in the provider's own words: half a document would help nobody.
+        let is_relayed = answer.rendering.is_none()
+            && !answer.is_encoded
+            && matches!(answer.status, 400 | 406 | 409 | 413..=418 | 420..=423 | 426..=428 | 431 | 451);
         let most = if is_relayed { RELAYED_BODY } else { REFUSAL_BODY };
         while body.len() < most && (body.len() < REFUSAL_BODY || self.aim.has_room(answer, body.len())) {
             match self.read(incoming, limit).await {
@@ -238,7 +240,8 @@ impl Opening<'_, '_> {
 
 impl Held {
     fn of(answer: &mut Answer, body: Bytes) -> Option<Box<Held>> {
-        answer.head.take().map(|head| Box::new(Held { head, body }))
+        let share = std::mem::take(&mut answer.share);
+        answer.head.take().map(|head| Box::new(Held { head, body, _share: share }))
     }
 }
 

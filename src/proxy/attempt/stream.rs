@@ -47,7 +47,7 @@ impl Delivery<'_, '_> {
         if !answer.is_whole {
             return self.pour(incoming, answer).await;
         }
-        self.stage.story.spending.begin(self.aim.at);
+        self.spend();
         self.stage.story.spending.say(answer.usage);
         let length = answer.held.iter().map(Bytes::len).sum::<usize>();
         match self.commit(answer, Framing::Length(length as u64)).await {
@@ -56,13 +56,19 @@ impl Delivery<'_, '_> {
         }
     }
 
+    /// Has what follows counted as this attempt's: the one that delivers is the last.
+    fn spend(&mut self) {
+        let attempt = self.stage.exchange.records().len().saturating_sub(1);
+        self.stage.story.spending.begin(self.aim.at, attempt);
+    }
+
     async fn read(
         &mut self,
         incoming: &mut Incoming<'_>,
         limit: Limit,
     ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
         let reading = pin!(incoming.next());
-        self.stage.wait(&self.aim.house.clock, limit, reading).await
+        self.stage.wait(self.aim.house, limit, reading).await
     }
 
     /// Delivers an answer that is too long to be held: from here on it is committed.
@@ -100,7 +106,7 @@ impl Delivery<'_, '_> {
         reader: &mut StreamReader,
     ) -> End {
         self.stage.story.is_stream = true;
-        self.stage.story.spending.begin(self.aim.at);
+        self.spend();
         self.stage.story.spending.say(reader.usage());
         let begun = if self.splice.is_some() {
             // What is taken up has sent its head long ago.
@@ -175,7 +181,7 @@ impl Delivery<'_, '_> {
                     () = timer.pass(clock, due) => None,
                 }
             });
-            if let Some(read) = self.stage.wait(clock, limit, either).await? {
+            if let Some(read) = self.stage.wait(self.aim.house, limit, either).await? {
                 return Ok(read);
             }
             let due = self.stage.told.as_mut().and_then(|telling| telling.due(clock.tick()));
@@ -185,7 +191,7 @@ impl Delivery<'_, '_> {
                 return Err(Cut::Gone);
             }
         }
-        self.stage.wait(clock, limit, reading).await
+        self.stage.wait(self.aim.house, limit, reading).await
     }
 
     async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
