@@ -476,7 +476,7 @@ pub struct Counts {
     pub in_flight: u64,
     /// Attempts that ended well.
     pub ok: u64,
-    /// Attempts that failed; clients that left are in neither.
+    /// Attempts that failed; clients that left, and faults of their own, are in neither.
     pub failed: u64,
     /// Time of those that ended well, together.
     pub ok_time: Duration,
@@ -503,7 +503,12 @@ impl Tally {
         let mut counts = self.0.lock();
         counts.in_flight = counts.in_flight.saturating_sub(1);
         match outcome {
-            Outcome::ClientGone => {}
+            // What is the client's own says nothing of the target.
+            Outcome::ClientGone
+            | Outcome::ClientError
+            | Outcome::ContentFiltered
+            | Outcome::ContextLength
+            | Outcome::TooLarge => {}
             Outcome::Ok => {
                 counts.ok += 1;
                 counts.ok_time += took;

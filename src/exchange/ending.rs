@@ -88,6 +88,12 @@ pub fn refusal<'a>(
     if last_words.iter().any(|r| r.outcome != Outcome::ModelUnavailable) {
         last_words.retain(|r| r.outcome != Outcome::ModelUnavailable);
     }
+    let is_out = |r: Option<Resting>| matches!(r, Some(Resting::Drained | Resting::Disabled));
+    if last_words.is_empty() && resting.clone().all(is_out) {
+        // No waiting mends what an operator wants.
+        let (status, code) = (503, ErrorCode::AllTargetsUnavailable);
+        return Refusal { status, code, retry_after: None, should_retry: Some(false) };
+    }
     let mut told_all = last_words.iter().map(|record| told(record));
     let (status, code) = match told_all.next() {
         None if resting.clone().all(limited) => (429, ErrorCode::RateLimited),

@@ -283,6 +283,9 @@ pub(super) async fn refuse(
     if let Some(allow) = extra.allow {
         head.set(header::ALLOW, HeaderValue::from_static(allow))?;
     }
+    if story.told().is_none() {
+        head.set(X_ATTEMPTS, decimal(0))?;
+    }
     own_headers(story, |name, value| head.set(name, value))?;
     send_whole(session, head, Bytes::from(body)).await
 }

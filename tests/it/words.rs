@@ -242,6 +242,17 @@ async fn a_refusal_that_no_waiting_mends_says_so() {
 }
 
 #[tokio::test]
+async fn what_an_operator_took_out_is_not_waited_for() {
+    let pair = pair(Reply::ok()).await;
+    for slot in &pair.stage.house.live().slots {
+        slot.operate(pointsman::health::Operation::Disabled);
+    }
+    let answer = pair.chat().await;
+    assert_eq!((answer.status, answer.header("x-attempts")), (503, Some("0")));
+    assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), (None, Some("false")));
+}
+
+#[tokio::test]
 async fn a_dead_fallback_does_not_tell_tools_to_stay_away_from_a_live_target() {
     let pair = pair(Reply::status(500)).await;
     pair.second.set_script(Reply::status(401));
