@@ -12,8 +12,9 @@
 //! A target whose credential is a login has a [`Purse`]; [`Slot::prove`] (in `proof`) makes of it a
 //! slot with the token in force.
 //!
-//! What all requests share stands beside it: [`memory`] bounds what they keep, [`quotas`] what clients may ask for, [`guesses`] counts wrong
-//! keys by address, `warm` has a connection ready behind the target in use, `way` leads to a server, `states` tells what changed, [`parting`] ends what is left.
+//! What all requests share stands beside it: [`memory`] bounds what they keep, [`quotas`] what clients may
+//! ask for, [`guesses`] counts wrong keys by address, `warm` has a connection ready behind the target in
+//! use, `way` leads to a server, `states` tells what changed, [`parting`] ends what is left.
 //!
 //! `provider/model` addresses any model a provider may have. Its targets are made when they are
 //! asked for; their health is kept for at most [`DIRECT_LIMIT`] of them.

@@ -477,7 +477,10 @@ impl Running {
     async fn part(&self) {
         self.house.parting.begin();
         let end = self.house.clock.tick().after(LAST_WORDS);
-        while self.house.under_way() > 0 && self.house.clock.tick() < end {
+        let mut was_under_way = true;
+        // Once more behind the last: a line is written when its request is under way no longer.
+        while was_under_way && self.house.clock.tick() < end {
+            was_under_way = self.house.under_way() > 0;
             tokio::time::sleep(PART_LOOK).await;
         }
     }
