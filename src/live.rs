@@ -400,23 +400,6 @@ impl House {
         }
     }
 
-    /// Looks whether the files of keys hold others now. Reading may take time, so somebody else does it,
-    /// one look at a time.
-    pub fn tend_keys(self: &Arc<Self>) {
-        let live = self.live();
-        let is_idle = || !self.tends_keys.swap(true, Ordering::AcqRel);
-        if live.keyrings.iter().any(|ring| ring.is_in_a_file()) && is_idle() {
-            let house = Arc::clone(self);
-            tokio::task::spawn_blocking(move || {
-                let changed = live.keyrings.iter().filter(|ring| ring.tend()).count();
-                house.tends_keys.store(false, Ordering::Release);
-                if changed > 0 {
-                    house.states_moved();
-                }
-            });
-        }
-    }
-
     /// Returns how much of `limits.replay_memory` bodies may fill now.
     #[must_use]
     pub fn room(&self, limit: u64) -> u64 {

@@ -32,23 +32,16 @@ const INSIDE: &str = "resolves to inner addresses only: deny_private_ips";
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Waits for a decision that is about to be kept.
-pub(super) async fn until_kept(house: &impl House, id: &str) {
+/// Answers why a request went where it went.
+pub(super) async fn one(house: &impl House, id: &str) -> Answer {
     for _ in 0..LOOKS {
-        if house.decisions().find(id).is_some() {
-            return;
+        if let Some(mut decision) = house.decisions().find(id) {
+            say_more(house, &mut decision);
+            return Answer::json(&decision);
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// Answers why a request went where it went.
-pub(super) fn one(house: &impl House, id: &str) -> Answer {
     let decisions = house.decisions();
-    if let Some(mut decision) = decisions.find(id) {
-        say_more(house, &mut decision);
-        return Answer::json(&decision);
-    }
     let id: String = id.chars().filter(|c| !c.is_control()).take(128).collect();
     let kept = match decisions.oldest() {
         Some(oldest) => format!("the last {} are, since {}", decisions.len(), rfc3339(oldest)),

@@ -215,10 +215,7 @@ impl<H: House> Admin<H> {
             Ask::Accounts => Answer::json(&house.accounts()),
             Ask::ProvidersStatus => Answer::json(&view::providers_status(&house.targets())),
             Ask::Decisions => decisions::list(&**house, query),
-            Ask::Decision(id) => {
-                decisions::until_kept(&**house, &id).await;
-                decisions::one(&**house, &id)
-            }
+            Ask::Decision(id) => decisions::one(&**house, &id).await,
             Ask::Explain => decisions::explain(&**house, body),
             Ask::ResetProvider { model, provider } => self.reset_provider(&model, &provider),
         }

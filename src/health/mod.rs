@@ -25,6 +25,8 @@
 pub mod breaker;
 pub mod climb;
 mod effect;
+#[cfg(test)]
+mod fixture;
 pub mod permit;
 pub mod rest;
 mod told;
@@ -483,30 +485,14 @@ impl Units {
 
 #[cfg(test)]
 mod tests {
+    use super::fixture::{at, policy, units};
     use super::*;
     use crate::config::plan::{Ladder, Permanent};
     use std::time::Duration;
 
-    fn policy() -> Policy {
-        Policy { breaker: BreakerPolicy::default(), cooldown: CooldownPolicy::default() }
-    }
-
-    fn units() -> Units {
-        Units {
-            target: Arc::default(),
-            credential: Arc::default(),
-            endpoint: Arc::default(),
-            siblings: Arc::from([]),
-        }
-    }
-
     /// Another model of the same key on the same host.
     fn neighbour(of: &Units) -> Units {
         Units { target: Arc::default(), ..of.clone() }
-    }
-
-    fn at(seconds: u64) -> Tick {
-        Tick(seconds * 1_000_000)
     }
 
     fn tell(units: &Units, outcome: Outcome, account_wide: bool, now: Tick) -> SmallVec<[Change; 2]> {

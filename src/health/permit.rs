@@ -49,27 +49,10 @@ impl Drop for Permit {
 mod tests {
     use super::*;
     use crate::base::outcome::Outcome;
-    use crate::config::plan::{BreakerPolicy, CooldownPolicy};
-    use crate::health::{Policy, Report, Resting, Units};
+    use crate::health::fixture::{at, policy, units};
+    use crate::health::{Report, Resting, Units};
     use crate::wire::retry_hint::RetryHint;
     use std::time::Duration;
-
-    fn policy() -> Policy {
-        Policy { breaker: BreakerPolicy::default(), cooldown: CooldownPolicy::default() }
-    }
-
-    fn units() -> Units {
-        Units {
-            target: Arc::default(),
-            credential: Arc::default(),
-            endpoint: Arc::default(),
-            siblings: Arc::from([]),
-        }
-    }
-
-    fn at(seconds: u64) -> Tick {
-        Tick(seconds * 1_000_000)
-    }
 
     fn ms(millis: u64) -> Tick {
         Tick(millis * 1000)

@@ -6,7 +6,7 @@
 //! The first try after a rest is `ready` here: whether somebody is just trying is no state to be told.
 
 use super::breaker::BreakerState;
-use super::{Change, Policy, Resting, Scope, State, Unit, Units};
+use super::{Change, Policy, Resting, Scope, State, Units};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::BreakerPolicy;
@@ -62,17 +62,10 @@ impl State {
     }
 }
 
-impl Unit {
-    /// Takes note of a change that somebody else tells.
-    pub(super) fn hush(&self, now: Tick, policy: &Policy) {
-        self.0.lock().news(Scope::Target, None, now, &policy.breaker);
-    }
-}
-
 impl Units {
     /// Takes note of a change of the target's own that somebody else tells.
     pub fn target_was_told(&self, now: Tick, policy: &Policy) {
-        self.target.hush(now, policy);
+        self.target.0.lock().news(Scope::Target, None, now, &policy.breaker);
     }
 
     /// Returns what has changed since it was last told.
@@ -101,27 +94,9 @@ impl Units {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::plan::CooldownPolicy;
+    use crate::health::fixture::{at, policy, units};
     use crate::health::{Operation, Permit, Report};
     use crate::wire::retry_hint::RetryHint;
-    use std::sync::Arc;
-
-    fn policy() -> Policy {
-        Policy { breaker: BreakerPolicy::default(), cooldown: CooldownPolicy::default() }
-    }
-
-    fn units() -> Units {
-        Units {
-            target: Arc::default(),
-            credential: Arc::default(),
-            endpoint: Arc::default(),
-            siblings: Arc::from([]),
-        }
-    }
-
-    fn at(seconds: u64) -> Tick {
-        Tick(seconds * 1_000_000)
-    }
 
     fn told(changes: &[Change]) -> Vec<(&'static str, &'static str, Outcome)> {
         changes.iter().map(|change| (change.from, change.to, change.reason)).collect()

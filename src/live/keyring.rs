@@ -17,7 +17,7 @@
 //! The new key serves this generation: a reload reads its own. Former keys are remembered, since a
 //! provider may still quote them in an error.
 
-use super::{LiveProblem, Signing};
+use super::{House, LiveProblem, Signing};
 use crate::base::api::Kind;
 use crate::base::secret::Secret;
 use crate::clock::Clock;
@@ -260,6 +260,25 @@ impl Keyring {
     fn tell(&self, event: Event) {
         let (events, clock) = &self.told;
         events.tell(clock.wall(), event);
+    }
+}
+
+impl House {
+    /// Looks whether the files of keys hold others now. Reading may take time, so somebody else does it,
+    /// one look at a time.
+    pub fn tend_keys(self: &Arc<Self>) {
+        let live = self.live();
+        let is_idle = || !self.tends_keys.swap(true, Ordering::AcqRel);
+        if live.keyrings.iter().any(|ring| ring.is_in_a_file()) && is_idle() {
+            let house = Arc::clone(self);
+            tokio::task::spawn_blocking(move || {
+                let changed = live.keyrings.iter().filter(|ring| ring.tend()).count();
+                house.tends_keys.store(false, Ordering::Release);
+                if changed > 0 {
+                    house.states_moved();
+                }
+            });
+        }
     }
 }
 

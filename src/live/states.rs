@@ -10,14 +10,14 @@ use super::{House, Slot};
 use crate::base::ids::TargetId;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::health::{Change, READY, Scope};
+use crate::health::{Change, READY, Scope, Unit};
 use crate::observe::events::Event;
 use crate::observe::lines::TargetStateLine;
 use crate::observe::rfc3339;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -28,8 +28,8 @@ const BREATH: Duration = Duration::from_millis(50);
 pub(super) struct Due {
     at: AtomicU64,
     sooner: Notify,
-    /// By the unit's place in memory, which is its own as long as anything is told of it.
-    whose: Mutex<HashMap<usize, TargetId>>,
+    /// By the unit's place in memory, which nobody else gets while it is held weakly.
+    whose: Mutex<HashMap<usize, (Weak<Unit>, TargetId)>>,
 }
 
 impl Default for Due {
@@ -53,13 +53,15 @@ impl Due {
             Scope::Credential => &slot.health.credential,
             Scope::Endpoint => &slot.health.endpoint,
         };
-        let unit = Arc::as_ptr(unit) as usize;
+        let place = Arc::as_ptr(unit) as usize;
         let mut whose = self.whose.lock();
-        let id = whose.get(&unit).unwrap_or(&slot.target.id).clone();
+        let id = whose.get(&place).map_or(&slot.target.id, |(_, id)| id).clone();
         if change.to == READY {
-            whose.remove(&unit);
+            whose.remove(&place);
         } else {
-            whose.insert(unit, id.clone());
+            // Units that a reload took away rest for ever.
+            whose.retain(|_, (unit, _)| unit.strong_count() > 0);
+            whose.insert(place, (Arc::downgrade(unit), id.clone()));
         }
         id
     }

@@ -85,7 +85,8 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    /// Returns how a body of unknown length is framed for this client.
+    /// Returns how a body of unknown length is framed for this client, and has its connection end with
+    /// it where there is no other way.
     pub(super) fn endless(session: &mut Session) -> Framing {
         if session.req_header().version != Version::HTTP_10 {
             return Framing::Chunked;
