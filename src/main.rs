@@ -1,14 +1,14 @@
 //! Arguments in, exit code out. The only file that may end the process.
 
-use mimalloc::MiMalloc;
+mod allocator;
+
+use allocator::Allocator;
 use pointsman::cli;
 use pointsman::server::Keeper;
 use std::process::ExitCode;
 
-/// A request holds a future and buffers of several kilobytes, sizes at which the C library's
-/// allocator leaves its fast paths. What this costs in memory is half a kilobyte per open stream.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
     // Before anything else: an unhandled SIGHUP kills the process, and a reload may come early.
