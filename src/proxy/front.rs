@@ -24,9 +24,9 @@ use crate::route;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::server::ReusableHttpStream;
-use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
@@ -109,10 +109,8 @@ impl Front {
     }
 
     /// Serves a connection until one side has had enough.
-    pub async fn serve(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) {
-        let may_begin = self.options.h2c && stream.get_ssl_digest().is_none();
-        if may_begin || matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            // Pingora finds out which it is, and speaks HTTP/2.
+    pub async fn serve(self: &Arc<Self>, stream: Stream, is_http2: bool, shutdown: &ShutdownWatch) {
+        if is_http2 {
             self.process_new(stream, shutdown).await;
         } else {
             // On the heap: HTTP/2 has no use for the room.

@@ -29,10 +29,12 @@ use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 /// How long a connection may stay quiet before it has begun to speak HTTP/2.
@@ -73,25 +75,24 @@ impl Gate {
         Gate { front: Arc::new(front), house, count, ceiling: process::ceiling(), door }
     }
 
-    /// Makes of a new connection what its listener speaks; nothing where it does not come to that.
-    async fn opened(&self, mut stream: Stream) -> Option<Stream> {
+    /// Makes of a new connection what its listener speaks, and tells whether that is HTTP/2; nothing where
+    /// it does not come to that.
+    async fn opened(&self, stream: Stream) -> Option<(Stream, bool)> {
+        if self.door.tls.is_none() && !self.door.h2c {
+            return Some((stream, false));
+        }
+        let mut socket = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
         let Some(acceptor) = &self.door.tls else {
-            if self.door.h2c {
-                // What is looked at stays there to be read.
-                let mut preface = [0; PREFACE];
-                let begun = Box::pin(timeout(QUIET, stream.try_peek(&mut preface))).await;
-                begun.ok()?.ok()?;
-            }
-            return Some(stream);
+            let is_http2 = Box::pin(timeout(QUIET, begins_http2(&mut socket))).await.ok()?.ok()?;
+            return Some((socket, is_http2));
         };
-        let socket = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
         // On the heap: a handshake is over soon, and the future that serves lasts.
         let handshake = Box::pin(timeout(HANDSHAKE, acceptor.tls_handshake(*socket)));
         match handshake.await {
             Ok(Ok(stream)) => {
                 let stream: Stream = Box::new(stream);
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-                return Some(if is_http2 { opening::within(QUIET, stream) } else { stream });
+                return Some((if is_http2 { opening::within(QUIET, stream) } else { stream }, is_http2));
             }
             Ok(Err(fault)) => tracing::debug!(%fault, "no TLS with a client"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -99,6 +100,21 @@ impl Gate {
         self.house.metrics.refused(RefusedAt::Handshake);
         None
     }
+}
+
+/// Tells whether a client begins with HTTP/2's preface. It is HTTP/1 with the first byte that is another:
+/// a whole request of that may be shorter. What was looked at stays there to be read.
+async fn begins_http2(socket: &mut pingora::protocols::l4::stream::Stream) -> io::Result<bool> {
+    let mut begun = [0; PREFACE.len()];
+    let mut length = 0;
+    while length < begun.len() && PREFACE.starts_with(begun.get(..length).unwrap_or_default()) {
+        match socket.read(begun.get_mut(length..).unwrap_or_default()).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => length += more,
+        }
+    }
+    socket.rewind(begun.get(..length).unwrap_or_default());
+    Ok(begun == *PREFACE)
 }
 
 /// A connection that was let in; leaves when dropped.
@@ -168,8 +184,8 @@ impl ServerApp for Gate {
         tokio::spawn(async move {
             let _counted = (inside, gate.house.memory.visit());
             let _present = gate.house.parting.attend().await;
-            if let Some(stream) = gate.opened(session).await {
-                gate.front.serve(stream, &shutdown).await;
+            if let Some((stream, is_http2)) = gate.opened(session).await {
+                gate.front.serve(stream, is_http2, &shutdown).await;
             }
         });
         None

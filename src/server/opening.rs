@@ -15,12 +15,12 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Length of the preface.
-pub(super) const PREFACE: usize = 24;
+/// The preface.
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Returns the connection, whose preface must come within `limit`.
 pub(super) fn within(limit: Duration, inner: Stream) -> Stream {
-    Box::new(Opening { inner, missing: PREFACE, timer: Some(Box::pin(tokio::time::sleep(limit))) })
+    Box::new(Opening { inner, missing: PREFACE.len(), timer: Some(Box::pin(tokio::time::sleep(limit))) })
 }
 
 #[derive(Debug)]
