@@ -69,6 +69,8 @@ struct Named {
     /// Whether the last look-up found nothing that the name may stand for.
     is_inside: Arc<AtomicBool>,
     lookup: tokio::sync::Mutex<()>,
+    /// Look-ups that came to an end, good or bad: who waited for one is content with it.
+    lookups: AtomicUsize,
     state: Mutex<State>,
     given: Vec<IpAddr>,
     is_v6_first: Arc<AtomicBool>,
@@ -155,6 +157,7 @@ impl Addresses {
                 balancer: LoadBalancer::from_backends(Backends::new(Box::new(lookup))),
                 is_inside,
                 lookup: tokio::sync::Mutex::new(()),
+                lookups: AtomicUsize::new(0),
                 state: Mutex::default(),
                 given: given.to_vec(),
                 is_v6_first,
@@ -267,14 +270,15 @@ impl Named {
     }
 
     async fn refresh(&self, now: Tick) {
-        let asked_at = self.state.lock().resolved_at;
+        let before = self.lookups.load(Ordering::Acquire);
         let _one_at_a_time = self.lookup.lock().await;
-        if self.state.lock().resolved_at != asked_at {
+        if self.lookups.load(Ordering::Acquire) != before {
             return; // Someone else has just looked it up while we waited.
         }
         if self.balancer.update().await.is_ok() {
             self.state.lock().resolved_at = Some(now);
         }
+        self.lookups.fetch_add(1, Ordering::Release);
     }
 
     fn known(&self, now: Tick) -> order::Known {

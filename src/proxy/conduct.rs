@@ -106,7 +106,11 @@ pub(super) async fn conduct(
                 let hedge = hedge.filter(|_| exchange.may_hedge());
                 let proving = match slots[order.candidate].purse {
                     // On the heap: few requests wait for a token, and none should carry the wait along.
-                    Some(_) => Box::pin(trial::prove(&mut slots[order.candidate])).await,
+                    Some(_) => {
+                        let slot = &mut slots[order.candidate];
+                        let deadline = exchange.deadline();
+                        Box::pin(trial::prove_within(slot, house, deadline, session, &mut patience)).await
+                    }
                     None => Ok(()),
                 };
                 let round = Round { house, live, slots: &slots, asked };
@@ -141,13 +145,19 @@ pub(super) async fn conduct(
             }
             Step::Pause { until } => {
                 let from = house.clock.tick();
-                let is_gone = tokio::select! {
-                    () = client_leaves(session) => true,
-                    () = patience.pass(&house.clock, until) => false,
+                let (is_gone, is_over) = tokio::select! {
+                    () = client_leaves(session) => (true, false),
+                    () = house.parting.comes() => (false, true),
+                    () = patience.pass(&house.clock, until) => (false, false),
                 };
                 let now = house.clock.tick();
                 story.paused(now.since(from));
-                if is_gone { exchange.client_gone(now) } else { exchange.resume(now) }
+                match (is_gone, is_over) {
+                    (true, _) => exchange.client_gone(now),
+                    // The process goes, as if the request's time were up.
+                    (false, true) => exchange.resume(now.max(exchange.deadline())),
+                    (false, false) => exchange.resume(now),
+                }
             }
             Step::End(ending) => break ending,
         };

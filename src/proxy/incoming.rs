@@ -119,6 +119,9 @@ struct Unpacking {
     packing: Packing,
     state: Decompress,
     packed: Bytes,
+    /// Where pieces are unpacked to. A small one is copied out, or a stream of single bytes would hold
+    /// a room like this for each.
+    room: BytesMut,
     /// Whether the packed body has come to its own end. An empty body is whole too.
     is_whole: bool,
     has_more: bool,
@@ -134,6 +137,7 @@ impl Unpacking {
             packing,
             state: state_for(packing),
             packed: Bytes::new(),
+            room: BytesMut::new(),
             is_whole: true,
             has_more: false,
             came: 0,
@@ -156,8 +160,8 @@ impl Unpacking {
                 self.is_whole = false;
             }
             let (taken_before, given_before) = (self.state.total_in(), self.state.total_out());
-            let mut unpacked = BytesMut::zeroed(PIECE);
-            let status = self.state.decompress(&self.packed, &mut unpacked, FlushDecompress::None);
+            self.room.resize(PIECE, 0);
+            let status = self.state.decompress(&self.packed, &mut self.room, FlushDecompress::None);
             let taken = usize::try_from(self.state.total_in() - taken_before).map_err(|_| Broken)?;
             let given = usize::try_from(self.state.total_out() - given_before).map_err(|_| Broken)?;
             self.packed = self.packed.slice(taken.min(self.packed.len())..);
@@ -166,7 +170,6 @@ impl Unpacking {
             if self.is_bomb() {
                 return Err(Broken);
             }
-            unpacked.truncate(given);
             self.is_whole = match status {
                 Ok(Status::StreamEnd) => true,
                 Ok(Status::Ok | Status::BufError) => false,
@@ -175,13 +178,23 @@ impl Unpacking {
             // A full piece: there may be more inside the state, packed bytes or not.
             self.has_more = given == PIECE && !self.is_whole;
             if given > 0 {
-                return Ok(Some(unpacked.freeze()));
+                return Ok(Some(self.piece(given)));
             }
             if taken == 0 && !self.is_whole {
                 return if self.packed.is_empty() { Ok(None) } else { Err(Broken) };
             }
         }
         Ok(None)
+    }
+
+    /// Hands out what stands in the room, and the room along with it where that is most of it.
+    fn piece(&mut self, length: usize) -> Bytes {
+        if length < PIECE / 2 {
+            return Bytes::copy_from_slice(self.room.get(..length).unwrap_or_default());
+        }
+        let mut whole = std::mem::take(&mut self.room);
+        whole.truncate(length);
+        whole.freeze()
     }
 }
 

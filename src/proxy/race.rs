@@ -53,6 +53,8 @@ enum Event {
     Opened(usize, Box<Opened>),
     Gone,
     Time,
+    /// The process goes.
+    Parting,
 }
 
 /// Carries out an order, and asks another target beside it after a while.
@@ -69,6 +71,7 @@ pub(super) async fn run(round: &Round<'_>, order: Try, after: Duration, stage: &
             biased;
             (at, opened) = next(&mut race.lanes) => Event::Opened(at, Box::new(opened)),
             () = client_leaves(stage.session) => Event::Gone,
+            () = round.house.parting.comes() => Event::Parting,
             () = stage.patience.pass(clock, until) => Event::Time,
         };
         let now = clock.tick();
@@ -85,6 +88,7 @@ pub(super) async fn run(round: &Round<'_>, order: Try, after: Duration, stage: &
                 }
             }
             Event::Gone => return race.abandon(now),
+            Event::Parting => race.run_out(stage).await,
             Event::Time if now >= stage.exchange.deadline() => race.run_out(stage).await,
             Event::Time => race.look_at_the_clock(stage, now).await,
         };

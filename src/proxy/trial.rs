@@ -8,6 +8,7 @@ use super::attempt::{self, Aim, End, Errand, Fault, Held, Stage};
 use super::carried::{self, Carried, Rendering, Source};
 use super::conduct::Asked;
 use super::outgoing;
+use super::patience::{Limit, Patience};
 use super::reply;
 use super::telling::Telling;
 use crate::base::api::Api;
@@ -23,8 +24,10 @@ use crate::observe::meter::InFlight;
 use crate::rewrite::{self, Rewritten};
 use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
+use pingora::protocols::http::ServerSession as Session;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +65,25 @@ pub(super) async fn prove(slot: &mut Arc<Slot>) -> Result<(), NoToken> {
             tracing::debug!(target = %slot.target.id, %fault, "no token");
             Err(NoToken)
         }
+    }
+}
+
+/// The same, while the client is there and the request has time.
+///
+/// # Errors
+/// How the attempt has ended with that.
+pub(super) async fn prove_within(
+    slot: &mut Arc<Slot>,
+    house: &House,
+    deadline: Tick,
+    session: &mut Session,
+    patience: &mut Patience,
+) -> Result<(), End> {
+    let proving = pin!(prove(slot));
+    match patience.with(session, house, deadline, Limit::UNWATCHED, |_| false, proving).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(no_token)) => Err(End::Failed(no_token.into())),
+        Err(cut) => Err(cut.into()),
     }
 }
 
@@ -113,7 +135,7 @@ pub(super) struct Trial<'a> {
 pub(super) fn alone<'a>(
     round: &'a Round<'_>,
     order: Try,
-    proving: Result<(), NoToken>,
+    proving: Result<(), End>,
     stage: &'a mut Stage<'_>,
 ) -> impl Future<Output = Over> {
     let mut trial = Trial::begin(round, order);
@@ -124,7 +146,7 @@ pub(super) fn alone<'a>(
             Err(fault) => return trial.unwritten(*fault),
         };
         let mut end = match (proving, errand) {
-            (Err(no_token), _) => End::Failed(no_token.into()),
+            (Err(end), _) => end,
             (Ok(()), Ok(errand)) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, errand).await,
             (Ok(()), Err(_)) => End::Failed(Fault::plain(Outcome::ClientError)),
         };
