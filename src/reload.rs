@@ -226,8 +226,14 @@ pub struct Reloaded {
     pub restored: Option<u64>,
 }
 
-/// Has the last word on a plan before it is put in force.
-pub type BeforeSwap = Box<dyn Fn(&Plan) -> Result<(), String> + Send + Sync>;
+/// Reads what else a plan needs, and may still refuse it; on a thread that may wait. What it returns is
+/// called when the plan is in force.
+pub type Prepare = Arc<dyn Fn(&Plan) -> Result<Finish, String> + Send + Sync>;
+/// Puts in force what was read along with a plan.
+pub type Finish = Box<dyn FnOnce() + Send>;
+
+/// What is said where a thread that reads has panicked.
+const FAILED_WITHIN: &str = "reading the configuration failed within; it stays as it was";
 
 /// Carries reloads out, one at a time.
 pub struct Reloader {
@@ -237,7 +243,7 @@ pub struct Reloader {
     /// How many reloads were asked for.
     asked: AtomicU64,
     one_at_a_time: tokio::sync::Mutex<Option<Done>>,
-    before_swap: BeforeSwap,
+    prepare: Prepare,
     /// Plans that were in force, each with its generation; the last one at the end.
     kept: Mutex<VecDeque<(u64, Plan)>>,
 }
@@ -258,10 +264,10 @@ struct Bound {
 }
 
 impl Reloader {
-    /// Makes the reloader of a house. `before_swap` may still refuse a plan (certificates of
-    /// listeners that cannot be read).
+    /// Makes the reloader of a house, which is [prepared](Prepare) for each plan (the certificates of
+    /// its listeners).
     #[must_use]
-    pub fn new(house: Arc<House>, origin: Origin, before_swap: BeforeSwap) -> Arc<Self> {
+    pub fn new(house: Arc<House>, origin: Origin, prepare: Prepare) -> Arc<Self> {
         let live = house.live();
         let bound = Bound {
             threads: live.plan.threads,
@@ -271,7 +277,7 @@ impl Reloader {
         };
         let one_at_a_time = tokio::sync::Mutex::new(None);
         let (asked, kept) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Reloader { house, origin, bound, asked, one_at_a_time, before_swap, kept })
+        Arc::new(Reloader { house, origin, bound, asked, one_at_a_time, prepare, kept })
     }
 
     /// Reads the configuration again and puts it in force. Several that wait behind one under way
@@ -289,9 +295,9 @@ impl Reloader {
         let origin = self.origin.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&origin)).await;
         let result = match loaded {
-            Ok(Ok(loaded)) => self.take_over(loaded),
+            Ok(Ok(loaded)) => self.take_over(loaded).await,
             Ok(Err(fault)) => Err(fault.lines()),
-            Err(_) => Err(vec!["reading the configuration failed within; it stays as it was".to_owned()]),
+            Err(_) => Err(vec![FAILED_WITHIN.to_owned()]),
         };
         self.tell(&result);
         *done = Some(Done { upto, result: result.clone() });
@@ -305,23 +311,30 @@ impl Reloader {
     pub async fn restore(&self) -> Result<Reloaded, Vec<String>> {
         let _alone = self.one_at_a_time.lock().await;
         let last = self.kept.lock().back().cloned();
-        let result = match last {
-            None => Err(vec![
+        // A step that is not there is no failed reload: nothing was wrong with any configuration.
+        let Some((generation, plan)) = last else {
+            return Err(vec![
                 "no earlier generation is kept; a reload that changes something keeps one".to_owned(),
-            ]),
-            Some((generation, plan)) => self.put_in_force(plan, Vec::new()).map(|reloaded| {
-                self.kept.lock().pop_back();
-                Reloaded { restored: Some(generation), ..reloaded }
-            }),
+            ]);
         };
+        let result = self.put_in_force(plan, Vec::new()).await.map(|reloaded| {
+            self.kept.lock().pop_back();
+            Reloaded { restored: Some(generation), ..reloaded }
+        });
         self.tell(&result);
         result
     }
 
+    /// Tells what of the plan in force waits for a restart.
+    #[must_use]
+    pub fn needs_restart(&self) -> Vec<String> {
+        self.bound.changes(&self.house.live().plan)
+    }
+
     /// Puts a plan in force that was read, and keeps the one before.
-    fn take_over(&self, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
+    async fn take_over(&self, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
         let before = self.house.live();
-        let reloaded = self.put_in_force(loaded.plan, loaded.warnings)?;
+        let reloaded = self.put_in_force(loaded.plan, loaded.warnings).await?;
         if !reloaded.changes.is_empty() {
             let mut kept = self.kept.lock();
             kept.push_back((before.generation, before.plan.clone()));
@@ -332,12 +345,20 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    fn put_in_force(&self, plan: Plan, warnings: Vec<String>) -> Result<Reloaded, Vec<String>> {
+    async fn put_in_force(&self, plan: Plan, warnings: Vec<String>) -> Result<Reloaded, Vec<String>> {
         let needs_restart = self.bound.changes(&plan);
-        (self.before_swap)(&plan).map_err(|fault| vec![fault])?;
+        self.bound.stays_closed(&plan).map_err(|fault| vec![fault])?;
+        let prepare = Arc::clone(&self.prepare);
+        let prepared = tokio::task::spawn_blocking(move || prepare(&plan).map(|finish| (plan, finish))).await;
+        let (plan, finish) = match prepared {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(fault)) => return Err(vec![fault]),
+            Err(_) => return Err(vec![FAILED_WITHIN.to_owned()]),
+        };
         let changes = changes(&self.house.live().plan, &plan);
         let log = plan.log;
         let generation = self.house.swap(plan).map_err(|problem| vec![problem.to_string()])?;
+        finish();
         self.house.log.set_policy(log);
         Ok(Reloaded { generation, warnings, needs_restart, changes, restored: None })
     }
@@ -360,11 +381,16 @@ impl Reloader {
                 );
                 tracing::info!(
                     generation = reloaded.generation,
-                    needs_restart = reloaded.needs_restart.join("; "),
-                    warnings = reloaded.warnings.join("; "),
                     changes = told_briefly(&reloaded.changes).join("; "),
                     "configuration reloaded"
                 );
+                // Lines of their own: who logs warnings only is to see these.
+                for line in &reloaded.needs_restart {
+                    tracing::warn!(generation = reloaded.generation, "not in force yet: {line}");
+                }
+                for line in &reloaded.warnings {
+                    tracing::warn!(generation = reloaded.generation, "{line}");
+                }
             }
             Err(faults) => {
                 let generation = house.live().generation;
@@ -382,6 +408,22 @@ impl Reloader {
 }
 
 impl Bound {
+    /// Holds what `config` holds of the addresses of a file against those that are bound: without
+    /// clients everyone may call, which then must be everyone on this machine (threat A1).
+    ///
+    /// # Errors
+    /// Where other machines could call without a key until the restart that the new addresses need.
+    fn stays_closed(&self, plan: &Plan) -> Result<(), String> {
+        let open = self.listen.iter().find(|listen| !listen.address.ip().to_canonical().is_loopback());
+        match open {
+            Some(listen) if plan.clients.is_empty() => Err(format!(
+                "clients: none are defined, while this process listens on {}, which other machines reach, until it is restarted: anyone could spend your keys; restart it, or keep the clients",
+                listen.address
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn changes(&self, plan: &Plan) -> Vec<String> {
         let mut changes = Vec::new();
         let places = |listen: &[crate::config::plan::Listen]| {

@@ -202,6 +202,7 @@ impl View for Steward {
             "draining": self.house.is_draining(),
             "in_flight": self.house.under_way(),
             "uptime_s": self.house.clock.tick().0 / 1_000_000,
+            "needs_restart": self.reloader.needs_restart(),
             "routes": explicit,
             "targets": self.targets(),
         })
@@ -218,7 +219,9 @@ impl View for Steward {
 
     fn config(&self) -> Value {
         let live = self.house.live();
-        shown(&live.plan, live.generation)
+        let mut page = shown(&live.plan, live.generation);
+        page["needs_restart"] = json!(self.reloader.needs_restart());
+        page
     }
 
     fn decisions(&self) -> &Decisions {

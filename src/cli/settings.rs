@@ -77,26 +77,37 @@ pub(super) fn show(arguments: &Show) -> Exit {
 }
 
 pub(super) fn diff(keeper: &Keeper, arguments: &Diff) -> Exit {
-    let changes = match differences(keeper, &arguments.whom) {
-        Ok(changes) => changes,
+    let Differences { changes, needs_restart } = match differences(keeper, &arguments.whom) {
+        Ok(differences) => differences,
         Err(fault) => return fault.tell(),
     };
     if arguments.json {
         let each = |c: &Change| json!({ "path": c.path, "was": c.was, "is": c.is, "text": c.to_string() });
-        say(&json!({ "changes": changes.iter().map(each).collect::<Vec<_>>() }).to_string());
-    } else if changes.is_empty() {
+        let changes: Vec<_> = changes.iter().map(each).collect();
+        say(&json!({ "changes": changes, "needs_restart": needs_restart }).to_string());
+    } else if changes.is_empty() && needs_restart.is_empty() {
         say("the file says what is in force");
     } else {
         say_all(&changes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        say_all(&needs_restart.iter().map(|line| format!("not in force yet: {line}")).collect::<Vec<_>>());
     }
     // As diff(1).
-    if changes.is_empty() { Exit::Done } else { Exit::Warned }
+    if changes.is_empty() && needs_restart.is_empty() { Exit::Done } else { Exit::Warned }
 }
 
-fn differences(keeper: &Keeper, whom: &Whom) -> Result<Vec<Change>, Fault> {
+/// How the file and the process differ.
+struct Differences {
+    changes: Vec<Change>,
+    /// What the process has read and cannot use before it is restarted.
+    needs_restart: Vec<String>,
+}
+
+fn differences(keeper: &Keeper, whom: &Whom) -> Result<Differences, Fault> {
     let texts = texts(whom.config.clone())?;
     let written = settings::written(&texts.sources()).map_err(|problems| unsound(&problems))?;
     let running = Desk::find(keeper, whom)?.get("/v1/config")?;
+    let needs_restart = running.get("needs_restart").and_then(Value::as_array).into_iter().flatten();
+    let needs_restart = needs_restart.filter_map(Value::as_str).map(str::to_owned).collect();
     let running = running.get("settings").and_then(Value::as_object).ok_or_else(|| {
         Fault::new(Exit::Unavailable, "the process does not say what it was given: is it an older pointsman?")
     })?;
@@ -104,7 +115,8 @@ fn differences(keeper: &Keeper, whom: &Whom) -> Result<Vec<Change>, Fault> {
         (path.clone(), (text(told, "value").to_owned(), text(told, "default").to_owned()))
     };
     let running: Settings = running.iter().map(entry).collect();
-    Ok(changes::changes(&running, &changes::by_name(&written)))
+    let changes = changes::changes(&running, &changes::by_name(&written));
+    Ok(Differences { changes, needs_restart })
 }
 
 /// Reads the file that is meant, or what the environment stands for.

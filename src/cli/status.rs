@@ -77,6 +77,8 @@ pub(super) fn page(status: &Value, paint: Paint) -> Vec<String> {
         span(count("uptime_s")),
         count("in_flight")
     )];
+    let waiting = list(status, "needs_restart").iter().filter_map(Value::as_str);
+    lines.extend(waiting.map(|line| paint.tint(Some(Tint::Uneasy), &format!("not in force yet: {line}"))));
     let targets = list(status, "targets");
     lines.push(String::new());
     lines.extend(routes(list(status, "routes"), targets, paint));

@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use pointsman::standin::caller::{self, BodyEnd, Call, Connection};
 use pointsman::standin::{Certificate, Gate, Place, Provider, Reply};
 use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject;
 use std::io::Write;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -402,6 +403,74 @@ async fn who_is_still_in_a_handshake_counts_and_has_ten_seconds() {
     let counted = process.metric("pointsman_refused_total", &["reason=\"handshake\""]).await;
     assert!(counted >= 3.0, "{counted}");
     assert!(!process.said().to_lowercase().contains("handshake"), "and not told: {}", process.said());
+}
+
+/// Writes what listens with TLS on two addresses, in this order, each with its pair.
+fn on_two(process: &Program, order: [(u8, &str, &str); 2], standin: &Provider) {
+    let entry = |(host, pair, more): &(u8, &str, &str)| {
+        let path = |what: &str| process.path(&format!("{pair}-{what}.pem")).display().to_string();
+        format!(
+            "  - {{address: \"127.0.0.{host}:0\", tls: {{cert: \"{}\", key: \"{}\"{more}}}}}\n",
+            path("cert"),
+            path("key")
+        )
+    };
+    process.configure(&format!(
+        "version: 1\nthreads: 2\nlisten:\n{}admin: {{address: \"127.0.0.1:0\"}}\nlog: {{format: json}}\nproviders:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\n",
+        order.iter().map(entry).collect::<String>(),
+        openai("one", &standin.base_url(), "KEY"),
+    ));
+}
+
+/// Tells whether a client that knows TLS 1.2 and nothing newer is spoken to.
+async fn speaks_tls12(address: std::net::SocketAddr, root: &str) -> bool {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(root.as_bytes()).unwrap()).unwrap();
+    let config = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS12])
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let mut session = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        while session.is_handshaking() {
+            if session.complete_io(&mut stream).is_err() {
+                return false;
+            }
+        }
+        true
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_reload_gives_each_listener_its_own_certificate_and_version_or_none_a_new_one() {
+    let standin = Provider::start(Reply::ok()).await.unwrap();
+    let program = Program::new("");
+    let pairs: Vec<(String, String)> = (0..3).map(|_| papers()).collect();
+    for (name, (chain, key)) in ["a", "b", "c"].iter().zip(&pairs) {
+        program.write(&format!("{name}-cert.pem"), chain);
+        program.write(&format!("{name}-key.pem"), key);
+    }
+    on_two(&program, [(1, "a", ""), (2, "b", "")], &standin);
+    let process = program.env("KEY", "sk-0123456789").start().await;
+    let first = process.data;
+    let trusts =
+        async |at: usize| Connection::open_tls(first, "localhost", &pairs[at].0, &["http/1.1"]).await.is_ok();
+    eventually("it serves", async || trusts(0).await).await;
+    let takes_tls12 = async |at: usize| speaks_tls12(first, &pairs[at].0).await;
+    assert!(takes_tls12(0).await);
+    // The other one stands in front now, and has a new pair; so has the first, and another version.
+    on_two(&process.program, [(2, "b", ""), (1, "c", ", min_version: \"1.3\"")], &standin);
+    assert_eq!(process.hang_up().await.ok, 1);
+    assert!(trusts(2).await && !trusts(1).await && !trusts(0).await);
+    assert!(!takes_tls12(2).await);
+    // One file that cannot be read, and no listener changes.
+    process.program.write("b-key.pem", "no key");
+    on_two(&process.program, [(1, "a", ""), (2, "b", "")], &standin);
+    assert_eq!(process.hang_up().await.error, 1);
+    assert!(trusts(2).await && !trusts(0).await);
 }
 
 /// A hello of TLS 1.0 or 1.1 as it was: no list of versions, two suites of its time.

@@ -457,3 +457,46 @@ impl Tally {
         }
     }
 }
+
+#[tokio::test]
+async fn what_waits_for_a_restart_is_told_until_then() {
+    let (one, other) = pair().await;
+    let sound = two("one", &one, &other) + "log: {level: warn}\n";
+    let sound =
+        sound.replace("log: {format: json}\n", "").replace("{level: warn}", "{level: warn, format: json}");
+    let process = program(&sound).start().await;
+    process.reload(&sound.replace("threads: 2", "threads: 3")).await;
+    eventually("it is told", async || {
+        process.log().iter().any(|line| {
+            line["level"] == "warn"
+                && line["msg"].as_str().is_some_and(|msg| msg.contains("threads: restart needed"))
+        })
+    })
+    .await;
+    let waits = serde_json::json!(["threads: restart needed"]);
+    assert_eq!(process.ask_json("/v1/status").await["needs_restart"], waits);
+    let config = process.program.config();
+    let (code, said) = process
+        .program
+        .verb(&["config", "diff", "-c", config.to_str().unwrap(), "--admin", &process.admin.to_string()])
+        .await;
+    assert_eq!((code, said.trim()), (1, "not in force yet: threads: restart needed"));
+    process.reload(&sound).await;
+    assert_eq!(process.ask_json("/v1/status").await["needs_restart"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_socket_that_others_reach_is_never_left_without_keys() {
+    let (one, other) = pair().await;
+    let clients = "clients: [{name: laptop, key: {env: KEY_CLIENT}}]\n";
+    let closed = two("one", &one, &other) + clients;
+    let closed = closed.replace("listen: [{address: \"127.0.0.1:0\"}]", "listen: [{address: \"0.0.0.0:0\"}]");
+    assert!(closed.contains("0.0.0.0:0"), "{closed}");
+    let open = two("one", &one, &other);
+    let process = program(&closed).env("KEY_CLIENT", "pm-0123456789abcdef").start().await;
+    let after = process.reload(&open).await;
+    assert_eq!(after, Reloads { ok: 0, error: 1, generation: 1, is_last_good: false });
+    eventually("it is told", async || process.said().contains("anyone could spend your keys; restart it"))
+        .await;
+    assert_eq!(chat(&process).await.status, 401);
+}

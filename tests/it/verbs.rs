@@ -3,7 +3,7 @@
 //! (Contract sections 1, 2 and 4; requirement F5: what the command line prints as JSON is what the
 //! admin plane answers.)
 
-use crate::process::{HEAD, Process, Program, SOON, openai};
+use crate::process::{HEAD, Process, Program, Reloads, SOON, openai};
 use pointsman::standin::caller::Call;
 use pointsman::standin::{Provider, Reply, Script};
 use serde_json::Value;
@@ -109,6 +109,8 @@ async fn a_reload_says_what_changed_and_previous_goes_back_from_memory() {
     let (code, said) = verb(&process, &["reload", "--previous"]).await;
     assert_eq!(code, 69, "{said}");
     assert!(said.contains("no earlier generation"), "{said}");
+    let untouched = Reloads { ok: 0, error: 0, generation: 1, is_last_good: true };
+    assert_eq!(process.reloads().await, untouched, "no configuration was found wanting");
     let turned = first.replace("one, model: m, priority: 1", "one, model: m, priority: 3") + "grace: 9s\n";
     process.program.configure(&turned);
     let (code, said) =
