@@ -1,6 +1,7 @@
 //! What does the running process bear of connections, and what does it show of its memory?
 
 use crate::process::{self, Process, Program, eventually, openai};
+use crate::upgrade_by_socket::{Held, inheritable, listen};
 use pointsman::standin::caller::Call;
 use pointsman::standin::{Provider, Reply};
 use std::fs;
@@ -22,9 +23,10 @@ async fn hold(process: &Process, count: usize) -> Vec<TcpStream> {
     for _ in 0..count {
         opened.extend(TcpStream::connect(process.data).await.ok());
     }
+    let end = tokio::time::Instant::now() + Duration::from_millis(50);
     let mut held = Vec::new();
     for mut stream in opened {
-        let read = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut [0; 1])).await;
+        let read = tokio::time::timeout_at(end, stream.read(&mut [0; 1])).await;
         if read.is_err() {
             held.push(stream);
         }
@@ -76,10 +78,11 @@ async fn descriptors_do_not_run_out_and_nothing_spins() {
     }
     assert_eq!(held.len(), 60, "half of the descriptors");
     assert_eq!(process.ask("/livez").await.status, 200);
-    let before = cpu_ticks(process.pid());
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    // A loop that spins takes 100 of them in a second.
-    assert!(cpu_ticks(process.pid()) - before < 30, "it spins");
+    let before = cpu_time(process.pid());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let spent = cpu_time(process.pid()).checked_sub(before).unwrap();
+    // A loop that spins takes all it can get, and on a busy machine that is a part.
+    assert!(spent < Duration::from_millis(10), "it spins: {spent:?} of 100 ms");
     drop(held);
     let end = Instant::now() + process::SOON;
     while !is_served(&process).await {
@@ -87,12 +90,10 @@ async fn descriptors_do_not_run_out_and_nothing_spins() {
     }
 }
 
-/// The time that a process has had on the processors, in hundredths of a second.
-fn cpu_ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<_> = fields.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+/// The time that a process has had on the processors.
+fn cpu_time(pid: u32) -> Duration {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::time::ClockId::pid_cpu_clock_id(pid).unwrap().now().unwrap().into()
 }
 
 #[tokio::test]
@@ -126,8 +127,8 @@ async fn descriptors_are_raised_to_what_the_system_allows() {
 #[tokio::test]
 async fn a_request_that_comes_back_is_refused_and_goes_elsewhere() {
     let standin = Provider::start(Reply::ok()).await.unwrap();
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let there = free();
+    // The second has the socket from here, so that the first can know its address before it runs.
+    let (there, socket) = listen("127.0.0.1:0");
     let route = |address, more: &str| {
         let over = openai("over", &format!("http://{address}/v1"), "KEY");
         let one = openai("one", &standin.base_url(), "KEY");
@@ -142,8 +143,8 @@ async fn a_request_that_comes_back_is_refused_and_goes_elsewhere() {
     ));
     let first = first.env("KEY", "sk-0123456789").start().await;
     let head = process::HEAD.replacen("127.0.0.1:0", &there.to_string(), 1);
-    let second = Program::new(&format!("{head}{}", route(first.data, "")));
-    let second = second.env("KEY", "sk-0123456789").start().await;
+    let second = Program::new(&format!("{head}{}", route(first.data, ""))).env("KEY", "sk-0123456789");
+    let second = Held(vec![inheritable("data", socket)]).until_ready(second).await;
     for process in [&first, &second] {
         let answer = Call::chat("chat").limit(process::SOON).send(process.data).await.unwrap();
         assert_eq!(answer.status, 200, "{}", answer.body_text());

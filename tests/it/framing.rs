@@ -11,9 +11,8 @@ use bytes::Bytes;
 use pointsman::proxy::Pace;
 use pointsman::standin::caller::Call;
 use pointsman::standin::{Provider, Reply};
-use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const BODY: &str = r#"{"model":"chat","messages":[{"role":"user","content":"hi"}]}"#;
@@ -38,17 +37,30 @@ async fn scene(reply: Reply) -> (Stage, Provider) {
     (Stage::paced(plan(&yaml), BRISK).await, standin)
 }
 
-/// Sends bytes, in two writes where `cut` says so, and returns everything that comes back until the
-/// connection ends; `None` where it does not end.
-async fn said(address: SocketAddr, bytes: &[u8], cut: Option<usize>) -> Option<String> {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let (first, second) = bytes.split_at(cut.unwrap_or(bytes.len()));
-    // The proxy may have closed already: what it said before is still to be read.
-    let _ = stream.write_all(first).await;
-    if !second.is_empty() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        let _ = stream.write_all(second).await;
+/// Sends bytes, where `cut` says so in two, and returns everything that comes back until the connection
+/// ends; `None` where it does not end.
+async fn said(stage: &Stage, bytes: &[u8], cut: Option<usize>) -> Option<String> {
+    match cut {
+        None => exchange(TcpStream::connect(stage.data).await.unwrap(), bytes).await,
+        // There is room for no more than the first half until the proxy has read it.
+        Some(cut) => exchange(stage.connect(cut), bytes).await,
     }
+}
+
+async fn exchange(stream: impl AsyncRead + AsyncWrite, bytes: &[u8]) -> Option<String> {
+    let (reading, mut writing) = tokio::io::split(stream);
+    let sending = async {
+        // The proxy may have closed already: what it said before is still to be read.
+        let _ = writing.write_all(bytes).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        said = until_the_end(reading) => said,
+        never = sending => never,
+    }
+}
+
+async fn until_the_end(mut stream: impl AsyncRead + Unpin) -> Option<String> {
     let mut all = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -363,7 +375,7 @@ async fn two_hundred_ambiguous_requests_are_refused_and_none_goes_on() {
             count += 1;
             for cut in [None, Some(vector.len() / 2)] {
                 let before = standin.count();
-                let said = said(stage.data, vector, cut).await;
+                let said = said(&stage, vector, cut).await;
                 let is_refused = said.as_ref().is_some_and(|said| is_refusal(said));
                 if !is_refused || standin.count() != before {
                     let shown: String = String::from_utf8_lossy(vector).chars().take(300).collect();
@@ -403,7 +415,7 @@ async fn nothing_behind_an_odd_chunk_becomes_a_request() {
         for cut in [None, Some(vector.len() / 2), Some(vector.len() - HIDDEN.len())] {
             let before = standin.count();
             let shown: String = String::from_utf8_lossy(vector).chars().take(300).collect();
-            let said = said(stage.data, vector, cut).await.unwrap_or_else(|| panic!("no end: {shown:?}"));
+            let said = said(&stage, vector, cut).await.unwrap_or_else(|| panic!("no end: {shown:?}"));
             assert!(!said.contains("\"object\":\"list\""), "the hidden one was answered: {shown:?}: {said}");
             if is_refusal(&said) {
                 assert_eq!(standin.count(), before, "{shown:?}: {said}");
@@ -460,7 +472,7 @@ async fn what_is_odd_and_unambiguous_passes_once_and_whole() {
         for cut in [None, Some(vector.len() / 2)] {
             let before = standin.count();
             let shown = String::from_utf8_lossy(vector);
-            let said = said(stage.data, vector, cut).await;
+            let said = said(&stage, vector, cut).await;
             let said = said.unwrap_or_else(|| panic!("no end: {shown:?}"));
             assert!(said.contains("HTTP/1.1 200"), "{shown:?}: {said:?}");
             assert_eq!(standin.count(), before + 1, "{shown:?}");

@@ -53,10 +53,14 @@ async fn open_once_asked(hedge: &Provider, gate: &Gate, limit: Duration) {
     gate.open();
 }
 
-/// Waits until the hedge's answer has surely been read, and opens the gate.
-async fn open_once_answered(hedge: &Provider, gate: &Gate) {
-    hedge.until(Duration::from_secs(5), |seen| seen.iter().any(|one| one.ended.is_some())).await;
-    tokio::time::sleep(ms(300)).await;
+/// Waits until an attempt at this provider was counted as failed, and opens the gate.
+async fn open_once_failed(pair: &Pair, provider: &str, gate: &Gate) {
+    eventually("the fault is settled", || {
+        let live = pair.stage.house.live();
+        let slot = live.slots.iter().find(|slot| &*slot.provider == provider).unwrap();
+        slot.tally.read().failed == 1
+    })
+    .await;
     gate.open();
 }
 
@@ -140,7 +144,7 @@ async fn a_fault_leaves_the_race_to_the_other() {
     // The hedge fails while the first is still at it; then the first answers.
     let (slow, gate) = gated(Reply::says(FIRST));
     let one = pair(H1, slow, Reply::status(500), "").await;
-    let (answer, ()) = tokio::join!(one.chat(), open_once_answered(&one.second, &gate));
+    let (answer, ()) = tokio::join!(one.chat(), open_once_failed(&one, "two", &gate));
     assert_eq!(trail(&answer), ["two/k:hedge_500", "one/k:ok"]);
     eventually("it is counted", || is(hedges(&one, "failed"), 1)).await;
     assert!(is(attempts(&one, "outcome=\"server_error\""), 1), "it has its true outcome");
@@ -149,7 +153,7 @@ async fn a_fault_leaves_the_race_to_the_other() {
     let two = pair(H1, slow, slower, "").await;
     let opening = async {
         open_once_asked(&two.second, &gate, Duration::from_secs(5)).await;
-        open_once_answered(&two.first, &last_gate).await;
+        open_once_failed(&two, "one", &last_gate).await;
     };
     let (answer, ()) = tokio::join!(two.chat(), opening);
     assert_eq!((answer.text().as_str(), trail(&answer)), (RESCUER, stops(["one/k:503", "two/k:ok"])));
@@ -157,7 +161,7 @@ async fn a_fault_leaves_the_race_to_the_other() {
     // Both fail: the request ends as it would have.
     let (slow, gate) = gated(Reply::status(500));
     let both = pair(H1, slow, Reply::status(500), "retry: {same_target: 0}\n").await;
-    let (answer, ()) = tokio::join!(both.chat(), open_once_answered(&both.second, &gate));
+    let (answer, ()) = tokio::join!(both.chat(), open_once_failed(&both, "two", &gate));
     assert_eq!((answer.status, trail(&answer)), (502, stops(["two/k:hedge_500", "one/k:500"])));
 }
 
@@ -221,11 +225,17 @@ async fn no_more_than_the_ratio_is_hedged() {
     }
     eventually("all wait", || pair.first.count() == 20).await;
     eventually("some are hedged", || pair.second.count() == 5).await;
-    tokio::time::sleep(ms(100)).await;
+    // Who was not hedged at its time never is: the last one's is over 60 ms after it arrived.
+    let last = pair.first.seen().iter().map(|seen| seen.arrived).max().unwrap();
+    eventually("the time of the last is over", || pair.first.now() > last + ms(60)).await;
     gate.open();
+    let mut overtaken = 0;
     while let Some(answer) = running.join_next().await {
-        assert_eq!(answer.unwrap().status, 200);
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 200);
+        overtaken += usize::from(trail(&answer) == ["one/k:hedge_lost", "two/k:ok"]);
     }
+    assert_eq!(overtaken, 5, "a quarter");
     assert_eq!(pair.second.count(), 5, "a quarter");
     eventually("they are counted", || is(hedges(&pair, "won"), 5)).await;
 }
@@ -290,7 +300,7 @@ async fn a_hedge_that_limits_rests_and_a_slow_one_is_left_to_its_timer() {
     let limited = Reply::rate_limited(Some("30"));
     let (slow, gate) = gated(Reply::says(FIRST));
     let one = pair(H1, slow, limited, "").await;
-    let (answer, ()) = tokio::join!(one.chat(), open_once_answered(&one.second, &gate));
+    let (answer, ()) = tokio::join!(one.chat(), open_once_failed(&one, "two", &gate));
     assert_eq!(trail(&answer), ["two/k:hedge_429", "one/k:ok"]);
     assert!(one.stage.metric("pointsman_cooldown_remaining_seconds", &["two/k/same"]) > 20.0);
     // The first has its time and is given up, as a silent one is; the hedge goes on.
@@ -307,7 +317,7 @@ async fn an_error_inside_a_200_wins_no_race() {
     let (slow, gate) = gated(Reply::says(FIRST));
     let error = Reply::ok().at(Place::AfterOpening, Twist::Error(refusal));
     let pair = pair(H1, slow, error, "").await;
-    let (answer, ()) = tokio::join!(pair.stream(), open_once_answered(&pair.second, &gate));
+    let (answer, ()) = tokio::join!(pair.stream(), open_once_failed(&pair, "two", &gate));
     assert_eq!(answer.text(), FIRST, "{:?}", answer.headers);
     assert_eq!(answer.header("x-used-provider"), Some("one"));
 }

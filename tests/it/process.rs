@@ -291,6 +291,12 @@ impl Process {
         self.said.all().join("\n")
     }
 
+    /// Waits until all that it and those in its place said is read; they have ended.
+    pub async fn heard_out(&self) {
+        // Each pipe is read by somebody who holds a share of the book.
+        eventually("all that it said is read", async || Arc::strong_count(&self.said.0) == 1).await;
+    }
+
     /// Returns its log so far.
     pub fn log(&self) -> Vec<serde_json::Value> {
         self.said.all().iter().filter_map(|line| json(line)).collect()

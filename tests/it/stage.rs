@@ -15,6 +15,7 @@ use pointsman::proxy::{Front, Pace};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -23,8 +24,9 @@ pub struct Stage {
     pub data: SocketAddr,
     pub house: Arc<House>,
     log: Captured,
+    front: Arc<Front>,
     accepting: tokio::task::AbortHandle,
-    _shutdown: watch::Sender<bool>,
+    shutdown: watch::Sender<bool>,
 }
 
 impl Drop for Stage {
@@ -86,9 +88,19 @@ impl Stage {
         let mut options = HttpServerOptions::default();
         options.h2c = house.live().plan.listen.first().is_some_and(|listen| listen.h2c);
         let front = Front::paced(Arc::clone(&house), &Arc::new(ServerConf::default()), options, pace);
+        let front = Arc::new(front);
         let (shutdown, watch) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, Arc::new(front), watch)).abort_handle();
-        Stage { data, house, log: captured, accepting, _shutdown: shutdown }
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&front), watch)).abort_handle();
+        Stage { data, house, log: captured, front, accepting, shutdown }
+    }
+
+    /// Opens a connection without a socket that holds so many bytes each way: there is room for more
+    /// only where the proxy has read.
+    pub fn connect(&self, room: usize) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(room);
+        let (front, watch) = (Arc::clone(&self.front), self.shutdown.subscribe());
+        tokio::spawn(async move { front.serve(Box::new(theirs), &watch).await });
+        ours
     }
 
     /// Puts another configuration in force, as a reload does.

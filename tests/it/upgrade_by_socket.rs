@@ -43,7 +43,8 @@ impl Held {
         program.launch_as(command)
     }
 
-    async fn until_ready(&self, program: Program) -> Process {
+    /// Starts the program on these sockets and waits until it is ready.
+    pub async fn until_ready(&self, program: Program) -> Process {
         let (ready, process) = self.start(program).until_ready().await;
         ready.unwrap_or_else(|| panic!("it is not ready; it said:\n{}", process.said()));
         process
@@ -146,6 +147,16 @@ async fn a_socket_without_a_listener_is_refused_and_a_listener_without_a_socket_
     .await;
 }
 
+/// How many connections wait in a listener's queue, as the kernel counts them.
+fn waiting_at(listener: SocketAddr) -> u32 {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let port = format!(":{:04X}", listener.port());
+    // Of a line: local and remote address, state (0A listens), what is sent and what waits.
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = lines.find(|words| words[1].ends_with(&port) && words[3] == "0A").unwrap();
+    u32::from_str_radix(ours[4].split_once(':').unwrap().1, 16).unwrap()
+}
+
 #[tokio::test]
 async fn who_connects_while_nobody_runs_is_answered_by_the_next() {
     let provider = Provider::start(Reply::ok()).await.unwrap();
@@ -159,7 +170,7 @@ async fn who_connects_while_nobody_runs_is_answered_by_the_next() {
     let waiting: Vec<_> = (0..20)
         .map(|_| tokio::spawn(async move { Call::chat("chat").limit(SOON).send(data).await }))
         .collect();
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    eventually("all wait to be taken", async || waiting_at(data) == 20).await;
     let _next = held.until_ready(program(&text)).await;
     for call in waiting {
         assert_eq!(call.await.unwrap().expect("a connection that waited is answered").status, 200);
