@@ -6,7 +6,7 @@ use crate::scene::{
 use crate::stage::{Stage, eventually};
 use bytes::Bytes;
 use pointsman::standin::caller::{self, BodyEnd, Call};
-use pointsman::standin::{Gate, Place, Provider, Reply};
+use pointsman::standin::{GREETING, Gate, Place, Provider, Reply};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -127,7 +127,9 @@ async fn a_provider_sees_its_own_key_and_no_other() {
         }
         let name = if api.is_anthropic() { "x-api-key" } else { "authorization" };
         for (provider, own, other) in [(&pair.first, KEY_ONE, KEY_TWO), (&pair.second, KEY_TWO, KEY_ONE)] {
-            for seen in provider.seen() {
+            let all = provider.seen();
+            assert!(all.len() >= 5, "{} requests", all.len());
+            for seen in all {
                 assert!(seen.header(name).unwrap().ends_with(own), "{:?}", seen.headers);
                 assert!(!outside_of(&seen).contains(other), "{:?}", seen.headers);
             }
@@ -139,11 +141,14 @@ async fn a_provider_sees_its_own_key_and_no_other() {
 
 #[tokio::test]
 async fn a_key_that_the_provider_repeats_is_not_handed_on() {
-    let echo = Reply::status(400).message(&format!("Incorrect API key provided: {KEY_ONE}.")).code("odd");
+    // Of a fault of the request the client gets the provider's own words.
+    let echo = Reply::status(400).message(&format!("The tool {KEY_ONE} is not known.")).code("odd");
     let first = Provider::start(echo.header("x-echo", KEY_ONE)).await.unwrap();
     let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::status(500), FORGETFUL).await;
     let answer = pair.chat().await;
     let all = format!("{:?} {}", answer.headers, answer.body_text());
+    assert_eq!(answer.status, 400, "{all}");
+    assert!(all.contains("is not known."), "{all}");
     assert!(!all.contains(KEY_ONE), "{all}");
 }
 
@@ -802,9 +807,8 @@ async fn an_answer_that_is_compressed_all_the_same_can_be_read() {
     let pair = Pair::open(Api::Chat, Wire::default(), first, Reply::ok(), "").await;
     for call in [Call::chat("chat"), Call::chat_stream("chat")] {
         let answer = call.send(pair.stage.data).await.unwrap();
-        assert_eq!(answer.status, 200);
-        let is_gzip = answer.body.starts_with(&[0x1f, 0x8b]);
-        assert_eq!(is_gzip, answer.header("content-encoding") == Some("gzip"), "{:?}", answer.headers);
+        assert_eq!((answer.status, answer.text().as_str()), (200, GREETING), "{:?}", answer.headers);
+        assert_eq!(answer.header("content-encoding"), None);
     }
 }
 

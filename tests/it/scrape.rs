@@ -214,7 +214,7 @@ async fn flood(process: &Process, count: usize, seed: usize) {
             alice(Call::get(&format!("/v1/models/{word}"))),
             Call::chat("chat").bearer(&word),
         ] {
-            let _ = call.limit(SOON).send(process.data).await;
+            call.limit(SOON).send(process.data).await.expect("an answer, whatever it says");
         }
     }
 }

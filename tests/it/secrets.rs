@@ -5,7 +5,7 @@
 //! admin plane (events as they are told among them), the audit log, every answer to a client that is an error, and every byte that each provider got.
 //! (Issue "first light", threats L1, A2, C1 and P3.)
 
-use crate::process::{HEAD, Process, Program, SOON, eventually, signal};
+use crate::process::{HEAD, Process, Program, SOON, signal};
 use pointsman::standin::caller::{Answer, BodyEnd, Call};
 use pointsman::standin::{Place, Provider, Reply, Script, Seen, Twist};
 use std::time::Duration;
@@ -514,6 +514,7 @@ async fn no_key_shows_in_log_pages_or_errors_and_each_provider_gets_its_own_only
     // The end of the process says something too.
     crime.process.signal("TERM");
     crime.process.end(SOON).await;
+    crime.process.heard_out().await;
     assert!(crime.process.log_of("request").len() > 300, "nothing was logged");
     assert!(crime.errors.len() > 50, "there were only {} errors", crime.errors.len());
     for line in crime.process.said().lines() {
@@ -543,6 +544,7 @@ async fn a_key_in_a_crash_or_a_process_list_does_not_show() {
     assert_eq!(found_in(&arguments), Vec::<&str>::new());
     signal(pid, "ABRT");
     crime.process.end(SOON).await;
-    eventually("its output is read", async || true).await;
+    crime.process.heard_out().await;
+    assert!(!crime.process.log_of("ready").is_empty(), "nothing was logged");
     assert_eq!(found_in(&crime.process.said()), Vec::<&str>::new());
 }
