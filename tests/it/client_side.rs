@@ -808,6 +808,7 @@ async fn an_answer_that_is_compressed_all_the_same_can_be_read() {
     for call in [Call::chat("chat"), Call::chat_stream("chat")] {
         let answer = call.send(pair.stage.data).await.unwrap();
         assert_eq!((answer.status, answer.text().as_str()), (200, GREETING), "{:?}", answer.headers);
+        assert_eq!(trail(&answer), ["one/k:ok"], "the second says the same");
         assert_eq!(answer.header("content-encoding"), None);
     }
 }
