@@ -99,7 +99,7 @@ impl Stage {
     pub fn connect(&self, room: usize) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(room);
         let (front, watch) = (Arc::clone(&self.front), self.shutdown.subscribe());
-        tokio::spawn(async move { front.serve(Box::new(theirs), &watch).await });
+        tokio::spawn(async move { front.serve(Box::new(theirs), false, &watch).await });
         ours
     }
 
