@@ -3,8 +3,8 @@
 //! Names are looked up by the system (`/etc/hosts`, `nsswitch`), in a background task every 30 s
 //! and by the first request that needs one; never in the thread that serves a request
 //! (`HttpPeer::new` would, and would panic where the resolver fails). The addresses of a name form
-//! a Pingora `LoadBalancer`, so that they are used in turn; one that refused a connection is left
-//! for ten seconds while another is known. When the resolver fails, the last good addresses serve
+//! a Pingora `LoadBalancer` and are used in turn; one that refused a connection is left for ten
+//! seconds while another is known. When the resolver fails, the last good addresses serve
 //! for an hour: an edge host must not lose its providers with its resolver (failure table, row 3).
 //!
 //! Of what a look-up finds, only what the name may stand for is kept ([`Reach`]): a resolver that
@@ -207,28 +207,12 @@ impl Addresses {
         }
     }
 
-    /// Returns an address to connect to, looking the name up where nothing is known yet.
-    ///
-    /// # Errors
-    /// Where the resolver fails, or names nothing that may be used, and there is no answer younger
-    /// than an hour.
-    pub async fn pick(&self, now: Tick) -> Result<SocketAddr, DnsFault> {
-        match &self.source {
-            Source::Literal(ip) => Ok(SocketAddr::new(*ip, self.port)),
-            Source::Named(named) => {
-                if !named.is_known(now) {
-                    named.refresh(now).await;
-                }
-                named.select(now).ok_or_else(|| named.fault())
-            }
-        }
-    }
-
     /// Returns the addresses in the order in which a connection is to try them, looking the name up
     /// where nothing is known yet. One that is written out stands alone.
     ///
     /// # Errors
-    /// As for [`Addresses::pick`].
+    /// Where the resolver fails, or names nothing that may be used, and there is no answer younger
+    /// than an hour.
     pub async fn candidates(&self, now: Tick) -> Result<Order, DnsFault> {
         match &self.source {
             Source::Literal(ip) => Ok(Order::from_iter([SocketAddr::new(*ip, self.port)])),
@@ -297,22 +281,6 @@ impl Named {
             is_v6_first: self.is_v6_first.load(Ordering::Relaxed),
         }
     }
-
-    fn select(&self, now: Tick) -> Option<SocketAddr> {
-        if !self.is_known(now) {
-            return None;
-        }
-        let state = self.state.lock();
-        let is_avoided = |address: &SocketAddr| {
-            state.avoided.iter().any(|(known, until)| known == address && *until > now)
-        };
-        let inet = |backend: &Backend| backend.addr.as_inet().copied();
-        let count = self.balancer.backends().get_backend().len().max(1);
-        self.balancer
-            .select_with(b"", count, |backend, _| inet(backend).is_some_and(|a| !is_avoided(&a)))
-            .or_else(|| self.balancer.select(b"", count))
-            .and_then(|backend| inet(&backend))
-    }
 }
 
 #[cfg(test)]
@@ -332,17 +300,21 @@ mod tests {
         }
     }
 
+    async fn first(addresses: &Addresses) -> Result<SocketAddr, DnsFault> {
+        addresses.candidates(Tick(1)).await.map(|order| order[0])
+    }
+
     #[tokio::test]
     async fn a_literal_is_not_looked_up() {
         let addresses = Addresses::of(&endpoint("127.0.0.1"));
-        assert_eq!(addresses.pick(Tick(1)).await.unwrap(), "127.0.0.1:4242".parse().unwrap());
+        assert_eq!(first(&addresses).await, Ok("127.0.0.1:4242".parse().unwrap()));
         assert!(Addresses::of(&endpoint("::1")).literal().is_some());
     }
 
     #[tokio::test]
     async fn a_name_is_looked_up_by_the_first_who_asks() {
         let addresses = Addresses::of(&endpoint("localhost"));
-        let found = addresses.pick(Tick(1)).await.unwrap();
+        let found = first(&addresses).await.unwrap();
         assert!(found.ip().is_loopback());
         assert_eq!(found.port(), 4242);
     }
@@ -350,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_does_not_exist_is_a_fault_and_no_panic() {
         let addresses = Addresses::of(&endpoint("no-such-host.invalid"));
-        assert!(addresses.pick(Tick(1)).await.is_err());
+        assert!(first(&addresses).await.is_err());
     }
 
     // The resolver reads numbers in other shapes than ours as addresses, and so names that stand for
@@ -370,7 +342,7 @@ mod tests {
         ] {
             let endpoint = Endpoint { tls: is_tls, deny_private_ips: denies, ..endpoint(host) };
             let addresses = Addresses::of(&endpoint);
-            let got = addresses.pick(Tick(1)).await;
+            let got = first(&addresses).await;
             assert_eq!(got, want.map(|text| text.parse().unwrap()), "{host} {is_tls} {denies:?}");
             assert_eq!(addresses.is_inside(), want == Err(DnsFault::Inside), "{host}");
         }
@@ -405,7 +377,6 @@ mod tests {
         addresses.avoid(first[0], Tick(1));
         for _ in 0..4 {
             assert_eq!(addresses.candidates(Tick(2)).await.unwrap()[0], first[1]);
-            assert_eq!(addresses.pick(Tick(2)).await.unwrap(), first[1]);
         }
         let later = Tick(2).after(AVOID);
         let firsts =

@@ -20,6 +20,7 @@ mod judge;
 mod stream;
 
 pub(super) use apart::{Ready, deliver, open};
+pub(super) use connect::connect_fault;
 use stream::Delivery;
 
 use super::carried::{Carried, Rendering};

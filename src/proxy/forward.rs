@@ -3,24 +3,31 @@
 //! Files, batches, images, audio and the like (contract section 3) are tied to one provider: ids
 //! do not exist elsewhere. They go to the first openai-kind provider of the default route, chosen
 //! by the same health and signed by the same hand as every other request, and move on to another
-//! credential of it only where provably nothing was processed: the connection could not be made.
+//! credential of it only where provably nothing was processed: the connection could not be made. Of a
+//! name with several addresses another one is tried first, once.
 //! A refused key is told as 502, never as 401, which would blame the client's own; where the key was
 //! changed meanwhile, a request without a body goes out once more with the new one (failure table,
 //! row 13). A 403 is the provider's word to the client and passes.
+//!
+//! What an answer means is read of its head alone: the body passes unread.
 
+use super::attempt::connect_fault;
 use super::conduct;
 use super::echo::{self, Overwriter};
 use super::hop;
-use super::pace::Pace;
 use super::story::Story;
+use super::trial::Counted;
+use super::upload::Upload;
 use crate::base::api::Kind;
 use crate::base::outcome::Outcome;
-use crate::base::time::Tick;
+use crate::base::time::{Tick, WallTime};
+use crate::classify::{self, TransportFault, Verdict};
 use crate::exchange::course::{Course, Halt, Passed};
 use crate::exchange::{Cause, Record};
 use crate::health::{Permit, Report};
 use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
+use crate::resolve::Order;
 use crate::rewrite;
 use crate::wire::retry_hint::RetryHint;
 use bytes::Bytes;
@@ -34,20 +41,25 @@ use std::sync::Arc;
 pub(super) struct Forward {
     slots: Vec<Arc<Slot>>,
     at: usize,
+    /// The addresses of the one that is asked which are left to try, in front the one that is. None
+    /// where the address is written out.
+    addresses: Order,
+    /// Whether the address in front stands in for one that took no connection.
+    is_next_address: bool,
     permit: Permit,
     record: Record,
+    /// The attempt on the books.
+    counted: Option<Counted<Arc<Slot>>>,
     /// What proved us to the provider that is being asked.
     signature: Arc<Signature>,
+    /// Whether health was told what came of the attempt, if one was begun.
     is_settled: bool,
     /// Whether a refused key turned out to be changed.
     had_new_key: bool,
     presented: Vec<Vec<u8>>,
-    /// Bytes of the body so far: an upload in chunks announces no length.
-    body_bytes: u64,
+    pub(super) upload: Upload,
     /// The processes that it passed, this one included.
     hop: HeaderValue,
-    /// When the body began.
-    body_began: Tick,
     overwriter: Overwriter,
     /// What became of its candidates.
     course: Course,
@@ -73,14 +85,14 @@ pub(super) fn choose(live: &Live) -> Vec<Arc<Slot>> {
 }
 
 impl Forward {
-    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>, hop: HeaderValue, now: Tick) -> Self {
+    pub(super) fn new(slots: Vec<Arc<Slot>>, presented: Vec<Vec<u8>>, hop: HeaderValue) -> Self {
         let record = Record {
             candidate: 0,
             cause: Cause::First,
             began: Tick(0),
             ended: Tick(0),
             first_content: None,
-            outcome: Outcome::Ok,
+            outcome: Outcome::ClientGone,
             status: None,
             timed_out: false,
             is_called_off: false,
@@ -88,15 +100,17 @@ impl Forward {
         Forward {
             slots,
             at: 0,
+            addresses: Order::new(),
+            is_next_address: false,
             permit: Permit::default(),
             record,
+            counted: None,
             signature: Arc::default(),
-            is_settled: false,
+            is_settled: true,
             had_new_key: false,
             presented,
-            body_bytes: 0,
+            upload: Upload::default(),
             hop,
-            body_began: now,
             overwriter: Overwriter::default(),
             course: Course::default(),
         }
@@ -104,34 +118,65 @@ impl Forward {
 
     /// Chooses the peer: the first credential that may be used.
     pub(super) async fn peer(&mut self, house: &House, live: &Live) -> Result<Box<HttpPeer>, NowhereToGo> {
-        let now = house.clock.tick();
-        while let Some(slot) = self.slots.get(self.at) {
-            let admitted = slot.health.admit(now, &live.policy);
-            let resting = admitted.as_ref().err().map(|resting| Passed::Resting(*resting));
-            pass(&mut self.course, self.at, resting);
-            if let Ok(permit) = admitted {
-                self.permit = permit;
-                self.record = Record { candidate: self.at, began: now, ..self.record };
-                let Ok(slot) = slot.prove().await else {
-                    self.refused(house, live, Outcome::Auth);
+        if std::mem::take(&mut self.is_next_address)
+            && let (Some(slot), Some(address)) = (self.slots.get(self.at), self.addresses.first())
+        {
+            return Ok(Box::new((*slot.peer_at(*address)).clone()));
+        }
+        // Of an attempt that is made again: its own probe would keep it away.
+        drop(std::mem::take(&mut self.permit));
+        while let Some(slot) = self.slots.get(self.at).map(Arc::clone) {
+            let now = house.clock.tick();
+            match slot.health.admit(now, &live.policy) {
+                Ok(permit) => self.begin(house, &slot, permit, now),
+                Err(resting) => {
+                    pass(&mut self.course, self.at, Some(Passed::Resting(resting)));
+                    self.at += 1;
                     continue;
-                };
-                self.signature = slot.keyring.current();
-                if let Some(place) = self.slots.get_mut(self.at) {
-                    *place = Arc::clone(&slot);
                 }
-                if let Some(peer) = slot.ready_peer() {
-                    return Ok(Box::new((**peer).clone()));
-                }
-                if let Ok(address) = slot.addresses.pick(now).await {
-                    return Ok(Box::new((*slot.peer_at(address)).clone()));
-                }
-                self.refused(house, live, Outcome::Dns);
-                continue;
             }
-            self.at += 1;
+            match self.prepare(&slot, now).await {
+                Ok(peer) => return Ok(peer),
+                Err(outcome) => drop(self.refused(house, live, outcome)),
+            }
         }
         Err(NowhereToGo)
+    }
+
+    /// Puts an attempt on the books.
+    fn begin(&mut self, house: &House, slot: &Arc<Slot>, permit: Permit, now: Tick) {
+        pass(&mut self.course, self.at, None);
+        self.permit = permit;
+        self.record = Record {
+            candidate: self.at,
+            began: now,
+            ended: now,
+            outcome: Outcome::ClientGone,
+            status: None,
+            timed_out: false,
+            ..self.record
+        };
+        self.counted = Some(Counted::new(Arc::clone(slot), house.clock, now));
+        self.is_settled = false;
+    }
+
+    /// Gets what a connection wants beside health: a proof and an address.
+    async fn prepare(&mut self, slot: &Arc<Slot>, now: Tick) -> Result<Box<HttpPeer>, Outcome> {
+        let slot = slot.prove().await.map_err(|_| Outcome::Auth)?;
+        self.signature = slot.keyring.current();
+        if let Some(place) = self.slots.get_mut(self.at) {
+            *place = Arc::clone(&slot);
+        }
+        if let Some(peer) = slot.ready_peer() {
+            self.addresses.clear();
+            return Ok(Box::new((**peer).clone()));
+        }
+        let unknown = || classify::transport(TransportFault::Dns);
+        self.addresses = slot.addresses.candidates(now).await.map_err(|_| unknown())?;
+        // One stand-in: each may take as long as the first.
+        self.addresses.truncate(2);
+        let address = self.addresses.first().ok_or_else(unknown)?;
+        Ok(Box::new((*slot.peer_at(*address)).clone()))
     }
 
     /// Replaces everything of the client's that must not reach the provider.
@@ -165,21 +210,15 @@ impl Forward {
         Ok(())
     }
 
-    /// Counts a piece of the body; tells whether all of it so far is within the limit.
-    pub(super) fn fits(&mut self, piece: usize, max: u64) -> bool {
-        self.body_bytes = self.body_bytes.saturating_add(piece as u64);
-        self.body_bytes <= max
-    }
-
-    /// Tells whether the body comes at the pace that is asked of a client.
-    pub(super) fn keeps_pace(&self, pace: &Pace, now: Tick) -> bool {
-        now.since(self.body_began) <= pace.next_by(self.body_bytes)
-    }
-
-    /// Takes the provider's headers that are not for the client off the answer.
-    pub(super) fn answered(&mut self, response: &mut ResponseHeader) {
-        let keys = self.signature.keys();
+    /// Notes the head of an answer, tells health what it means, and takes the headers off it that are
+    /// not for the client.
+    pub(super) fn answered(&mut self, house: &House, live: &Live, response: &mut ResponseHeader) {
         self.record.status = Some(response.status.as_u16());
+        if let Some(slot) = self.slots.get(self.at) {
+            let meaning = meaning(live, slot, response, house.clock.wall());
+            self.settle(house, live, &meaning);
+        }
+        let keys = self.signature.keys();
         let dropped: Vec<_> = response
             .headers
             .iter()
@@ -204,15 +243,13 @@ impl Forward {
         self.record.status = Some(401);
         let Some(slot) = self.slots.get(self.at) else { return false };
         if !slot.keyring.renewed(&self.signature).await {
-            self.settle(house, live, Outcome::Auth);
+            self.settle(house, live, &Meaning::plain(Outcome::Auth));
             return false;
         }
         // What the former key earned says nothing about the credential.
-        drop(std::mem::take(&mut self.permit));
-        self.record = Record { outcome: Outcome::Auth, ended: house.clock.tick(), ..self.record };
+        self.void(house, Outcome::Auth);
         let repeats = can_repeat && !self.had_new_key;
         self.had_new_key = true;
-        self.is_settled = !repeats;
         repeats
     }
 
@@ -221,28 +258,61 @@ impl Forward {
         self.had_new_key
     }
 
+    /// Notes that no connection could be made; tells whether an address or a credential is left to try.
+    pub(super) fn unconnected(&mut self, house: &House, live: &Live, error: &pingora::Error) -> bool {
+        let fault = connect_fault(error);
+        let outcome = classify::transport(fault);
+        if let (Some(slot), Some(address)) = (self.slots.get(self.at), self.addresses.first()) {
+            slot.addresses.avoid(*address, house.clock.tick());
+            self.addresses.remove(0);
+            // What refuses TLS at one address does at the next.
+            self.is_next_address = outcome == Outcome::Connect && !self.addresses.is_empty();
+        }
+        self.record.timed_out = fault == TransportFault::ConnectTimeout;
+        self.is_next_address || self.refused(house, live, outcome)
+    }
+
+    /// Notes that a kept connection was dead, which says nothing of the provider.
+    pub(super) fn was_stale(&mut self, house: &House) {
+        if !self.is_settled {
+            self.void(house, classify::transport(TransportFault::StaleConnection));
+        }
+    }
+
+    /// Notes how an attempt ended that health is told nothing of.
+    fn void(&mut self, house: &House, outcome: Outcome) {
+        drop(std::mem::take(&mut self.permit));
+        self.is_settled = true;
+        self.ended(outcome, house.clock.tick());
+    }
+
     /// Notes that nothing could be sent, for want of a connection or a token; tells whether another
     /// credential is left to try.
-    pub(super) fn refused(&mut self, house: &House, live: &Live, outcome: Outcome) -> bool {
-        self.settle(house, live, outcome);
+    fn refused(&mut self, house: &House, live: &Live, outcome: Outcome) -> bool {
+        self.settle(house, live, &Meaning::plain(outcome));
+        self.counted = None;
         pass(&mut self.course, self.at, Some(Passed::Failed(outcome)));
         self.at += 1;
-        self.is_settled = false;
         self.at < self.slots.len()
     }
 
-    /// Tells health what came of it. Called once per attempt.
-    pub(super) fn settle(&mut self, house: &House, live: &Live, outcome: Outcome) {
+    /// Notes that the attempt broke off.
+    pub(super) fn broke(&mut self, house: &House, live: &Live, outcome: Outcome) {
+        self.settle(house, live, &Meaning::plain(outcome));
+    }
+
+    /// Tells health what came of it, once per attempt.
+    fn settle(&mut self, house: &House, live: &Live, meaning: &Meaning) {
         if std::mem::replace(&mut self.is_settled, true) {
             return;
         }
         let now = house.clock.tick();
-        self.record = Record { outcome, ended: now, ..self.record };
+        self.ended(meaning.outcome, now);
         if let Some(slot) = self.slots.get(self.at) {
             let report = Report {
-                outcome,
-                hint: RetryHint::None,
-                account_wide: false,
+                outcome: meaning.outcome,
+                hint: meaning.hint,
+                account_wide: meaning.account_wide,
                 is_permanent: false,
                 began: self.record.began,
             };
@@ -252,11 +322,19 @@ impl Forward {
         }
     }
 
+    /// Writes the end of the attempt down. Its place among those under way it keeps: a body may follow.
+    fn ended(&mut self, outcome: Outcome, now: Tick) {
+        self.record = Record { outcome, ended: now, ..self.record };
+        if let Some(counted) = &mut self.counted {
+            counted.ended = (outcome, self.record.status, Some(now));
+        }
+    }
+
     /// Hands what happened to the story.
     pub(super) fn tell(self, story: &mut Story) {
         let records: SmallVec<[Record; 1]> = SmallVec::from_slice(self.records());
         let chosen = self.record.status.map(|_| self.record.candidate);
-        let halt = if self.at < self.slots.len() { Halt::Answered } else { Halt::Final };
+        let halt = if chosen.is_some() { Halt::Answered } else { Halt::Final };
         let course = Course { chosen, halt, ..self.course };
         story.conclude(self.slots, &records, course, SmallVec::new());
     }
@@ -282,14 +360,33 @@ fn pass(course: &mut Course, at: usize, why: Option<Passed>) {
     course.passed[at] = why;
 }
 
-/// The outcome of a passed-through answer, as far as its status alone tells.
-pub(super) fn outcome_of(status: u16) -> Outcome {
-    match status {
-        0..400 => Outcome::Ok,
-        401 => Outcome::Auth,
-        429 => Outcome::RateLimited,
-        400..500 => Outcome::ClientError,
-        529 => Outcome::Overloaded,
-        _ => Outcome::ServerError,
+/// What came of an attempt, as far as health wants to know.
+struct Meaning {
+    outcome: Outcome,
+    hint: RetryHint,
+    account_wide: bool,
+}
+
+impl Meaning {
+    fn plain(outcome: Outcome) -> Self {
+        Meaning { outcome, hint: RetryHint::None, account_wide: false }
     }
+}
+
+/// Reads what an answer means of its head.
+fn meaning(live: &Live, slot: &Slot, head: &ResponseHeader, now: WallTime) -> Meaning {
+    let status = head.status.as_u16();
+    if status < 400 {
+        return Meaning::plain(Outcome::Ok);
+    }
+    let patterns = &live.plan.provider(slot.target.provider).patterns;
+    let verdict = classify::response(slot.kind, patterns, status, &head.headers, b"", now);
+    let Verdict { outcome, retry, account_wide, .. } = verdict;
+    // Of a file or a batch of the client's, not of a model: this key sees the others.
+    let is_about_a_thing = matches!(outcome, Outcome::Permission | Outcome::ModelUnavailable);
+    // An upload came as its client sent it.
+    if is_about_a_thing || status == 408 {
+        return Meaning::plain(Outcome::ClientError);
+    }
+    Meaning { outcome, hint: retry, account_wide }
 }

@@ -29,6 +29,7 @@
 //!     decided     what is kept of it for `why`
 //! explain   the same choice for a request that is not made
 //! forward   everything else goes Pingora's own way, hook by hook
+//!   upload      its body, within bounds
 //! ```
 //!
 //! Nothing here decides what a failure means or what follows from it; `classify`, `health` and
@@ -59,6 +60,7 @@ mod spending;
 mod story;
 mod telling;
 mod trial;
+mod upload;
 
 pub use explain::explain;
 pub use front::Front;

@@ -4,6 +4,7 @@
 //! the same function in `request_filter` and meets the remaining hooks. Either way the story is told
 //! in one place, whatever way it ended.
 
+use super::attempt::connect_fault;
 use super::body::{self, BodyFault};
 use super::carried::{self, Source};
 use super::conduct::{self, Asked};
@@ -19,6 +20,7 @@ use super::story::Story;
 use crate::authenticate;
 use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::{ErrorCode, Outcome};
+use crate::classify::TransportFault;
 use crate::config::plan::{Client, Plan};
 use crate::exchange;
 use crate::live::{House, Live, Slot};
@@ -115,10 +117,7 @@ impl Proxy {
     }
 
     fn end(&self, session: &Session, context: &mut Context) {
-        if let Some(mut forward) = context.forward.take() {
-            if let Some(live) = context.story.live.clone() {
-                forward.settle(&self.house, &live, Outcome::Ok);
-            }
+        if let Some(forward) = context.forward.take() {
             forward.tell(&mut context.story);
         }
         let written = session.response_written().map(|head| head.status.as_u16());
@@ -295,7 +294,7 @@ impl Proxy {
         drop(presented);
         match body::pass(session, live.plan.limits.max_body).await {
             Ok(()) => {
-                context.forward = Some(Box::new(Forward::new(slots, keys, hop, self.house.clock.tick())));
+                context.forward = Some(Box::new(Forward::new(slots, keys, hop)));
                 Ok(false)
             }
             Err(fault) => no_body(session, &mut context.story, shape, fault).await,
@@ -451,16 +450,20 @@ fn told_of(error: &Error) -> (u16, ErrorCode, &'static str) {
         ErrorType::HTTPStatus(503) => {
             (503, ErrorCode::AllTargetsUnavailable, "the provider cannot be used now")
         }
-        ErrorType::ConnectTimedout => (504, ErrorCode::UpstreamUnreachable, "the provider cannot be reached"),
-        ErrorType::ConnectRefused
+        ErrorType::ConnectTimedout
+        | ErrorType::ConnectRefused
         | ErrorType::ConnectNoRoute
         | ErrorType::ConnectError
-        | ErrorType::HandshakeError => {
-            (502, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
-        }
-        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
-            (502, ErrorCode::UpstreamTls, "the provider's certificate or TLS failed")
-        }
+        | ErrorType::HandshakeError
+        | ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert => match connect_fault(error) {
+            TransportFault::Tls => (502, ErrorCode::UpstreamTls, "the provider's certificate or TLS failed"),
+            fault => {
+                let status = if fault == TransportFault::ConnectTimeout { 504 } else { 502 };
+                (status, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
+            }
+        },
         kind if *kind == KEY_REFUSED => (502, ErrorCode::UpstreamAuth, reply::KEY_REFUSED),
         _ if *error.esource() == pingora::ErrorSource::Upstream => {
             (502, ErrorCode::UpstreamError, "the provider broke off before it answered")
@@ -674,16 +677,18 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Hooked,
+        session: &mut Hooked,
         upstream: &mut RequestHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        context.forward.as_ref().map_or(Ok(()), |forward| forward.rewrite(upstream))
+        let Some(forward) = context.forward.as_mut() else { return Ok(()) };
+        forward.upload.begin(session.as_downstream(), self.house.clock.tick());
+        forward.rewrite(upstream)
     }
 
     async fn request_body_filter(
         &self,
-        _session: &mut Hooked,
+        session: &mut Hooked,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
         context: &mut Context,
@@ -692,10 +697,11 @@ impl ProxyHttp for Proxy {
         let (Some(forward), Some(live), Some(piece)) = (forward.as_mut(), story.live.as_ref(), body) else {
             return Ok(());
         };
-        if !forward.fits(piece.len(), live.plan.limits.max_body) {
+        if !forward.upload.fits(piece.len(), live.plan.limits.max_body) {
             return Err(Error::explain(ErrorType::HTTPStatus(413), "request body too large").into_in());
         }
-        if !forward.keeps_pace(&self.pace, self.house.clock.tick()) {
+        let now = self.house.clock.tick();
+        if !forward.upload.keeps_pace(&self.pace, session.as_downstream(), now) {
             return Err(Error::explain(ErrorType::HTTPStatus(408), "request body too slow").into_in());
         }
         Ok(())
@@ -725,14 +731,25 @@ impl ProxyHttp for Proxy {
                 if session.req_header().version == http::Version::HTTP_10 {
                     response.remove_header(&http::header::TRANSFER_ENCODING);
                 }
-                forward.answered(response);
-                forward.settle(&self.house, &live, forward::outcome_of(status));
+                forward.answered(&self.house, &live, response);
                 forward.tell_head(&self.house, story);
                 story.answered(status);
                 reply::sign(response, story)?;
             }
         }
         Ok(())
+    }
+
+    /// Nothing of what may stand behind a body is wanted: among a provider's fields there are its
+    /// affairs and, where it repeats it, our key (threat P3).
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Hooked,
+        trailers: &mut HeaderMap,
+        _context: &mut Context,
+    ) -> pingora::Result<Option<Bytes>> {
+        trailers.clear();
+        Ok(None)
     }
 
     fn response_body_filter(
@@ -756,7 +773,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
-            let may_go_on = forward.refused(&self.house, live, Outcome::Connect);
+            let may_go_on = forward.unconnected(&self.house, live, &error);
             error.set_retry(may_go_on);
         }
         error
@@ -776,9 +793,11 @@ impl ProxyHttp for Proxy {
         error.retry.decide_reuse(is_reused);
         let may_go_on = error.retry() && is_untouched;
         error.set_retry(may_go_on);
-        if !may_go_on
-            && let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref())
-        {
+        if let (Some(forward), Some(live)) = (context.forward.as_mut(), context.story.live.as_ref()) {
+            if may_go_on {
+                forward.was_stale(&self.house);
+                return error;
+            }
             let outcome = match error.esource() {
                 // Our own limit, in the middle of an upload: never counted against a target (row 32).
                 pingora::ErrorSource::Internal
@@ -791,7 +810,7 @@ impl ProxyHttp for Proxy {
                 | pingora::ErrorSource::Internal
                 | pingora::ErrorSource::Unset => Outcome::Reset,
             };
-            forward.settle(&self.house, live, outcome);
+            forward.broke(&self.house, live, outcome);
         }
         error
     }

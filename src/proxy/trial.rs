@@ -14,6 +14,7 @@ use super::telling::Telling;
 use crate::base::api::Api;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
+use crate::clock::Clock;
 use crate::config::plan::{Continues, Model, Provider, Timeouts};
 use crate::exchange::{Cause, Try};
 use crate::health::{Change, Permit, Report};
@@ -27,6 +28,7 @@ use crate::wire::splice::{Splice, Way};
 use pingora::protocols::http::ServerSession as Session;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,8 +128,7 @@ pub(super) struct Trial<'a> {
     pub(super) proved: Option<Arc<Slot>>,
     signature: Arc<Signature>,
     round: &'a Round<'a>,
-    counted: Counted<'a>,
-    _in_flight: InFlight,
+    counted: Counted<&'a Slot>,
 }
 
 /// Makes an attempt by itself. It is counted in before it is waited for: neither the order nor a second
@@ -324,8 +325,7 @@ impl<'a> Trial<'a> {
             proved: None,
             signature: slot.keyring.current(),
             round,
-            counted: Counted::new(round.house, slot, began),
-            _in_flight: slot.meter.in_flight(),
+            counted: Counted::new(&**slot, round.house.clock, began),
         }
     }
 
@@ -443,24 +443,27 @@ fn status_of(end: &End) -> Option<u16> {
 }
 
 /// Counts an attempt in and, however it ends, out again.
-struct Counted<'a> {
-    house: &'a House,
-    slot: &'a Slot,
+pub(super) struct Counted<S: Deref<Target = Slot>> {
+    slot: S,
+    clock: Clock,
     began: Tick,
-    ended: (Outcome, Option<u16>, Option<Tick>),
+    /// Outcome and status, and when that was known; unless it is said, nobody waited for it any more.
+    pub(super) ended: (Outcome, Option<u16>, Option<Tick>),
+    _in_flight: InFlight,
 }
 
-impl<'a> Counted<'a> {
-    fn new(house: &'a House, slot: &'a Slot, began: Tick) -> Self {
+impl<S: Deref<Target = Slot>> Counted<S> {
+    pub(super) fn new(slot: S, clock: Clock, began: Tick) -> Self {
         slot.tally.began();
-        Counted { house, slot, began, ended: (Outcome::ClientGone, None, None) }
+        let in_flight = slot.meter.in_flight();
+        Counted { slot, clock, began, ended: (Outcome::ClientGone, None, None), _in_flight: in_flight }
     }
 }
 
-impl Drop for Counted<'_> {
+impl<S: Deref<Target = Slot>> Drop for Counted<S> {
     fn drop(&mut self) {
         let (outcome, status, at) = self.ended;
-        let took = at.unwrap_or_else(|| self.house.clock.tick()).since(self.began);
-        self.slot.tally.ended(outcome, status, took, || self.house.clock.wall());
+        let took = at.unwrap_or_else(|| self.clock.tick()).since(self.began);
+        self.slot.tally.ended(outcome, status, took, || self.clock.wall());
     }
 }

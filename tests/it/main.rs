@@ -50,6 +50,7 @@ mod matrix;
 mod ops;
 mod papers;
 mod pass_through;
+mod pass_through_faults;
 mod presets;
 mod priorities;
 mod process;

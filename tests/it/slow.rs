@@ -10,7 +10,7 @@ use pointsman::standin::caller::Call;
 use pointsman::standin::{Gate, Place, Provider, Reply};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 const PACE: Pace = Pace {
     head: Duration::from_millis(200),
@@ -80,6 +80,36 @@ async fn an_upload_that_drips_through_is_given_up_as_well() {
     let (said, span) = drip(&stage, start, b"{").await;
     assert!(said.is_empty() || said.starts_with("HTTP/1.1 4"), "{said}");
     assert!(span >= PACE.grace && span < Duration::from_secs(5), "{span:?}");
+}
+
+/// Its client has sent all it could; what lies between is the provider's.
+#[tokio::test]
+async fn an_upload_that_its_provider_takes_slowly_is_not_its_clients_fault() {
+    const GRACE: Duration = Duration::from_millis(500);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let yaml = format!(
+        "providers:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\ndefault_route: chat\n",
+        provider("one", "openai", &format!("http://{}/v1", listener.local_addr().unwrap()), KEY_ONE, "")
+    );
+    // So much that neither socket holds it.
+    let length = 16 << 20;
+    let serving = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        tokio::time::sleep(GRACE * 4).await;
+        let mut some = vec![0; 64 * 1024];
+        let mut read = 0;
+        while read < length {
+            read += socket.read(&mut some).await.unwrap();
+        }
+        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        socket
+    });
+    // The rate is met by what comes at once; what is left is how long all of it may take.
+    let pace = Pace { grace: GRACE, rate: u64::MAX, ..PACE };
+    let stage = Stage::paced(plan(&yaml), pace).await;
+    let answer = Call::post("/v1/files", vec![b'x'; length]).send(stage.data).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+    drop(serving.await.unwrap());
 }
 
 #[tokio::test]

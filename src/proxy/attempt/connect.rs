@@ -49,10 +49,12 @@ impl Opening<'_, '_> {
     }
 }
 
+/// Tells what kept a connection from standing.
+///
 /// A TLS failure rests the endpoint for a minute, for somebody must mend it. A connection that is
 /// lost on the way there is none: so ends every handshake with a provider that is being restarted.
 /// Pingora's `HandshakeError` is HTTP/2's, which fails for no other reason.
-fn connect_fault(error: &pingora::Error) -> TransportFault {
+pub(in crate::proxy) fn connect_fault(error: &pingora::Error) -> TransportFault {
     match error.etype() {
         ErrorType::TLSHandshakeFailure if is_lost_connection(error) => TransportFault::Connect,
         ErrorType::TLSWantX509Lookup | ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
