@@ -9,6 +9,7 @@ use super::carried::Source;
 use super::conduct;
 use super::decided::Lineup;
 use super::line::{self, Effect};
+use super::wishes::{UnknownTier, Wishes};
 use crate::authenticate;
 use crate::base::api::Api;
 use crate::catalog::Tier;
@@ -95,7 +96,7 @@ impl<'a> Asked<'a> {
     fn read(plan: &'a Plan, question: &Question) -> Result<Self, Unexplained> {
         let (api, least) = call(question.dialect.as_deref())?;
         let client = question.client.as_deref().map(|name| client(plan, name)).transpose()?;
-        let tier = line::wished_tier(&headers(question)?).map_err(|line::UnknownTier| {
+        let tier = Wishes::read(&headers(question)?).tier().map_err(|UnknownTier| {
             Unexplained::Invalid(
                 "headers: x-pointsman-tier must be fast, medium, large or reasoning".to_owned(),
             )

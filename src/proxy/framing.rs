@@ -19,9 +19,12 @@
 //! extension, an empty line for a size), so `service` lets no request follow one on its connection:
 //! what a reader before us took for part of the body is not read as a request.
 //!
+//! A request that would go on in another protocol is none of ours either (`is_upgrade`).
+//!
 //! A field line longer than [`FIELD_MAX`] is too large. Source: RFC 9112 sections 2.2, 3.2, 5 and 6.
 
-use http::HeaderMap;
+use http::{HeaderMap, Version, header};
+use pingora::http::RequestHeader;
 
 /// Longest field line, in bytes (threat C6).
 pub const FIELD_MAX: usize = 16 * 1024;
@@ -30,7 +33,7 @@ pub const FIELD_MAX: usize = 16 * 1024;
 const UNDERSCORED: [&[u8]; 3] = [b"session_id", b"conversation_id", b"thread_id"];
 
 /// Most fields of a request head (threat C6).
-pub(super) const FIELDS_MAX: usize = 100;
+const FIELDS_MAX: usize = 100;
 /// What a client is told who sends more.
 pub(super) const TOO_MANY: &str = "the request head has more than 100 fields";
 /// Longest head of an answer, in bytes (threat P4); Pingora takes a mebibyte.
@@ -59,6 +62,34 @@ struct Framing {
 /// Returns how long the fields of a head are, in bytes.
 pub(super) fn length(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+/// An HTTP/1.0 client that did not ask for it expects the connection to be closed, and waits for
+/// that; Pingora would keep it open.
+pub(super) fn closes_after(head: &RequestHeader) -> bool {
+    head.version == Version::HTTP_10
+        && !head
+            .headers
+            .get(header::CONNECTION)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+}
+
+/// A client that asks for another protocol means to go on in it (threat C4). `h2c` is the exception:
+/// Java's client offers it on every first request and is content with an answer in HTTP/1.1.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::UPGRADE)
+        .iter()
+        .any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Tells why a head is too large, whatever protocol brought it.
+pub(super) fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
+    let bytes = length(headers);
+    if headers.len() > FIELDS_MAX {
+        return Some((431, TOO_MANY));
+    }
+    (bytes as u64 > max).then_some((431, "the request head is larger than limits.max_header allows"))
 }
 
 /// Checks the head of an HTTP/1 request, which may be followed by anything.

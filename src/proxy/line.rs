@@ -17,13 +17,9 @@ use crate::route::Named;
 use crate::select;
 use crate::select::fit::{self, Shed, Wish};
 use crate::translate::{Loss, Losses, Untranslatable};
-use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 use std::fmt::Write as _;
 use std::sync::Arc;
-
-/// The header by which a client asks for a size of model.
-static TIER_HEADER: HeaderName = HeaderName::from_static("x-pointsman-tier");
 
 /// A target that does not stand in the line, and where it would have stood.
 pub(super) struct Left<W> {
@@ -79,16 +75,6 @@ pub(super) struct First {
     pub(super) was_left_out: bool,
     /// The size of its model, where known.
     pub(super) tier: Option<Tier>,
-}
-
-/// A word in the header that is no size.
-pub(super) struct UnknownTier;
-
-/// Reads the size that a client asks for.
-pub(super) fn wished_tier(headers: &HeaderMap) -> Result<Option<Tier>, UnknownTier> {
-    let Some(value) = headers.get(&TIER_HEADER) else { return Ok(None) };
-    let word = value.to_str().unwrap_or_default();
-    Tier::from_word(word.trim()).map(Some).ok_or(UnknownTier)
 }
 
 /// Lines up the targets of what a request names; where the route is strict, only those to which

@@ -1,8 +1,8 @@
 //! How do bytes move between client and provider?
 //!
-//! The only room that speaks Pingora's request API. `service` is the one `impl ProxyHttp`, each hook a
-//! few lines; only what is passed through unread goes that way. A call is answered in one straight way,
-//! from its head to its last byte:
+//! The only room that speaks Pingora's request API. `hooks` is the one `impl ProxyHttp`; only what is
+//! passed through unread goes that way. A call is answered in one straight way, from its head to its
+//! last byte:
 //!
 //! ```text
 //! front     connections to requests, and which way each goes
@@ -11,7 +11,10 @@
 //! service   what is asked, by whom, for which route
 //!   body        the request body, once, bounded
 //!     gathered    a body that comes in pieces, in one piece
+//!   wishes      what a client asks for in its headers
 //!   guess       what somebody is told who may not call
+//!   refusal     what a client is told whose request goes nowhere
+//!   pages       what this proxy says of itself
 //!   hop         has it been here before
 //!   conduct     the loop: ask `exchange`, perform, report
 //!     trial       one attempt, from the order to what health is told of it
@@ -28,8 +31,9 @@
 //!     spending    tokens and cost, into counters and the ledger
 //!     decided     what is kept of it for `why`
 //! explain   the same choice for a request that is not made
-//! forward   everything else goes Pingora's own way, hook by hook
-//!   upload      its body, within bounds
+//! hooks     everything else goes Pingora's own way, hook by hook
+//!   forward     to whom, and what came of it
+//!     upload      its body, within bounds
 //! ```
 //!
 //! Nothing here decides what a failure means or what follows from it; `classify`, `health` and
@@ -47,13 +51,16 @@ pub mod framing;
 mod front;
 mod gathered;
 mod guess;
+mod hooks;
 mod hop;
 mod incoming;
 mod line;
 mod outgoing;
 mod pace;
+mod pages;
 mod patience;
 mod race;
+mod refusal;
 mod reply;
 mod service;
 mod spending;
@@ -61,6 +68,7 @@ mod story;
 mod telling;
 mod trial;
 mod upload;
+mod wishes;
 
 pub use explain::explain;
 pub use front::Front;

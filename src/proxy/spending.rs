@@ -16,12 +16,8 @@ use crate::observe::decisions::Spent;
 use crate::observe::metrics::{NONE, OTHER};
 use crate::observe::usage::{self, Count, Who, usd};
 use crate::wire::Usage;
-use http::{HeaderMap, HeaderName};
 use smallvec::SmallVec;
 use std::sync::Arc;
-
-/// Header by which a device names itself.
-static DEVICE_HEADER: HeaderName = HeaderName::from_static("x-pointsman-device");
 
 /// What one request used.
 #[derive(Default)]
@@ -39,10 +35,8 @@ pub(super) struct Bill {
 
 impl Spending {
     /// Keeps the name of the device, where there is one.
-    pub(super) fn by_device(&mut self, headers: &HeaderMap) {
-        // What cannot be a name is counted as `other`, as one with a blank in it.
-        let name = headers.get(&DEVICE_HEADER).map(|name| name.to_str().unwrap_or_default());
-        self.device = name.map(Box::from);
+    pub(super) fn by_device(&mut self, name: Option<Box<str>>) {
+        self.device = name;
     }
 
     /// An answer of this candidate begins, with the attempt of this number.
