@@ -121,7 +121,7 @@ impl Forward {
         if std::mem::take(&mut self.is_next_address)
             && let (Some(slot), Some(address)) = (self.slots.get(self.at), self.addresses.first())
         {
-            return Ok(Box::new((*slot.peer_at(*address)).clone()));
+            return Ok(patient(live, slot, Box::new((*slot.peer_at(*address)).clone())));
         }
         // Of an attempt that is made again: its own probe would keep it away.
         drop(std::mem::take(&mut self.permit));
@@ -136,7 +136,7 @@ impl Forward {
                 }
             }
             match self.prepare(&slot, now).await {
-                Ok(peer) => return Ok(peer),
+                Ok(peer) => return Ok(patient(live, &slot, peer)),
                 Err(outcome) => drop(self.refused(house, live, outcome)),
             }
         }
@@ -296,9 +296,17 @@ impl Forward {
         self.at < self.slots.len()
     }
 
-    /// Notes that the attempt broke off.
+    /// Notes that the attempt broke off. Behind a head health has been told what that meant.
     pub(super) fn broke(&mut self, house: &House, live: &Live, outcome: Outcome) {
+        if self.has_head() {
+            self.ended(outcome, house.clock.tick());
+        }
         self.settle(house, live, &Meaning::plain(outcome));
+    }
+
+    /// Tells whether the provider that is asked has answered with a head.
+    pub(super) fn has_head(&self) -> bool {
+        self.record.status.is_some()
     }
 
     /// Tells health what came of it, once per attempt.
@@ -330,8 +338,11 @@ impl Forward {
         }
     }
 
-    /// Hands what happened to the story.
-    pub(super) fn tell(self, story: &mut Story) {
+    /// Hands what happened to the story. A body that came ends its attempt, not the head before it.
+    pub(super) fn tell(mut self, house: &House, story: &mut Story) {
+        if self.has_head() {
+            self.record.ended = house.clock.tick();
+        }
         let records: SmallVec<[Record; 1]> = SmallVec::from_slice(self.records());
         let chosen = self.record.status.map(|_| self.record.candidate);
         let halt = if chosen.is_some() { Halt::Answered } else { Halt::Final };
@@ -350,6 +361,15 @@ impl Forward {
     fn records(&self) -> &[Record] {
         if self.record.began.0 == 0 { &[] } else { std::slice::from_ref(&self.record) }
     }
+}
+
+/// Gives a provider as long between two reads as the route gives it for a whole answer: what passes
+/// unread may be a download of hours, which silence is not.
+fn patient(live: &Live, slot: &Slot, mut peer: Box<HttpPeer>) -> Box<HttpPeer> {
+    let route = live.plan.default_route.map(|at| live.plan.route(at));
+    let timeouts = live.plan.timeouts(route, slot.target.provider);
+    peer.options.read_timeout = Some(timeouts.response.min(timeouts.total));
+    peer
 }
 
 /// Notes why a candidate was passed over, or that it was not.

@@ -43,6 +43,7 @@ pub(super) async fn refuse(
             if let Some(left) = guessing(house, live, session) {
                 house.metrics.refused(RefusedAt::Guessing);
                 tokio::time::sleep(SLOWED).await;
+                story.paused(SLOWED);
                 extra.retry_after = Some(left.as_secs().max(1));
                 return reply::refuse(session, story, shape, 429, ErrorCode::RateLimited, GUESSING, &extra)
                     .await;

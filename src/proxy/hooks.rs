@@ -65,7 +65,7 @@ impl Proxy {
     /// Tells the story, whatever way it ended.
     pub(super) fn end(&self, session: &Session, context: &mut Context) {
         if let Some(forward) = context.forward.take() {
-            forward.tell(&mut context.story);
+            forward.tell(&self.house, &mut context.story);
         }
         let written = session.response_written().map(|head| head.status.as_u16());
         context.story.end(&self.house, written);
@@ -95,6 +95,9 @@ fn told_of(error: &Error) -> (u16, ErrorCode, &'static str) {
                 (status, ErrorCode::UpstreamUnreachable, "the provider cannot be reached")
             }
         },
+        ErrorType::ReadTimedout if *error.esource() == pingora::ErrorSource::Upstream => {
+            (504, ErrorCode::DeadlineExceeded, "the provider was silent for too long")
+        }
         kind if *kind == KEY_REFUSED => (502, ErrorCode::UpstreamAuth, reply::KEY_REFUSED),
         _ if *error.esource() == pingora::ErrorSource::Upstream => {
             (502, ErrorCode::UpstreamError, "the provider broke off before it answered")
@@ -264,7 +267,12 @@ impl ProxyHttp for Proxy {
                 pingora::ErrorSource::Downstream => Outcome::ClientGone,
                 pingora::ErrorSource::Upstream
                 | pingora::ErrorSource::Internal
-                | pingora::ErrorSource::Unset => Outcome::Reset,
+                | pingora::ErrorSource::Unset => match (error.etype(), forward.has_head()) {
+                    (ErrorType::ReadTimedout, false) => Outcome::TimeoutTotal,
+                    (ErrorType::ReadTimedout, true) => Outcome::TimeoutStall,
+                    (_, true) => Outcome::Truncated,
+                    (_, false) => Outcome::Reset,
+                },
             };
             forward.broke(&self.house, live, outcome);
         }

@@ -206,6 +206,14 @@ impl Proxy {
             session.set_keepalive(None);
             return refuse(session, &mut context.story, shape, 400, code, message).await;
         }
+        // It is a use of the default route like any other.
+        let route = live.plan.default_route.map(|at| &*live.plan.route(at).name);
+        if !client_may_use(&context.story, &live.plan, route.unwrap_or_default()) {
+            session.set_keepalive(None);
+            let message = "this path goes to the default route, which this key may not use";
+            let code = ErrorCode::ModelNotFound;
+            return refuse(session, &mut context.story, shape, 404, code, message).await;
+        }
         let head = session.req_header();
         let Ok(hop) = hop::onward(&self.house, &head.headers) else {
             return goes_round(session, &mut context.story, shape).await;
@@ -246,7 +254,10 @@ impl Proxy {
         }
         let mut body = match body::read(house, session, &live.plan.limits, &self.pace).await {
             Ok(body) => body,
-            Err(fault) => return no_body(session, story, shape, fault).await,
+            Err(fault) => {
+                story.body_was_read(house.clock.tick());
+                return no_body(session, story, shape, fault).await;
+            }
         };
         let now = house.clock.tick();
         story.body_was_read(now);

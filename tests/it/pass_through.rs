@@ -209,6 +209,21 @@ async fn a_key_is_wanted_here_too() {
 }
 
 #[tokio::test]
+async fn who_may_not_use_the_default_route_may_not_use_its_key_here_either() {
+    let standin = Provider::start(Reply::ok()).await.unwrap();
+    let stage = Stage::open(&format!(
+        "clients:\n  - {{name: narrow, key: \"{LAPTOP}\", routes: [\"other*\"]}}\nproviders:\n{}routes:\n  chat: {{targets: [{{provider: one, model: m}}]}}\ndefault_route: chat\n",
+        provider("one", "openai", &standin.base_url(), KEY_ONE, ""),
+    ))
+    .await;
+    for call in [Call::get("/v1/files"), upload(100)] {
+        let answer = call.bearer(LAPTOP).send(stage.data).await.unwrap();
+        assert_eq!((answer.status, answer.error_code().as_str()), (404, "model_not_found"));
+    }
+    assert_eq!(standin.count(), 0);
+}
+
+#[tokio::test]
 async fn the_answer_comes_as_it_is_and_tells_who_gave_it() {
     let content = Bytes::from((0..=255_u8).cycle().take(3_000_000).collect::<Vec<u8>>());
     let reply = Reply::body(200, "application/octet-stream", content.clone())

@@ -225,3 +225,25 @@ async fn no_field_behind_the_body_passes() {
     driving.abort();
     serving.abort();
 }
+
+#[tokio::test]
+async fn silence_ends_with_the_time_that_an_answer_has() {
+    for (timeouts, reply) in [
+        ("{response: 300ms}", Reply::ok().at(Place::BeforeHead, Twist::Silence)),
+        ("{total: 300ms}", Reply::ok().at(Place::BeforeHead, Twist::Silence)),
+    ] {
+        let (stage, _standin) = one(reply, &format!("timeouts: {timeouts}\n")).await;
+        let answer = list(&stage).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (504, "deadline_exceeded"), "{timeouts}");
+        eventually("it is counted", || is(attempts(&stage, "timeout_total"), 1)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_is_no_success() {
+    let (stage, _standin) = one(Reply::ok().at(Place::AfterHead, Twist::Close), "").await;
+    // Whether the client saw the head depends on how much of it waited for more.
+    let _ = Call::get("/v1/files").send(stage.data).await;
+    eventually("it is counted", || is(attempts(&stage, "truncated"), 1)).await;
+    assert!(is(attempts(&stage, "ok"), 0));
+}
