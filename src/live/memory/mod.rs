@@ -95,12 +95,18 @@ pub struct Share(Option<(Arc<Memory>, u64)>);
 impl Share {
     /// Takes `more` bytes, where all that is kept stays within `limit`; tells whether it did.
     pub fn take(&mut self, memory: &Arc<Memory>, more: u64, limit: u64) -> bool {
-        let kept = memory.kept.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-        if kept > limit {
-            memory.kept.fetch_sub(more, Ordering::Relaxed);
+        self.take_up_to(limit, memory, more, limit)
+    }
+
+    /// Takes `more` bytes, where all that is kept stays within `most`; spare pages go where they and
+    /// what is kept come to more than `limit`.
+    fn take_up_to(&mut self, most: u64, memory: &Arc<Memory>, more: u64, limit: u64) -> bool {
+        // Never counted and taken back: what is refused must not refuse others meanwhile.
+        let added = |kept: u64| kept.checked_add(more).filter(|kept| *kept <= most);
+        let Ok(before) = memory.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added) else {
             return false;
-        }
-        if kept.saturating_add(memory.spare_bytes()) > limit {
+        };
+        if before.saturating_add(more).saturating_add(memory.spare_bytes()) > limit {
             memory.let_spare_go();
         }
         match &mut self.0 {
@@ -119,7 +125,7 @@ impl Share {
     /// Sees to it that `length` bytes of an answer may be held; tells whether they may.
     pub fn hold(&mut self, memory: &Arc<Memory>, length: usize, limit: u64) -> bool {
         let more = (length as u64).saturating_sub(self.bytes());
-        length as u64 <= FREE || more == 0 || self.take(memory, more, limit / 2)
+        length as u64 <= FREE || more == 0 || self.take_up_to(limit / 2, memory, more, limit)
     }
 }
 
@@ -161,6 +167,22 @@ mod tests {
         assert!(!other.hold(&memory, 17 << 10, 100 * KIB), "beyond the half");
         assert!(request.take(&memory, 60 * KIB, 100 * KIB), "the rest is for requests");
         assert!(answer.hold(&memory, 40 << 10, 100 * KIB), "what is held stays held");
+    }
+
+    #[test]
+    fn what_is_too_large_refuses_no_small_one_beside_it() {
+        let memory: Arc<Memory> = Arc::default();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert!(!Share::default().take(&memory, 101 * KIB, 100 * KIB));
+                }
+            });
+            let refused = (0..100_000).filter(|_| !Share::default().take(&memory, KIB, 100 * KIB)).count();
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(refused, 0);
+        });
     }
 
     #[test]

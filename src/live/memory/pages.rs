@@ -190,6 +190,18 @@ mod tests {
     }
 
     #[test]
+    fn a_held_answer_leaves_spare_pages_where_there_is_room_for_both() {
+        let memory: Arc<Memory> = Arc::default();
+        drop([(); 8].map(|()| Pages::new(&memory, 1 << 20).unwrap()));
+        let mut answer = Share::default();
+        assert!(answer.hold(&memory, 1 << 20, 16 << 20));
+        assert_eq!(memory.spare_bytes(), 8 << 20, "more than half of it with the answer, but not all");
+        let mut request = Share::default();
+        assert!(request.take(&memory, 8 << 20, 16 << 20));
+        assert_eq!(memory.spare_bytes(), 0);
+    }
+
+    #[test]
     fn what_nobody_wants_for_a_while_goes() {
         let memory: Arc<Memory> = Arc::default();
         let step = STEP as u64;
