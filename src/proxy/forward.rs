@@ -137,7 +137,12 @@ impl Forward {
             }
             match self.prepare(&slot, now).await {
                 Ok(peer) => return Ok(patient(live, &slot, peer)),
-                Err(outcome) => drop(self.refused(house, live, outcome)),
+                Err(outcome) => {
+                    self.refused(house, live, outcome);
+                    if let (Outcome::Auth, Some(purse)) = (outcome, &slot.purse) {
+                        purse.missed();
+                    }
+                }
             }
         }
         Err(NowhereToGo)

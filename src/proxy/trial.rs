@@ -396,6 +396,9 @@ impl<'a> Trial<'a> {
         let report = Report { outcome, hint, account_wide, is_permanent, began: *began };
         let permit = std::mem::take(&mut self.permit);
         let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+        if let (Outcome::Auth, None, Some(purse)) = (outcome, self.counted.ended.1, &slot.purse) {
+            purse.missed();
+        }
         (changes, now)
     }
 }

@@ -90,7 +90,7 @@ struct State {
     failures: u32,
     serial: u64,
     is_tended: bool,
-    /// A request went without a token, so that the credential rests.
+    /// The credential was reported to be without a token, so that it rests.
     was_missed: bool,
     /// When a token was rejected last.
     rejected: Option<Tick>,
@@ -183,24 +183,39 @@ impl Purse {
         if let Some(held) = self.look(self.clock.tick()) {
             return Ok(held);
         }
-        let mut state = self.state.lock();
-        state.was_missed = true;
+        let state = self.state.lock();
         Err(state.fault.as_ref().map_or(TokenFault::Pending, |(fault, _)| fault.clone()))
+    }
+
+    /// Notes that the credential was reported to be without a token, and rests: the next one ends
+    /// that. One that landed while that was being reported ends it now.
+    pub fn missed(&self) {
+        let now = self.clock.tick();
+        // A fetch puts its token down behind this lock.
+        let mut state = self.state.lock();
+        state.was_missed = self.held.load().as_ref().is_none_or(|held| now >= held.schedule.usable_until);
+        if !state.was_missed {
+            self.unit.key_changed();
+        }
     }
 
     /// Throws away a token that the provider rejected; tells whether another is worth trying: not
     /// where the last one was rejected a moment ago.
     #[must_use]
     pub fn reject(&self, serial: u64) -> bool {
-        let held = self.held.load();
-        let Some(held) = held.as_ref().filter(|held| held.serial == serial) else { return true };
+        let Some(held) = self.held.load_full().filter(|held| held.serial == serial) else { return true };
         if held.schedule == Schedule::FOR_EVER {
             return false;
         }
-        self.held.store(None);
+        self.throw_away(&held);
         let now = self.clock.tick();
         let before = self.state.lock().rejected.replace(now);
         before.is_none_or(|before| now.since(before) >= REJECTION_GAP)
+    }
+
+    /// Gives up this token, and none that was fetched meanwhile.
+    fn throw_away(&self, held: &Arc<Held>) {
+        self.held.compare_and_swap(held, None);
     }
 
     /// Sees to it that a token is there and stays fresh, from now on and without being asked. Must
@@ -313,5 +328,100 @@ async fn keep_fresh(tending: Tending) {
             drop(purse);
             let _ = landing.wait_for(|landed| *landed).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::outcome::Outcome;
+    use crate::base::secret::Secret;
+    use crate::config::credential::{OAuth, ServiceUrl};
+    use crate::config::plan::{BreakerPolicy, CooldownPolicy};
+    use crate::health::{Permit, Policy, Report, Units};
+    use crate::wire::retry_hint::RetryHint;
+
+    struct Scene {
+        purse: Arc<Purse>,
+        units: Units,
+        policy: Policy,
+    }
+
+    fn scene() -> Scene {
+        let clock = Clock::new();
+        let unit = Arc::<Unit>::default();
+        let login = Login::OAuth(OAuth {
+            token_url: ServiceUrl::parse("https://id.example/token", false).unwrap(),
+            client_id: "us".to_owned(),
+            client_secret: None,
+            refresh_token: Secret::new("refresh".to_owned()),
+            scope: None,
+            store: None,
+        });
+        let events = Events::new(clock.wall());
+        let purse = Purse::new("one/k".to_owned(), (&login, None), clock, Arc::clone(&unit), events).unwrap();
+        let units = Units {
+            target: Arc::default(),
+            credential: unit,
+            endpoint: Arc::default(),
+            siblings: Arc::from([]),
+        };
+        let policy = Policy { breaker: BreakerPolicy::default(), cooldown: CooldownPolicy::default() };
+        Scene { purse, units, policy }
+    }
+
+    impl Scene {
+        fn token(&self, serial: u64) -> Arc<Held> {
+            let now = self.purse.clock.tick();
+            let schedule = Schedule::new(now, None, None, LEAD);
+            let proof = Proof::Bearer(Secret::new("token".to_owned()));
+            Arc::new(Held { serial, proof, api: None, schedule })
+        }
+
+        fn report(&self) {
+            let now = self.purse.clock.tick();
+            let report = Report {
+                outcome: Outcome::Auth,
+                hint: RetryHint::None,
+                account_wide: true,
+                is_permanent: false,
+                began: now,
+            };
+            self.units.report(Permit::default(), &report, now, &self.policy, 20);
+        }
+
+        fn rests(&self) -> bool {
+            self.units.look(self.purse.clock.tick(), &self.policy).is_err()
+        }
+    }
+
+    #[test]
+    fn a_token_that_lands_while_its_want_is_reported_ends_the_rest() {
+        let scene = scene();
+        scene.purse.held.store(Some(scene.token(1)));
+        scene.report();
+        assert!(scene.rests());
+        scene.purse.missed();
+        assert!(!scene.rests());
+        assert!(!scene.purse.state.lock().was_missed);
+    }
+
+    #[test]
+    fn without_a_token_the_rest_waits_for_the_next_one() {
+        let scene = scene();
+        scene.report();
+        scene.purse.missed();
+        assert!(scene.rests() && scene.purse.state.lock().was_missed);
+    }
+
+    #[test]
+    fn a_token_that_was_fetched_meanwhile_is_not_thrown_away_with_the_one_before() {
+        let scene = scene();
+        let (old, new) = (scene.token(1), scene.token(2));
+        scene.purse.held.store(Some(Arc::clone(&new)));
+        scene.purse.throw_away(&old);
+        assert!(scene.purse.held.load().as_ref().is_some_and(|held| held.serial == 2));
+        scene.purse.throw_away(&new);
+        assert!(scene.purse.held.load().is_none());
     }
 }
