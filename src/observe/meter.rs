@@ -100,8 +100,8 @@ struct Pair {
 /// An attempt under way; dropping it takes it off the gauge, also when its task panics.
 pub struct InFlight(Option<IntGauge>);
 
-/// Six dialects, and none where the request was answered before its dialect was known.
-const DIALECTS: usize = 7;
+/// The dialects, and behind them none, where the request was answered before its dialect was known.
+const DIALECTS: usize = 11;
 
 const CODE_CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", OTHER];
 
@@ -180,7 +180,7 @@ impl RouteMeter {
     /// absent where the request was refused before it was known.
     pub fn answered(&self, dialect: Option<Dialect>, status: u16, by: Option<&TargetMeter>, took: Duration) {
         let class = code_class(status);
-        let row = dialect.map_or(DIALECTS - 1, |dialect| dialect as usize);
+        let row = dialect_row(dialect);
         let lazy = self.requests.get(row).and_then(|row| row.get(class));
         let series = lazy.and_then(|lazy| {
             let dialect = dialect.map_or(OTHER, Dialect::as_label);
@@ -427,6 +427,23 @@ fn find(pairs: &[(u64, Arc<Pair>)], number: u64) -> Option<Arc<Pair>> {
     pairs.iter().find(|(of, _)| *of == number).map(|(_, pair)| Arc::clone(pair))
 }
 
+/// The row of a dialect among the [`DIALECTS`]; a new one stops the compiler here.
+fn dialect_row(dialect: Option<Dialect>) -> usize {
+    match dialect {
+        Some(Dialect::OpenAiChat) => 0,
+        Some(Dialect::OpenAiCompletions) => 1,
+        Some(Dialect::OpenAiEmbeddings) => 2,
+        Some(Dialect::OpenAiResponses) => 3,
+        Some(Dialect::AnthropicMessages) => 4,
+        Some(Dialect::GeminiGenerate) => 5,
+        Some(Dialect::BedrockConverse) => 6,
+        Some(Dialect::CohereChat) => 7,
+        Some(Dialect::OllamaChat) => 8,
+        Some(Dialect::GenerateBridge) => 9,
+        None => DIALECTS - 1,
+    }
+}
+
 /// Index into [`CODE_CLASSES`].
 fn code_class(status: u16) -> usize {
     match status {
@@ -467,6 +484,23 @@ mod tests {
         let text = text(metrics);
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
         Some(line.parse().unwrap())
+    }
+
+    #[test]
+    fn a_request_without_a_dialect_is_counted_with_no_dialects() {
+        let metrics = metrics();
+        let meters = Meters::new(&metrics, &plan("llama"));
+        let route = meters.route(Some(RouteIdx(0)));
+        route.answered(Some(Dialect::BedrockConverse), 200, None, Duration::ZERO);
+        route.answered(None, 200, None, Duration::ZERO);
+        for dialect in ["bedrock.converse", OTHER] {
+            let line = text(&metrics).lines().any(|line| {
+                line.starts_with("pointsman_requests_total{")
+                    && line.contains(&format!("\"{dialect}\""))
+                    && line.ends_with(" 1")
+            });
+            assert!(line, "{dialect}: {}", text(&metrics));
+        }
     }
 
     fn touch_everything(metrics: &Metrics, meters: &Meters) {
