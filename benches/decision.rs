@@ -17,7 +17,7 @@
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pointsman::base::api::{Api, Dialect, Kind};
+use pointsman::base::api::{Api, Dialect};
 use pointsman::base::outcome::Outcome;
 use pointsman::base::time::{Tick, WallTime};
 use pointsman::config::plan::Plan;
@@ -192,7 +192,6 @@ fn refusals(c: &mut Criterion) {
     let cases = [
         (
             "429 of openai",
-            Kind::OpenAi,
             429,
             headers(&[
                 ("content-type", "application/json"),
@@ -204,19 +203,17 @@ fn refusals(c: &mut Criterion) {
         ),
         (
             "529 of anthropic",
-            Kind::Anthropic,
             529,
             headers(&[("content-type", "application/json")]),
             r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_011CSHoEeqs5C35K2UUqR7Fy"}"#,
         ),
-        ("502 in HTML", Kind::OpenAi, 502, headers(&[("content-type", "text/html")]), html.as_str()),
+        ("502 in HTML", 502, headers(&[("content-type", "text/html")]), html.as_str()),
     ];
     let mut group = c.benchmark_group("classify");
-    for (name, kind, status, headers, body) in cases {
+    for (name, status, headers, body) in cases {
         group.bench_function(name, |b| {
             b.iter(|| {
                 classify::response(
-                    kind,
                     &[],
                     status,
                     &headers,

@@ -2,11 +2,9 @@
 
 use super::files::plan;
 use super::pieces::ways;
-use super::streams::PROVIDERS;
-use super::{choose, letter, line, shown};
+use super::{letter, line, shown};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pointsman::base::api::Kind;
 use pointsman::base::outcome::Outcome;
 use pointsman::base::secret::Secret;
 use pointsman::base::time::WallTime;
@@ -22,8 +20,6 @@ const NOW: WallTime = WallTime(1_795_132_800_000);
 const SPAN_MAX: Duration = Duration::from_secs(32 * 86_400);
 /// Longest line of keys: with longer ones, looking for them the naive way is most of the time.
 const KEYS_MAX: usize = 256;
-/// How much of a body the classifier looks at.
-const LOOKED_AT: usize = 64 * 1024;
 
 /// Reads `name: value` lines up to an empty one; what cannot be a header is left out.
 fn headers(input: &mut &[u8]) -> HeaderMap {
@@ -74,32 +70,28 @@ fn sound(hint: RetryHint) {
     }
 }
 
-/// Any failed answer, after letters for its status (`a` is 400) and a dialect: the verdict is a failure,
+/// Any failed answer, after a letter for its status (`a` is 400): the verdict is a failure,
 /// the same each time, its word is a plain one, it has a hint only where waiting helps; a redirect is
-/// not believed; what stands beyond 64 KiB or is white space at the end says nothing.
+/// not believed; white space at the end says nothing.
 pub fn classify(input: &[u8]) {
     let mut body = input;
     let status = 400 + u16::from(letter(&mut body).wrapping_sub(b'a'));
-    let dialect = choose(&mut body, &PROVIDERS);
     let headers = headers(&mut body);
     let patterns = &plan().providers[0].patterns;
     assert!(!patterns.is_empty());
     let judge = |status, body: &[u8]| {
-        let verdict = classifier::response(Kind::OpenAi, patterns, status, &headers, body, NOW);
+        let verdict = classifier::response(patterns, status, &headers, body, NOW);
         plain(&verdict, input);
         verdict
     };
     let verdict = judge(status, body);
     assert_eq!(judge(status, body), verdict);
     judge(200, body);
-    plain(&classifier::inband(Kind::OpenAi, dialect, patterns, body, NOW), input);
+    plain(&classifier::inband(patterns, body, NOW), input);
     let redirect = judge(301, body);
     assert_eq!((redirect.outcome, redirect.retry), (Outcome::BadBody, RetryHint::None));
     let padded = [body, b" \n"].concat();
     assert_eq!(judge(status, &padded), verdict, "{}", shown(input));
-    if body.len() >= LOOKED_AT {
-        assert_eq!(judge(status, &body[..LOOKED_AT]), verdict);
-    }
 }
 
 fn plain(verdict: &Verdict, input: &[u8]) {

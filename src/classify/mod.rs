@@ -11,8 +11,9 @@
 //!
 //! [`response`] judges a whole answer with a failing status or a 2xx that is none, [`inband`] an
 //! error event or error object inside a 200 like its HTTP twin, [`transport`] what happened below
-//! HTTP. At most 64 KiB of a body are looked at. Nothing here decides what to do: `exchange` and
-//! `health` do.
+//! HTTP. A body is read as far as it was held, for what is cut tells no longer the provider's words
+//! from those of the client that it repeats; of its messages 64 KiB are searched. Nothing here decides
+//! what to do: `exchange` and `health` do.
 //!
 //! An operator's pattern is laid over the words and the message as the built-in ones are: what a
 //! message quotes is left out, for it may be the client's. Only where an answer has no shape that
@@ -26,7 +27,6 @@
 
 use http::HeaderMap;
 
-use crate::base::api::{Dialect, Kind};
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
 use crate::config::plan::Pattern;
@@ -36,9 +36,6 @@ mod facts;
 mod rules;
 
 use facts::Facts;
-
-/// How much of a body is looked at.
-const BODY_MAX: usize = 64 * 1024;
 
 /// What a failure means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,19 +141,16 @@ pub fn transport(fault: TransportFault) -> Outcome {
 }
 
 /// Judges an answer with a failing status, or a 2xx that is no answer. `patterns` are the
-/// provider's in the plan; `now` is our clock, for dates in an answer that has no `Date`.
+/// provider's in the plan; `now` is our clock, for dates in an answer that has no `Date`. A kind covers
+/// dozens of providers, so that their words tell, not the kind.
 #[must_use]
 pub fn response(
-    kind: Kind,
     patterns: &[Pattern],
     status: u16,
     headers: &HeaderMap,
     body: &[u8],
     now: WallTime,
 ) -> Verdict {
-    // A kind covers dozens of providers, so their words, not the kind, must tell.
-    let _ = kind;
-    let body = body.get(..BODY_MAX).unwrap_or(body);
     match status {
         // A status line that is no failure: the body may still say what went wrong.
         200..=299 => judge_inside_success(patterns, status, headers, body, now, Outcome::BadBody),
@@ -180,12 +174,10 @@ pub fn response(
 }
 
 /// Judges an error event of a stream, or an error object inside a 200, like its HTTP twin;
-/// [`Outcome::InbandError`] where nothing fits.
+/// [`Outcome::InbandError`] where nothing fits. The shapes are told apart by themselves, for servers of
+/// one dialect send errors of another.
 #[must_use]
-pub fn inband(kind: Kind, dialect: Dialect, patterns: &[Pattern], body: &[u8], now: WallTime) -> Verdict {
-    // The shapes are told apart by themselves; servers of one dialect send errors of another.
-    let _ = (kind, dialect);
-    let body = body.get(..BODY_MAX).unwrap_or(body);
+pub fn inband(patterns: &[Pattern], body: &[u8], now: WallTime) -> Verdict {
     judge_inside_success(patterns, 200, &HeaderMap::new(), body, now, Outcome::InbandError)
 }
 

@@ -35,7 +35,7 @@ enum When {
     Door,
     /// 400: under 401 and 403 providers file keys and rights as invalid requests, too.
     Bad,
-    /// 400, 403, 404, 410, 413, 422, and 500, under which llama.cpp files the caller's mistakes.
+    /// 400, 403, 404, 410, 413, 422, 451, and 500, under which llama.cpp files the caller's mistakes.
     Request,
     /// 429, 498 and 5xx.
     Busy,

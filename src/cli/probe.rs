@@ -158,8 +158,7 @@ fn judged(house: &House, live: &Live, slot: &Slot, got: Got) -> Result<Option<u1
         Ok((status @ 200..=299, _, _)) => Ok(Some(status)),
         Ok((status, headers, body)) => {
             let patterns = &live.plan.provider(slot.target.provider).patterns;
-            let verdict =
-                classify::response(slot.kind, patterns, status, &headers, &body, house.clock.wall());
+            let verdict = classify::response(patterns, status, &headers, &body, house.clock.wall());
             Err((verdict.outcome, Some(status)))
         }
         Err(outcome) => Err((outcome, None)),

@@ -307,7 +307,7 @@ impl Aim<'_> {
     /// What an error inside a 200 means.
     fn judge_inband(&self, error: &[u8], status: u16) -> Fault {
         let wall = self.house.clock.wall();
-        let verdict = classify::inband(self.slot.kind, self.dialect, self.patterns(), error, wall);
+        let verdict = classify::inband(self.patterns(), error, wall);
         // What its twin would have been relayed as, should it be (row 24).
         let held = match verdict.outcome {
             Outcome::TooLarge => reply::twin(413, self.dialect, error),

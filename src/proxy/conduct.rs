@@ -352,7 +352,7 @@ fn quota_type(
     let (slot, held) = (slots.get(last.candidate)?, held?);
     let (status, headers) = (held.head.status.as_u16(), &held.head.headers);
     let patterns = &live.plan.provider(slot.target.provider).patterns;
-    let verdict = classify::response(slot.kind, patterns, status, headers, &held.body, house.clock.wall());
+    let verdict = classify::response(patterns, status, headers, &held.body, house.clock.wall());
     let is_told = |word: &ProviderType| {
         let holds = |key: &Secret| echo::holds(word.as_str().as_bytes(), key);
         !live.keyrings.iter().any(|ring| ring.current().keys().iter().any(holds))

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::process::skip;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pointsman::base::api::{Api, Dialect, Kind};
+use pointsman::base::api::{Api, Dialect};
 use pointsman::base::outcome::Outcome;
 use pointsman::base::time::WallTime;
 use pointsman::config::plan::Pattern;
@@ -86,10 +86,6 @@ fn headers(value: &Value) -> HeaderMap {
         }
     }
     headers
-}
-
-fn kind_of(provider: &str) -> Kind {
-    if provider == "anthropic" { Kind::Anthropic } else { Kind::OpenAi }
 }
 
 fn dialect_of(api: &str) -> Option<Dialect> {
@@ -223,7 +219,6 @@ fn every_recorded_error_is_judged_as_tagged_or_with_a_reason_not_to() {
             "insufficient_quota" => Outcome::Quota,
             other => panic!("a new tag: {other}"),
         };
-        let kind = kind_of(&x.provider);
         let verdict = if x.status < 400 {
             let dialect = dialect_of(&x.api).unwrap();
             let fault = if x.is_stream {
@@ -236,9 +231,9 @@ fn every_recorded_error_is_judged_as_tagged_or_with_a_reason_not_to() {
                 );
                 x.body.clone()
             };
-            classify::inband(kind, dialect, &[], &fault, NOW)
+            classify::inband(&[], &fault, NOW)
         } else {
-            classify::response(kind, &[], x.status, &x.headers, &x.body, NOW)
+            classify::response(&[], x.status, &x.headers, &x.body, NOW)
         };
         let differing = DIFFERING.iter().find(|(id, ..)| *id == x.id);
         let want = differing.map_or(want, |(_, outcome, _)| *outcome);
@@ -389,14 +384,12 @@ fn pattern(line: &Value) -> Pattern {
 /// absurd), `account_wide`, `patterns` (`[{match, status, outcome}]`). Status 200 is an error inside
 /// a 200. A body that is no string is sent as JSON.
 fn judge_line(line: &Value) -> Option<String> {
-    let kind = if line["kind"] == "anthropic" { Kind::Anthropic } else { Kind::OpenAi };
-    let dialect = if kind == Kind::Anthropic { Dialect::AnthropicMessages } else { Dialect::OpenAiChat };
     let body = line["body"].as_str().map_or_else(|| line["body"].to_string(), str::to_owned);
     let headers = headers(&line["headers"]);
     let patterns: Vec<Pattern> = line["patterns"].as_array().into_iter().flatten().map(pattern).collect();
     let verdict = match u16::try_from(line["status"].as_u64().unwrap()).unwrap() {
-        200 => classify::inband(kind, dialect, &patterns, body.as_bytes(), NOW),
-        status => classify::response(kind, &patterns, status, &headers, body.as_bytes(), NOW),
+        200 => classify::inband(&patterns, body.as_bytes(), NOW),
+        status => classify::response(&patterns, status, &headers, body.as_bytes(), NOW),
     };
     let retry_ms = match verdict.retry {
         RetryHint::None => Value::Null,

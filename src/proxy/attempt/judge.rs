@@ -102,7 +102,7 @@ impl Aim<'_> {
             Err(answer::AnswerFault::NotJson) if is_in_words(body) => {
                 let none = HeaderMap::new();
                 let wall = self.house.clock.wall();
-                let verdict = classify::response(self.slot.kind, self.patterns(), 200, &none, body, wall);
+                let verdict = classify::response(self.patterns(), 200, &none, body, wall);
                 // Words that would be the client's own fault are no answer to pass on as a 200.
                 let onward = rules::rule(verdict.outcome, Some(200), true).onward;
                 let fault = match onward {
@@ -163,7 +163,7 @@ impl Opening<'_, '_> {
         let none = HeaderMap::new();
         let headers = incoming.headers().unwrap_or(&none);
         let wall = aim.house.clock.wall();
-        let verdict = classify::response(aim.slot.kind, aim.patterns(), answer.status, headers, &body, wall);
+        let verdict = classify::response(aim.patterns(), answer.status, headers, &body, wall);
         // What cannot be read may hold our key: it is not passed on.
         let held = if answer.is_encoded { None } else { Held::of(answer, body) };
         End::Failed(Fault::judged(&verdict, answer.status, false, held))
