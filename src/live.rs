@@ -497,9 +497,26 @@ impl Tally {
                 counts.ok += 1;
                 counts.ok_time += took;
             }
-            fault => {
+            Outcome::RateLimited
+            | Outcome::Quota
+            | Outcome::Overloaded
+            | Outcome::Auth
+            | Outcome::Permission
+            | Outcome::Region
+            | Outcome::ModelUnavailable
+            | Outcome::ServerError
+            | Outcome::Connect
+            | Outcome::Dns
+            | Outcome::Tls
+            | Outcome::TimeoutFirstContent
+            | Outcome::TimeoutStall
+            | Outcome::TimeoutTotal
+            | Outcome::Reset
+            | Outcome::Truncated
+            | Outcome::BadBody
+            | Outcome::InbandError => {
                 counts.failed += 1;
-                counts.last_fault = Some((at(), fault, status));
+                counts.last_fault = Some((at(), outcome, status));
             }
         }
     }
@@ -544,16 +561,17 @@ impl Slot {
         let cooling = readings.iter().filter_map(|r| r.cooling_until).max();
         Standing {
             is_usable: self.health.look(now, policy).is_ok(),
-            breaker: self.breaker(now),
+            breaker: self.breaker(now, policy),
             cooling: cooling.map_or(Duration::ZERO, |until| until.left(now)),
         }
     }
 
     /// Reads the worst of the breakers of the target, its credential and its endpoint.
     #[must_use]
-    pub fn breaker(&self, now: Tick) -> BreakerState {
-        let own = self.health.target.breaker(now);
-        let wider = [&self.health.credential, &self.health.endpoint].map(|unit| unit.breaker(now));
+    pub fn breaker(&self, now: Tick, policy: &Policy) -> BreakerState {
+        let own = self.health.target.breaker(now, &policy.breaker);
+        let wider =
+            [&self.health.credential, &self.health.endpoint].map(|unit| unit.breaker(now, &policy.breaker));
         wider.into_iter().fold(
             own,
             |worst, other| {

@@ -14,7 +14,7 @@ use crate::config::changes::{self, Change};
 use crate::config::credential::Login;
 use crate::config::plan::{Plan, Route};
 use crate::health::breaker::BreakerState;
-use crate::health::{Operation, Resting, Scope};
+use crate::health::{Operation, Resting, Scope, Stance};
 use crate::live::pins::{self, Pin};
 use crate::live::{House, Live, Slot};
 use crate::observe::audit;
@@ -116,11 +116,8 @@ impl Steward {
     /// Says in one word how a target stands.
     fn state_word(&self, live: &Live, slot: &Slot) -> &'static str {
         let now = self.house.clock.tick();
-        match slot.health.look(now, &live.policy) {
-            Err(resting) => resting.as_label(),
-            Ok(()) if slot.breaker(now) == BreakerState::Closed => "ready",
-            Ok(()) => "half_open",
-        }
+        let resting = slot.health.look(now, &live.policy).err();
+        Stance::of(resting, slot.breaker(now, &live.policy)).as_label()
     }
 
     fn tell_change(&self, slot: &Slot, from: &'static str, to: &'static str) {
@@ -363,18 +360,17 @@ fn routes_of(live: &Live, slot: &Slot) -> Vec<String> {
 }
 
 pub(super) fn state_of(resting: Option<Resting>, breaker: BreakerState) -> TargetState {
-    match resting {
-        Some(Resting::Cooling { reason: Outcome::Auth | Outcome::Permission, .. }) => TargetState::AuthFailed,
-        Some(Resting::Cooling { reason: Outcome::Quota, .. }) => TargetState::QuotaSpent,
-        Some(Resting::Cooling { .. }) => TargetState::Cooling,
-        Some(Resting::Open { .. }) => TargetState::Open,
-        Some(Resting::Probing) => TargetState::HalfOpen,
-        Some(Resting::Drained) => TargetState::Drained,
-        Some(Resting::Disabled) => TargetState::Disabled,
-        None => match breaker {
-            BreakerState::Closed | BreakerState::Open => TargetState::Ready,
-            BreakerState::HalfOpen => TargetState::HalfOpen,
-        },
+    match Stance::of(resting, breaker) {
+        Stance::Ready => TargetState::Ready,
+        Stance::HalfOpen | Stance::Resting(Resting::Probing) => TargetState::HalfOpen,
+        Stance::Resting(Resting::Cooling { reason: Outcome::Auth | Outcome::Permission, .. }) => {
+            TargetState::AuthFailed
+        }
+        Stance::Resting(Resting::Cooling { reason: Outcome::Quota, .. }) => TargetState::QuotaSpent,
+        Stance::Resting(Resting::Cooling { .. }) => TargetState::Cooling,
+        Stance::Resting(Resting::Open { .. }) => TargetState::Open,
+        Stance::Resting(Resting::Drained) => TargetState::Drained,
+        Stance::Resting(Resting::Disabled) => TargetState::Disabled,
     }
 }
 

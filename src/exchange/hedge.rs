@@ -23,6 +23,7 @@ use super::rules::Onward;
 use super::{Cause, Exchange, Failure, Try};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
+use crate::health::{self, Permit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -82,7 +83,7 @@ impl Exchange {
         if !self.may_hedge() || !self.has_time(now) {
             return None;
         }
-        let at = self.find_sound(now)?;
+        let (at, permit) = self.claim_sound(now)?;
         if !hedges.withdraw() {
             return None;
         }
@@ -91,20 +92,26 @@ impl Exchange {
             self.budget_ran_dry = true;
             return None;
         }
-        let permit = self.candidates[at].health.admit(now, &self.rules.health).ok()?;
         Some(self.begin(at, permit, Cause::Hedge, now))
     }
 
-    fn find_sound(&mut self, now: Tick) -> Option<usize> {
+    /// Claims the next target whose breaker is closed. It comes before the payment: somebody may be
+    /// quicker, and then nothing is owed.
+    fn claim_sound(&mut self, now: Tick) -> Option<(usize, Permit)> {
         let policy = Arc::clone(&self.rules.health);
         for at in 0..self.candidates.len() {
             if !self.is_open_to(at, None) {
                 continue;
             }
             let health = &self.candidates[at].health;
-            match health.look(now, &policy) {
-                Ok(()) if health.is_closed(now) => return Some(at),
-                Ok(()) => {}
+            let claimed = if health.is_closed(now, &policy) {
+                health.admit(now, &policy).map(Some)
+            } else {
+                health.look(now, &policy).map(|()| None)
+            };
+            match claimed {
+                Ok(Some(permit)) => return Some((at, permit)),
+                Ok(None) => {}
                 Err(resting) => self.tallies[at].passed = Some(Passed::Resting(resting)),
             }
         }
@@ -128,7 +135,7 @@ impl Exchange {
     pub fn fell_out(&mut self, candidate: usize, failure: &Failure, now: Tick) {
         self.set_last(candidate);
         self.close(failure.outcome, failure.status, failure.timed_out, now);
-        if failure.outcome == Outcome::Overloaded && self.rules.health.cooldown.hold.is_zero() {
+        if health::is_shared(failure.outcome, &self.rules.health.cooldown) {
             self.exclude_same_model_at_same_provider(candidate);
         }
         self.leave(candidate, failure.outcome, now);

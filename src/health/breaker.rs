@@ -103,10 +103,10 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Returns the state.
+    /// Returns the state; a breaker that is switched off is closed, whatever it was before.
     #[must_use]
-    pub fn state(&self, now: Tick) -> BreakerState {
-        match self.open_until {
+    pub fn state(&self, now: Tick, policy: &BreakerPolicy) -> BreakerState {
+        match self.open_until.filter(|_| policy.enabled) {
             None => BreakerState::Closed,
             Some(until) if now < until => BreakerState::Open,
             Some(_) => BreakerState::HalfOpen,
@@ -144,9 +144,12 @@ impl Breaker {
     }
 
     /// Counts one attempt. A success while open (a stream that began before the breaker opened)
-    /// does not close it: older knowledge does not undo newer.
+    /// does not close it: older knowledge does not undo newer. One that is switched off counts nothing.
     pub fn mark(&mut self, mark: Mark, reason: Outcome, now: Tick, policy: &BreakerPolicy, dice: u64) {
-        match (mark, self.state(now)) {
+        if !policy.enabled {
+            return;
+        }
+        match (mark, self.state(now, policy)) {
             (Mark::Neutral, _) | (Mark::Success, BreakerState::Open) => {}
             (Mark::Trip, _) | (Mark::Failure, BreakerState::HalfOpen) => self.trip(reason, now, policy, dice),
             // Requests that were under way when it opened are one event.
@@ -213,7 +216,8 @@ impl Breaker {
         let current = slot_number(now, policy);
         let (mut good, mut bad) = (0u32, 0u32);
         for slot in &self.slots {
-            if current.saturating_sub(slot.number) < SLOTS as u64 {
+            // A slot ahead of the current one was numbered under a shorter window: it is long past.
+            if current.checked_sub(slot.number).is_some_and(|age| age < SLOTS as u64) {
                 good += slot.good;
                 bad += slot.bad;
             }
@@ -280,9 +284,9 @@ mod tests {
     fn five_failures_in_a_row_open_it_and_four_do_not() {
         let mut breaker = Breaker::default();
         fail(&mut breaker, 4, at(1));
-        assert_eq!(breaker.state(at(1)), BreakerState::Closed);
+        assert_eq!(breaker.state(at(1), &policy()), BreakerState::Closed);
         fail(&mut breaker, 1, at(1));
-        assert_eq!(breaker.state(at(1)), BreakerState::Open);
+        assert_eq!(breaker.state(at(1), &policy()), BreakerState::Open);
         assert!(matches!(breaker.look(at(1), &policy()), Err(Resting::Open { until, .. }) if until == at(6)));
     }
 
@@ -294,9 +298,9 @@ mod tests {
             fail(&mut breaker, 1, at(turn / 3));
         }
         breaker.mark(Mark::Success, Outcome::Ok, at(3), &policy(), EVEN);
-        assert_eq!(breaker.state(at(3)), BreakerState::Closed, "nineteen requests are not enough");
+        assert_eq!(breaker.state(at(3), &policy()), BreakerState::Closed, "nineteen requests are not enough");
         fail(&mut breaker, 1, at(3));
-        assert_eq!(breaker.state(at(3)), BreakerState::Open);
+        assert_eq!(breaker.state(at(3), &policy()), BreakerState::Open);
     }
 
     #[test]
@@ -309,7 +313,7 @@ mod tests {
         fail(&mut breaker, 1, at(12));
         breaker.mark(Mark::Success, Outcome::Ok, at(12), &policy(), EVEN);
         fail(&mut breaker, 1, at(12));
-        assert_eq!(breaker.state(at(12)), BreakerState::Closed);
+        assert_eq!(breaker.state(at(12), &policy()), BreakerState::Closed);
     }
 
     #[test]
@@ -321,10 +325,10 @@ mod tests {
         assert_eq!(breaker.claim(at(5), &policy()), Err(Resting::Probing));
         breaker.mark(Mark::Success, Outcome::Ok, at(5), &policy(), EVEN);
         breaker.release();
-        assert_eq!(breaker.state(at(5)), BreakerState::HalfOpen, "one success is not enough");
+        assert_eq!(breaker.state(at(5), &policy()), BreakerState::HalfOpen, "one success is not enough");
         assert_eq!(breaker.claim(at(6), &policy()), Ok(true));
         breaker.mark(Mark::Success, Outcome::Ok, at(6), &policy(), EVEN);
-        assert_eq!(breaker.state(at(6)), BreakerState::Closed);
+        assert_eq!(breaker.state(at(6), &policy()), BreakerState::Closed);
     }
 
     #[test]
@@ -350,7 +354,33 @@ mod tests {
         fail(&mut breaker, 5, at(0));
         breaker.mark(Mark::Success, Outcome::Ok, at(1), &policy(), EVEN);
         breaker.mark(Mark::Success, Outcome::Ok, at(1), &policy(), EVEN);
-        assert_eq!(breaker.state(at(1)), BreakerState::Open);
+        assert_eq!(breaker.state(at(1), &policy()), BreakerState::Open);
+    }
+
+    #[test]
+    fn an_open_breaker_that_is_switched_off_is_closed_and_counts_nothing() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 5, at(0));
+        let off = BreakerPolicy { enabled: false, ..policy() };
+        for now in [at(1), at(60)] {
+            assert_eq!(breaker.state(now, &off), BreakerState::Closed);
+            assert_eq!(breaker.claim(now, &off), Ok(false));
+        }
+        breaker.mark(Mark::Trip, Outcome::Tls, at(60), &off, EVEN);
+        assert_eq!(breaker.state(at(60), &policy()), BreakerState::HalfOpen, "as it was, when on again");
+    }
+
+    #[test]
+    fn what_was_counted_under_a_shorter_window_is_past_under_a_longer_one() {
+        let short = BreakerPolicy { consecutive_failures: 100, ..policy() };
+        let long = BreakerPolicy { window: short.window * 6, ..short };
+        let mut breaker = Breaker::default();
+        for _ in 0..19 {
+            breaker.mark(Mark::Failure, Outcome::ServerError, at(3_600), &short, EVEN);
+        }
+        let later = at(7_200);
+        breaker.mark(Mark::Failure, Outcome::ServerError, later, &long, EVEN);
+        assert_eq!(breaker.state(later, &long), BreakerState::Closed, "one failure in this window");
     }
 
     fn minutes(n: u64) -> Duration {
@@ -371,10 +401,10 @@ mod tests {
             let until = now.after(minutes(want));
             assert_eq!(breaker.look(now, &policy), Err(Resting::Open { until, reason: Outcome::Auth }));
             now = until;
-            assert_eq!(breaker.state(now), BreakerState::HalfOpen);
+            assert_eq!(breaker.state(now, &policy), BreakerState::HalfOpen);
         }
         breaker.mark(Mark::Success, Outcome::Ok, now, &policy, EVEN);
-        assert_eq!(breaker.state(now), BreakerState::Closed);
+        assert_eq!(breaker.state(now, &policy), BreakerState::Closed);
         breaker.mark(Mark::Permanent, Outcome::Auth, now, &policy, EVEN);
         let until = now.after(minutes(5));
         assert!(matches!(breaker.look(now, &policy), Err(Resting::Open { until: u, .. }) if u == until));
@@ -399,13 +429,13 @@ mod tests {
         for turn in 0..30u64 {
             let mark = if matches!(turn % 10, 0 | 3 | 6 | 8) { Mark::Failure } else { Mark::Success };
             breaker.mark(mark, Outcome::ServerError, at(turn * 3600), &policy, EVEN);
-            assert_eq!(breaker.state(at(turn * 3600)), BreakerState::Closed, "request {turn}");
+            assert_eq!(breaker.state(at(turn * 3600), &policy), BreakerState::Closed, "request {turn}");
         }
         // The oldest of the ten, a failure, leaves as a failure comes; then a success does.
         breaker.mark(Mark::Failure, Outcome::ServerError, at(30 * 3600), &policy, EVEN);
-        assert_eq!(breaker.state(at(30 * 3600)), BreakerState::Closed, "four of ten");
+        assert_eq!(breaker.state(at(30 * 3600), &policy), BreakerState::Closed, "four of ten");
         breaker.mark(Mark::Failure, Outcome::ServerError, at(31 * 3600), &policy, EVEN);
-        assert_eq!(breaker.state(at(31 * 3600)), BreakerState::Open, "five of ten");
+        assert_eq!(breaker.state(at(31 * 3600), &policy), BreakerState::Open, "five of ten");
     }
 
     #[test]
@@ -416,9 +446,9 @@ mod tests {
             let mark = if turn % 2 == 0 { Mark::Failure } else { Mark::Success };
             breaker.mark(mark, Outcome::ServerError, at(1), &policy, EVEN);
         }
-        assert_eq!(breaker.state(at(1)), BreakerState::Closed);
+        assert_eq!(breaker.state(at(1), &policy), BreakerState::Closed);
         breaker.mark(Mark::Failure, Outcome::ServerError, at(1), &policy, EVEN);
-        assert_eq!(breaker.state(at(1)), BreakerState::Open);
+        assert_eq!(breaker.state(at(1), &policy), BreakerState::Open);
     }
 
     #[test]

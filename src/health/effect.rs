@@ -16,7 +16,7 @@ use super::breaker::{BreakerState, Mark};
 use super::{Permit, Policy, Report, Scope, Unit, Units};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::config::plan::CooldownPolicy;
+use crate::config::plan::{BreakerPolicy, CooldownPolicy};
 use crate::wire::retry_hint::RetryHint;
 use std::sync::Arc;
 
@@ -32,9 +32,15 @@ impl Effect {
     /// A success counts towards closing a half-open breaker only for the probe itself: a request
     /// from before it opened, or one whose probe was settled at its first content, says no more.
     /// A credential's breaker opens only for what is permanent, so that only its probe counts.
-    pub(super) fn seen_by(mut self, permit: &Permit, units: &Units, now: Tick) -> Self {
+    pub(super) fn seen_by(
+        mut self,
+        permit: &Permit,
+        units: &Units,
+        now: Tick,
+        policy: &BreakerPolicy,
+    ) -> Self {
         let settled = |unit: &Unit, claim: &Option<Arc<Unit>>| {
-            claim.is_none() && unit.0.lock().breaker.state(now) == BreakerState::HalfOpen
+            claim.is_none() && unit.breaker(now, policy) == BreakerState::HalfOpen
         };
         if self.target == Mark::Success && settled(&units.target, &permit.target) {
             self.target = Mark::Neutral;
@@ -60,6 +66,14 @@ pub(super) fn is_held(outcome: Outcome, policy: &CooldownPolicy) -> bool {
                 | Outcome::Quota
                 | Outcome::Permission
         )
+}
+
+/// Tells whether the fault concerns the same model behind the provider's other keys as well (row 12):
+/// an overload does. Under `cooldown.hold` each key stands for itself, as accounts with limits of
+/// their own do.
+#[must_use]
+pub fn is_shared(outcome: Outcome, policy: &CooldownPolicy) -> bool {
+    outcome == Outcome::Overloaded && !is_held(outcome, policy)
 }
 
 /// Tells whether the report is of a fault that no waiting mends, and in which scope.

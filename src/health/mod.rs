@@ -37,13 +37,13 @@ use crate::config::plan::{BreakerPolicy, CooldownPolicy};
 use crate::wire::retry_hint::RetryHint;
 use breaker::{Breaker, BreakerState, Mark};
 use climb::Climb;
-use effect::{Effect, effect, is_held};
+pub use effect::is_shared;
+use effect::{Effect, effect};
 use parking_lot::Mutex;
 pub use permit::Permit;
 use rest::{Need, Rest};
 use smallvec::SmallVec;
 use std::sync::Arc;
-pub use told::READY;
 
 /// The two policies that health decides by.
 #[derive(Clone, Copy, Debug)]
@@ -105,9 +105,9 @@ impl Resting {
     #[must_use]
     pub fn as_label(self) -> &'static str {
         match self {
-            Resting::Cooling { .. } => told::COOLING,
+            Resting::Cooling { .. } => Stance::COOLING,
             Resting::Open { .. } => "open",
-            Resting::Probing => "half_open",
+            Resting::Probing => Stance::HALF_OPEN,
             Resting::Drained => "drained",
             Resting::Disabled => "disabled",
         }
@@ -119,6 +119,45 @@ impl Resting {
         match self {
             Resting::Cooling { reason, .. } | Resting::Open { reason, .. } => Some(reason),
             Resting::Probing | Resting::Drained | Resting::Disabled => None,
+        }
+    }
+}
+
+/// How a unit or a target stands, in one word: for the log, the pages and the operator alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stance {
+    /// It may be used. So may one whose first try after a rest is under way: whether somebody is
+    /// just trying is no state to be told.
+    Ready,
+    /// Its breaker lets a probe through.
+    HalfOpen,
+    /// It may not.
+    Resting(Resting),
+}
+
+impl Stance {
+    /// The word for who never had trouble, or has it no more.
+    pub const READY: &str = "ready";
+    const COOLING: &str = "cooling";
+    const HALF_OPEN: &str = "half_open";
+
+    /// Returns how it stands, of what a look and its breaker say.
+    #[must_use]
+    pub fn of(resting: Option<Resting>, breaker: BreakerState) -> Self {
+        match (resting, breaker) {
+            (None | Some(Resting::Probing), BreakerState::Closed) => Stance::Ready,
+            (None | Some(Resting::Probing), BreakerState::HalfOpen | BreakerState::Open) => Stance::HalfOpen,
+            (Some(resting), _) => Stance::Resting(resting),
+        }
+    }
+
+    /// Returns the word.
+    #[must_use]
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Stance::Ready => Stance::READY,
+            Stance::HalfOpen => Stance::HALF_OPEN,
+            Stance::Resting(resting) => resting.as_label(),
         }
     }
 }
@@ -222,15 +261,15 @@ impl Unit {
         let state = self.0.lock();
         Reading {
             resting: state.look(now, &policy.breaker).err(),
-            breaker: state.breaker.state(now),
+            breaker: state.breaker.state(now, &policy.breaker),
             cooling_until: state.cooling(now).map(|(until, _)| until),
             last_fault: state.last_fault,
         }
     }
 
     /// Returns the state of the breaker alone.
-    pub fn breaker(&self, now: Tick) -> BreakerState {
-        self.0.lock().breaker.state(now)
+    pub fn breaker(&self, now: Tick, policy: &BreakerPolicy) -> BreakerState {
+        self.0.lock().breaker.state(now, policy)
     }
 
     /// Sets what the operator wants.
@@ -306,6 +345,8 @@ impl Units {
             let Err(resting) = unit.0.lock().look_in(need, now, &policy.breaker) else { continue };
             let lasts_longer = match (worst, resting.until()) {
                 (None, _) => true,
+                // Whose probe is under way may be used in a moment.
+                (Some(Resting::Probing), Some(_)) => true,
                 (Some(known), Some(until)) => known.until().is_some_and(|other| until > other),
                 (Some(_), None) => matches!(resting, Resting::Drained | Resting::Disabled),
             };
@@ -370,23 +411,17 @@ impl Units {
     /// just failed there: its fresh cooldown does not count, an open breaker or the operator do.
     #[must_use]
     pub fn may_repeat(&self, now: Tick, policy: &Policy) -> bool {
-        let endpoint_closed = self.endpoint.0.lock().breaker.state(now) == BreakerState::Closed;
-        let credential_free = {
-            let credential = self.credential.0.lock();
-            credential.rest.at(now).is_none() && credential.breaker.state(now) == BreakerState::Closed
-        };
-        let target = self.target.0.lock();
-        let target_closed = !policy.breaker.enabled || target.breaker.state(now) == BreakerState::Closed;
-        endpoint_closed && credential_free && target_closed && target.operation == Operation::Ready
+        self.is_closed(now, policy)
+            && self.credential.0.lock().rest.at(now).is_none()
+            && self.target.0.lock().operation == Operation::Ready
     }
 
-    /// Tells whether the breakers in the way of the target are closed (a move to it is free of
-    /// the retry budget).
+    /// Tells whether the breakers in the way of the target are closed: nobody has to find out first
+    /// whether it works.
     #[must_use]
-    pub fn is_closed(&self, now: Tick) -> bool {
-        self.target.0.lock().breaker.state(now) == BreakerState::Closed
-            && self.credential.0.lock().breaker.state(now) == BreakerState::Closed
-            && self.endpoint.0.lock().breaker.state(now) == BreakerState::Closed
+    pub fn is_closed(&self, now: Tick, policy: &Policy) -> bool {
+        let mut units = [&self.target, &self.credential, &self.endpoint].into_iter();
+        units.all(|unit| unit.breaker(now, &policy.breaker) == BreakerState::Closed)
     }
 
     /// Notes that the first content arrived: a half-open probe has done its work and need not
@@ -416,12 +451,12 @@ impl Units {
         policy: &Policy,
         dice: u64,
     ) -> SmallVec<[Change; 2]> {
-        let effect = effect(report, policy).seen_by(&permit, self, now);
+        let effect = effect(report, policy).seen_by(&permit, self, now, &policy.breaker);
         let mut changes = SmallVec::new();
         self.note(Scope::Endpoint, &effect, report, now, policy, dice, &mut changes);
         self.note(Scope::Credential, &effect, report, now, policy, dice, &mut changes);
         self.note(Scope::Target, &effect, report, now, policy, dice, &mut changes);
-        if report.outcome == Outcome::Overloaded && !is_held(report.outcome, &policy.cooldown) {
+        if is_shared(report.outcome, &policy.cooldown) {
             for sibling in self.siblings.iter() {
                 sibling.0.lock().rest.begin(report, now, &policy.cooldown, dice);
             }
@@ -467,9 +502,7 @@ impl Units {
         let mut state = unit.0.lock();
         // What time has changed meanwhile comes first.
         changes.extend(state.news(scope, None, now, &policy.breaker));
-        if policy.breaker.enabled {
-            state.breaker.mark(mark, report.outcome, now, &policy.breaker, dice);
-        }
+        state.breaker.mark(mark, report.outcome, now, &policy.breaker, dice);
         if effect.rests == Some(scope) {
             state.rest.begin(report, now, &policy.cooldown, dice);
         } else if report.outcome == Outcome::Ok {
@@ -573,9 +606,47 @@ mod tests {
             began: at(6),
         };
         own.report(permit, &report, at(7), &policy(), 20);
-        assert!(!own.is_closed(at(7)), "the end of the same stream is no second success");
+        assert!(!own.is_closed(at(7), &policy()), "the end of the same stream is no second success");
         tell(&own, Outcome::Ok, false, at(8));
-        assert!(own.is_closed(at(8)));
+        assert!(own.is_closed(at(8), &policy()));
+    }
+
+    #[test]
+    fn a_breaker_that_a_reload_switched_off_is_in_nobodys_way() {
+        let off = Policy { breaker: BreakerPolicy { enabled: false, ..policy().breaker }, ..policy() };
+        for outcome in [Outcome::ServerError, Outcome::Connect] {
+            let own = units();
+            for _ in 0..5 {
+                tell(&own, outcome, false, at(0));
+            }
+            assert!(!own.is_closed(at(1), &policy()) && !own.may_repeat(at(1), &policy()), "{outcome:?}");
+            assert!(own.is_closed(at(1), &off) && own.may_repeat(at(1), &off), "{outcome:?}");
+            let told = own.news(at(1), &off);
+            assert_eq!(told.last().map(|change| change.to), Some(Stance::READY), "{outcome:?}");
+            assert_eq!(own.target.read(at(1), &off).breaker, BreakerState::Closed);
+        }
+    }
+
+    #[test]
+    fn a_probe_under_way_is_shorter_than_any_rest_with_a_time() {
+        let own = units();
+        for _ in 0..5 {
+            tell(&own, Outcome::ServerError, false, at(0));
+        }
+        let _probe = own.admit(at(6), &policy()).unwrap();
+        assert_eq!(own.look(at(6), &policy()), Err(Resting::Probing));
+        let quota = Report {
+            outcome: Outcome::Quota,
+            hint: RetryHint::None,
+            account_wide: true,
+            is_permanent: false,
+            began: at(6),
+        };
+        neighbour(&own).report(Permit::default(), &quota, at(6), &policy(), 20);
+        let rests = Resting::Cooling { until: at(906), reason: Outcome::Quota };
+        assert_eq!(own.look(at(6), &policy()), Err(rests));
+        own.target.operate(Operation::Drained);
+        assert_eq!(own.look(at(6), &policy()), Err(Resting::Drained), "for as long as the operator wants");
     }
 
     #[test]
@@ -646,12 +717,12 @@ mod tests {
     fn a_credential_that_opened_for_good_is_probed_by_one_request_and_closed_by_successes() {
         let own = units();
         tell_permanent(&own, Outcome::Auth, at(1), &strict());
-        assert!(!own.may_repeat(at(1), &strict()) && !own.is_closed(at(1)));
+        assert!(!own.may_repeat(at(1), &strict()) && !own.is_closed(at(1), &strict()));
         let probe = own.admit(at(302), &strict()).unwrap();
         assert_eq!(neighbour(&own).admit(at(302), &strict()).unwrap_err(), Resting::Probing);
         drop(probe);
         for second in [303, 304] {
-            assert!(!own.is_closed(at(second)));
+            assert!(!own.is_closed(at(second), &strict()));
             let permit = own.admit(at(second), &strict()).unwrap();
             let report = Report {
                 outcome: Outcome::Ok,
@@ -662,7 +733,7 @@ mod tests {
             };
             own.report(permit, &report, at(second), &strict(), 20);
         }
-        assert!(own.is_closed(at(305)));
+        assert!(own.is_closed(at(305), &strict()));
         tell_permanent(&own, Outcome::Auth, at(306), &strict());
         own.credential.key_changed();
         assert!(own.look(at(306), &strict()).is_ok(), "a changed key closes it");

@@ -3,8 +3,8 @@
 //! | outcome | rest | growth |
 //! |---|---|---|
 //! | rate limited, with a time | that, between 1 s and `cooldown.max` (300 s) | none |
-//! | rate limited, none or absurd | `cooldown.default` (5 s) | ×2 up to 60 s |
-//! | overloaded | its time, else `cooldown.default`, ±20 % | ×2 up to 10 s |
+//! | rate limited, none or absurd | `cooldown.default` (5 s), ±20 % | ×2 up to 60 s before the spread |
+//! | overloaded | its time, else `cooldown.default`, ±20 % | ×2 up to 10 s before the spread |
 //! | 5xx with a time | that, clamped | none |
 //! | quota | `cooldown.quota` (15 min), or its time where longer | ×2 up to `quota_max` (6 h) |
 //! | auth | `cooldown.auth` (5 min) | ×2 up to `auth_max` (80 min) |
@@ -136,8 +136,8 @@ impl Rest {
         let same_ladder = self.reason == Some(report.outcome);
         let steps = match (is_new_event, same_ladder) {
             (true, true) => self.steps.saturating_add(1),
-            (true, false) => 1,
-            (false, _) => self.steps.max(1),
+            (false, true) => self.steps.max(1),
+            (_, false) => 1,
         };
         let span = span(report, steps - 1, policy, dice);
         if span.is_zero() {
@@ -146,15 +146,19 @@ impl Rest {
         let until = now.after(span);
         let guess = spread(LONGEST_GUESS, dice).max(policy.default);
         let until_at_last = if is_guessed(report, policy) { until.min(now.after(guess)) } else { until };
-        if until > self.until {
+        let is_longer = until > self.until;
+        if is_longer {
             self.until = until;
             self.reason = Some(report.outcome);
+        }
+        // The ladder is its reason's: what passes sooner does not start it anew.
+        if is_longer || same_ladder {
+            self.steps = steps;
         }
         self.until_at_last = self.until_at_last.max(until_at_last);
         self.trial = Trial::Due;
         if is_new_event {
             self.set_at = now;
-            self.steps = steps;
         }
     }
 
@@ -326,6 +330,22 @@ mod tests {
         assert!(rest.at(at(3)).is_some());
         rest.success(at(4));
         assert!(rest.at(at(4)).is_none());
+    }
+
+    #[test]
+    fn a_shorter_fault_of_another_kind_does_not_restart_the_ladder() {
+        let limited = |rest: &mut Rest, began, now| {
+            rest.begin(&report(Outcome::RateLimited, RetryHint::None, began), at(now), &policy(), EVEN);
+        };
+        let mut rest = Rest::default();
+        limited(&mut rest, 0, 0);
+        limited(&mut rest, 6, 6);
+        limited(&mut rest, 17, 17);
+        assert_eq!(rest.at(at(17)), Some((at(37), Outcome::RateLimited)));
+        rest.begin(&report(Outcome::Overloaded, RetryHint::None, 18), at(18), &policy(), EVEN);
+        assert_eq!(rest.at(at(18)), Some((at(37), Outcome::RateLimited)));
+        limited(&mut rest, 38, 38);
+        assert_eq!(rest.at(at(38)), Some((at(78), Outcome::RateLimited)), "5, 10, 20, then 40 s");
     }
 
     #[test]

@@ -3,20 +3,13 @@
 //! Each unit remembers the state that was told of it last. Whatever changes it, an attempt, a time that
 //! has passed or the operator, is news until somebody asks: so each change is told once,
 //! also those that only the clock brings about (a rest that ends, a breaker that lets a probe through).
-//! The first try after a rest is `ready` here: whether somebody is just trying is no state to be told.
+//! What a state is called says [`Stance`].
 
-use super::breaker::BreakerState;
-use super::{Change, Policy, Resting, Scope, State, Units};
+use super::{Change, Policy, Resting, Scope, Stance, State, Units};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::BreakerPolicy;
 use smallvec::SmallVec;
-
-/// The state of who never had trouble, or has it no more.
-pub const READY: &str = "ready";
-
-/// The state of who rests.
-pub(super) const COOLING: &str = "cooling";
 
 /// The state that was told last.
 #[derive(Debug)]
@@ -24,19 +17,11 @@ pub(super) struct Told(&'static str);
 
 impl Default for Told {
     fn default() -> Self {
-        Told(READY)
+        Told(Stance::READY)
     }
 }
 
 impl State {
-    fn label(&self, now: Tick, policy: &BreakerPolicy) -> &'static str {
-        match self.look(now, policy) {
-            Err(Resting::Probing) | Ok(()) if self.breaker.state(now) == BreakerState::Closed => READY,
-            Err(resting) => resting.as_label(),
-            Ok(()) => Resting::Probing.as_label(),
-        }
-    }
-
     /// Returns the change since the last one told, if there is one. `reason` is what brought it about,
     /// where that was not the time alone.
     pub(super) fn news(
@@ -46,13 +31,13 @@ impl State {
         now: Tick,
         policy: &BreakerPolicy,
     ) -> Option<Change> {
-        let to = self.label(now, policy);
+        let to = Stance::of(self.look(now, policy).err(), self.breaker.state(now, policy)).as_label();
         let from = std::mem::replace(&mut self.told.0, to);
         if from == to {
             return None;
         }
         // Time ends a rest and lets a probe through; only successes close a breaker.
-        let is_closed = to == READY && from != COOLING;
+        let is_closed = to == Stance::READY && from != Stance::COOLING;
         let resting = self.look(now, policy).err();
         let last = || self.last_fault.filter(|_| !is_closed).map(|(_, outcome)| outcome);
         let said = reason.or_else(|| resting.and_then(Resting::reason));

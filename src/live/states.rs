@@ -10,7 +10,7 @@ use super::{House, Slot};
 use crate::base::ids::TargetId;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::health::{Change, READY, Scope, Unit};
+use crate::health::{Change, Scope, Stance, Unit};
 use crate::observe::events::Event;
 use crate::observe::lines::TargetStateLine;
 use crate::observe::rfc3339;
@@ -56,7 +56,7 @@ impl Due {
         let place = Arc::as_ptr(unit) as usize;
         let mut whose = self.whose.lock();
         let id = whose.get(&place).map_or(&slot.target.id, |(_, id)| id).clone();
-        if change.to == READY {
+        if change.to == Stance::READY {
             whose.remove(&place);
         } else {
             // Units that a reload took away rest for ever.

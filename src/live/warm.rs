@@ -16,7 +16,6 @@
 use super::{House, Live, Slot};
 use crate::base::ids::RouteIdx;
 use crate::base::time::Tick;
-use crate::health::breaker::BreakerState;
 use crate::observe::meter::WarmResult;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -170,7 +169,7 @@ fn wanted(live: &Live, now: Tick) -> Option<Vec<Arc<Slot>>> {
 }
 
 fn place(slot: &Slot, live: &Live, now: Tick) -> Place {
-    let is_usable = slot.health.look(now, &live.policy).is_ok() && slot.breaker(now) == BreakerState::Closed;
+    let is_usable = slot.health.look(now, &live.policy).is_ok() && slot.health.is_closed(now, &live.policy);
     Place { way: slot.way().key(), is_usable }
 }
 

@@ -232,7 +232,10 @@ impl Story {
         let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
             is_fallback: at != 0 || self.first.was_left_out,
             is_degraded: slots.get(at).is_some_and(|slot| self.is_degraded(slot)),
-            breaker: slots.get(at).map_or("closed", |slot| slot.breaker(now).as_label()),
+            breaker: slots
+                .get(at)
+                .zip(self.live.as_ref())
+                .map_or("closed", |(slot, live)| slot.breaker(now, &live.policy).as_label()),
             response_ms: millis(now.since(record.began)),
         });
         let trail = way(slots, records);

@@ -69,6 +69,11 @@ async fn start(script: impl Into<Script>) -> Provider {
     Provider::start(script).await.unwrap()
 }
 
+fn breaker(stage: &Stage) -> &'static str {
+    let live = stage.house.live();
+    live.slots[0].breaker(stage.house.clock.tick(), &live.policy).as_label()
+}
+
 async fn ask(stage: &Stage) -> Answer {
     Call::chat("chat").send(stage.data).await.unwrap()
 }
@@ -194,7 +199,7 @@ mod o_switcher {
         let opened = only.now();
         let answer = ask(&stage).await;
         assert_eq!((answer.status, only.count()), (503, 5), "open");
-        assert_eq!(stage.house.live().slots[0].breaker(stage.house.clock.tick()).as_label(), "open");
+        assert_eq!(breaker(&stage), "open");
 
         only.set_script(Script::of([Reply::ok().hold(Place::BeforeHead, &gate), Reply::ok()]));
         let data = stage.data;
@@ -435,11 +440,7 @@ mod switch {
             let first = start(Reply::body(status, "application/json", body)).await;
             let stage = open(SWITCH, QUICKLY, &[&first]).await;
             assert_eq!(ask(&stage).await.status, status);
-            assert_ne!(
-                stage.house.live().slots[0].breaker(stage.house.clock.tick()).as_label(),
-                "open",
-                "{status}"
-            );
+            assert_ne!(breaker(&stage), "open", "{status}");
         }
     }
 
@@ -449,7 +450,7 @@ mod switch {
         let over = "{breaker: {permanent: {enabled: false}}, cooldown: {model: 300ms}}";
         let stage = open(SWITCH, over, &[&first, &second]).await;
         ask(&stage).await;
-        assert_eq!(stage.house.live().slots[0].breaker(stage.house.clock.tick()).as_label(), "closed");
+        assert_eq!(breaker(&stage), "closed");
         ask_until_contacted(&stage, &first, 1).await;
         lasts(gaps(&first.seen())[0], 299, 2_000);
     }

@@ -76,7 +76,7 @@ fn open_and_wait(scene: &mut Scene) {
         units.report(Permit::default(), &report, scene.now, &scene.policy, 0);
     }
     scene.now = scene.now.after(Duration::from_secs(20));
-    assert!(units.look(scene.now, &scene.policy).is_ok() && !units.is_closed(scene.now));
+    assert!(units.look(scene.now, &scene.policy).is_ok() && !units.is_closed(scene.now, &scene.policy));
 }
 
 #[test]
@@ -92,6 +92,25 @@ fn a_hedge_is_paid_for_from_both_purses_or_none() {
     assert!(scene.exchange.budget_ran_dry());
     scene.budget = RetryBudget::default();
     assert!(scene.exchange.hedge(scene.now, &hedges, &scene.budget).is_some(), "the bucket was not touched");
+}
+
+#[test]
+fn a_hedge_that_nobody_pays_for_claims_nothing() {
+    let mut scene = scene(three(), |_| {});
+    scene.start();
+    let units = Arc::clone(&scene.exchange.candidates()[1].health);
+    let report = Report {
+        outcome: Outcome::RateLimited,
+        hint: RetryHint::None,
+        account_wide: false,
+        is_permanent: false,
+        began: scene.now,
+    };
+    units.report(Permit::default(), &report, scene.now, &scene.policy, 20);
+    scene.now = scene.now.after(Duration::from_secs(5));
+    assert!(scene.exchange.hedge(scene.now, &Hedges::default(), &scene.budget).is_none());
+    assert!(units.admit(scene.now, &scene.policy).is_ok(), "the first try after its rest is still to be had");
+    assert_eq!(hedge(&mut scene), Some(1));
 }
 
 #[test]
