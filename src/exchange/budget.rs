@@ -4,8 +4,8 @@
 //! all doubles the load on whatever is failing. So repeats at the same target, hedges and restarts
 //! are paid for: each request adds `budget_ratio` (0.2) tokens and each second
 //! `budget_min_per_second` (3), so that quiet edges can retry at all; a repeat takes one. The
-//! bucket starts full with 100 and holds no more. A failover to a target whose breaker is closed
-//! is free: breakers bound it, and it is what we are here for.
+//! bucket starts full with 100 and holds no more. A failover is free: `retry.failovers` and the
+//! breakers bound it (a half-open one lets one probe through), and it is what we are here for.
 //!
 //! Budgets rather than a largest number of tries, for the reason that Finagle and tower give: a
 //! number per request still multiplies in an outage, a share does not.

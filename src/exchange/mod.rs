@@ -25,7 +25,7 @@
 //!    A target that refuses to go on (400) is asked to begin anew. Where the stream cannot be gone
 //!    on from, or nobody is left, the request breaks off.
 //!
-//! Repeats are paid from the [`budget::RetryBudget`]; failovers to closed breakers are free.
+//! Repeats, hedges and restarts are paid from the [`budget::RetryBudget`]; failovers are free.
 
 pub mod budget;
 pub mod course;
@@ -43,7 +43,7 @@ mod turn;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::{Prefer, RetryPolicy};
-use crate::health::{Change, Permit, Policy, Resting};
+use crate::health::{self, Change, Permit, Policy, Resting};
 use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use budget::RetryBudget;
@@ -362,8 +362,7 @@ impl Exchange {
             self.halt = Halt::Single;
             return self.give_up(rule, now);
         }
-        // Under `cooldown.hold` each key stands for itself, as accounts with limits of their own do.
-        if failure.outcome == Outcome::Overloaded && self.rules.health.cooldown.hold.is_zero() {
+        if health::is_shared(failure.outcome, &self.rules.health.cooldown) {
             self.exclude_same_model_at_same_provider(current);
         }
         let next = self.peek_next(Some((current, rule)), now);
@@ -476,6 +475,7 @@ impl Exchange {
     }
 
     fn begin(&mut self, candidate: usize, permit: Permit, cause: Cause, now: Tick) -> Try {
+        let is_elsewhere = self.records.last().is_some_and(|last| last.candidate != candidate);
         let tally = &mut self.tallies[candidate];
         if tally.attempts == 0 {
             tally.asked_at = now;
@@ -490,7 +490,9 @@ impl Exchange {
             Cause::Failover | Cause::Hedge => self.failovers += 1,
             Cause::Continue | Cause::Restart => {
                 tally.rescues += 1;
-                self.failovers += u32::from(self.first_break.map(|first| first.at) != Some(candidate));
+                // Who broke first takes its own stream up; who refused to go on begins anew.
+                let is_own = self.first_break.is_some_and(|first| first.at == candidate);
+                self.failovers += u32::from(is_elsewhere && !is_own);
             }
         }
         self.records.push(Record {

@@ -3,6 +3,7 @@
 //! At once and free, where a kept connection was dead before a byte came back, or where the key that
 //! was refused has been changed since. Else after a
 //! Retry-After that is short enough to be waited out, or after a back-off; both are paid for.
+//! `retry.provider_attempts` bounds them all but the first: of a dead connection the provider never knew.
 
 use super::budget::RetryBudget;
 use super::rules::{Again, Rule};
@@ -26,7 +27,7 @@ impl Exchange {
         let tally = &self.tallies[current];
         let cause = if failure.is_stale && !tally.was_resent {
             Cause::Resend
-        } else if failure.has_new_key && !tally.had_new_key {
+        } else if failure.has_new_key && !tally.had_new_key && !self.is_spent(&self.candidates[current]) {
             Cause::NewKey
         } else {
             return None;
@@ -38,7 +39,11 @@ impl Exchange {
     /// Once per target, at once, free: the provider refused before it did anything.
     pub(super) fn without_thinking(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
         let tally = &self.tallies[current];
-        if !failure.refuses_thinking || tally.was_without_thinking || !self.has_time(now) {
+        if !failure.refuses_thinking
+            || tally.was_without_thinking
+            || self.is_spent(&self.candidates[current])
+            || !self.has_time(now)
+        {
             return None;
         }
         let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;

@@ -3,7 +3,7 @@
 //! The usable targets that are left, in the order of choice, and the one that broke last of all; it
 //! is never asked again where it fell silent. A target that can go on from a text is asked to; any
 //! other begins anew, which is paid for, and is held against what was told. A target that refuses to
-//! go on (400) is asked to begin anew. What a content filter stopped, nobody else is asked to say.
+//! go on (400) is asked to begin anew. All of it within `retry.provider_attempts`. What a content filter stopped, nobody else is asked to say.
 
 use super::budget::RetryBudget;
 use super::course::Passed;
@@ -38,7 +38,7 @@ impl Exchange {
         let last = self.records.last().map(|record| record.cause);
         let refused_to_continue = last == Some(Cause::Continue)
             && matches!(failure.outcome, Outcome::ClientError | Outcome::ModelUnavailable);
-        if refused_to_continue {
+        if refused_to_continue && !self.is_spent(&self.candidates[current]) {
             return self.restart_at(current, Permit::default(), now, budget).unwrap_or(end);
         }
         let policy = Arc::clone(&self.rules.health);
@@ -71,7 +71,8 @@ impl Exchange {
         });
         let itself = self.first_break.filter(|first| {
             let tally = self.tallies[first.at];
-            !first.was_silent && tally.rescues == 0 && !tally.is_excluded
+            let is_spent = self.is_spent(&self.candidates[first.at]);
+            !first.was_silent && tally.rescues == 0 && !tally.is_excluded && !is_spent
         });
         others.chain(itself.map(|first| first.at))
     }

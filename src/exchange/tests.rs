@@ -137,7 +137,7 @@ fn said(seconds: u64) -> Failure {
     Failure { hint: RetryHint::After(Duration::from_secs(seconds)), ..status(Outcome::RateLimited, 429) }
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Went {
     To(usize, Cause),
     Waits(u64),
@@ -379,6 +379,72 @@ fn a_broken_stream_is_taken_up_as_the_rules_of_rescue_say() {
         for (turn, (failure, want)) in story.into_iter().enumerate() {
             let step = scene.fail(&failure);
             assert_eq!(went(&step, scene.now), want, "{what}, failure {}", turn + 1);
+        }
+    }
+}
+
+#[test]
+fn a_target_that_refuses_to_go_on_and_begins_anew_is_one_change() {
+    let mut scene = scene(three([false, true, true]), |rules| rules.retry.failovers = 2);
+    scene.start();
+    scene.exchange.commit(scene.now);
+    scene.exchange.rescuable(true);
+    for (failure, want) in [
+        (Failure::plain(Outcome::Truncated), Went::To(1, Cause::Continue)),
+        (status(Outcome::ClientError, 400), Went::To(1, Cause::Restart)),
+        (Failure::plain(Outcome::Truncated), Went::To(2, Cause::Continue)),
+        (Failure::plain(Outcome::Truncated), Went::To(0, Cause::Restart)),
+    ] {
+        let step = scene.fail(&failure);
+        assert_eq!(went(&step, scene.now), want);
+    }
+}
+
+#[test]
+fn rescues_count_among_the_attempts_at_a_provider() {
+    // 0 and 1 are of one provider, 2 of another.
+    let keys = || {
+        let mut keys = three([false, true, true]);
+        (keys[0].provider, keys[1].provider) = (9, 9);
+        keys
+    };
+    for (most, want) in [
+        (0, [Went::To(1, Cause::Restart), Went::To(2, Cause::Continue), Went::To(0, Cause::Restart)]),
+        (3, [Went::To(1, Cause::Restart), Went::To(2, Cause::Continue), Went::Ends("break off")]),
+        (2, [Went::To(2, Cause::Continue), Went::Ends("break off"), Went::Ends("break off")]),
+    ] {
+        let mut scene = scene(keys(), |rules| rules.retry.provider_attempts = most);
+        scene.start();
+        scene.exchange.commit(scene.now);
+        scene.exchange.rescuable(true);
+        let step = scene.fail(&Failure::plain(Outcome::Truncated));
+        assert_eq!(went(&step, scene.now), Went::To(1, Cause::Continue));
+        let refused = status(Outcome::ClientError, 400);
+        for (failure, want) in
+            [refused, Failure::plain(Outcome::Truncated), Failure::plain(Outcome::Truncated)].iter().zip(want)
+        {
+            let step = scene.fail(failure);
+            assert_eq!(went(&step, scene.now), want, "provider_attempts: {most}");
+            if matches!(want, Went::Ends(_)) {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_again_at_once_counts_among_the_attempts_at_a_provider() {
+    let new_key = Failure { has_new_key: true, ..status(Outcome::Auth, 401) };
+    let thoughtless = Failure { refuses_thinking: true, ..status(Outcome::ClientError, 400) };
+    for (failure, again, otherwise) in [
+        (new_key, Cause::NewKey, Went::To(1, Cause::Failover)),
+        (thoughtless, Cause::WithoutThinking, Went::Ends("relay")),
+    ] {
+        for (most, want) in [(0, Went::To(0, again)), (2, Went::To(0, again)), (1, otherwise)] {
+            let mut scene = scene(lesser(), |rules| rules.retry.provider_attempts = most);
+            scene.start();
+            let step = scene.fail(&failure);
+            assert_eq!(went(&step, scene.now), want, "{again:?}, provider_attempts: {most}");
         }
     }
 }
