@@ -360,7 +360,6 @@ impl Story {
 
     fn count_attempts(&self, house: &House, live: &Live) {
         let route = live.meters.route(self.route);
-        let mut before: Option<(&Arc<Slot>, Outcome)> = None;
         for record in &self.records {
             let Some(slot) = self.slots.get(record.candidate) else { continue };
             if record.is_called_off {
@@ -376,15 +375,9 @@ impl Story {
             {
                 slot.meter.ambiguous();
             }
-            let is_move = record.cause == Cause::Failover || record.cause.is_rescue();
-            // A stream that its own target takes up has changed no target.
-            if is_move
-                && let Some((from, reason)) = before
-                && !Arc::ptr_eq(from, slot)
-            {
-                house.metrics.failover(route, &from.meter, &slot.meter, reason);
-            }
-            before = Some((slot, record.outcome));
+        }
+        for change in chronicle::moves(&self.slots, &self.records) {
+            house.metrics.failover(route, &change.from.meter, &change.to.meter, change.reason);
         }
     }
 

@@ -55,30 +55,89 @@ impl Story {
         if records.len() < 2 || self.chronicled >= records.len() {
             return;
         }
-        let mut before: Option<(&Arc<Slot>, Outcome)> = None;
-        for (at, record) in records.iter().enumerate() {
-            // Who was called off has no outcome that another could have followed.
-            let Some(slot) = slots.get(record.candidate).filter(|_| !record.is_called_off) else { continue };
-            let is_move = record.cause == Cause::Failover || record.cause.is_rescue();
-            if at >= self.chronicled
-                && is_move
-                && let Some((from, reason)) = before
-            {
-                let event = Event::Failover {
-                    route: self.route_name(live),
-                    from: from.target.id.to_string(),
-                    to: slot.target.id.to_string(),
-                    reason: reason.as_label(),
-                    request_id: self.id.clone(),
-                    requests: 1,
-                };
-                house.events.tell(house.clock.wall(), event);
-            }
-            before = Some((slot, record.outcome));
+        for change in moves(slots, records).filter(|change| change.at >= self.chronicled) {
+            let event = Event::Failover {
+                route: self.route_name(live),
+                from: change.from.target.id.to_string(),
+                to: change.to.target.id.to_string(),
+                reason: change.reason.as_label(),
+                request_id: self.id.clone(),
+                requests: 1,
+            };
+            house.events.tell(house.clock.wall(), event);
         }
     }
 
     fn route_name(&self, live: &Live) -> Option<String> {
         Some(live.plan.route(self.route?).name.to_string())
+    }
+}
+
+/// A change of target.
+pub(super) struct Move<'a, T> {
+    /// Which record began it.
+    at: usize,
+    /// Who failed.
+    pub(super) from: &'a Arc<T>,
+    /// Who was asked next.
+    pub(super) to: &'a Arc<T>,
+    /// How the one before failed.
+    pub(super) reason: Outcome,
+}
+
+/// Returns the changes of target. A stream that its own target takes up, or that begins anew where it
+/// could not be gone on from, has changed none.
+pub(super) fn moves<'a, T>(
+    slots: &'a [Arc<T>],
+    records: &'a [Record],
+) -> impl Iterator<Item = Move<'a, T>> + use<'a, T> {
+    let mut before: Option<(&Arc<T>, Outcome)> = None;
+    records.iter().enumerate().filter_map(move |(at, record)| {
+        // Who was called off has no outcome that another could have followed.
+        let to = slots.get(record.candidate).filter(|_| !record.is_called_off)?;
+        let (from, reason) = before.replace((to, record.outcome))?;
+        let is_move = record.cause == Cause::Failover || record.cause.is_rescue();
+        (is_move && !Arc::ptr_eq(from, to)).then_some(Move { at, from, to, reason })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Tick;
+
+    #[test]
+    fn a_move_is_from_one_target_to_another() {
+        let record = |candidate, cause, is_called_off| Record {
+            candidate,
+            cause,
+            began: Tick(1),
+            ended: Tick(2),
+            first_content: None,
+            outcome: Outcome::Reset,
+            status: None,
+            timed_out: false,
+            is_called_off,
+        };
+        let first = record(0, Cause::First, false);
+        for (records, want, why) in [
+            (vec![first, record(1, Cause::Failover, false)], vec![(1, 0, 1)], "a failover"),
+            (vec![first, record(0, Cause::Repeat, false)], vec![], "a repeat"),
+            (vec![first, record(0, Cause::Restart, false)], vec![], "its own target takes a stream up"),
+            (
+                vec![first, record(1, Cause::Continue, false), record(1, Cause::Restart, false)],
+                vec![(1, 0, 1)],
+                "a target that refused to go on begins anew",
+            ),
+            (
+                vec![first, record(1, Cause::Hedge, true), record(2, Cause::Failover, false)],
+                vec![(2, 0, 2)],
+                "who was called off was left by nobody",
+            ),
+        ] {
+            let slots = [0, 1, 2].map(Arc::new);
+            let got: Vec<_> = moves(&slots, &records).map(|m| (m.at, **m.from, **m.to)).collect();
+            assert_eq!(got, want, "{why}");
+        }
     }
 }
