@@ -160,7 +160,9 @@ impl Facts {
                     self.quotas.push(id.text().to_ascii_lowercase());
                 }
             }
-            _ => drop(scan.skip()?),
+            _ => {
+                scan.skip()?;
+            }
         }
         Ok(())
     }
@@ -180,7 +182,9 @@ impl Facts {
                     has_message = true;
                     self.take(scan, depth)?;
                 }
-                _ => drop(scan.skip()?),
+                _ => {
+                    scan.skip()?;
+                }
             }
             Ok::<_, Broken>(())
         })?;
@@ -198,7 +202,9 @@ impl Facts {
         if scan.peek() != Some(b'"') {
             let number = scan.count()?;
             self.note_status(number);
-            number.into_iter().for_each(|number| self.add_word(&number.to_string(), 4));
+            if let Some(number) = number {
+                self.add_word(&number.to_string(), 4);
+            }
         } else if let Some(word) = scan.text()? {
             let word = word.text();
             self.note_status(word.parse().ok());
@@ -482,7 +488,7 @@ mod tests {
             r#"{{"detail":[{{"type":"missing","msg":"Field required","input":{{"text":"{prompt}"}},"url":"u"}}]}}"#
         );
         let message = format!(r#"{{"error":{{"message":"bad value '{prompt}' here","type":"t"}}}}"#);
-        let lines = [&whole, &message].map(|body| body.len());
+        let lines = [&whole, &message].map(String::len);
         for (body, cut) in
             [(&whole, lines[0]), (&whole, 64 * 1024), (&message, lines[1]), (&message, 64 * 1024)]
         {

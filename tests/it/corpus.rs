@@ -31,7 +31,6 @@ const NOW: WallTime = WallTime(1_778_853_600_000);
 
 struct Exchange {
     id: String,
-    provider: String,
     api: String,
     is_stream: bool,
     status: u16,
@@ -65,7 +64,6 @@ fn exchange(text: &[u8]) -> Option<Exchange> {
     let request = value["request"]["body_json"].clone();
     Some(Exchange {
         id: text(&value["id"]),
-        provider: text(&value["provider"]),
         api: text(&value["api"]),
         is_stream: value["streaming"] == true,
         status: u16::try_from(response["status"].as_u64().unwrap()).unwrap(),
