@@ -5,7 +5,8 @@
 //! also those that only the clock brings about (a rest that ends, a breaker that lets a probe through).
 //! What a state is called says [`Stance`].
 
-use super::{Change, Policy, Resting, Scope, Stance, State, Units};
+use super::unit::State;
+use super::{Change, Policy, Resting, Scope, Stance, Units};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::BreakerPolicy;
