@@ -8,13 +8,11 @@
 //! that [`Exchange::start`] goes through, with a look in the place of a claim.
 
 use super::ending::Refusal;
-use super::rules::Rule;
 use super::{Ending, Exchange, turn};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::health::{Permit, Policy, Resting, Units};
+use crate::health::{Resting, Units};
 use smallvec::SmallVec;
-use std::sync::Arc;
 
 /// Why a candidate that was not asked was passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,38 +104,6 @@ impl Exchange {
     pub fn foresee(&self, first: Option<usize>) -> Course {
         let passed = (0..self.candidates.len()).map(|at| self.passed_over(at)).collect();
         Course { passed, chosen: first, halt: Halt::Answered }
-    }
-
-    /// Claims the next candidate that may be asked.
-    pub(super) fn claim_next(&mut self, after: Option<(usize, Rule)>, now: Tick) -> Option<(usize, Permit)> {
-        self.choose(after, now, Units::admit, Units::admit_at_last)
-    }
-
-    /// Finds the next candidate that may be asked, and notes who was passed over and why. Health is
-    /// asked by `usual`, and by `at_last` where it allows nobody.
-    fn choose<T>(
-        &mut self,
-        after: Option<(usize, Rule)>,
-        now: Tick,
-        usual: impl Fn(&Units, Tick, &Policy) -> Result<T, Resting>,
-        at_last: impl Fn(&Units, Tick, &Policy) -> Result<T, Resting>,
-    ) -> Option<(usize, T)> {
-        let policy = Arc::clone(&self.rules.health);
-        for at in 0..self.candidates.len() {
-            if !self.is_left(at) {
-                continue;
-            }
-            if !self.is_large_enough(at, after) {
-                self.tallies[at].passed = Some(Passed::Smaller);
-                continue;
-            }
-            match usual(&self.candidates[at].health, now, &policy) {
-                Ok(claimed) => return Some((at, claimed)),
-                Err(resting) => self.tallies[at].passed = Some(Passed::Resting(resting)),
-            }
-        }
-        let mut open = (0..self.candidates.len()).filter(|at| self.is_open_to(*at, after));
-        open.find_map(|at| Some((at, at_last(&self.candidates[at].health, now, &policy).ok()?)))
     }
 
     fn passed_over(&self, at: usize) -> Option<Passed> {

@@ -12,7 +12,7 @@
 //!    `retry.wait_in_place` is waited out at the same target, or a 5xx, a reset or a 429 without a
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
-//! 2. *Each target once*, but for such repeats and one free resend where a kept connection turned
+//! 2. *Each target once* (`next`), but for such repeats and one free resend where a kept connection turned
 //!    out dead before a byte came back (rows 19 and 20), one where the key that was refused has
 //!    been changed since (row 13), and one without the thinking that a translated request asked for
 //!    and the target refused. At most `retry.failovers` changes.
@@ -31,6 +31,7 @@ pub mod budget;
 pub mod course;
 pub mod ending;
 pub mod hedge;
+mod next;
 mod repeat;
 mod rescue;
 pub mod rules;
@@ -515,86 +516,6 @@ impl Exchange {
             record.status = status.or(record.status);
             record.timed_out = timed_out;
             record.ended = now;
-        }
-    }
-
-    fn move_on(&mut self, rule: Rule, current: usize, now: Tick) -> Step {
-        if self.failovers >= self.rules.retry.failovers {
-            self.halt = Halt::Failovers;
-            return self.give_up(rule, now);
-        }
-        if !self.has_time(now) {
-            self.halt = Halt::Deadline;
-            // A provider's own word says more than our clock.
-            let is_cut_off =
-                rule.onward == Onward::Next && self.peek_next(Some((current, rule)), now).is_some();
-            return if is_cut_off { self.out_of_time(now) } else { self.give_up(rule, now) };
-        }
-        if let Some((candidate, permit)) = self.claim_next(Some((current, rule)), now) {
-            return self.attempt(candidate, permit, Cause::Failover, now);
-        }
-        self.halt = Halt::Final;
-        self.give_up(rule, now)
-    }
-
-    fn peek_next(&self, after: Option<(usize, Rule)>, now: Tick) -> Option<usize> {
-        (0..self.candidates.len()).find(|at| {
-            self.is_open_to(*at, after) && self.candidates[*at].health.look(now, &self.rules.health).is_ok()
-        })
-    }
-
-    fn is_open_to(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
-        self.is_left(at) && self.is_large_enough(at, after)
-    }
-
-    /// Tells whether a candidate was neither asked nor ruled out.
-    fn is_left(&self, at: usize) -> bool {
-        let tally = &self.tallies[at];
-        tally.attempts == 0 && !tally.is_excluded && !self.is_spent(&self.candidates[at])
-    }
-
-    fn is_large_enough(&self, at: usize, after: Option<(usize, Rule)>) -> bool {
-        match after {
-            Some((current, rule)) if rule.onward == Onward::NextLarger => {
-                let (from, to) = (&self.candidates[current], &self.candidates[at]);
-                to.model != from.model
-                    && match (from.context, to.context) {
-                        (Some(small), Some(large)) => large > small,
-                        (None, _) | (_, None) => true,
-                    }
-            }
-            Some(_) | None => true,
-        }
-    }
-
-    /// Tells whether the candidate's provider had all the attempts that one request may make there.
-    fn is_spent(&self, candidate: &Candidate) -> bool {
-        let most = self.rules.retry.provider_attempts;
-        if most == 0 {
-            return false;
-        }
-        let made = self.candidates.iter().zip(&self.tallies);
-        let made = made.filter(|(other, _)| other.provider == candidate.provider);
-        made.map(|(_, tally)| tally.attempts).sum::<u32>() >= most
-    }
-
-    /// Leaves a target for good: it climbs the ladder of `cooldown`, if there is one.
-    fn leave(&mut self, current: usize, outcome: Outcome, now: Tick) {
-        let Some(began) = self.records.iter().find(|r| r.candidate == current).map(|r| r.began) else {
-            return;
-        };
-        let units = &self.candidates[current].health;
-        let change = units.exhausted(outcome, began, now, &self.rules.health);
-        self.changes.extend(change.map(|change| (current, change)));
-    }
-
-    /// Row 12: other keys of the same provider do not help against an overloaded model.
-    fn exclude_same_model_at_same_provider(&mut self, current: usize) {
-        let (provider, model) = (self.candidates[current].provider, self.candidates[current].model.clone());
-        for (candidate, tally) in self.candidates.iter().zip(&mut self.tallies) {
-            if candidate.provider == provider && candidate.model == model {
-                tally.is_excluded = true;
-            }
         }
     }
 }
