@@ -34,6 +34,7 @@ use crate::wire::retry_hint::{self, RetryHint};
 
 mod facts;
 mod rules;
+mod words;
 
 use facts::Facts;
 
