@@ -17,10 +17,10 @@
 //! that after an upgrade nobody looks at the page of the program before.
 
 use super::answer::Answer;
+use crate::base::hex;
 use http::HeaderMap;
 use http::header::IF_NONE_MATCH;
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 /// What the page may do, as Content Security Policy, level 3.
@@ -107,12 +107,8 @@ pub(super) fn unless_known(answer: Answer, asked: &HeaderMap) -> Answer {
 }
 
 fn headers_of(text: &str) -> Vec<(&'static str, String)> {
-    let mut tag = String::from("\"");
-    for byte in Sha256::digest(text.as_bytes()).iter().take(12) {
-        // Writing into a string does not fail.
-        let _ = write!(tag, "{byte:02x}");
-    }
-    tag.push('"');
+    let digest = hex::encode(&Sha256::digest(text.as_bytes()));
+    let tag = format!("\"{}\"", digest.get(..24).unwrap_or(&digest));
     vec![
         ("etag", tag),
         ("cache-control", "no-cache".to_owned()),

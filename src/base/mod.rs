@@ -4,6 +4,7 @@
 //! to say the same thing; a word that one room uses stays in that room.
 
 pub mod api;
+pub mod hex;
 pub mod ids;
 pub mod outcome;
 pub mod percent;

@@ -1,4 +1,4 @@
-//! Percent-encoding, read strictly.
+//! Percent-encoding, read strictly, and written.
 //!
 //! Three rooms read text out of a URL: the client's `?key=`, a model in a path, a target's id in
 //! an admin path. A `%` that is not followed by two hexadecimal digits is refused rather than
@@ -36,6 +36,20 @@ pub fn decode_utf8(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Appends `text` to `into`, with every byte escaped that is neither unreserved (RFC 3986 section 2.3)
+/// nor among `plain`.
+pub fn encode(text: &str, plain: &[u8], into: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().map_or('0', char::from);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || plain.contains(&byte) {
+            into.push(char::from(byte));
+        } else {
+            into.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+}
+
 fn nibble(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -48,6 +62,20 @@ fn nibble(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everything_is_escaped_that_is_not_unreserved_or_named() {
+        for (text, plain, want) in [
+            ("aZ0-._~", &b""[..], "aZ0-._~"),
+            ("a/b:c@d", b"", "a%2Fb%3Ac%40d"),
+            ("a/b:c@d", b"@", "a%2Fb%3Ac@d"),
+            ("\u{e9} %\r\n", b"", "%C3%A9%20%25%0D%0A"),
+        ] {
+            let mut escaped = String::new();
+            encode(text, plain, &mut escaped);
+            assert_eq!(escaped, want);
+        }
+    }
 
     #[test]
     fn escapes_decode_and_malformed_ones_are_refused() {

@@ -13,6 +13,8 @@
 //! signing test suite v4.
 
 use super::{SignFault, Signed};
+#[cfg(feature = "bedrock")]
+use crate::base::hex;
 use crate::base::time::WallTime;
 use crate::config::credential::AwsKeys;
 use http::HeaderMap;
@@ -81,7 +83,7 @@ pub fn sigv4(request: &Signable<'_>, keys: &AwsKeys, scope: &Scope<'_>) -> Resul
         headers.push((name.as_str(), value.to_str().map_err(|_| SignFault::NotSignable)?));
     }
     let url = format!("https://{}{}", request.authority, request.path_and_query);
-    let body = SignableBody::Precomputed(hex(&request.body_sha256));
+    let body = SignableBody::Precomputed(hex::encode(&request.body_sha256));
     let signable = SignableRequest::new(request.method, url, headers.into_iter(), body)
         .map_err(|_| SignFault::NotSignable)?;
     let signed = sign(signable, &params).map_err(|_| SignFault::NotSignable)?;
@@ -103,15 +105,6 @@ pub fn sigv4(request: &Signable<'_>, keys: &AwsKeys, scope: &Scope<'_>) -> Resul
 #[cfg(not(feature = "bedrock"))]
 pub fn sigv4(_request: &Signable<'_>, _keys: &AwsKeys, _scope: &Scope<'_>) -> Result<Signed, SignFault> {
     Err(SignFault::NotBuilt)
-}
-
-#[cfg(feature = "bedrock")]
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(feature = "bedrock")]

@@ -9,6 +9,7 @@
 //! Compute Engine, "Verify the identity / access tokens"; EC2 user guide, "Use IMDSv2"; STS API
 //! reference, AssumeRoleWithWebIdentity; for Copilot the project's wire guide and requirements 0.4.
 
+use crate::base::percent;
 use crate::base::secret::Secret;
 use crate::config::credential::{Copilot, Entra, EntraProof, Google, OAuth, ServiceUrl};
 use crate::sign::{self, SignFault};
@@ -177,23 +178,11 @@ fn form(fields: &[(&str, &str)]) -> String {
         if !text.is_empty() {
             text.push('&');
         }
-        encode(name, &mut text);
+        percent::encode(name, b"", &mut text);
         text.push('=');
-        encode(value, &mut text);
+        percent::encode(value, b"", &mut text);
     }
     text
-}
-
-fn encode(from: &str, into: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |nibble: u8| char::from(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-    for byte in from.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            into.push(char::from(byte));
-        } else {
-            into.extend(['%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    }
 }
 
 /// Returns what a service account's signed request says, unsigned (see `jwt`).

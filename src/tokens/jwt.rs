@@ -7,6 +7,8 @@
 //! Source: RFC 7515 section 3.1, RFC 7518 section 3.3.
 
 use crate::base::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::rsa::KeyPair;
 use ring::signature::RSA_PKCS1_SHA256;
@@ -61,17 +63,7 @@ fn unsigned(claims: &Value, key_id: Option<&str>) -> String {
 
 /// Encodes bytes as base64url without padding (RFC 4648 section 5).
 fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
-        let word = word << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            let letter = (word >> (18 - 6 * place)) & 63;
-            text.push(LETTERS.get(letter as usize).copied().map_or('A', char::from));
-        }
-    }
-    text
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 #[cfg(test)]

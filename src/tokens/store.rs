@@ -8,10 +8,10 @@
 //! A file that others can read is not used: what stands in it may be known, or theirs.
 
 use super::disk;
+use crate::base::hex;
 use crate::base::secret::Secret;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -70,10 +70,7 @@ pub(super) fn write(path: &Path, first: &Secret, token: &Secret) -> Result<(), S
 }
 
 fn digest(secret: &Secret) -> String {
-    Sha256::digest(secret.expose()).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(&Sha256::digest(secret.expose()))
 }
 
 #[cfg(test)]
