@@ -6,6 +6,7 @@
 //! show: keys given twice, anchors, a second document, the place of a fault in the syntax.
 
 use super::path::KeyPath;
+use super::yaml::behind_mark;
 use saphyr_parser::{Event, Parser};
 use std::collections::HashMap;
 
@@ -128,7 +129,7 @@ pub fn survey(text: &str) -> Survey {
     let mut survey = Survey::default();
     let mut levels: Vec<Level> = Vec::new();
     let mut documents = 0_usize;
-    for event in Parser::new_from_str(text).take(EVENTS_MAX) {
+    for event in Parser::new_from_str(behind_mark(text)).take(EVENTS_MAX) {
         let (event, here) = match event {
             Ok((event, span)) => (event, Place { line: span.start.line(), character: span.start.index() }),
             Err(error) => {

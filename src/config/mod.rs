@@ -114,9 +114,10 @@ pub fn read(source: &Source<'_>, outside: &dyn Outside) -> Reading {
 
 /// Reads a file and its fragments (`conf.d/*.yaml`) as one configuration and checks it.
 ///
-/// Mappings are joined key by key, in the order of the sources; the same key with two different
-/// values is an error, so that no order of names decides what is in force. A literal secret is
-/// taken only where every one of the files is private.
+/// Mappings are joined key by key, in the order of the sources; a key that two of them give a value
+/// is an error, also where the values are equal: whoever changes one of them would change nothing.
+/// Only `version` may stand in each, as it is said of the file that it stands in. A literal secret
+/// is taken only where every one of the files is private.
 #[must_use]
 pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
     let walk = Walk::reading();
@@ -170,11 +171,11 @@ fn join(into: &mut Value, more: Value, source: &Source<'_>, at: &KeyPath, faults
                 join(into.entry(key).or_insert(Value::Null), value, source, &below, faults);
             }
         }
-        (into, more) if *into == more => {}
+        (into, more) if at.as_str() == "version" && *into == more => {}
         (_, _) => {
             // Rare enough to look for the line anew each time.
             let line = lines::survey(source.text).nearest(at).map_or(1, |(_, line)| line);
-            faults.error(at, format!("is given again at {}:{line}, with another value", source.name));
+            faults.error(at, format!("is given again at {}:{line}; keep one of them", source.name));
         }
     }
 }

@@ -3,7 +3,8 @@
 //! One spelling for the walk that finds faults and for the map that gives them lines, so that the
 //! two always meet. A key that is not a plain word (`gpt-4.1`, `meta/llama`) is written in quotes,
 //! because its dots would read as steps; a key that looks like a pasted secret is not written at
-//! all.
+//! all. Without its blank behind the colon, `key:VALUE` is one key to YAML, value and all: only
+//! routes and models have names with such marks in them, anywhere else a key is cut there.
 
 use std::fmt;
 
@@ -21,17 +22,29 @@ impl KeyPath {
     /// Returns the path of a key below this one.
     #[must_use]
     pub fn key(&self, name: &str) -> Self {
-        let plain = !name.is_empty()
-            && name.len() <= 64
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-/:@".contains(&b));
-        let shown = if looks_secret(name) {
-            "(not shown)".to_owned()
-        } else if plain {
-            name.to_owned()
+        let (word, rest) = if self.holds_models() { (name, "") } else { name.split_at(word_of(name).len()) };
+        let plain = !word.is_empty()
+            && word.len() <= KEY_MAX
+            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-/:@".contains(&b));
+        let word = if plain || word.len() < name.len() {
+            word.to_owned()
         } else {
-            format!("\"{}\"", name.escape_debug())
+            format!("\"{}\"", word.escape_debug())
+        };
+        let is_hidden = looks_secret(name) || (name.len() > KEY_MAX && !self.holds_models());
+        let shown = match rest.chars().next() {
+            _ if is_hidden => NOT_SHOWN.to_owned(),
+            None => word,
+            Some(mark @ (':' | '=')) => format!("{word}{mark}{NOT_SHOWN}"),
+            Some(_) => format!("{word} {NOT_SHOWN}"),
         };
         self.step(&shown)
+    }
+
+    /// Tells whether the keys of this mapping are what a client may put into `model`.
+    fn holds_models(&self) -> bool {
+        let of_provider = |rest: &str| rest.ends_with(".models");
+        self.0 == "routes" || self.0.strip_prefix("providers.").is_some_and(of_provider)
     }
 
     /// Returns the path of a list's item.
@@ -77,6 +90,21 @@ impl fmt::Display for KeyPath {
     }
 }
 
+/// What stands in the place of what may be a secret.
+const NOT_SHOWN: &str = "(not shown)";
+
+/// Longest key that is shown, where it is no model's name; the longest of ours has 23 letters, and
+/// names have at most 64.
+const KEY_MAX: usize = 64;
+
+/// Returns the part of a key that can be one of ours: what stands in front of a colon that wants its
+/// blank, say.
+#[must_use]
+pub fn word_of(key: &str) -> &str {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    key.bytes().position(|b| !is_part(b)).and_then(|end| key.get(..end)).unwrap_or(key)
+}
+
 /// First letters of keys that providers and hosts hand out.
 const KEY_PREFIXES: [&str; 19] = [
     "sk-",
@@ -110,15 +138,30 @@ pub fn looks_secret(text: &str) -> bool {
             && text.bytes().any(|b| b.is_ascii_uppercase())
             && text.bytes().any(|b| b.is_ascii_lowercase())
     };
-    text.len() > 128
-        || KEY_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-        || (text.len() >= 24 && !text.contains('/') && mixed(text))
+    // What a generator of tokens prints: letters and digits, and nothing that would part words.
+    let unparted = |text: &str| {
+        text.bytes().all(|b| b.is_ascii_alphanumeric())
+            && text.bytes().filter(u8::is_ascii_digit).count() >= 4
+            && text.bytes().any(|b| b.is_ascii_alphabetic())
+    };
+    let is_key = |text: &str| {
+        KEY_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+            || (text.len() >= 24 && ((!text.contains('/') && mixed(text)) || unparted(text)))
+    };
+    text.len() > 128 || is_key(text) || text.split([':', '=', ' ', '\t', '\n']).any(is_key)
 }
 
-/// Quotes a word of the file for a message, unless it may be a secret.
+/// Quotes a word of the file for a message, unless it may be a secret. What follows a blank is not
+/// part of it: a line without a blank behind its colon goes on the one above (`kind: openai key:…`).
 #[must_use]
 pub fn shown(text: &str) -> String {
-    if looks_secret(text) { "(not shown)".to_owned() } else { format!("\"{}\"", text.escape_debug()) }
+    if looks_secret(text) {
+        return NOT_SHOWN.to_owned();
+    }
+    match text.split_once(char::is_whitespace) {
+        None => format!("\"{}\"", text.escape_debug()),
+        Some((word, _)) => format!("\"{}\" {NOT_SHOWN}", word.escape_debug()),
+    }
 }
 
 /// Returns ` (did you mean "x"?)` for the nearest candidate, or nothing where none is near.
@@ -152,10 +195,43 @@ mod tests {
             ("", "routes.\"\""),
             ("a\nb", "routes.\"a\\nb\""),
             ("sk-canary-1234567890", "routes.(not shown)"),
+            ("key:sk-canary-1234567890", "routes.(not shown)"),
         ] {
             assert_eq!(routes.key(name).as_str(), want);
         }
+        let models = KeyPath::root().key("providers").key("models").key("models");
+        assert_eq!(models.key("llama3:8b").as_str(), "providers.models.models.llama3:8b");
         assert_eq!(routes.key("chat").index(2).key("model").as_str(), "routes.chat[2].model");
+    }
+
+    #[test]
+    fn a_key_is_cut_where_a_value_may_have_grown_on_it() {
+        let credential = KeyPath::root().key("providers").key("models").key("credentials").index(0);
+        for (name, want) in [
+            ("key:hunter2", "key:(not shown)"),
+            ("key=hunter2", "key=(not shown)"),
+            ("key hunter2", "key (not shown)"),
+            ("key/hunter2", "key (not shown)"),
+            ("k\u{e9}y", "k (not shown)"),
+            (":hunter2", ":(not shown)"),
+            ("a.b:hunter2", "a.b:(not shown)"),
+            ("a.b", "\"a.b\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(credential.key(name).as_str(), format!("providers.models.credentials[0].{want}"));
+        }
+        assert_eq!(KeyPath::root().key(&"a".repeat(65)).as_str(), "(not shown)");
+        assert_eq!(
+            KeyPath::root().key("providers").key("models").key("key:x").as_str(),
+            "providers.models.key:(not shown)"
+        );
+    }
+
+    #[test]
+    fn a_word_in_a_message_ends_at_its_first_blank() {
+        assert_eq!(shown("opneai"), "\"opneai\"");
+        assert_eq!(shown("openai key:hunter2"), "\"openai\" (not shown)");
+        assert_eq!(shown("openai key:sk-canary"), "(not shown)");
     }
 
     #[test]
@@ -172,6 +248,9 @@ mod tests {
             ("sk-proj-abc", true),
             ("AIzaSyA", true),
             ("aB3dE5fG7hI9jK1lM3nO5pQ7", true),
+            ("0123456789abcdef01234567", true),
+            ("key=sk-canary", true),
+            ("123456789012345678901234", false),
             ("claude-haiku-4-5-20251001", false),
             ("meta-llama/Llama-3.3-70B-Instruct-Turbo-2024", false),
             ("openai", false),

@@ -7,12 +7,12 @@ use super::classifier::{Pattern, read_classifier};
 use super::fault::Faults;
 use super::file::{TIERS, check_model, check_name, is_member, read_json_table, read_rates};
 use super::login::{LoginFile, read_login};
-use super::path::KeyPath;
+use super::path::{KeyPath, did_you_mean, shown};
 use super::plan::{Continues, HttpVersions, ModelLimits, TimeoutOverrides};
 use super::policies::read_overrides;
 use super::reference::{SecretRef, read_reference};
 use super::walk::Map;
-use crate::catalog::Tier;
+use crate::catalog::{Ability, Tier};
 
 /// One entry of `providers`.
 #[derive(Debug)]
@@ -194,6 +194,12 @@ fn read_model(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> ModelFile {
     for (at, word) in capabilities.iter().flatten() {
         if word.len() <= 32 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         {
+            if Ability::from_word(word).is_none() && !OTHER_WORDS.contains(&word.as_str()) {
+                let known = Ability::ALL.map(Ability::as_label);
+                let near = did_you_mean(word, known);
+                let list = known.join(", ");
+                faults.warning(at, format!("{} says nothing here; known are {list}{near}", shown(word)));
+            }
             words.push(word.clone());
         } else {
             faults.error(at, "must be a word of a-z, 0-9 and _");
@@ -227,6 +233,9 @@ fn read_model(name: &str, m: &mut Map<'_, '_>, faults: &Faults) -> ModelFile {
         price_output,
     }
 }
+
+/// Words beside those of the abilities that `capabilities` may hold: this one says what a tier says too.
+const OTHER_WORDS: [&str; 1] = ["reasoning"];
 
 /// Reads `drop_params`: names of request members.
 fn read_members(m: &mut Map<'_, '_>, faults: &Faults) -> Vec<String> {

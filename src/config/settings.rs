@@ -14,7 +14,7 @@
 //! two is [`super::changes`]' question.
 
 use super::keydoc::Shape;
-use super::path::{KeyPath, looks_secret};
+use super::path::{KeyPath, looks_secret, word_of};
 use super::value::{json_of, scalar_text};
 use super::walk::Walk;
 use super::{Problem, Severity, Source, file, lines, told, tree};
@@ -142,7 +142,8 @@ fn place_of(value: &Value) -> String {
 fn names_of(value: &Value) -> String {
     let Value::Mapping(entries) = value else { return HIDDEN.to_owned() };
     let names = entries.keys().filter_map(Value::as_str);
-    let shown = names.map(|name| format!("{}: {HIDDEN}", if looks_secret(name) { HIDDEN } else { name }));
+    let shown =
+        names.map(|name| format!("{}: {HIDDEN}", if looks_secret(name) { HIDDEN } else { word_of(name) }));
     format!("{{{}}}", shown.collect::<Vec<_>>().join(", "))
 }
 
@@ -161,7 +162,29 @@ fn hidden(text: &str) -> Option<String> {
     let has_login = text.split_once("://").is_some_and(|(_, rest)| {
         rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
     });
-    (has_login || looks_secret(text)).then(|| HIDDEN.to_owned())
+    (has_login || looks_secret(text) || goes_on(text)).then(|| HIDDEN.to_owned())
+}
+
+/// Keys whose values are secrets.
+const SECRET_KEYS: [&str; 8] = [
+    "key",
+    "token",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "client_secret",
+    "refresh_token",
+    "service_account",
+];
+
+/// Tells whether the line below a value became part of it, as one does without a blank behind its colon
+/// (`kind: openai key:…`), and holds a secret.
+fn goes_on(text: &str) -> bool {
+    let is_grown = |word: &str| {
+        let key = word_of(word);
+        key.len() < word.len() && SECRET_KEYS.contains(&key)
+    };
+    text.split_whitespace().skip(1).any(is_grown)
 }
 
 fn without_secrets(json: serde_json::Value) -> serde_json::Value {
@@ -343,6 +366,20 @@ providers:
 routes:
   chat: {targets: [{provider: openai, model: gpt-4.1}], defaults: {user: sk-canary-2}}
 ";
+
+    #[test]
+    fn a_secret_that_grew_on_the_line_above_is_not_shown() {
+        for (kind, want) in [
+            ("openai\n    key:hunter2", "***"),
+            ("openai token=hunter2", "***"),
+            ("openai is_a_monkey:x", "openai is_a_monkey:x"),
+        ] {
+            let text = format!("providers:\n  a:\n    kind: {kind}\n");
+            let shown = show(&[source("a.yaml", &text)]).unwrap();
+            let kind = shown.iter().find(|setting| setting.path == "providers.a.kind").unwrap();
+            assert_eq!(kind.value, want);
+        }
+    }
 
     fn source<'a>(name: &'a str, text: &'a str) -> Source<'a> {
         Source { name, text, is_private: true }

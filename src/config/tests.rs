@@ -711,6 +711,24 @@ grace: 30
 }
 
 #[test]
+fn a_mark_in_front_of_the_text_is_passed_over() {
+    assert_eq!(told("\u{feff}threads: x\n"), ["pointsman.yaml:1: threads: must be a whole number, not text"]);
+    assert!(reading(&format!("\u{feff}{OPENAI}")).plan.is_some());
+    assert_eq!(told("\u{feff}a: 1\n\u{feff}b: [\n").len(), 1);
+}
+
+#[test]
+fn a_name_that_yaml_reads_as_a_number_is_told_with_its_own_line() {
+    let told = told("providers: {b: {kind: openai, base_url: \"https://box\"}}\nroutes:\n  a: {}\n  7: {}\n");
+    assert!(
+        told.contains(
+            &"pointsman.yaml:4: routes.7: has a name that is a number; put it in quotes".to_owned()
+        ),
+        "{told:#?}"
+    );
+}
+
+#[test]
 fn a_key_given_twice_is_told_with_both_lines_wherever_it_stands() {
     let text = "providers:\n  a:\n    kind: openai\n    kind: anthropic\nroutes: {}\nroutes: {}\n";
     assert_eq!(
@@ -758,6 +776,11 @@ fn what_is_odd_and_not_wrong_is_a_warning() {
             "providers: {b: {kind: openai, base_url: \"https://box\", models: {m: {}}}}\nclients: [{name: a, key: {env: SHORT}}, {name: b, key: {env: JUST_LONG_ENOUGH}}]",
             "clients[0].key",
             "is shorter than 8 characters: it can be guessed",
+        ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box\", models: {m: {capabilities: [chat, telepathy]}}}}",
+            "providers.b.models.m.capabilities[1]",
+            "\"telepathy\" says nothing here; known are chat, completions, embeddings, tools, vision, json",
         ),
     ] {
         let reading = reading(text);
@@ -823,7 +846,8 @@ routes: {gpt-4o: {targets: [{provider: first, model: mine}]}}
     let names: Vec<&str> = plan.routes.iter().take(3).map(|route| &*route.name).collect();
     assert_eq!(names, ["gpt-4o", "mine", "gpt-4o-mini"]);
     assert!(plan.routes[1].is_implicit && !plan.routes[0].is_implicit);
-    assert!(plan.model_of(plan.routes[1].groups[0].entries[0].targets[0]).unwrap().reasoning);
+    let first = plan.routes[1].groups[0].entries[0].targets[0];
+    assert!(plan.provider_of(first).models[&plan.target(first).model].reasoning);
     assert!(plan.credentials[0].key.is_none());
 }
 
@@ -908,6 +932,40 @@ fn huge_deep_and_unfolding_files_are_refused_quickly() {
     assert!(told[200].ends_with("4800 more faults are not shown"), "{}", told[200]);
 }
 
+/// A key behind a colon without a blank: part of the word before it, for YAML.
+const GLUED: [&str; 16] = [
+    "admin: {token:CANARY}",
+    "admin: {token=CANARY}",
+    "admin: {token CANARY}",
+    "admin: {tokne:CANARY}",
+    "admin: {address: localhost\n  token:CANARY}",
+    "clients: [{name: a, key:CANARY}]",
+    "clients: [{name: a\n  key=CANARY}]",
+    "token:CANARY: 1",
+    "log: {level: info token:CANARY}",
+    "default_route: a token:CANARY",
+    "routes: {key:CANARY: 1}",
+    "providers: {p: {kind: openai key:CANARY}}",
+    "providers: {p: {kind: openai, credentials: [{name: k, key:CANARY}]}}",
+    "providers: {p: {kind: openai, credentials: [{name: k, key=CANARY: x, key=CANARY: y}]}}",
+    "providers: {p: {kind: openai, headers: {x-key:CANARY}}}",
+    "providers: {p: {kind: openai, models: {key:CANARY: 1}}}",
+];
+
+#[test]
+fn a_value_that_grew_on_its_key_is_in_no_message_whatever_it_looks_like() {
+    for line in GLUED {
+        let text = line.replace("CANARY", "hunter2hunter2");
+        let told = told(&text);
+        assert!(!told.is_empty() && !told.concat().contains("hunter2"), "{line}\n{told:#?}");
+    }
+    let told = told("providers: {a: {kind: openai, credentials: [{name: k, key:hunter2hunter2}]}}");
+    assert_eq!(
+        told[0],
+        "pointsman.yaml:1: providers.a.credentials[0].key:(not shown): needs a colon and a blank, as in key: VALUE"
+    );
+}
+
 /// A file with the key in every place where one could be pasted, and a fault beside each.
 #[test]
 fn a_pasted_key_is_in_no_message() {
@@ -950,7 +1008,10 @@ fn a_pasted_key_is_in_no_message() {
         "admin: {token: CANARY]",
         "a: &CANARY x\nb: *CANARY",
         "a: !CANARY x",
-    ] {
+    ]
+    .into_iter()
+    .chain(GLUED)
+    {
         // `${CANARY}` names the variable; elsewhere the word stands for the key itself.
         let text = line.replace("${CANARY", "${KEPT").replace("{env: CANARY", "{env: KEPT");
         let text = text.replace("CANARY", CANARY).replace("KEPT", "CANARY");
@@ -1001,7 +1062,12 @@ fn fragments_are_one_configuration_and_faults_name_their_file() {
     let broken = source("conf.d/d.yaml", "a: [\n");
     assert_eq!(
         told(&[first, second, twice]),
-        ["pointsman.yaml:2: routes.a.targets: is given again at conf.d/c.yaml:2, with another value"]
+        ["pointsman.yaml:2: routes.a.targets: is given again at conf.d/c.yaml:2; keep one of them"]
+    );
+    let (one, same) = (source("a.yaml", "default_route: a\n"), source("conf.d/e.yaml", "default_route: a\n"));
+    assert_eq!(
+        told(&[first, second, one, same]),
+        ["a.yaml:1: default_route: is given again at conf.d/e.yaml:1; keep one of them"]
     );
     assert!(told(&[first, broken, second])[0].starts_with("conf.d/d.yaml:"));
 }

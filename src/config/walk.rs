@@ -16,7 +16,7 @@
 
 use super::fault::Faults;
 use super::keydoc::{KeyDoc, Shape};
-use super::path::{KeyPath, did_you_mean, shown};
+use super::path::{KeyPath, did_you_mean, shown, word_of};
 use super::settings::Setting;
 use super::value::{json_of, read_text, scalar_text, type_of};
 use crate::base::units::{format_duration, format_size, parse_duration, parse_size};
@@ -586,12 +586,19 @@ impl<'w, 'v> Map<'w, 'v> {
                 continue;
             };
             if !self.known.contains(&key.as_str()) {
-                let near = did_you_mean(key, self.known.iter().copied());
-                let near =
-                    if near.is_empty() { format!("; known here: {}", self.known.join(", ")) } else { near };
-                self.walk.faults.error(&self.at.key(key), format!("is not a known key{near}"));
+                self.walk.faults.error(&self.at.key(key), self.why_unknown(key));
             }
         }
+    }
+
+    fn why_unknown(&self, key: &str) -> String {
+        let word = word_of(key);
+        if word.len() < key.len() && self.known.contains(&word) {
+            return format!("needs a colon and a blank, as in {word}: VALUE");
+        }
+        let near = did_you_mean(word, self.known.iter().copied());
+        let near = if near.is_empty() { format!("; known here: {}", self.known.join(", ")) } else { near };
+        format!("is not a known key{near}")
     }
 
     fn items(&self, name: &str, value: &'v Value) -> Option<&'v [Value]> {
@@ -631,10 +638,12 @@ impl<'w, 'v> Map<'w, 'v> {
         for (key, value) in entries {
             match key {
                 Value::String(key) => table.push((at.key(key), key.clone(), value)),
-                other => self
-                    .walk
-                    .faults
-                    .error(&at, format!("has a name that is {}; put it in quotes", type_of(other))),
+                other => {
+                    // Under the name as it is written, which has a line.
+                    let at = scalar_text(other).map_or_else(|| at.clone(), |name| at.key(&name));
+                    let message = format!("has a name that is {}; put it in quotes", type_of(other));
+                    self.walk.faults.error(&at, message);
+                }
             }
         }
         table

@@ -39,6 +39,7 @@ pub struct Loaded {
 /// # Errors
 /// Returns what keeps it from being read, with lines where they are known.
 pub fn load(text: &str) -> Result<Loaded, Vec<Fault>> {
+    let text = behind_mark(text);
     if text.len() > TEXT_MAX {
         return Err(vec![fault(None, "is larger than 1 MiB")]);
     }
@@ -77,6 +78,12 @@ pub fn load(text: &str) -> Result<Loaded, Vec<Fault>> {
     let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
     let line = error.location().map(|place| place.line().min(lines));
     Err(vec![fault(line, "cannot be read as YAML: look for a number that is too large, or a tag (!)")])
+}
+
+/// Returns a text without the mark that some editors put in front of UTF-8 (U+FEFF), which is no part
+/// of the first key.
+pub(super) fn behind_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// What stand-ins are put in the place of.
