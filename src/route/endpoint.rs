@@ -5,7 +5,9 @@
 //! differently is refused with 400 (threat C3): dot segments, `//`, `;`, backslashes, control
 //! characters, each of them raw or percent-encoded, an encoded slash, an encoded dot, an encoded
 //! percent sign, a malformed escape, bytes that are not UTF-8. So what is forwarded on the
-//! pass-through paths cannot climb out of its prefix at the provider either.
+//! pass-through paths cannot climb out of its prefix at the provider either. In the id of a model an
+//! encoded slash is a slash, and judged as one: OpenAI's SDKs encode every slash of an id, and these
+//! paths are not forwarded.
 //!
 //! `OPTIONS`, `TRACE`, `CONNECT` and odd methods are 405 on every path of the table: there is no
 //! CORS, and a provider must never see a method that echoes our key.
@@ -99,6 +101,7 @@ pub fn endpoint(method: &str, path: &str) -> Endpoint {
     if !path.starts_with('/') && matches!(method, "OPTIONS" | "CONNECT") {
         return Endpoint::MethodNotAllowed(ALLOW_PASS_THROUGH);
     }
+    let path = &*with_slashes_in_ids(path);
     if let Err(fault) = ambiguity(path) {
         return Endpoint::BadPath(fault);
     }
@@ -162,6 +165,16 @@ pub fn is_passed_through(path: &str) -> bool {
     first.is_some_and(|first| PASS_THROUGH.contains(&first))
 }
 
+/// Decodes the slashes in the id of a model.
+fn with_slashes_in_ids(path: &str) -> Cow<'_, str> {
+    let is_of_model = GEMINI_PREFIXES.iter().any(|prefix| path.starts_with(prefix));
+    if is_of_model && path.contains('%') {
+        Cow::Owned(path.replace("%2F", "/").replace("%2f", "/"))
+    } else {
+        Cow::Borrowed(path)
+    }
+}
+
 /// Finds what could be read in two ways.
 fn ambiguity(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
@@ -214,8 +227,13 @@ mod tests {
             "/./v1/models",
             "/v1/%2e%2e/admin",
             "/v1/%2E/models",
-            "/v1/models/a%2fb",
-            "/v1/models/a%2Fb",
+            "/v1/files/a%2fb",
+            "/v1/files/a%2Fb",
+            "/v1/models%2fa",
+            "/v1/models/a%2f%2fb",
+            "/v1/models/a%2f..%2fb",
+            "/v1beta/models/..%2f..%2fadmin",
+            "/v1/models/a%252fb",
             "/v1//models",
             "//",
             "/v1/models//",
@@ -302,6 +320,9 @@ mod tests {
             ("GET", "/v1beta/models/chat", Endpoint::GeminiModel("chat".to_owned())),
             ("GET", "/v1beta/models/openai/gpt-4o", Endpoint::GeminiModel("openai/gpt-4o".to_owned())),
             ("GET", "/v1/models/openai/gpt-4o", Endpoint::Model("openai/gpt-4o".to_owned())),
+            ("GET", "/v1/models/openai%2Fgpt-4o", Endpoint::Model("openai/gpt-4o".to_owned())),
+            ("GET", "/v1beta/models/openai%2fgpt-4o", Endpoint::GeminiModel("openai/gpt-4o".to_owned())),
+            ("POST", "/v1beta/models/team%2Fx:generateContent", gemini("team/x", false)),
             ("GET", "/v1/models/llama3%3A8b%20x", Endpoint::Model("llama3:8b x".to_owned())),
             ("GET", "/v1/models/a:generateContent", Endpoint::Model("a:generateContent".to_owned())),
             ("GET", "/health", Endpoint::Health),
