@@ -18,12 +18,18 @@
 use super::framing::{self, HeadFault};
 use super::pace::Pace;
 use super::service::Proxy;
+use super::story::Story;
+use crate::base::api::ErrorShape;
+use crate::base::outcome::ErrorCode;
 use crate::layers::corked::corked;
 use crate::live::House;
+use crate::observe::fault_text;
 use crate::route;
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use http::{HeaderValue, StatusCode, header};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::server::ReusableHttpStream;
@@ -75,19 +81,27 @@ enum Head {
     Refused(Refused),
 }
 
-/// Why a head is not read: status line and sentence.
-struct Refused(&'static str, &'static str);
+/// Why a head is not read: status and sentence.
+struct Refused(StatusCode, &'static str);
 
-const TOO_SLOW: Refused = Refused("408 Request Timeout", "the request head took too long");
+const TOO_SLOW: Refused = Refused(StatusCode::REQUEST_TIMEOUT, "the request head took too long");
 const TOO_LARGE: Refused = Refused(
-    "431 Request Header Fields Too Large",
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "the request head is larger than limits.max_header allows",
 );
+/// What only Pingora's parser refuses: a target that is no URI.
+const UNREADABLE: Refused = Refused(StatusCode::BAD_REQUEST, "the request head cannot be read");
+
+/// What is said of a head that is not read.
+struct Said {
+    id: HeaderValue,
+    body: Vec<u8>,
+}
 
 impl From<HeadFault> for Refused {
     fn from(fault: HeadFault) -> Self {
         match fault {
-            HeadFault::Ambiguous(why) => Refused("400 Bad Request", why),
+            HeadFault::Ambiguous(why) => Refused(StatusCode::BAD_REQUEST, why),
             HeadFault::TooLarge => TOO_LARGE,
             HeadFault::TooMany => Refused(TOO_LARGE.0, framing::TOO_MANY),
         }
@@ -127,10 +141,10 @@ impl Front {
             let head = match self.head(&mut stream, &mut leaving, came).await {
                 Head::Whole(head) => head,
                 Head::Quiet => return,
-                Head::Refused(why) => return refuse(&mut stream, &why).await,
+                Head::Refused(why) => return self.refuse(&mut stream, &why).await,
             };
             if let Err(fault) = framing::check(&head) {
-                return refuse(&mut stream, &fault.into()).await;
+                return self.refuse(&mut stream, &fault.into()).await;
             }
             let is_passed_through = target_of(&head).is_some_and(route::is_passed_through);
             let mut session = ServerSession::new_http1(stream);
@@ -207,12 +221,51 @@ impl Front {
             Err(fault) => {
                 if matches!(fault.etype(), pingora::ErrorType::InvalidHTTPHeader) {
                     // A client that left meanwhile cannot be told.
-                    drop(session.respond_error(400).await);
+                    drop(answer_unread(session, self.tell(&UNREADABLE)).await);
                 }
                 session.shutdown().await;
                 false
             }
         }
+    }
+}
+
+impl Front {
+    /// Tells the story of a request of which nothing is known but that it was refused. It is over before the
+    /// client has its answer: that may take its time to read it.
+    fn tell(&self, Refused(status, why): &Refused) -> Said {
+        let (house, code) = (&*self.house, ErrorCode::ValidationFailed);
+        let mut story = Story::begin(house.clock.tick());
+        story.live = Some(house.live());
+        story.name(None, u64::try_from(house.clock.wall().0).unwrap_or(0), rand::random());
+        let body = fault_text::error_body(ErrorShape::OpenAi, code, status.as_u16(), why, story.id());
+        let id = story.id_header();
+        story.refused(status.as_u16(), code);
+        story.end(house, None);
+        Said { id, body }
+    }
+
+    /// Refuses a head that was not read, in the shape that any client can show.
+    async fn refuse(&self, stream: &mut Stream, why: &Refused) {
+        let Said { id, body } = self.tell(why);
+        let mut answer = format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\nx-request-id: {}\r\n\r\n",
+            why.0,
+            body.len(),
+            id.to_str().unwrap_or_default()
+        )
+        .into_bytes();
+        answer.extend_from_slice(&body);
+        // A client that left meanwhile cannot be told. One that goes on sending would lose the answer to
+        // the reset that closing on unread bytes causes, so a little of it is read.
+        drop(
+            pingora::time::timeout(LAST_WORDS, async {
+                stream.write_all(&answer).await?;
+                AsyncWriteExt::shutdown(stream).await?;
+                tokio::io::copy(&mut stream.take(LAST_READ), &mut tokio::io::sink()).await
+            })
+            .await,
+        );
     }
 }
 
@@ -283,26 +336,13 @@ fn target_of(head: &[u8]) -> Option<&str> {
     std::str::from_utf8(path).ok()
 }
 
-/// Refuses a head that was not read, in the shape that any client can show.
-async fn refuse(stream: &mut Stream, Refused(status, message): &Refused) {
-    let body = serde_json::json!({
-        "error": {"message": message, "type": "invalid_request_error", "code": "validation_failed"},
-    });
-    let body = body.to_string();
-    let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    // A client that left meanwhile cannot be told. One that goes on sending would lose the answer to
-    // the reset that closing on unread bytes causes, so a little of it is read.
-    drop(
-        pingora::time::timeout(LAST_WORDS, async {
-            stream.write_all(answer.as_bytes()).await?;
-            AsyncWriteExt::shutdown(stream).await?;
-            tokio::io::copy(&mut stream.take(LAST_READ), &mut tokio::io::sink()).await
-        })
-        .await,
-    );
+/// Answers a head that Pingora did not read either, and lets the connection end with that.
+async fn answer_unread(session: &mut ServerSession, said: Said) -> pingora::Result<()> {
+    let mut head = ResponseHeader::build(UNREADABLE.0, Some(3))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    head.insert_header("x-request-id", said.id)?;
+    head.set_content_length(said.body.len())?;
+    session.write_error_response(head, said.body.into()).await
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ impl Proxy {
             return 0;
         }
         let (status, code, message) = told_of(error);
-        let shape = shape_of(&Endpoint::PassThrough, &session.req_header().headers);
+        let shape = shape_of(&Endpoint::PassThrough, session.req_header());
         let has_new_key = context.forward.as_ref().is_some_and(|forward| forward.has_new_key());
         let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key).or(advice(status));
         if let Some(forward) = &context.forward {

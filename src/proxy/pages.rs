@@ -97,7 +97,6 @@ pub(super) async fn models(
             "data": data,
         }),
     };
-    story.keep_quiet();
     reply::page(session, story, 200, page.to_string().into_bytes()).await?;
     Ok(true)
 }
@@ -110,7 +109,6 @@ pub(super) async fn model(
     shape: ErrorShape,
     id: &str,
 ) -> pingora::Result<bool> {
-    story.keep_quiet();
     if listed_routes(story, &live.plan).any(|name| name == id) {
         reply::page(session, story, 200, listed(shape, id).to_string().into_bytes()).await?;
         return Ok(true);

@@ -10,16 +10,23 @@ use super::story::Story;
 use crate::base::api::ErrorShape;
 use crate::base::outcome::ErrorCode;
 use crate::route::Endpoint;
-use http::HeaderMap;
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::{Error, ErrorType};
 
 /// What Google's SDKs send with every request; they ask for their list under `/v1` as well.
 const GOOGLE_HEADERS: [&str; 2] = ["x-goog-api-client", "x-goog-api-key"];
 
-/// Lists and errors are told in the caller's dialect also where the path does not say it:
-/// Anthropic's SDKs always send their version, Google's their own headers.
-pub(super) fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
+/// Lists and errors are told in the caller's dialect also where no call of ours says it: Anthropic's SDKs
+/// always send their version, Google's their own headers, and below `/v1beta` is nobody else but who asks
+/// Google in OpenAI's words.
+pub(super) fn shape_of(endpoint: &Endpoint, head: &RequestHeader) -> ErrorShape {
+    let headers = &head.headers;
+    let is_google = || {
+        let below = head.uri.path().strip_prefix("/v1beta/");
+        below.is_some_and(|below| !below.starts_with("openai/"))
+            || GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name))
+    };
     match endpoint {
         Endpoint::Llm(call) => call.api.dialect().error_shape(),
         Endpoint::GeminiModels | Endpoint::GeminiModel(_) => ErrorShape::Google,
@@ -32,7 +39,7 @@ pub(super) fn shape_of(endpoint: &Endpoint, headers: &HeaderMap) -> ErrorShape {
         | Endpoint::BadPath(_) => {
             if headers.contains_key("anthropic-version") {
                 ErrorShape::Anthropic
-            } else if GOOGLE_HEADERS.iter().any(|name| headers.contains_key(*name)) {
+            } else if is_google() {
                 ErrorShape::Google
             } else {
                 ErrorShape::OpenAi

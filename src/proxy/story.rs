@@ -69,7 +69,7 @@ pub(super) struct Story {
     paused: Duration,
     pub(super) is_client_gone: bool,
     pub(super) is_interrupted: bool,
-    /// Health pages and refused paths are neither counted nor logged as requests.
+    /// Health checks are neither counted nor logged as requests.
     is_quiet: bool,
 }
 

@@ -336,6 +336,11 @@ async fn models_are_listed_for_both_sdks() {
     }
     let one = Call::get("/v1/models/chat").send(pair.stage.data).await.unwrap();
     assert_eq!((one.status, one.json()["id"].as_str()), (200, Some("chat")));
+    // As OpenAI's SDKs write the id of a model with a slash.
+    for path in ["/v1/models/one/same", "/v1/models/one%2Fsame", "/v1/models/one%2fsame/"] {
+        let one = Call::get(path).send(pair.stage.data).await.unwrap();
+        assert_eq!((one.status, one.json()["id"].as_str()), (200, Some("one/same")), "{path}");
+    }
     let none = Call::get("/v1/models/none").send(pair.stage.data).await.unwrap();
     assert_eq!((none.status, none.error_code().as_str()), (404, "model_not_found"));
     let none = Call::get("/v1/models/none")
@@ -358,8 +363,62 @@ async fn models_are_listed_for_googles_sdks_by_path_or_by_headers() {
     // google-genai asks under `/v1`, and is known by its headers alone.
     let theirs = Call::get("/v1/models").header("x-goog-api-client", "google-genai-sdk/3.4.0");
     assert_eq!(theirs.send(pair.stage.data).await.unwrap().json(), page);
-    let none = get("/v1beta/models/none").await;
-    assert_eq!((none.status, none.json()["error"]["status"].as_str()), (404, Some("NOT_FOUND")));
+    for path in ["/v1beta/models/none", "/v1beta/tunedModels/none", "/v1beta/models/a%2Fb:embedContent"] {
+        let none = get(path).await;
+        assert_eq!(
+            (none.status, none.json()["error"]["status"].as_str()),
+            (404, Some("NOT_FOUND")),
+            "{path}"
+        );
+    }
+    // Who asks Google in OpenAI's words is told in them.
+    assert!(get("/v1beta/openai/none").await.json()["error"]["type"].is_string());
+}
+
+#[tokio::test]
+async fn lists_and_heads_that_cannot_be_read_have_their_line_and_are_counted_and_health_checks_are_not() {
+    let pair = pair(Api::Chat, "").await;
+    let data = pair.stage.data;
+    let mut want = Vec::new();
+    for (path, status) in [("/v1/models", 200), ("/v1/models/chat", 200), ("/v1beta/models/none", 404)] {
+        let answer = Call::get(path).send(data).await.unwrap();
+        assert_eq!(answer.status, status, "{path}");
+        want.push((answer.header("x-request-id").unwrap().to_owned(), u64::from(status)));
+    }
+    for path in ["/", "/health"] {
+        assert_eq!(Call::get(path).send(data).await.unwrap().status, 200);
+    }
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(20_000));
+    for (head, status) in [
+        ("\u{16}\u{3}\u{1}\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        // Only the parser behind our own look refuses this one.
+        ("GET http://[/ HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+        (&large, 431),
+    ] {
+        let answer = caller::raw(data, head.as_bytes(), Duration::from_secs(5)).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let head = head.get(..40).unwrap_or(head);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head:?}: {answer}");
+        let id = answer
+            .split("\r\n")
+            .find_map(|line| line.to_lowercase().strip_prefix("x-request-id: ").map(str::to_owned));
+        want.push((id.unwrap_or_else(|| panic!("{head:?}: {answer}")), status));
+    }
+    let told = || -> Vec<(String, u64)> {
+        let of = |line: &serde_json::Value| {
+            (line["id"].as_str().unwrap().to_owned(), line["status"].as_u64().unwrap())
+        };
+        pair.stage.said("request").iter().map(of).collect()
+    };
+    eventually("each has its line", || told().len() >= want.len()).await;
+    assert_eq!(told(), want);
+    for (class, count) in [("2xx", 2), ("4xx", 7)] {
+        let label = format!("code_class=\"{class}\"");
+        assert_eq!(pair.stage.metric("pointsman_requests_total", &[&label]).to_string(), count.to_string());
+    }
 }
 
 #[tokio::test]
