@@ -6,7 +6,8 @@
 //!
 //! Refused, because readers of JSON disagree about them and we would judge another request than
 //! the provider serves (threats C2, C8): a second top-level `model` or `stream` (also where one of
-//! them is spelt with escapes), a model that is not a string, longer than 256 bytes or with
+//! them is spelt with escapes), either of them in other letters (`Model`: servers in Go take it for
+//! `model`, and the last one counts), a model that is not a string, longer than 256 bytes or with
 //! control characters, nesting beyond 128 levels, a byte order mark, bytes that are not UTF-8,
 //! more than 1,024 top-level members.
 //!
@@ -32,7 +33,7 @@ pub use crate::wire::request::{Parsed, Replay};
 pub const MODEL_MAX: usize = 256;
 
 /// Most top-level members; no API has a tenth of them.
-pub const MEMBERS_MAX: usize = 1024;
+const MEMBERS_MAX: usize = 1024;
 
 /// Why a body is refused; the words are for the client (400 `validation_failed`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +65,9 @@ pub enum ParseFault {
     /// A member that decides where the request goes stands there twice.
     #[error("{0} is given twice")]
     Duplicate(&'static str),
+    /// A member that some servers take for one that decides where the request goes.
+    #[error("{0} must be written in lower case")]
+    OtherLetters(&'static str),
 }
 
 impl From<Broken> for ParseFault {
@@ -134,7 +138,12 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
                 }
                 parsed.stream = stream(scan)?;
             }
-            other => member(other, scan, &mut parsed, &mut state)?,
+            other => {
+                if let Some(meant) = in_other_letters(other) {
+                    return Err(ParseFault::OtherLetters(meant));
+                }
+                member(other, scan, &mut parsed, &mut state)?;
+            }
         }
         Ok(())
     })?;
@@ -150,6 +159,24 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
         parsed.replay = Replay::UnprocessedOnly;
     }
     Ok(parsed)
+}
+
+/// Tells what a key is to a reader that does not tell letters apart, as Go's: to it a long s is an s
+/// (`encoding/json`, "preferring exact matches but also accepting case-insensitive matches").
+fn in_other_letters(key: &[u8]) -> Option<&'static str> {
+    let is_stream = || {
+        let rest = key.strip_prefix("\u{17f}".as_bytes()).or_else(|| key.get(1..).filter(|_| is_s(key)));
+        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(b"tream"))
+    };
+    match key.len() {
+        5 if key.eq_ignore_ascii_case(b"model") => Some("model"),
+        6 | 7 if is_stream() => Some("stream"),
+        _ => None,
+    }
+}
+
+fn is_s(key: &[u8]) -> bool {
+    key.first().is_some_and(|first| first.eq_ignore_ascii_case(&b's'))
 }
 
 fn model(scan: &mut Scan<'_>, parsed: &mut Parsed) -> Result<(), ParseFault> {
@@ -332,6 +359,12 @@ mod tests {
             (r#"{"model":null,"model":"b"}"#, ParseFault::Duplicate("model")),
             (r#"{"model":"a","mod\u0065l":"b"}"#, ParseFault::Duplicate("model")),
             (r#"{"stream":true,"stream":true}"#, ParseFault::Duplicate("stream")),
+            (r#"{"model":"a","Model":"b"}"#, ParseFault::OtherLetters("model")),
+            (r#"{"MODEL":"b"}"#, ParseFault::OtherLetters("model")),
+            (r#"{"mod\u0045l":"b"}"#, ParseFault::OtherLetters("model")),
+            (r#"{"Stream":true}"#, ParseFault::OtherLetters("stream")),
+            (r#"{"\u017ftream":true}"#, ParseFault::OtherLetters("stream")),
+            (r#"{"\u017fTREAM":true}"#, ParseFault::OtherLetters("stream")),
             (r#"{"stream":"true"}"#, ParseFault::StreamNotBool),
             (r#"{"stream":1}"#, ParseFault::StreamNotBool),
             (&long, ParseFault::ModelTooLong),
@@ -353,6 +386,7 @@ mod tests {
             (r#"{"model":null}"#, None, Some("null")),
             (r#"{"model":""}"#, None, Some("\"\"")),
             (r#"{"messages":[{"model":"no"}]}"#, None, None),
+            (r#"{"a":{"Model":"no","STREAM":1},"models":[],"streams":1,"modél":1,"xtream":1}"#, None, None),
             ("{}", None, None),
         ] {
             let parsed = chat(text).unwrap();

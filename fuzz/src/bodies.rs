@@ -100,7 +100,8 @@ fn refused(fault: &ParseFault, body: &[u8]) {
         | ParseFault::ModelTooLong
         | ParseFault::ModelNotPrintable
         | ParseFault::StreamNotBool
-        | ParseFault::Duplicate(_) => {}
+        | ParseFault::Duplicate(_)
+        | ParseFault::OtherLetters(_) => {}
     }
 }
 

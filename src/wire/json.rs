@@ -273,9 +273,17 @@ impl<'a> Scan<'a> {
     /// Where the text is broken.
     pub fn count(&mut self) -> Result<Option<u64>, Broken> {
         let range = self.skip()?;
-        let token = self.bytes.get(range).unwrap_or_default();
-        let whole = token.split(|b| *b == b'.').next().unwrap_or_default();
-        Ok(std::str::from_utf8(whole).ok().and_then(|digits| digits.parse().ok()))
+        let token =
+            self.bytes.get(range).and_then(|token| std::str::from_utf8(token).ok()).unwrap_or_default();
+        // 2^64: from there on it is no count that anybody means.
+        let is_held = |number: &f64| (0.0..18_446_744_073_709_551_616.0).contains(number);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is held, and its fraction is to be cut off"
+        )]
+        let cut_off = |number: f64| is_held(&number).then_some(number as u64);
+        Ok(token.parse().ok().or_else(|| token.parse().ok().and_then(cut_off)))
     }
 
     /// Reads a boolean; any other value is skipped and reads as nothing.
@@ -570,6 +578,25 @@ mod tests {
         let want = [("a", None), ("b", None), ("c", Some(7)), ("d", None), ("e", None)];
         let got: Vec<_> = seen.iter().map(|(k, text, n)| (k.as_str(), *text, *n)).collect();
         assert_eq!(got, want.map(|(k, n)| (k, false, n)));
+    }
+
+    #[test]
+    fn a_number_counts_however_it_is_written() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("-0", Some(0)),
+            ("7e3", Some(7000)),
+            ("1.5e3", Some(1500)),
+            ("1500.9E0", Some(1500)),
+            ("2.5e-1", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("1e400", None),
+            ("-1", None),
+            ("true", None),
+        ] {
+            assert_eq!(Scan::new(text.as_bytes()).count(), Ok(want), "{text}");
+        }
     }
 
     #[test]
