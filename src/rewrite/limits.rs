@@ -47,7 +47,8 @@ fn cut(body: &[u8], limits: &ModelLimits, lengths: &[&str]) -> Result<Option<Vec
     scan.members::<Broken>(|scan, key| {
         let start = key.range().start;
         let name = key.bytes();
-        let is = |known: &str| known.as_bytes() == name.as_ref();
+        // Servers in Go take `MAX_TOKENS` for `max_tokens`.
+        let is = |known: &str| known.as_bytes().eq_ignore_ascii_case(&name);
         let is_container = lengths == LENGTH_LIMITS && CONTAINERS.iter().any(|known| is(known));
         let is_object = scan.peek() == Some(b'{');
         let value = scan.skip()?;
@@ -112,6 +113,7 @@ mod tests {
             (r#"{"logprobs":true,"a":{"logprobs":1}}"#, r#"{"a":{"logprobs":1}}"#),
             (r#"{"a":1, "user" : "x" , "b":[1, 2]}"#, r#"{"a":1,"b":[1, 2]}"#),
             (r#"{"logpr\u006fbs":1}"#, r"{}"),
+            (r#"{"LogProbs":1,"MAX_TOKENS":101}"#, r#"{"MAX_TOKENS":100}"#),
             (
                 r#"{"generationConfig":{"maxOutputTokens": 500,"user":1},"b":{"maxOutputTokens":500}}"#,
                 r#"{"generationConfig":{"maxOutputTokens": 100},"b":{"maxOutputTokens":500}}"#,

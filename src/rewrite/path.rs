@@ -2,12 +2,13 @@
 //!
 //! The call is joined to the provider's base path as that provider's own SDK does it, never
 //! doubling `/v1`; the query is kept but for parameters that carry keys. Where a path carries the
-//! model, it also says whether the answer is streamed.
+//! model, that is one segment of it, slashes and colons escaped, and it also says whether the answer is
+//! streamed.
 //!
 //! Source: the wire guide, sections 1 to 9.
 
 use crate::base::api::{Api, Kind};
-use std::fmt::Write as _;
+use crate::base::percent;
 
 /// What a path is made of.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +35,7 @@ impl Destination<'_> {
             (Kind::Vertex, _) => self.below_publisher(base),
             (_, Api::GenerateContent) => {
                 let mut path = [gemini_base(base).0, gemini_base(base).1, "/models/"].concat();
-                push_escaped(&mut path, self.model.strip_prefix("models/").unwrap_or(self.model), b"");
+                percent::encode(self.model.strip_prefix("models/").unwrap_or(self.model), b"", &mut path);
                 path + self.generate_verb()
             }
             // Google has OpenAI's calls below a path of their own.
@@ -44,7 +45,7 @@ impl Destination<'_> {
             }
             (_, Api::Converse) => {
                 let mut path = [base, "/model/"].concat();
-                push_escaped(&mut path, self.model, b"");
+                percent::encode(self.model, b"", &mut path);
                 path + if self.is_stream { "/converse-stream" } else { "/converse" }
             }
             // These two have their own dialect beside the path for compatibility's sake.
@@ -52,7 +53,7 @@ impl Destination<'_> {
                 without(base, &["/compatibility/v1", "/v2", "/v1"]).to_owned() + "/v2/chat"
             }
             (_, Api::OllamaChat) => without(base, &["/v1", "/api"]).to_owned() + "/api/chat",
-            (_, Api::Generate) => without(base, &["/api"]).to_owned() + "/api/generate",
+            (_, Api::Generate) => without(base, &["/api/generate", "/api"]).to_owned() + "/api/generate",
             (_, Api::Messages | Api::CountTokens) if !base.ends_with("/v1") => {
                 let version = if self.kind == Kind::Anthropic { "/v1" } else { "" };
                 self.plain([base, version, ""])
@@ -97,7 +98,7 @@ impl Destination<'_> {
         };
         let mut path = [base, "/publishers/", publisher, "/models/"].concat();
         // A version stands behind an at sign, which Google's own clients do not escape.
-        push_escaped(&mut path, self.model, b"@");
+        percent::encode(self.model, b"@", &mut path);
         path + verb
     }
 
@@ -125,7 +126,7 @@ pub fn templated_path(template: &str, model: &str, query: Option<&str>) -> Strin
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{model}") {
         path.push_str(before);
-        push_escaped(&mut path, model, b"");
+        percent::encode(model, b"", &mut path);
         rest = after;
     }
     path.push_str(rest);
@@ -134,19 +135,6 @@ pub fn templated_path(template: &str, model: &str, query: Option<&str>) -> Strin
         path.push_str(query);
     }
     path
-}
-
-/// Escapes everything that is not unreserved (RFC 3986 section 2.3) nor among `plain`, slashes and
-/// colons too: a model is one segment of a path.
-fn push_escaped(path: &mut String, model: &str, plain: &[u8]) {
-    for byte in model.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || plain.contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            // Writing into a string does not fail.
-            let _ = write!(path, "%{byte:02X}");
-        }
-    }
 }
 
 /// Joins the path of a request that is passed through as it is to a provider's base path. The
@@ -163,8 +151,10 @@ pub fn forwarded_path(base_path: &str, uri: &http::Uri, presented_keys: &[&[u8]]
     path
 }
 
-/// Query parameters that carry keys.
-const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "access_token", "api-key", "token"];
+/// Query parameters that carry keys and nothing else. Not `sig`: a signature is worth nothing without the
+/// address that it signs, which is the provider's own.
+const KEY_PARAMETERS: [&str; 9] =
+    ["key", "api_key", "access_token", "api-key", "token", "apikey", "x-api-key", "x-goog-api-key", "auth"];
 
 /// Returns the query without parameters that carry keys, by their name or because they hold what
 /// the client proved itself with here; the others stay byte for byte.
@@ -245,6 +235,7 @@ mod tests {
             (Kind::Ollama, Embeddings, "/v1", "/v1/embeddings"),
             (Kind::GenerateBridge, Generate, "", "/api/generate"),
             (Kind::GenerateBridge, Generate, "/claude/api/", "/claude/api/generate"),
+            (Kind::GenerateBridge, Generate, "/claude/api/generate", "/claude/api/generate"),
         ] {
             assert_eq!(path(kind, api, base, "m", false), want, "{kind:?} {api:?} {base}");
         }
@@ -353,6 +344,8 @@ mod tests {
             ("k%65y=sk-1&a=%20b&api_key=x", "a=%20b"),
             ("Api-Key=x;access_token=y;b=1", "b=1"),
             ("a=1;token=x&c", "a=1;c"),
+            ("apiKey=x&X-Api-Key=y&x-goog-api-key=z&auth=w&sig=v", "sig=v"),
+            ("author=x&apikeys=1", "author=x&apikeys=1"),
             ("tokens=1&monkey=2&key2", "tokens=1&monkey=2&key2"),
             ("+key=sk", ""),
             ("a&&key&b=%", "a&b=%"),

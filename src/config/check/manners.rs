@@ -124,9 +124,23 @@ pub(super) fn check_paths(
     paths
 }
 
-/// Puts the kind's own path behind an address's, which may have it, or the beginning of it, already.
-pub(super) fn join(path: &str, prefix: &str) -> String {
+/// Puts the kind's own path behind an address's, which may have it, or the beginning of it, already; or
+/// the one below which the kind's own dialect is.
+pub(super) fn join(kind: Kind, path: &str, prefix: &str) -> String {
     let path = path.trim_end_matches('/');
+    let own: &[&str] = match kind {
+        Kind::Cohere if !path.ends_with(prefix) => &["/v1", "/v2"],
+        Kind::Ollama => &["/api"],
+        Kind::OpenAi
+        | Kind::Anthropic
+        | Kind::Gemini
+        | Kind::Vertex
+        | Kind::Bedrock
+        | Kind::Copilot
+        | Kind::Cohere
+        | Kind::GenerateBridge => &[],
+    };
+    let path = own.iter().find_map(|own| path.strip_suffix(own)).unwrap_or(path);
     if path.ends_with(prefix) {
         path.to_owned()
     } else if prefix.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')) {
@@ -190,7 +204,19 @@ mod tests {
             ("/openai/v1", "/openai/v1", "/openai/v1"),
             ("/eu/openai/v1", "/openai/v1", "/eu/openai/v1"),
         ] {
-            assert_eq!(join(path, prefix), want, "{path} and {prefix}");
+            assert_eq!(join(Kind::OpenAi, path, prefix), want, "{path} and {prefix}");
+        }
+        for (kind, path, prefix, want) in [
+            (Kind::Cohere, "", "/compatibility/v1", "/compatibility/v1"),
+            (Kind::Cohere, "/v1", "/compatibility/v1", "/compatibility/v1"),
+            (Kind::Cohere, "/x/v2/", "/compatibility/v1", "/x/compatibility/v1"),
+            (Kind::Cohere, "/compatibility", "/compatibility/v1", "/compatibility/v1"),
+            (Kind::Cohere, "/x/compatibility/v1", "/compatibility/v1", "/x/compatibility/v1"),
+            (Kind::Ollama, "/api", "/v1", "/v1"),
+            (Kind::Ollama, "/x/api/", "/v1", "/x/v1"),
+            (Kind::Ollama, "/v1", "/v1", "/v1"),
+        ] {
+            assert_eq!(join(kind, path, prefix), want, "{kind:?} {path}");
         }
     }
 }

@@ -133,7 +133,7 @@ impl Inventory {
             kind,
             word: entry.name,
             endpoint,
-            base_path: manners::join(&url.path, entry.prefix).into(),
+            base_path: manners::join(kind, &url.path, entry.prefix).into(),
             authority: url.authority().into(),
             credentials,
             headers,
