@@ -48,7 +48,7 @@ pub(super) enum Lost {
 }
 
 const ALLOW_READ: &str = "GET, HEAD";
-const ALLOW_WRITE: &str = "POST";
+pub(super) const ALLOW_WRITE: &str = "POST";
 
 impl Ask {
     /// Heeds what the query says.
@@ -146,10 +146,14 @@ pub(super) fn read(method: &str, path: &str) -> Result<Ask, Lost> {
     }
 }
 
-/// What is read may end like a verb; the method decides.
+/// Parts what stands below `/v1/targets/` into a target and a verb.
+pub(super) fn act_in(rest: &str) -> Option<(&str, Verb)> {
+    rest.rsplit_once(':').and_then(|(id, word)| Some((id, Verb::from_word(word)?)))
+}
+
+/// What is read may end like a verb; the method decides, and then whether there is such a target.
 fn below_targets(method: &str, rest: &str) -> Result<Ask, Lost> {
-    let act = rest.rsplit_once(':').and_then(|(id, word)| Some((id, Verb::from_word(word)?)));
-    match (method, act) {
+    match (method, act_in(rest)) {
         ("GET" | "HEAD", _) => Ok(Ask::Target(rest.to_owned())),
         ("POST", Some((id, verb))) => Ok(Ask::Act(id.to_owned(), verb)),
         // Without a colon no verb was meant; with one, one that is not there.

@@ -22,8 +22,8 @@
 //! web page cannot reach it through a name of its own that resolves to 127.0.0.1 (DNS rebinding,
 //! threat A1). There is no CORS.
 //!
-//! **Limits.** [`BODY_BYTES_MAX`] and [`BODY_TIMEOUT`] a request body, [`BUSY_MAX`] requests at
-//! once, [`HEAD_TIMEOUT`] until a head is whole, idle connections included. Who listens to events
+//! **Limits.** [`BODY_BYTES_MAX`] and [`BODY_TIMEOUT`] a request body, `BUSY_MAX` requests at
+//! once, `HEAD_TIMEOUT` until a head is whole, idle connections included. Who listens to events
 //! holds none of these places: there are 16 of their own.
 //!
 //! Every writing call is noted in the audit log, refused ones too.
@@ -68,10 +68,10 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest time until a request head is whole, counted from the answer before it.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(40);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Requests that are answered at once; more get a 503.
-pub const BUSY_MAX: usize = 64;
+const BUSY_MAX: usize = 64;
 
 /// How long an idle connection is kept, in seconds: longer than Prometheus' usual 15 s interval.
 const KEEP_ALIVE_S: u64 = 30;
@@ -81,6 +81,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest time that a target may be pinned for; a longer one is meant to be for good.
 const PIN_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How it is told that there is no such target; the command line knows it by these words.
+pub(crate) const NO_TARGET: &str = "no target is called";
 
 /// Events on a page, where nobody says how many.
 const EVENTS_SHOWN: usize = 50;
@@ -146,9 +149,7 @@ impl<H: House> Admin<H> {
         asked.map_err(|lost| match lost {
             Lost::NotFound => problem(404, "nothing is at this path"),
             Lost::MalformedPath => problem(400, "the path has a malformed escape"),
-            Lost::MethodNotAllowed(allow) => {
-                problem(405, &format!("this path takes {allow}")).with_allow(allow)
-            }
+            Lost::MethodNotAllowed(allow) => not_allowed(allow),
         })
     }
 
@@ -178,7 +179,7 @@ impl<H: House> Admin<H> {
             Ask::Targets => Answer::json(&serde_json::json!({ "targets": house.targets() })),
             Ask::Target(id) => match house.targets().into_iter().find(|target| target.id == id) {
                 Some(target) => Answer::json(&target),
-                None => no_target(&id),
+                None => no_target_to_read(&id),
             },
             Ask::Events => page(house.as_ref(), query),
             Ask::OpenApi => openapi::answer(),
@@ -439,7 +440,19 @@ fn act(done: Result<view::TargetView, ActFault>, id: &str) -> Answer {
 }
 
 fn no_target(id: &str) -> Answer {
-    problem(404, &format!("no target is called {id:?}; GET /v1/targets lists them"))
+    problem(404, &format!("{NO_TARGET} {id:?}; GET /v1/targets lists them"))
+}
+
+/// Answers for what reads like a verb and is read: 405, where no target has that name.
+fn no_target_to_read(id: &str) -> Answer {
+    match ask::act_in(id) {
+        Some(_) => not_allowed(ask::ALLOW_WRITE),
+        None => no_target(id),
+    }
+}
+
+fn not_allowed(allow: &'static str) -> Answer {
+    problem(405, &format!("this path takes {allow}")).with_allow(allow)
 }
 
 fn refusal(fault: Fault) -> Answer {

@@ -6,6 +6,7 @@
 use super::house::{Deed, House as View};
 use super::usage;
 use super::view::{ActFault, Counts, LastError, PinView, PinWish, TargetState, TargetView, Verb};
+use crate::base::hex;
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::base::time::WallTime;
@@ -27,7 +28,6 @@ use crate::reload::{Reloaded, Reloader};
 use crate::resolve::DnsFault;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -120,12 +120,28 @@ impl Steward {
         Stance::of(resting, slot.breaker(now, &live.policy)).as_label()
     }
 
-    fn tell_change(&self, slot: &Slot, from: &'static str, to: &'static str) {
+    /// Finds who is asked instead of a target that is not asked any more: the first that may be asked of
+    /// the first route that names it.
+    fn next_of(&self, live: &Live, slot: &Slot) -> Option<String> {
+        let now = self.house.clock.tick();
+        let may_be_asked = |slot: &Slot| slot.health.look(now, &live.policy).is_ok();
+        if may_be_asked(slot) {
+            return None;
+        }
+        let is_named = |route: &&Route| pins::names(&live.plan, route, &slot.target.id);
+        let route = live.plan.routes.iter().find(is_named)?;
+        let mut targets = route.groups.iter().flat_map(|g| &g.entries).flat_map(|e| &e.targets);
+        let next = targets.find_map(|at| live.slot(*at).filter(|other| may_be_asked(other)))?;
+        Some(next.target.id.to_string())
+    }
+
+    fn tell_change(&self, live: &Live, slot: &Slot, from: &'static str, to: &'static str) {
         if from == to {
             return;
         }
         let at = self.house.clock.wall();
         let (target, reason) = (slot.target.id.as_str(), "operator");
+        let next = self.next_of(live, slot);
         self.house.log.target_state(&TargetStateLine {
             at,
             target,
@@ -133,11 +149,11 @@ impl Steward {
             to,
             reason,
             until: None,
-            next: None,
+            next: next.as_deref(),
         });
         let target = target.to_owned();
         let scope = Scope::Target.as_label();
-        let event = Event::TargetState { target, scope, from, to, reason, until: None, next: None };
+        let event = Event::TargetState { target, scope, from, to, reason, until: None, next };
         self.house.events.tell(at, event);
     }
 
@@ -258,7 +274,7 @@ impl View for Steward {
         // The line below tells it, as the operator's.
         slot.health.target_was_told(self.house.clock.tick(), &live.policy);
         self.house.states_moved();
-        self.tell_change(slot, before, self.state_word(&live, slot));
+        self.tell_change(&live, slot, before, self.state_word(&live, slot));
         self.tell_deed(slot, verb, Vec::new(), None);
         Ok(self.view(&live, slot))
     }
@@ -458,11 +474,7 @@ pub fn runtime_directory() -> Option<PathBuf> {
 
 fn make_token() -> Option<Secret> {
     let bytes: [u8; 24] = rand::random();
-    let mut text = String::with_capacity(48);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    let token = Secret::new(text);
+    let token = Secret::new(hex::encode(&bytes));
     let Some(directory) = runtime_directory() else {
         tracing::warn!(
             "no runtime directory: the writing verbs of the admin plane have no token; set admin.token"

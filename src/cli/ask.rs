@@ -14,6 +14,7 @@
 
 use super::{Exit, complain, file_or_usual};
 use crate::admin::steward::TOKEN_FILE;
+use crate::base::percent;
 use crate::base::secret::Secret;
 use crate::config::Outside;
 use crate::config::settings::{AdminPlace, admin_place};
@@ -262,7 +263,8 @@ impl<'a> Desk<'a> {
                 Exit::Unavailable,
                 format!("the process at {name} does not know this: is it an older pointsman?"),
             ),
-            400 | 404 | 413 => (Exit::Usage, detail),
+            // 409: what was asked for does not go with what there is, such as a route without the target.
+            400 | 404 | 409 | 413 => (Exit::Usage, detail),
             422 => (Exit::Configuration, detail),
             _ => (Exit::Unavailable, detail),
         };
@@ -330,14 +332,7 @@ fn resolve(name: &str) -> Result<SocketAddr, Fault> {
 /// Escapes what stands between two slashes of a path.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            // Writing into a string does not fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
+    percent::encode(text, b"", &mut escaped);
     escaped
 }
 

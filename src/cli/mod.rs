@@ -199,7 +199,11 @@ enum Verb {
 #[derive(Debug, Subcommand)]
 enum ConfigVerb {
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema {
+        /// Print as JSON, which it is in any case.
+        #[arg(long)]
+        json: bool,
+    },
     /// List every key with its value and where that comes from: file and line, environment,
     /// catalogue or default. Secrets are never shown.
     Show(settings::Show),
@@ -226,7 +230,7 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
         Verb::Run { config } => run::run(keeper, config),
         Verb::Demo { duration } => run::demo(&keeper, duration.as_deref()),
         Verb::Check { config, strict, probe, json } => check::check(&keeper, config, strict, probe, json),
-        Verb::Config { verb: ConfigVerb::Schema } => {
+        Verb::Config { verb: ConfigVerb::Schema { json: _ } } => {
             say(&format!("{:#}", crate::config::schema()));
             Exit::Done
         }

@@ -6,6 +6,7 @@ use super::ask::{Desk, Fault, PATIENCE, Whom, escaped};
 use super::status::{list, table, text};
 use super::table::Paint;
 use super::{Exit, say, say_all};
+use crate::admin::NO_TARGET;
 use crate::config::did_you_mean;
 use crate::server::Keeper;
 use serde_json::{Value, json};
@@ -136,9 +137,9 @@ fn tell(done: &[Value], is_json: bool) {
     }
 }
 
-/// Names the target that may have been meant.
+/// Names the target that may have been meant, where it is the target that is not known.
 fn with_nearest(desk: &Desk<'_>, id: &str, mut fault: Fault) -> Fault {
-    if fault.exit != Exit::Usage {
+    if !fault.lines.iter().any(|line| line.starts_with(NO_TARGET)) {
         return fault;
     }
     let Ok(answer) = desk.get("/v1/targets") else { return fault };
@@ -149,7 +150,7 @@ fn with_nearest(desk: &Desk<'_>, id: &str, mut fault: Fault) -> Fault {
         [first, second, third, _, ..] => format!(" (did you mean {first}, {second}, {third} or another?)"),
         few => format!(" (did you mean {}?)", few.join(" or ")),
     };
-    fault.lines = vec![format!("no target is called \"{id}\"{near}; pointsman target list shows them")];
+    fault.lines = vec![format!("{NO_TARGET} \"{id}\"{near}; pointsman target list shows them")];
     fault
 }
 

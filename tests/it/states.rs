@@ -82,6 +82,13 @@ async fn the_next_is_one_that_may_be_asked() {
     let line = process.log_of("target_state").into_iter().find(|line| line["target"] == "one/k/m").unwrap();
     assert_eq!(line["next"], "three/k/o", "{line}");
     assert_eq!(told(&process, "two/k/n"), ["ready disabled operator"]);
+    // The operator's own changes say it too.
+    assert_eq!(process.post("/v1/targets/one/k/m:reset", &token).await.status, 200);
+    assert_eq!(process.post("/v1/targets/one/k/m:drain", &token).await.status, 200);
+    let drained = |line: &serde_json::Value| line["target"] == "one/k/m" && line["to"] == "drained";
+    eventually("that is told", async || process.log_of("target_state").iter().any(drained)).await;
+    let line = process.log_of("target_state").into_iter().find(|line| drained(line)).unwrap();
+    assert_eq!((&line["reason"], &line["next"]), (&"operator".into(), &"three/k/o".into()), "{line}");
 }
 
 /// (Requirements C3 and F30.)
