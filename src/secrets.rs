@@ -10,14 +10,19 @@
 //!   cannot be sent in a header is a fault that names the path and nothing of the content.
 //! * `{credential: NAME}` is a file in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`).
 //! * A command runs without a shell, with an empty environment, no input and its errors thrown
-//!   away, for at most 10 seconds and 64 KiB; keys of this process never reach it.
+//!   away, for at most 10 seconds and 64 KiB; keys of this process never reach it. When its time is
+//!   over it is ended with all that it started, which have a process group of their own.
 
 use crate::base::secret::Secret;
+use crate::base::time::Tick;
+use crate::clock::Clock;
 use crate::config::{Outside, PairFault, SecretFault, SecretRef, secret_of};
 use crate::pem;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -174,9 +179,13 @@ fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Ve
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(|error| SecretFault::NotStarted(error.kind().to_string()))?;
     let Some(output) = child.stdout.take() else { return Err(SecretFault::Empty) };
+    // One end for both, the output and the command.
+    let clock = Clock::new();
+    let end_at = clock.tick().after(time_max);
     // A thread of its own reads, so that a command that neither writes nor ends can be left
     // behind. It ends when the command's last child closes the pipe.
     let (send, receive) = mpsc::sync_channel(1);
@@ -189,7 +198,7 @@ fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Ve
         end(&mut child);
     }
     let bytes = read?;
-    let status = wait(&mut child, time_max)?;
+    let status = wait(&mut child, &clock, end_at)?;
     if !status.success() {
         return Err(SecretFault::CommandFailed(status.code().unwrap_or(-1)));
     }
@@ -197,25 +206,27 @@ fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Ve
 }
 
 /// Waits for a command that has closed its output already.
-fn wait(child: &mut Child, time_max: Duration) -> Result<std::process::ExitStatus, SecretFault> {
+fn wait(child: &mut Child, clock: &Clock, end_at: Tick) -> Result<std::process::ExitStatus, SecretFault> {
     const STEP: Duration = Duration::from_millis(5);
-    let mut left = time_max;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
-            Ok(None) if left.is_zero() => {
+            Ok(None) if clock.tick() >= end_at => {
                 end(child);
                 return Err(SecretFault::CommandSlow);
             }
             Ok(None) => std::thread::sleep(STEP),
             Err(error) => return Err(SecretFault::Unreadable(error.kind().to_string())),
         }
-        left = left.saturating_sub(STEP);
     }
 }
 
+/// Ends a command that was not waited for yet, so that its number is still its own, and its children.
 fn end(child: &mut Child) {
     // It may have ended by itself; either way there is nothing more to do about it.
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
     drop(child.kill());
     drop(child.wait());
 }
@@ -315,5 +326,28 @@ mod tests {
         ] {
             assert_eq!(command(words, time_max), Err(want), "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_command_that_takes_too_long_ends_with_all_that_it_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let words = ["/bin/sh", "-c", &format!("exec 3>{}; sleep 300 & wait", pipe.display())];
+        // The pipe ends when nobody has it open for writing any more, the grandchild neither.
+        let (send, receive) = mpsc::channel();
+        std::thread::spawn(move || drop(send.send(std::fs::read(&pipe))));
+        assert_eq!(command(&words, Duration::from_millis(500)), Err(SecretFault::CommandSlow));
+        assert!(receive.recv_timeout(Duration::from_secs(20)).is_ok(), "the grandchild lives on");
+    }
+
+    #[test]
+    fn output_and_end_of_a_command_have_one_time_together() {
+        let (clock, span) = (Clock::new(), Duration::from_secs(2));
+        let began = clock.tick();
+        let words = ["/bin/sh", "-c", "sleep 1.8; exec >&-; exec sleep 30"];
+        assert_eq!(command(&words, span), Err(SecretFault::CommandSlow));
+        let took = clock.tick().since(began);
+        assert!(took < Duration::from_secs(3), "{took:?}");
     }
 }
