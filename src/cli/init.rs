@@ -12,8 +12,8 @@ use crate::config::plan::{Plan, Provider};
 use crate::reload::discover;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `init`.
@@ -138,7 +138,7 @@ fn write(arguments: &Arguments, text: &str) -> Result<(), Fault> {
             say(&format!("{name}: written; pointsman check -c {name} tells what it lacks"));
             Ok(())
         }
-        Err(fault) if fault.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(fault) if fault.kind() == ErrorKind::AlreadyExists => {
             Err(Fault::new(Exit::Usage, format!("{name}: is there already; --force overwrites it")))
         }
         Err(fault) => {
@@ -151,11 +151,78 @@ fn create(path: &Path, text: &str) -> std::io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
 }
 
-/// Writes beside it and renames, so that a process that reads it meanwhile sees one or the other.
+/// Writes beside it and renames, so that a process that reads it meanwhile sees one or the other. Who may
+/// read the file that was there may read the new one.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    // Behind a link is the file that is meant; where there is none yet, the name is.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);
-    create(&beside, text)?;
-    std::fs::rename(&beside, path).inspect_err(|_| drop(std::fs::remove_file(&beside)))
+    // What an attempt left that was cut off; it must not be in the way of every one after it.
+    match std::fs::remove_file(&beside) {
+        Err(fault) if fault.kind() != ErrorKind::NotFound => return Err(fault),
+        Ok(()) | Err(_) => {}
+    }
+    let put = || {
+        create(&beside, text)?;
+        if let Ok(before) = std::fs::metadata(&path) {
+            let made = std::fs::metadata(&beside)?;
+            if (before.uid(), before.gid()) != (made.uid(), made.gid()) {
+                chown(&beside, Some(before.uid()), Some(before.gid()))?;
+            }
+            std::fs::set_permissions(&beside, before.permissions())?;
+        }
+        std::fs::rename(&beside, &path)
+    };
+    put().inspect_err(|_| drop(std::fs::remove_file(&beside)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_whatever_an_attempt_before_left_and_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::fs::write(directory.path().join("a.yaml.new"), "half").unwrap();
+        let link = directory.path().join("link.yaml");
+        std::os::unix::fs::symlink("a.yaml", &link).unwrap();
+        for (name, text) in [(&path, "new"), (&link, "newer")] {
+            replace(name, text).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        }
+        assert_eq!(names(directory.path()), ["a.yaml", "link.yaml"]);
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("folder");
+        std::fs::create_dir(&path).unwrap();
+        assert!(replace(&path, "new").is_err());
+        assert_eq!(names(directory.path()), ["folder"]);
+    }
+
+    #[test]
+    fn a_new_file_is_its_owner_s_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        replace(&path, "new").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
 }
