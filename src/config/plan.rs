@@ -732,24 +732,6 @@ impl Plan {
         self.provider(self.target(at).provider)
     }
 
-    /// Returns the credential of a target.
-    #[must_use]
-    pub fn credential_of(&self, at: TargetIdx) -> &Credential {
-        &self.credentials[self.target(at).credential.at()]
-    }
-
-    /// Returns the endpoint of a target.
-    #[must_use]
-    pub fn endpoint_of(&self, at: TargetIdx) -> &Endpoint {
-        &self.endpoints[self.target(at).endpoint.at()]
-    }
-
-    /// Returns what is known of a target's model, where anything is.
-    #[must_use]
-    pub fn model_of(&self, at: TargetIdx) -> Option<&Model> {
-        self.provider_of(at).models.get(&self.target(at).model)
-    }
-
     /// Returns the route behind an index of this plan.
     #[must_use]
     pub fn route(&self, at: RouteIdx) -> &Route {

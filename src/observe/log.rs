@@ -144,7 +144,7 @@ impl Log {
     }
 
     /// Takes over a level.
-    pub fn set_level(&self, level: Level) {
+    fn set_level(&self, level: Level) {
         self.shared.level.store(rank(level), Ordering::Relaxed);
         self.tell_others();
     }

@@ -1,6 +1,6 @@
 //! What outlives a restart: one SQLite file, written by one thread.
 //!
-//! No request waits for it: every [`WRITE_EVERY`] the thread takes what changed in the ledger and
+//! No request waits for it: every `WRITE_EVERY` the thread takes what changed in the ledger and
 //! writes it in one transaction, whole rows over what was there. A write that fails (full disk, file
 //! gone) is given back to the ledger and tried again; the memory is what pages read, so nobody
 //! notices but the log. A crash loses at most what was not written yet; WAL with
@@ -32,7 +32,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How often what changed is written.
-pub const WRITE_EVERY: Duration = Duration::from_secs(1);
+const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long the start waits for a process that is just leaving to let go of the file.
 const LOCK_WAIT: Duration = Duration::from_secs(3);

@@ -240,20 +240,6 @@ impl Call {
     }
 }
 
-/// Posts a JSON body on a connection of its own and reads the answer to its end.
-///
-/// # Errors
-/// As [`Call::send`].
-pub async fn post_json(
-    address: SocketAddr,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &serde_json::Value,
-) -> io::Result<Answer> {
-    let call = Call::json(path, body);
-    headers.iter().fold(call, |call, (name, value)| call.header(name, value)).send(address).await
-}
-
 /// Sends these bytes as they are and returns what comes back until the other side closes or
 /// `limit` has passed: for requests that no client should send.
 ///

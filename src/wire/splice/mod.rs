@@ -142,12 +142,6 @@ impl Splice {
         spliced
     }
 
-    /// Tells whether everything the client has was said again.
-    #[must_use]
-    pub fn has_caught_up(&self) -> bool {
-        self.owed.is_empty() && !self.has_diverged
-    }
-
     fn take(&mut self, event: &Bytes, spliced: &mut Spliced) {
         if self.has_diverged {
             return;
