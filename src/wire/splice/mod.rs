@@ -14,6 +14,8 @@
 //! Speed does not matter here (a stream broke); events are read whole.
 
 mod gemini;
+mod logprobs;
+mod messages;
 mod responses;
 
 use super::json::Scan;
@@ -62,8 +64,8 @@ pub struct Splice {
     owed: String,
     /// White space that the client has and the second stream may say first.
     seam: String,
-    /// Anthropic: what is added to the second stream's block indices.
-    shift: Option<i64>,
+    /// Anthropic: the blocks as the client knows them.
+    blocks: messages::Blocks,
     /// Responses: the message that goes on in the one that is open.
     joined: Option<responses::Joined>,
     /// Responses: all that the client has heard.
@@ -80,6 +82,7 @@ impl Splice {
         let text = told.text().to_owned();
         let place = told.place().clone();
         let whole = text.clone();
+        let blocks = messages::Blocks::new(&place);
         let needs_opening = !place.has_begun && text.is_empty();
         let (owed, seam) = match way {
             Way::Verify => (text, String::new()),
@@ -97,7 +100,7 @@ impl Splice {
             needs_opening,
             owed,
             seam,
-            shift: None,
+            blocks,
             joined: None,
             whole,
             said: 0,
@@ -142,6 +145,12 @@ impl Splice {
         spliced
     }
 
+    /// Returns the number that the client's next event gets; 0 where they are not numbered.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.place.next_number.unwrap_or(0)
+    }
+
     fn take(&mut self, event: &Bytes, spliced: &mut Spliced) {
         if self.has_diverged {
             return;
@@ -163,8 +172,9 @@ impl Splice {
             return;
         };
         let name = String::from_utf8_lossy(sse::fields(event).name).into_owned();
+        let mut ahead = Vec::new();
         let passes = match self.dialect {
-            Dialect::AnthropicMessages => self.take_messages(&mut value),
+            Dialect::AnthropicMessages => self.take_messages(&mut value, &mut ahead),
             Dialect::OpenAiResponses => self.take_responses(&mut value),
             Dialect::GeminiGenerate => self.take_gemini(&mut value),
             Dialect::OpenAiChat
@@ -175,9 +185,17 @@ impl Splice {
             | Dialect::OllamaChat
             | Dialect::GenerateBridge => self.take_chat(&mut value),
         };
-        if passes && !self.has_diverged {
-            let named = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
-            spliced.release.push(Bytes::from(format!("{named}data: {value}\n\n")));
+        if self.has_diverged {
+            return;
+        }
+        if passes {
+            ahead.push(value);
+        }
+        for event in ahead {
+            // Only an event that was added goes by another name than the one that came.
+            let kind = event.get("type").and_then(Value::as_str).unwrap_or(&name);
+            let named = if name.is_empty() { String::new() } else { format!("event: {kind}\n") };
+            spliced.release.push(Bytes::from(format!("{named}data: {event}\n\n")));
         }
     }
 
@@ -254,9 +272,14 @@ impl Splice {
         if let Some(slot) = slot
             && let Some(text) = slot.as_str()
         {
+            let length = text.len();
             let rest = self.unheard(text);
+            let heard = length - rest.len();
             has_text = !rest.is_empty();
             *slot = Value::String(rest);
+            if let Some(logprobs) = choice.get_mut("logprobs") {
+                logprobs::forget(logprobs, heard, length);
+            }
         }
         let other = choice.get("delta").and_then(Value::as_object).is_some_and(|delta| {
             delta.iter().any(|(key, value)| key != "content" && key != "role" && says_something(value))
@@ -265,54 +288,6 @@ impl Splice {
             self.has_diverged = true;
         }
         has_text || is_finish || other || opens
-    }
-
-    fn take_messages(&mut self, value: &mut Value) -> bool {
-        let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        match kind.as_str() {
-            "message_start" => return std::mem::take(&mut self.needs_opening),
-            "ping" => return false,
-            "content_block_start" => {
-                let is_first = self.shift.is_none();
-                let is_text = value.pointer("/content_block/type").and_then(Value::as_str) == Some("text");
-                self.shift_index(value);
-                if is_first {
-                    // The client has this block open; only text can go on in it.
-                    self.has_diverged |= !is_text;
-                    return self.place.block.is_none();
-                }
-                self.has_diverged |= !self.owed.is_empty();
-            }
-            "content_block_delta" => {
-                self.shift_index(value);
-                let Some(text) = value.pointer("/delta/text").and_then(Value::as_str).map(str::to_owned)
-                else {
-                    self.has_diverged |= !self.owed.is_empty();
-                    return true;
-                };
-                let rest = self.unheard(&text);
-                if rest.is_empty() {
-                    return false;
-                }
-                if let Some(slot) = value.pointer_mut("/delta/text") {
-                    *slot = Value::String(rest);
-                }
-            }
-            _ => {
-                self.shift_index(value);
-                self.has_diverged |= !self.owed.is_empty();
-            }
-        }
-        true
-    }
-
-    fn shift_index(&mut self, value: &mut Value) {
-        let Some(index) = value.get("index").and_then(Value::as_i64) else { return };
-        let block = self.place.block.and_then(|block| i64::try_from(block).ok());
-        let shift = *self.shift.get_or_insert(block.map_or(0, |block| block.saturating_sub(index)));
-        if let Some(slot) = value.get_mut("index") {
-            *slot = Value::from(index.saturating_add(shift));
-        }
     }
 }
 
@@ -380,6 +355,18 @@ mod tests {
             assert!(!all.contains("second") && !all.contains("role"), "one id and one role: {all}");
             assert!(all.ends_with(DONE));
         }
+    }
+
+    #[test]
+    fn tokens_that_the_client_has_are_not_listed_again() {
+        let tokens = [" w07", " w08", " w09"].map(|token| serde_json::json!({"token": token}));
+        let tokens = Value::from(tokens.to_vec());
+        let chunk = format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\" w07 w08 w09\"}},\"logprobs\":{{\"content\":{tokens}}}}}]}}\n\n"
+        );
+        let (text, _, all) = heard(" w07 w08", Way::Verify, &[chunk]);
+        assert_eq!(text, " w07 w08 w09");
+        assert!(all.contains("{\"content\":[{\"token\":\" w09\"}]}"), "{all}");
     }
 
     #[test]

@@ -7,9 +7,11 @@
 //! heard, which after a continuation is more than the second target said.
 //!
 //! The first thing that the second target opens must be a message with text, since nothing else
-//! can go on in what is open.
+//! can go on in what is open. Where the client was told that the text has ended, the events that told
+//! it are left out, and more text than that is another answer.
 
-use super::{GIANT_MAX, Splice};
+use super::{GIANT_MAX, Splice, logprobs};
+use crate::wire::transcript::Closing;
 use serde_json::Value;
 
 /// The message of the second stream that takes the place of the open one.
@@ -84,8 +86,11 @@ impl Splice {
         if rest.is_empty() {
             return false;
         }
+        if let Some(tokens) = value.get_mut("logprobs") {
+            logprobs::forget(tokens, text.len() - rest.len(), text.len());
+        }
         self.whole.push_str(&rest);
-        self.has_diverged |= self.whole.len() > GIANT_MAX;
+        self.has_diverged |= self.whole.len() > GIANT_MAX || self.place.closing > Closing::Open;
         if let Some(slot) = value.get_mut("delta") {
             *slot = Value::String(rest);
         }
@@ -93,40 +98,45 @@ impl Splice {
     }
 
     fn close_text(&mut self, value: &mut Value) -> bool {
-        if self.owes_nothing() && self.enters_joined_part(value) {
+        let is_joined = self.owes_nothing() && self.enters_joined_part(value);
+        if is_joined {
             set(value, "text", Value::String(self.whole.clone()));
         }
-        !self.has_diverged
+        !self.has_heard(is_joined, Closing::Text)
     }
 
     fn annotate(&mut self, value: &mut Value) -> bool {
-        if self.owes_nothing()
-            && self.enters_joined_part(value)
-            && let Some(annotation) = value.get_mut("annotation")
-        {
+        let is_joined = self.owes_nothing() && self.enters_joined_part(value);
+        if is_joined && let Some(annotation) = value.get_mut("annotation") {
             self.shift_annotation(annotation);
         }
-        !self.has_diverged
+        // An end that was told named all that belongs to what it ended.
+        !self.has_heard(is_joined, Closing::Part)
     }
 
     fn close_part(&mut self, value: &mut Value) -> bool {
-        if self.owes_nothing()
-            && self.enters_joined_part(value)
-            && let Some(part) = value.get_mut("part")
-        {
+        let is_joined = self.owes_nothing() && self.enters_joined_part(value);
+        if is_joined && let Some(part) = value.get_mut("part") {
             self.make_part_whole(part);
         }
-        !self.has_diverged
+        !self.has_heard(is_joined, Closing::Part)
     }
 
     fn close_item(&mut self, value: &mut Value) -> bool {
+        let mut is_joined = false;
         if self.owes_nothing()
             && let Some(item) = value.get_mut("item")
             && self.is_joined(item)
         {
+            is_joined = true;
             self.make_whole(item);
         }
-        !self.has_diverged
+        !self.has_heard(is_joined, Closing::Message)
+    }
+
+    /// Tells whether an end need not be told; `is_joined` where it is one of the message that goes on.
+    fn has_heard(&self, is_joined: bool, end: Closing) -> bool {
+        is_joined && self.place.closing >= end
     }
 
     /// Returns the joined message, which where no event opened it is the one that is spoken of first.
@@ -422,6 +432,43 @@ mod tests {
         let mut splice = Splice::new(&mut told(&["one"]), Way::Verify);
         let endless = Bytes::from(vec![b'x'; 1 << 20]);
         assert!((0..5).any(|_| splice.push(&endless).diverged), "there is a limit");
+    }
+
+    #[test]
+    fn where_the_text_has_ended_for_the_client_only_what_it_lacks_is_told() {
+        let ends = closing("one", "one two");
+        for had in 1..ends.len() {
+            for (way, says) in [(Way::Verify, "one two"), (Way::Continue, "")] {
+                let first = [opening("one", 11), deltas("one", &["one two"]), ends[..had].to_vec()];
+                let mut told = Transcript::new(Dialect::OpenAiResponses);
+                told.keep(&stream(&first.concat()));
+                assert_eq!(told.bar(), None);
+                let second = [opening("two", 22), deltas("two", &[says]), closing("two", says)];
+                let (events, diverged) = joined(&mut told, way, &second.concat());
+                assert!(!diverged, "{way:?} after {had}");
+                let kinds: Vec<_> = events.iter().map(|event| &event["type"]).collect();
+                let want: Vec<_> = ends[had..].iter().map(|event| &event["type"]).collect();
+                assert_eq!(kinds, want, "{way:?} after {had}");
+                let end = events.last().unwrap();
+                assert_eq!(end["response"]["output"], json!([message("msg_one", "one two")]));
+                assert_eq!(end["sequence_number"], 8, "{way:?} after {had}");
+            }
+            // More than the text that was told whole.
+            let mut told = Transcript::new(Dialect::OpenAiResponses);
+            let first = [opening("one", 11), deltas("one", &["one two"]), ends[..had].to_vec()];
+            told.keep(&stream(&first.concat()));
+            let second = [opening("two", 22), deltas("two", &["one two three"])];
+            assert_eq!(joined(&mut told, Way::Verify, &second.concat()), (vec![], true));
+        }
+    }
+
+    #[test]
+    fn tokens_that_the_client_has_are_not_listed_again() {
+        let mut delta = deltas("two", &["one two"]).remove(0);
+        delta["logprobs"] = json!([{"token": "one", "logprob": -1}, {"token": " two", "logprob": -2}]);
+        let (events, _) =
+            joined(&mut told(&["one"]), Way::Verify, &[opening("two", 22), vec![delta]].concat());
+        assert_eq!(events[0]["logprobs"], json!([{"token": " two", "logprob": -2}]));
     }
 
     #[test]

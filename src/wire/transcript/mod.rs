@@ -6,14 +6,14 @@
 //! ends well in few bytes is so never read twice. What events say is [`Reading`]'s affair.
 //!
 //! It cannot go on once the stream has entered tool-call arguments, a thinking block, a second
-//! choice, a refusal or audio, once its text was closed, or where the text grew beyond
+//! choice, a refusal or audio, once a reason to finish was told, or where the text grew beyond
 //! [`TEXT_MAX`] (failure semantics, *Rescue*).
 
 mod gemini;
 mod reading;
 mod responses;
 
-pub use reading::{Bar, Item, Place, Reading};
+pub use reading::{Bar, Closing, Item, Place, Reading};
 
 use super::template::Template;
 use crate::base::api::Dialect;
@@ -151,8 +151,54 @@ mod tests {
             item: Some(Item { id: Some("msg_1".to_owned()), index: 0 }),
             block: Some(0),
             next_number: Some(7),
+            ..Place::default()
         };
         assert_eq!(response.place(), &place);
+    }
+
+    #[test]
+    fn a_text_that_has_ended_is_gone_on_from_and_its_end_is_known() {
+        let mut messages = told(
+            Dialect::AnthropicMessages,
+            &[
+                r#"{"type":"message_start","message":{"id":"m"}}"#,
+                r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+                r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one "}}"#,
+                r#"{"type":"content_block_stop","index":0}"#,
+                r#"{"type":"content_block_start","index":1,"content_block":{"type":"text","text":""}}"#,
+                r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"two"}}"#,
+            ],
+        );
+        assert_eq!(messages.text(), "one two");
+        assert_eq!(messages.bar(), None);
+        let place = messages.place();
+        assert_eq!((place.block, place.next_block, place.blocks_closed), (Some(1), 2, 1));
+        messages.keep(&Bytes::from_static(b"data: {\"type\":\"content_block_stop\",\"index\":1}\n\n"));
+        assert_eq!((messages.place().block, messages.bar()), (None, None));
+
+        let delta = r#"{"type":"response.output_text.delta","item_id":"m","output_index":1,"delta":"one"}"#;
+        let ends = [
+            r#"{"type":"response.output_text.done","item_id":"m","output_index":1,"content_index":0,"text":"one"}"#,
+            r#"{"type":"response.content_part.done","item_id":"m","output_index":1,"content_index":0,"part":{}}"#,
+            r#"{"type":"response.output_item.done","output_index":1,"item":{"id":"m","type":"message"}}"#,
+        ];
+        for (count, closing) in
+            [(0, Closing::Open), (1, Closing::Text), (2, Closing::Part), (3, Closing::Message)]
+        {
+            let mut response = told(Dialect::OpenAiResponses, &[&[delta], &ends[..count]].concat());
+            assert_eq!((response.bar(), response.place().closing), (None, closing));
+        }
+        // An end out of turn, of another message or with another text.
+        for events in [
+            vec![delta, ends[1]],
+            vec![delta, ends[0], ends[0]],
+            vec![delta, r#"{"type":"response.output_text.done","output_index":0,"text":"one"}"#],
+            vec![delta, r#"{"type":"response.output_text.done","output_index":1,"text":"one two"}"#],
+        ] {
+            assert_eq!(told(Dialect::OpenAiResponses, &events).bar(), Some(Bar::Finished), "{events:?}");
+        }
+        let more = told(Dialect::OpenAiResponses, &[delta, ends[0], delta]).bar();
+        assert_eq!(more, Some(Bar::OtherContent), "text behind its end");
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! target could not go on ([`Bar`]). An event that is not JSON says nothing a client could have
 //! understood; one too long to be kept in one piece bars, for nobody has read it.
 //!
-//! A text whose block is closed counts as finished: whether another block or the end would have
-//! followed, nobody can tell.
+//! A text whose block is closed can be gone on from: whether another block or the end follows, whoever
+//! takes the stream up will tell. What was told of its end is part of the place.
 
 use super::{gemini, responses};
 use crate::base::api::Dialect;
@@ -29,7 +29,7 @@ pub enum Bar {
     SecondChoice,
     /// A refusal, audio or anything else that is not plain text.
     OtherContent,
-    /// The text has ended: its block is closed, or the finish reason has been told.
+    /// The answer has ended, or its text in a way that is not understood.
     Finished,
     /// The text is too long.
     TooLong,
@@ -46,10 +46,31 @@ pub struct Place {
     pub created_at: Option<u64>,
     /// Responses: the message that is open.
     pub item: Option<Item>,
-    /// The index of the text block (Anthropic) or content part (responses) that is open.
+    /// The index of the text block (Anthropic) that is open, or of the content part (responses) that was
+    /// opened.
     pub block: Option<u64>,
+    /// Anthropic: the index of the next block.
+    pub next_block: u64,
+    /// Anthropic: how many text blocks are closed.
+    pub blocks_closed: u64,
+    /// Responses: what was told of the end of the text.
+    pub closing: Closing,
     /// Responses: the number that the next event gets, where they are numbered.
     pub next_number: Option<u64>,
+}
+
+/// How much of the end of a response's text was told. Its three events come in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closing {
+    /// Nothing.
+    #[default]
+    Open,
+    /// The text has ended (`response.output_text.done`).
+    Text,
+    /// The part has (`response.content_part.done`).
+    Part,
+    /// The message has (`response.output_item.done`).
+    Message,
 }
 
 /// An output item of a response.
@@ -268,12 +289,17 @@ impl Reading {
             b"content_block_start" | b"content_block_delta" => {
                 self.bar_by_block(&block_kind);
                 self.place.block = Some(index);
+                self.place.next_block = index.saturating_add(1);
                 if let Some(text) = text {
                     self.texts.push(Span::from(&text));
                     self.add(&text);
                 }
             }
             b"message_delta" if is_stopped => self.bar_by(Bar::Finished),
+            b"content_block_stop" if self.place.block == Some(index) => {
+                self.place.block = None;
+                self.place.blocks_closed += 1;
+            }
             b"content_block_stop" | b"message_stop" => self.bar_by(Bar::Finished),
             _ => {}
         }

@@ -2,11 +2,12 @@
 //!
 //! Text comes in `response.output_text.delta`, inside one part of one message. Any other item
 //! (reasoning, a call of a function or of a tool at the provider), any other part (a refusal) and
-//! any annotation bars; so does the first event that closes the text, since it says the whole.
+//! any annotation bars. The text ends in three events, each of which says it whole ([`Closing`]): where
+//! they come otherwise, or say another text than was told before, nobody can go on from it.
 //! What does not begin with `response.` (keep-alives) says nothing. Source: OpenAI API reference,
 //! "Streaming events".
 
-use super::reading::{Bar, Item, Reading};
+use super::reading::{Bar, Closing, Item, Reading};
 use crate::wire::json::{Broken, Scan, Text};
 
 /// The members of an event that matter, in whatever order they came.
@@ -18,6 +19,7 @@ struct Event<'a> {
     output_index: Option<u64>,
     content_index: Option<u64>,
     delta: Option<Text<'a>>,
+    text: Option<Text<'a>>,
     /// Of the `item`, `part` or `response` inside.
     inner: Inner<'a>,
 }
@@ -41,6 +43,7 @@ pub(super) fn read(reading: &mut Reading, scan: &mut Scan<'_>) -> Result<(), Bro
             b"output_index" => event.output_index = scan.count()?,
             b"content_index" => event.content_index = scan.count()?,
             b"delta" => event.delta = scan.text()?,
+            b"text" => event.text = scan.text()?,
             b"item" | b"part" | b"response" => event.inner = inner(scan)?,
             _ => {
                 scan.skip()?;
@@ -87,22 +90,43 @@ fn note(reading: &mut Reading, event: &Event<'_>) {
         b"response.content_part.added" => enter_part(reading, event),
         b"response.output_text.delta" => {
             let Some(delta) = &event.delta else { return };
+            if reading.place.closing > Closing::Open {
+                return reading.bar_by(Bar::OtherContent);
+            }
             let index = event.output_index.unwrap_or(0);
             reading.place.item.get_or_insert_with(|| Item { id: owned(event.item_id.as_ref()), index });
             reading.place.block.get_or_insert(event.content_index.unwrap_or(0));
             reading.add(delta);
         }
-        b"response.output_text.done"
-        | b"response.content_part.done"
-        | b"response.output_item.done"
-        | b"response.completed"
-        | b"response.incomplete"
-        | b"response.done" => reading.bar_by(Bar::Finished),
+        b"response.output_text.done" => close(reading, event, Closing::Text),
+        b"response.content_part.done" => close(reading, event, Closing::Part),
+        b"response.output_item.done" => close(reading, event, Closing::Message),
+        b"response.completed" | b"response.incomplete" | b"response.done" => reading.bar_by(Bar::Finished),
         other => {
             if let Some(bar) = bar_of(other) {
                 reading.bar_by(bar);
             }
         }
+    }
+}
+
+fn close(reading: &mut Reading, event: &Event<'_>, to: Closing) {
+    let place = &mut reading.place;
+    let is_of_message = place.item.as_ref().is_some_and(|item| item.index == event.output_index.unwrap_or(0));
+    let is_of_part = is_of_message && place.block == Some(event.content_index.unwrap_or(0));
+    let is_next = match (place.closing, to) {
+        (Closing::Open, Closing::Text) => {
+            let text = event.text.as_ref().and_then(Text::whole);
+            is_of_part && text.is_some_and(|text| text == reading.text.as_str())
+        }
+        (Closing::Text, Closing::Part) => is_of_part,
+        (Closing::Part, Closing::Message) => is_of_message,
+        (Closing::Open | Closing::Text | Closing::Part | Closing::Message, _) => false,
+    };
+    if is_next {
+        place.closing = to;
+    } else {
+        reading.bar_by(Bar::Finished);
     }
 }
 
