@@ -46,7 +46,7 @@ pub(super) struct Story {
     pub(super) spending: Spending,
     /// Whether the call costs nothing whatever it answers (counting tokens).
     pub(super) is_free: bool,
-    /// The number of the next event of a translated stream, where its dialect counts them.
+    /// The number of the next event of a stream, where the client's dialect counts them.
     pub(super) next_sequence: u64,
     /// What is told of the first choice.
     pub(super) first: First,

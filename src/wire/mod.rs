@@ -58,6 +58,8 @@ struct Progress {
     choices_finished: u128,
     /// Tokens as counted so far.
     usage: Usage,
+    /// The number that the next event gets, where they are numbered.
+    next_number: Option<u64>,
     /// Where the text of the last event lies, if nothing but the text of the next may differ.
     text: Option<template::Span>,
 }

@@ -19,8 +19,10 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
     let mut counted = Usage::default();
     let mut failed = false;
     let mut reason = None;
+    let mut number = None;
     scan.members::<Broken>(|scan, key| {
         match key.bytes().as_ref() {
+            b"sequence_number" => number = scan.count()?,
             b"type" => kind = scan.text()?,
             b"delta" => delta_is_empty = !scan.says_something()?,
             b"error" => failed |= scan.says_something()?,
@@ -36,6 +38,10 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
     if let Some(kind) = kind {
         note(&kind.bytes(), delta_is_empty, progress);
         progress.filtered |= reason.is_some_and(|r| r.bytes().as_ref() == b"content_filter");
+    }
+    if !progress.fault {
+        // A fault goes no further, and something else gets its number.
+        progress.next_number = number.map(|number| number.saturating_add(1)).or(progress.next_number);
     }
     Ok(())
 }

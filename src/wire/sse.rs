@@ -205,6 +205,21 @@ pub fn fields(event: &[u8]) -> Fields<'_> {
     found
 }
 
+/// Returns what an event lacks whose empty line did not come, in its own line ends.
+#[must_use]
+pub fn end_of(event: &[u8]) -> &'static [u8] {
+    if event.ends_with(b"\r\n") {
+        b"\r\n"
+    } else if event.ends_with(b"\n") {
+        b"\n"
+    } else if event.ends_with(b"\r") {
+        // Where it is a line end by itself it becomes one of two bytes.
+        b"\n\r\n"
+    } else {
+        b"\n\n"
+    }
+}
+
 /// Returns what follows `name:` and at most one space; a line that is the bare name has an empty
 /// value.
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
@@ -269,6 +284,16 @@ mod tests {
         assert_eq!(found.data.unwrap().as_ref(), b"one\ntwo\n");
         assert_eq!(fields(b": OPENROUTER PROCESSING\n\n").data, None);
         assert_eq!(fields(b"database: x\n\n").data, None);
+    }
+
+    #[test]
+    fn an_event_whose_end_did_not_come_is_one_event_with_what_it_lacks() {
+        for event in ["data: a", "data: a\n", "data: a\r", "data: a\r\n", "event: b\r\ndata: a"] {
+            let whole = [event.as_bytes(), end_of(event.as_bytes())].concat();
+            let (found, rest) = events(&[&whole]);
+            assert_eq!((data_of(&found), found.len()), (vec!["a".to_owned()], 1), "{event:?}");
+            assert!(rest.is_empty(), "{event:?}");
+        }
     }
 
     #[test]

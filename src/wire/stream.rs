@@ -30,7 +30,7 @@ use super::answer::{self, AnswerFault};
 use super::cut::{self, Cutter};
 use super::items::Items;
 use super::json::{Broken, Scan};
-use super::sse::{Block, EVENT_MAX, Piece};
+use super::sse::{self, Block, EVENT_MAX, Piece};
 use super::template::Template;
 use super::{Progress, Usage, anthropic, bedrock, cohere, gemini, ollama, openai, responses, usage};
 use crate::base::api::Dialect;
@@ -152,7 +152,8 @@ impl StreamReader {
     }
 
     /// Ends the stream: what is left is released when it forms a valid last event (`data: [DONE]`
-    /// without its empty line), else it is dropped.
+    /// without its empty line), else it is dropped. Where the answer is not whole with it, it gets the
+    /// line ends that it lacks: something else is to follow, and must not run into it.
     pub fn finish(&mut self) -> Pushed {
         let mut pushed = Pushed::default();
         if self.faulted {
@@ -188,12 +189,21 @@ impl StreamReader {
         if is_whole {
             let content_before = self.has_content;
             match self.inspect(&rest) {
-                None => pushed.release.push(rest),
+                None if self.is_complete() => pushed.release.push(rest),
+                None => pushed.release.push(self.ended(rest)),
                 Some(body) => self.fault(body, rest, &mut pushed),
             }
             pushed.content_began = self.has_content && !content_before;
         }
         pushed
+    }
+
+    /// Ends an event whose last bytes did not come.
+    fn ended(&self, event: Bytes) -> Bytes {
+        match cut::Framing::of(self.dialect) {
+            cut::Framing::Events => [&event[..], sse::end_of(&event)].concat().into(),
+            cut::Framing::Lines | cut::Framing::Frames | cut::Framing::Whole => event,
+        }
     }
 
     /// Tells whether the answer is whole: every choice has its finish reason, or the dialect's own
@@ -221,6 +231,12 @@ impl StreamReader {
     #[must_use]
     pub fn was_filtered(&self) -> bool {
         self.progress.filtered
+    }
+
+    /// Returns the number that the next event gets; 0 where they are not numbered.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.progress.next_number.unwrap_or(0)
     }
 
     /// Returns the tokens counted so far.

@@ -286,12 +286,119 @@ async fn the_error_event_of_a_response_is_numbered_on() {
     let pair = pair(Api::Responses, Wire::default(), first, other, "", "").await;
     let answer = stream(&pair, Api::Responses, Wire::default()).await;
     assert_eq!(answer.error_code(), "upstream_stream_lost", "{}", answer.body_text());
-    let numbers: Vec<u64> = answer
-        .events
-        .iter()
-        .filter_map(|event| serde_json::from_str::<Value>(&event.data).ok()?["sequence_number"].as_u64())
-        .collect();
-    assert_eq!(numbers, (0..=9).collect::<Vec<u64>>(), "four that open, five of text, the error");
+    assert_eq!(numbers(&answer), (0..=9).collect::<Vec<u64>>(), "four that open, five of text, the error");
+}
+
+/// The events of a whole answer, as the first provider of a pair would tell it.
+async fn told_whole(api: Api) -> Vec<String> {
+    let provider = Provider::start(Reply::says(WORDS)).await.unwrap();
+    let call = api.call(api.body("alpha", true, 200, 0));
+    let answer = call.send(provider.address()).await.unwrap();
+    answer.body_text().split_inclusive("\n\n").map(str::to_owned).collect()
+}
+
+/// Tells these events, of which the last may lack its end, and breaks off.
+fn telling(events: &[String]) -> Reply {
+    Reply::events(events.to_vec()).at(Place::AfterTokens(events.len()), Twist::Close)
+}
+
+/// Complains of everything that makes a rescued stream unsound.
+fn check_rescued(api: Api, answer: &Answer, what: &str) {
+    let body = answer.body_text();
+    assert_eq!(answer.text(), WORDS, "{what}\n{body}");
+    assert!(answer.has_end_marker() && answer.end == BodyEnd::Clean, "{what}\n{body}");
+    assert!(body.contains(": pointsman: two goes on\n\n"), "{what}\n{body}");
+    let counts: &[&str] = match api {
+        Api::Responses => {
+            check_response(answer, WORDS, what);
+            &[]
+        }
+        Api::Messages => &["content_block_start", "content_block_stop", "message_delta", "message_stop"],
+        Api::Chat | Api::Completions | Api::Embeddings | Api::CountTokens => &["finish_reason\":\"stop"],
+    };
+    for once in counts {
+        let data = answer.events.iter().filter(|event| event.data.contains(once));
+        assert_eq!(data.count(), 1, "{what}: {once}\n{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_break_inside_the_end_of_an_event_is_rescued_and_its_text_is_told_once() {
+    for api in [Api::Chat, Api::Messages, Api::Responses] {
+        let mut events = told_whole(api).await;
+        events.truncate(8);
+        for end in ["", "\n"] {
+            let last = events.pop().unwrap();
+            events.push(format!("{}{end}", last.trim_end()));
+            for (hold, model) in [("0ms", ""), ("0ms", "continues: prefill"), ("100ms", "")] {
+                let what = format!("{api:?} {end:?} hold {hold} {model}");
+                let more = format!("{TIMERS}rescue: {{hold: {hold}}}\n");
+                let pair =
+                    pair(api, Wire::default(), telling(&events), Reply::says(WORDS), model, &more).await;
+                let answer = stream(&pair, api, Wire::default()).await;
+                check_rescued(api, &answer, &what);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_break_behind_the_end_of_a_text_is_rescued_and_the_rest_is_told_once() {
+    for (api, ends) in [(Api::Messages, 1), (Api::Responses, 3)] {
+        let events = told_whole(api).await;
+        let first_end = if api == Api::Messages { "content_block_stop" } else { "response.output_text.done" };
+        let text_ends = events.iter().position(|event| event.contains(first_end)).unwrap();
+        for end in 1..=ends {
+            for (hold, model) in [("0ms", ""), ("0ms", "continues: prefill"), ("100ms", "")] {
+                let what = format!("{api:?} {end} hold {hold} {model}");
+                let more = format!("{TIMERS}rescue: {{hold: {hold}}}\n");
+                let first = telling(&events[..text_ends + end]);
+                let pair = pair(api, Wire::default(), first, Reply::says(WORDS), model, &more).await;
+                let answer = stream(&pair, api, Wire::default()).await;
+                check_rescued(api, &answer, &what);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_translated_response_is_rescued_behind_the_end_of_its_text() {
+    let events = told_whole(Api::Messages).await;
+    let text_ends = events.iter().position(|event| event.contains("content_block_stop")).unwrap();
+    let first = Provider::start(telling(&events[..=text_ends])).await.unwrap();
+    let second = Provider::start(Reply::says(WORDS)).await.unwrap();
+    let yaml = format!(
+        "{TIMERS}providers:\n{}{}routes:\n  chat: {{targets: [{{provider: one, model: m, priority: 1}}, {{provider: two, model: n, priority: 2}}]}}\n",
+        provider("one", "anthropic", &first.origin(), KEY_ONE, ""),
+        provider("two", "anthropic", &second.origin(), KEY_TWO, "")
+    );
+    let stage = Stage::open(&yaml).await;
+    let call = Api::Responses.call(Api::Responses.body("chat", true, 200, 0));
+    let answer = call.send(stage.data).await.unwrap();
+    assert_eq!(answer.text(), WORDS, "{}", answer.body_text());
+    assert!(answer.has_end_marker() && answer.end == BodyEnd::Clean, "{}", answer.body_text());
+    assert_eq!(answer.events.iter().filter(|event| event.data.contains("output_text.done")).count(), 1);
+    assert_eq!(second.count(), 1);
+}
+
+#[tokio::test]
+async fn the_error_event_of_a_response_that_may_not_be_rescued_is_numbered_on() {
+    for broken in [Reply::close_after(5), Reply::error_after(5, 529)] {
+        let pair = pair(Api::Responses, Wire::default(), broken.text(WORDS), Reply::ok(), "", "").await;
+        let call = Api::Responses.call(Api::Responses.body("chat", true, 200, 0));
+        let answer = call.header("x-pointsman-no-rescue", "1").send(pair.stage.data).await.unwrap();
+        assert_eq!(answer.error_code(), "upstream_stream_lost", "{}", answer.body_text());
+        assert_eq!(
+            numbers(&answer),
+            (0..=9).collect::<Vec<u64>>(),
+            "four that open, five of text, the error"
+        );
+    }
+}
+
+fn numbers(answer: &Answer) -> Vec<u64> {
+    let number = |data: &str| serde_json::from_str::<Value>(data).ok()?["sequence_number"].as_u64();
+    answer.events.iter().filter_map(|event| number(&event.data)).collect()
 }
 
 /// Two tokens, a pause that is longer than the hold, three tokens, a break.

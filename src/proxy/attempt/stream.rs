@@ -121,9 +121,7 @@ impl Delivery<'_, '_> {
         let status = answer.status;
         let mut mark = std::mem::take(&mut answer.mark);
         loop {
-            if let Some(rendering) = &answer.rendering {
-                self.stage.story.next_sequence = rendering.next_sequence();
-            }
+            self.stage.story.next_sequence = self.next_sequence(answer, reader);
             if let Some(end) = self.aim.broken_off(&mark, reader, status) {
                 return end;
             }
@@ -149,6 +147,15 @@ impl Delivery<'_, '_> {
                 return end;
             }
             mark = next;
+        }
+    }
+
+    /// Returns the number of the client's next event, where its dialect counts them.
+    fn next_sequence(&self, answer: &Answer, reader: &StreamReader) -> u64 {
+        match (&*self.splice, &answer.rendering) {
+            (Some(splice), _) => splice.next_sequence(),
+            (None, Some(rendering)) => rendering.next_sequence(),
+            (None, None) => reader.next_sequence(),
         }
     }
 

@@ -3,6 +3,7 @@
 #[cfg(feature = "bedrock")]
 use super::super::cut::tests as frames;
 use super::*;
+use crate::wire::transcript::Transcript;
 
 /// Pushes the text in pieces of `size` and returns what came of it all.
 fn run(dialect: Dialect, text: &str, size: usize) -> (StreamReader, Vec<u8>, Option<StreamFault>, usize) {
@@ -245,23 +246,19 @@ fn a_stream_is_complete_with_every_finish_reason_or_the_dialects_own_end() {
 fn a_partial_last_event_is_dropped_and_a_whole_one_without_its_empty_line_is_kept() {
     let whole = "data: {\"a\":1}\n\n";
     for (rest, kept) in [
-        ("data: {\"a\":1}", true),
-        ("data: {\"a\":1}\n", true),
-        ("data: [DONE]", true),
-        ("\n", true),
-        ("data: {\"a\":", false),
-        ("dat", false),
-        (": comm", false),
-        ("event: ping\n", false),
+        // The answer is not whole with it, and goes on elsewhere.
+        ("data: {\"a\":1}", whole),
+        ("data: {\"a\":1}\n", whole),
+        ("data: [DONE]", "data: [DONE]"),
+        ("\n", "\n"),
+        ("data: {\"a\":", ""),
+        ("dat", ""),
+        (": comm", ""),
+        ("event: ping\n", ""),
     ] {
-        let text = format!("{whole}{rest}");
-        let (_, released, fault, _) = run(Dialect::OpenAiChat, &text, 4);
+        let (_, released, fault, _) = run(Dialect::OpenAiChat, &format!("{whole}{rest}"), 4);
         assert_eq!(fault, None);
-        assert_eq!(
-            String::from_utf8(released).unwrap(),
-            if kept { text.as_str() } else { whole },
-            "{rest:?}"
-        );
+        assert_eq!(String::from_utf8(released).unwrap(), format!("{whole}{kept}"), "{rest:?}");
     }
     let (_, released, fault, _) = run(Dialect::OpenAiChat, &format!("{whole}data: {{\"error\":\"x\"}}"), 4);
     assert_eq!((released, fault.is_some()), (whole.as_bytes().to_vec(), true));
@@ -526,4 +523,69 @@ fn the_document_of_a_bridge_is_its_only_event() {
     }
     let giant = format!("{{\"response\":\"{}\"}}", "x".repeat(DOCUMENT_MAX));
     assert!(run(Dialect::GenerateBridge, &giant, 5000).2.is_some());
+}
+
+/// One event with a piece of text, as the dialect has it, and what is told of its stream before it.
+fn text_event(dialect: Dialect) -> (&'static str, &'static str) {
+    match dialect {
+        Dialect::AnthropicMessages => {
+            ("", r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one"}}"#)
+        }
+        Dialect::OpenAiResponses => (
+            "event: response.output_text.delta\n",
+            r#"{"type":"response.output_text.delta","item_id":"m","output_index":0,"content_index":0,"delta":"one"}"#,
+        ),
+        Dialect::GeminiGenerate => {
+            ("", r#"{"candidates":[{"content":{"parts":[{"text":"one"}]},"index":0}]}"#)
+        }
+        Dialect::OpenAiCompletions => ("", r#"{"choices":[{"index":0,"text":"one"}]}"#),
+        _ => ("", r#"{"choices":[{"index":0,"delta":{"content":"one"}}]}"#),
+    }
+}
+
+#[test]
+fn a_last_event_that_lacks_its_end_can_be_gone_on_from() {
+    for dialect in [
+        Dialect::OpenAiChat,
+        Dialect::OpenAiCompletions,
+        Dialect::OpenAiResponses,
+        Dialect::AnthropicMessages,
+        Dialect::GeminiGenerate,
+    ] {
+        for end in ["", "\n", "\r", "\r\n"] {
+            let (name, data) = text_event(dialect);
+            let event = format!("{name}data: {data}{end}");
+            let before = format!("{name}data: {data}\n\n");
+            let (reader, released, fault, _) = run(dialect, &format!("{before}{event}"), 16);
+            assert!(fault.is_none() && !reader.is_complete());
+            let mut told = Transcript::new(dialect);
+            told.keep(&Bytes::from(released));
+            assert_eq!(told.text(), "oneone", "{dialect:?} {end:?}");
+            assert_eq!(told.bar(), None, "{dialect:?} {end:?}");
+        }
+    }
+    // A whole answer stays as it came, and half an event is dropped.
+    let (_, released, ..) = run(Dialect::OpenAiChat, "data: [DONE]\n", 16);
+    assert_eq!(released, b"data: [DONE]\n");
+    let (_, released, ..) = run(Dialect::OpenAiChat, "data: {\"choices\":[", 16);
+    assert_eq!(released, b"");
+}
+
+#[test]
+fn the_number_of_the_next_event_is_that_behind_the_last_one_that_went_on() {
+    let event = |number: u64, kind: &str| {
+        format!("data: {{\"type\":\"{kind}\",\"sequence_number\":{number},\"delta\":\"a\"}}\n\n")
+    };
+    let delta = "response.output_text.delta";
+    for (body, want) in [
+        (String::new(), 0),
+        (event(4, delta), 5),
+        (event(4, delta) + &event(5, delta), 6),
+        (event(4, delta) + "data: {\"type\":\"keepalive\"}\n\n", 5),
+        // It is withheld.
+        (event(4, delta) + &event(5, "response.failed"), 5),
+    ] {
+        let (reader, ..) = run(Dialect::OpenAiResponses, &body, 16);
+        assert_eq!(reader.next_sequence(), want, "{body}");
+    }
 }
