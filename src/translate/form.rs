@@ -479,6 +479,14 @@ pub enum PartKind {
     Refusal,
 }
 
+impl Finish {
+    /// Returns the reason for dialects in which a refusal is one: in others it is a part, and its
+    /// answer just ends.
+    pub(super) fn refused_if(self, refuses: bool) -> Self {
+        if refuses && self == Finish::Stop { Finish::Refusal } else { self }
+    }
+}
+
 impl Json {
     /// Takes text that a reader has found to be valid JSON.
     pub(super) fn checked(text: impl Into<Box<str>>) -> Self {

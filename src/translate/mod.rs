@@ -171,6 +171,9 @@ pub enum Untranslatable {
     /// A member without which there is no request or answer.
     #[error("`{0}` is missing or has the wrong type")]
     Member(&'static str),
+    /// The provider says that its answer failed, without an error object.
+    #[error("the answer failed")]
+    Failed,
 }
 
 /// Writes a client's request in the dialect of a target.
@@ -307,6 +310,9 @@ pub fn answer(
     context: &AnswerContext<'_>,
 ) -> Result<Vec<u8>, Untranslatable> {
     let mut answer = read_answer(from, to, body)?;
+    if answer.finish == form::Finish::Error {
+        return Err(Untranslatable::Failed);
+    }
     let has_tools = answer.parts.iter().any(|part| matches!(part.content, form::Content::ToolUse(_)));
     answer.finish = order::settled(answer.finish, has_tools);
     if answer.model.is_empty() {

@@ -7,7 +7,8 @@
 //! what is missing and drops what may not come, so that every writer can rely on the order:
 //!
 //! * A delta of another kind than the open part closes it and opens one of its own.
-//! * A call without arguments gets `{}`: clients parse what they are given.
+//! * A call without arguments gets `{}`: clients parse what they are given. `null` is none (Groq).
+//! * An answer that ends because it failed (`error`, `MALFORMED_FUNCTION_CALL`) is a fault.
 //! * After a finish only usage and the end pass. An end without a finish is given one.
 //! * Empty deltas are dropped.
 
@@ -38,6 +39,8 @@ pub enum State {
 pub(super) struct Order {
     has_started: bool,
     open: Open,
+    /// The first of a call's arguments, as long as they may still be `null`.
+    nothing: String,
     has_tools: bool,
     has_finished: bool,
     state: State,
@@ -48,6 +51,7 @@ impl Order {
         Order {
             has_started: false,
             open: Open::Nothing,
+            nothing: String::new(),
             has_tools: false,
             has_finished: false,
             state: State::Open,
@@ -89,8 +93,8 @@ impl Order {
         self.put_started(event, out);
     }
 
-    fn put_started(&mut self, event: Event, out: &mut Vec<Event>) {
-        match &event {
+    fn put_started(&mut self, mut event: Event, out: &mut Vec<Event>) {
+        match &mut event {
             Event::TextDelta(text) | Event::ThinkingDelta(text) | Event::RefusalDelta(text)
                 if text.is_empty() =>
             {
@@ -100,14 +104,19 @@ impl Order {
             Event::TextDelta(_) => self.need(PartKind::Text, out),
             Event::ThinkingDelta(_) | Event::SignatureDelta(_) => self.need(PartKind::Thinking, out),
             Event::RefusalDelta(_) => self.need(PartKind::Refusal, out),
-            Event::ToolArguments(_) => {
+            Event::ToolArguments(text) => {
                 let Open::Tool { has_arguments } = &mut self.open else {
                     // Arguments of a call that is closed or was never named: nobody could join
                     // them, and a call without them would be another call.
-                    self.state = State::Failed(Outcome::BadBody);
-                    out.push(Event::Error(Outcome::BadBody));
-                    return;
+                    return self.fail(Outcome::BadBody, out);
                 };
+                if !*has_arguments {
+                    self.nothing.push_str(text);
+                    if "null".starts_with(self.nothing.trim()) {
+                        return;
+                    }
+                    *text = std::mem::take(&mut self.nothing);
+                }
                 *has_arguments = true;
             }
             Event::PartStart(kind) => {
@@ -124,6 +133,7 @@ impl Order {
                 self.close(out);
                 return;
             }
+            Event::Finish { reason: Finish::Error, .. } => return self.fail(Outcome::InbandError, out),
             Event::Finish { reason, stop_sequence } => {
                 self.close(out);
                 self.has_finished = true;
@@ -148,6 +158,11 @@ impl Order {
         }
     }
 
+    fn fail(&mut self, outcome: Outcome, out: &mut Vec<Event>) {
+        self.state = State::Failed(outcome);
+        out.push(Event::Error(outcome));
+    }
+
     fn need(&mut self, kind: PartKind, out: &mut Vec<Event>) {
         if self.open != Open::Part(kind) {
             self.close(out);
@@ -157,9 +172,13 @@ impl Order {
     }
 
     fn close(&mut self, out: &mut Vec<Event>) {
+        let begun = std::mem::take(&mut self.nothing);
         match std::mem::replace(&mut self.open, Open::Nothing) {
             Open::Nothing => return,
-            Open::Tool { has_arguments: false } => out.push(Event::ToolArguments("{}".to_owned())),
+            Open::Tool { has_arguments: false } => {
+                let is_nothing = matches!(begun.trim(), "" | "null");
+                out.push(Event::ToolArguments(if is_nothing { "{}".to_owned() } else { begun }));
+            }
             Open::Part(_) | Open::Tool { has_arguments: true } => {}
         }
         out.push(Event::PartEnd);
@@ -233,6 +252,29 @@ mod tests {
         );
         assert_eq!(ordered(vec![start(), Event::End]), [start(), finish(Finish::Stop), Event::End]);
         assert_eq!(ordered(vec![start(), start(), Event::PartEnd]), [start()]);
+    }
+
+    #[test]
+    fn arguments_that_are_null_are_none_however_they_are_cut() {
+        let piece = |text: &str| Event::ToolArguments(text.to_owned());
+        for (pieces, want) in [
+            (&["null"][..], &["{}"][..]),
+            (&["nu", "ll", " "], &["{}"]),
+            (&["n"], &["n"]),
+            (&["nu", "mber", "s"], &["number", "s"]),
+            (&[" ", "{", "}"], &[" {", "}"]),
+        ] {
+            let events = [vec![tool()], pieces.iter().copied().map(piece).collect()].concat();
+            let got = ordered([events, vec![Event::PartEnd]].concat());
+            let want = want.iter().copied().map(piece).collect();
+            assert_eq!(got, [vec![start(), tool()], want, vec![Event::PartEnd]].concat(), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_failed_is_no_answer() {
+        let got = ordered(vec![Event::TextDelta("a".to_owned()), finish(Finish::Error), Event::End]);
+        assert_eq!(got.last(), Some(&Event::Error(Outcome::InbandError)));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl<'a> Raw<'a> {
         self.0.starts_with('[')
     }
 
-    /// Returns the text of a string, unescaped.
+    /// Returns the text of a string, unescaped; a lone half of a surrogate pair is replaced.
     pub(super) fn text(self) -> Option<String> {
         let text = Scan::new(self.0.as_bytes()).text().ok()??;
         Some(text.text().into_owned())
@@ -116,6 +116,41 @@ impl<'a> Raw<'a> {
         });
         items
     }
+}
+
+/// Half of a surrogate pair that one piece of a text ends with, until the next brings the other:
+/// servers that count in UTF-16 cut emojis in two.
+#[derive(Debug, Default)]
+pub(super) struct Half(Option<String>);
+
+impl Half {
+    /// Returns the text of a string, unescaped, behind the half that waits and without the half that
+    /// it ends with; nothing of what is no string.
+    pub(super) fn join(&mut self, raw: Raw<'_>) -> Option<String> {
+        let inner = raw.0.strip_prefix('"')?.strip_suffix('"')?;
+        let at = first_half(inner);
+        if inner.is_empty() || (self.0.is_none() && at.is_none()) {
+            return raw.text();
+        }
+        let (now, later) = inner.split_at_checked(at.unwrap_or(inner.len()))?;
+        let waited = self.0.take().unwrap_or_default();
+        self.0 = at.map(|_| later.to_owned());
+        Raw(&format!("\"{waited}{now}\"")).text()
+    }
+
+    /// Returns what stands for a half whose other never came.
+    pub(super) fn end(&mut self) -> Option<String> {
+        self.0.take().map(|_| char::REPLACEMENT_CHARACTER.to_string())
+    }
+}
+
+/// Finds the escape of the first half of a surrogate pair at the end of a string's inner text.
+fn first_half(inner: &str) -> Option<usize> {
+    let at = inner.len().checked_sub(6)?;
+    let code = u16::from_str_radix(inner.get(at..)?.strip_prefix("\\u")?, 16).ok()?;
+    // An even number of backslashes before it are texts of their own.
+    let before = inner.get(..at)?.bytes().rev().take_while(|byte| *byte == b'\\').count();
+    ((0xd800..0xdc00).contains(&code) && before.is_multiple_of(2)).then_some(at)
 }
 
 impl<'a> Object<'a> {
@@ -194,6 +229,24 @@ mod tests {
         let rest = object.rest(Dialect::OpenAiChat);
         let rest: Vec<_> = rest.members.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(rest, [("a", "1.0"), ("c", r#"{"d":[1, 2e3 ]}"#)]);
+    }
+
+    #[test]
+    fn halves_of_a_pair_are_joined_and_lone_ones_replaced() {
+        for (pieces, want) in [
+            (&[r#""a\ud83d""#, r#""""#, r#""\ude00b""#][..], &["a", "", "\u{1f600}b"][..]),
+            (&[r#""\uD83D\uDE00""#, r#""x""#], &["\u{1f600}", "x"]),
+            (&[r#""a\ud83d""#, r#""b""#], &["a", "\u{fffd}b"]),
+            (&[r#""a\ud83d""#], &["a", "\u{fffd}"]),
+            (&[r#""\ude00b\\ud83d""#], &["\u{fffd}b\\ud83d"]),
+        ] {
+            let mut half = Half::default();
+            let joined = |piece: &&str| half.join(Raw::parse(piece.as_bytes()).unwrap()).unwrap();
+            let mut got: Vec<String> = pieces.iter().map(joined).collect();
+            got.extend(half.end());
+            assert_eq!(got, want, "{pieces:?}");
+        }
+        assert_eq!(Half::default().join(Raw::parse(b"[1]").unwrap()), None);
     }
 
     #[test]

@@ -284,7 +284,10 @@ data: {"choices":[{"delta":{"tool_calls":[{"index":1,"id":"b","function":{"name"
 data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"}"}}]}}]}
 
 "#;
-    assert_eq!(told(CHAT, MESSAGES, late).1, State::Failed(Outcome::BadBody), "two calls at once");
+    assert_eq!(told(CHAT, MESSAGES, late).1, State::Open, "two calls at once are no fault");
+    let of_none =
+        late.replace(r#""index":0,"function":{"arguments":"}""#, r#""index":2,"function":{"arguments":"}""#);
+    assert_eq!(told(CHAT, MESSAGES, &of_none).1, State::Failed(Outcome::BadBody));
 }
 
 #[test]

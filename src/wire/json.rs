@@ -52,13 +52,39 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Returns the text, unescaped; bytes that are not UTF-8 are replaced.
+    /// Returns the text, unescaped; bytes that are not UTF-8 and lone halves of a surrogate pair are
+    /// replaced.
     #[must_use]
     pub fn text(&self) -> Cow<'a, str> {
-        match self.bytes() {
-            Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
-            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+        if self.escaped
+            && let Ok(text) =
+                serde_json::from_slice(self.quoted).or_else(|_| serde_json::from_slice(&self.mended()))
+        {
+            return Cow::Owned(text);
         }
+        String::from_utf8_lossy(self.quoted.get(1..self.quoted.len().saturating_sub(1)).unwrap_or_default())
+    }
+
+    /// Returns the token with an escape that stands for nothing in the place of each lone half.
+    fn mended(&self) -> Vec<u8> {
+        let mut mended = Vec::with_capacity(self.quoted.len());
+        let mut rest = self.quoted;
+        while let Some(first) = rest.first() {
+            let length = match (first, unit(rest), rest.get(6..).and_then(unit)) {
+                (_, Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+                (_, Some(0xd800..0xe000), _) => {
+                    mended.extend_from_slice(b"\\ufffd");
+                    rest = rest.get(6..).unwrap_or_default();
+                    continue;
+                }
+                (b'\\', _, _) => 2,
+                _ => 1,
+            };
+            let (whole, others) = rest.split_at_checked(length).unwrap_or((rest, b""));
+            mended.extend_from_slice(whole);
+            rest = others;
+        }
+        mended
     }
 
     /// Returns the text, unescaped, where it is whole: nothing for half of a surrogate pair (some
@@ -83,6 +109,12 @@ impl<'a> Text<'a> {
     pub fn is_empty(&self) -> bool {
         self.quoted.len() <= 2
     }
+}
+
+/// Reads the escape of a UTF-16 unit that the bytes begin with.
+fn unit(bytes: &[u8]) -> Option<u16> {
+    let digits = bytes.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// A cursor over JSON text.

@@ -99,13 +99,14 @@ impl<'a> Writer<'a> {
                 Role::User | Role::Tool => false,
             };
             self.lost.add_if(turn.name.is_some(), Loss::SpeakerName);
-            let parts = turn.parts.iter().filter(|part| self.is_said(part));
+            let parts: Vec<&Part> = turn.parts.iter().filter(|part| self.is_said(part)).collect();
             match found.last_mut() {
+                // A turn of which nothing is left parts nobody.
+                _ if parts.is_empty() => {}
                 Some(last) if last.is_assistant == is_assistant => last.parts.extend(parts),
-                _ => found.push(Message { is_assistant, parts: parts.collect() }),
+                Some(_) | None => found.push(Message { is_assistant, parts }),
             }
         }
-        found.retain(|message| !message.parts.is_empty());
         for message in found.iter_mut().filter(|message| !message.is_assistant) {
             message.parts.sort_by_key(|part| !matches!(part.content, Content::ToolResult(_)));
         }

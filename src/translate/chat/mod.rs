@@ -7,6 +7,7 @@
 //! choices (Copilot), thoughts under three names.
 
 mod answer;
+mod calls;
 mod reading;
 mod stream;
 mod writing;
@@ -180,13 +181,19 @@ fn tool_use(mut call: Object<'_>) -> Option<ToolUse> {
     let seal = google_seal(&mut call);
     let mut function = call.take("function").map_or(call, Raw::object);
     let name = function.text("name").filter(|name| !name.is_empty())?;
-    Some(ToolUse { id, name, arguments: arguments(&mut function), seal })
+    Some(ToolUse { id, name, arguments: whole_arguments(&mut function), seal })
 }
 
 /// Takes arguments: a string of JSON text, or (some servers) the object itself.
 fn arguments(function: &mut Object<'_>) -> String {
     let raw = function.take("arguments");
     raw.map(|raw| raw.text().unwrap_or_else(|| raw.as_str().to_owned())).unwrap_or_default()
+}
+
+/// Takes the arguments of a whole call. Groq says `null` where there are none.
+fn whole_arguments(function: &mut Object<'_>) -> String {
+    let text = arguments(function);
+    if text.trim() == "null" { String::new() } else { text }
 }
 
 /// Reads `content` of an answer in all the forms it is sent.

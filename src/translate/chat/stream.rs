@@ -1,37 +1,33 @@
 //! Streams of chat completions.
 //!
 //! Reading: the finish reason is held until the stream's end, because a second choice may go on
-//! after the first has finished (Copilot). Writing: a role chunk, deltas, the finish, usage if it
-//! was asked for, `[DONE]`.
+//! after the first has finished (Copilot). So are calls whose pieces come by turns (`calls`), and
+//! half of a surrogate pair until the next piece of text. Writing: a role chunk, deltas, the finish,
+//! usage if it was asked for, `[DONE]`.
 
 use super::super::AnswerContext;
 use super::super::fault;
 use super::super::form::{Content, Event, Finish, PartKind, Seal, Usage};
-use super::super::read::{Object, Raw};
+use super::super::read::{Half, Object, Raw};
 use super::super::write;
 use super::answer::{call_id, write_usage};
+use super::calls::{Calls, Piece};
 
 /// Reads chunks.
 #[derive(Debug, Default)]
 pub(in super::super) struct Reader {
     has_started: bool,
-    /// The call under way.
-    call: Option<Call>,
+    calls: Calls,
+    /// Half of an emoji that the text so far ends with.
+    half: Half,
     finish: Option<Finish>,
-}
-
-/// A call of a tool under way.
-#[derive(Debug, PartialEq, Eq)]
-struct Call {
-    choice: u64,
-    index: Option<u64>,
-    id: String,
 }
 
 impl Reader {
     /// Reads one event.
     pub(in super::super) fn event(&mut self, name: &[u8], data: &[u8], seen: &mut Vec<Event>) {
         if data.trim_ascii() == b"[DONE]" {
+            self.end(seen);
             self.finish(seen);
             seen.push(Event::End);
             return;
@@ -58,8 +54,17 @@ impl Reader {
     /// Tells the finish that was held.
     pub(in super::super) fn finish(&mut self, seen: &mut Vec<Event>) {
         if let Some(reason) = self.finish.take() {
+            self.end(seen);
             seen.push(Event::Finish { reason, stop_sequence: None });
         }
+    }
+
+    /// Tells what waits for more that does not come.
+    fn end(&mut self, seen: &mut Vec<Event>) {
+        if let Some(text) = self.half.end() {
+            self.calls.say(Event::TextDelta(text), seen);
+        }
+        self.calls.finish(seen);
     }
 
     /// Begins with the first chunk that says whose it is; Azure's first has neither id nor choices.
@@ -86,18 +91,19 @@ impl Reader {
     }
 
     fn delta(&mut self, choice: u64, mut delta: Object<'_>, seen: &mut Vec<Event>) {
+        let mut said = Vec::new();
         for content in super::take_thoughts(&mut delta) {
-            tell_thought(content, seen);
+            tell_thought(content, &mut said);
         }
-        for part in delta.take("content").map(super::content).unwrap_or_default() {
-            match part.content {
-                Content::Text(text) => seen.push(Event::TextDelta(text)),
-                Content::Refusal(text) => seen.push(Event::RefusalDelta(text)),
-                thought => tell_thought(thought, seen),
+        if let Some(content) = delta.take("content") {
+            match self.half.join(content) {
+                Some(text) => said.push(Event::TextDelta(text)),
+                None => super::content(content).into_iter().for_each(|part| tell(part.content, &mut said)),
             }
         }
-        if let Some(refusal) = delta.text("refusal") {
-            seen.push(Event::RefusalDelta(refusal));
+        said.extend(delta.text("refusal").map(Event::RefusalDelta));
+        for event in said {
+            self.calls.say(event, seen);
         }
         for call in delta.items("tool_calls") {
             self.call(choice, call.object(), seen);
@@ -107,7 +113,6 @@ impl Reader {
         }
     }
 
-    /// Reads a piece of a call. A name begins one, unless it repeats that of the call under way.
     fn call(&mut self, choice: u64, mut piece: Object<'_>, seen: &mut Vec<Event>) {
         let index = piece.count("index");
         let id = piece.text("id").unwrap_or_default();
@@ -115,19 +120,15 @@ impl Reader {
         let mut function = piece.take("function").map_or(piece, Raw::object);
         let name = function.text("name").filter(|name| !name.is_empty());
         let arguments = super::arguments(&mut function);
-        let is_same = self.call.as_ref().is_some_and(|call| {
-            call.choice == choice && call.index == index && (id.is_empty() || call.id == id)
-        });
-        match name {
-            Some(name) if !is_same || (index.is_none() && id.is_empty()) => {
-                self.call = Some(Call { choice, index, id: id.clone() });
-                seen.push(Event::ToolStart { id, name, seal });
-            }
-            // Nobody could join arguments to a call that has ended: `Order` makes it a fault.
-            None if !is_same && index.is_some() && !arguments.is_empty() => seen.push(Event::PartEnd),
-            Some(_) | None => {}
-        }
-        seen.push(Event::ToolArguments(arguments));
+        self.calls.take(Piece { choice, index, id, name, seal, arguments }, seen);
+    }
+}
+
+fn tell(content: Content, said: &mut Vec<Event>) {
+    match content {
+        Content::Text(text) => said.push(Event::TextDelta(text)),
+        Content::Refusal(text) => said.push(Event::RefusalDelta(text)),
+        thought => tell_thought(thought, said),
     }
 }
 

@@ -50,7 +50,8 @@ pub(in super::super) fn write(answer: &Answer, context: &AnswerContext<'_>) -> V
                     o.text("role", "model");
                     o.array("parts", |array| write_parts(array, &answer.parts, context));
                 });
-                o.text("finishReason", finish_word(answer.finish));
+                let refuses = answer.parts.iter().any(|part| matches!(part.content, Content::Refusal(_)));
+                o.text("finishReason", finish_word(answer.finish.refused_if(refuses)));
                 o.count("index", 0);
             });
         });

@@ -100,6 +100,7 @@ pub(in super::super) struct Writer {
     call: Option<(String, String, Option<Seal>)>,
     arguments: String,
     usage: Usage,
+    refuses: bool,
     finish: Finish,
 }
 
@@ -114,6 +115,7 @@ impl Writer {
             call: None,
             arguments: String::new(),
             usage: Usage::default(),
+            refuses: false,
             finish: Finish::Stop,
         }
     }
@@ -141,12 +143,11 @@ impl Writer {
             Event::ToolArguments(text) => self.arguments.push_str(text),
             Event::PartEnd => self.end_call(out),
             Event::Usage(usage) => self.usage.replace_by(*usage),
-            Event::Finish { reason, .. } => self.finish = *reason,
+            Event::Finish { reason, .. } => self.finish = reason.refused_if(self.refuses),
             Event::End => self.send(out, Some(self.finish), |_| {}),
             // Google sends none, and its SDKs stumble over comments. The caller writes the error.
-            Event::Ping
-            | Event::Error(_)
-            | Event::PartStart(PartKind::Text | PartKind::Thinking | PartKind::Refusal) => {}
+            Event::PartStart(kind) => self.refuses |= *kind == PartKind::Refusal,
+            Event::Ping | Event::Error(_) => {}
         }
     }
 

@@ -40,7 +40,8 @@ pub(in super::super) fn write(answer: &Answer, context: &AnswerContext<'_>) -> V
                 write_block(array, part, &mut calls, context);
             }
         });
-        o.text("stop_reason", super::finish_word(answer.finish));
+        let refuses = answer.parts.iter().any(|part| matches!(part.content, Content::Refusal(_)));
+        o.text("stop_reason", super::finish_word(answer.finish.refused_if(refuses)));
         match &answer.stop_sequence {
             Some(text) => o.text("stop_sequence", text),
             None => o.null("stop_sequence"),

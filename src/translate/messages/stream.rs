@@ -117,6 +117,7 @@ pub(in super::super) struct Writer {
     /// The open block is not shown.
     hides: bool,
     usage: Usage,
+    refuses: bool,
     finish: (Finish, Option<String>),
 }
 
@@ -130,6 +131,7 @@ impl Writer {
             calls: 0,
             hides: false,
             usage: Usage::default(),
+            refuses: false,
             finish: (Finish::Stop, None),
         }
     }
@@ -138,10 +140,13 @@ impl Writer {
     pub(in super::super) fn event(&mut self, event: &Event, out: &mut Vec<u8>) {
         match event {
             Event::Start { id, model, .. } => self.start(id, model, out),
-            Event::PartStart(PartKind::Text | PartKind::Refusal) => self.block(out, |o| {
-                o.text("type", "text");
-                o.text("text", "");
-            }),
+            Event::PartStart(kind @ (PartKind::Text | PartKind::Refusal)) => {
+                self.refuses |= *kind == PartKind::Refusal;
+                self.block(out, |o| {
+                    o.text("type", "text");
+                    o.text("text", "");
+                });
+            }
             Event::PartStart(PartKind::Thinking) => {
                 self.hides = !self.shows_thoughts;
                 if !self.hides {
@@ -185,7 +190,9 @@ impl Writer {
                 }
             }
             Event::Usage(usage) => self.usage.replace_by(*usage),
-            Event::Finish { reason, stop_sequence } => self.finish = (*reason, stop_sequence.clone()),
+            Event::Finish { reason, stop_sequence } => {
+                self.finish = (reason.refused_if(self.refuses), stop_sequence.clone());
+            }
             Event::End => self.end(out),
             Event::Ping => ping(out),
             // The caller writes the error.

@@ -92,13 +92,14 @@ fn messages<'a>(request: &'a Request, lost: &mut Losses) -> Vec<Message<'a>> {
             Role::User | Role::Tool => false,
         };
         lost.add_if(turn.name.is_some(), Loss::SpeakerName);
-        let parts = turn.parts.iter().filter(|part| is_said(part, lost));
+        let parts: Vec<&Part> = turn.parts.iter().filter(|part| is_said(part, lost)).collect();
         match messages.last_mut() {
+            // A turn of which nothing is left parts nobody.
+            _ if parts.is_empty() => {}
             Some(last) if last.is_assistant == is_assistant => last.parts.extend(parts),
-            _ => messages.push(Message { is_assistant, parts: parts.collect() }),
+            Some(_) | None => messages.push(Message { is_assistant, parts }),
         }
     }
-    messages.retain(|message| !message.parts.is_empty());
     for message in messages.iter_mut().filter(|message| !message.is_assistant) {
         message.parts.sort_by_key(|part| !matches!(part.content, Content::ToolResult(_)));
     }

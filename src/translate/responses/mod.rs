@@ -115,7 +115,7 @@ fn said(raw: Raw<'_>) -> Vec<Part> {
         Some("function_call") => vec![Part::of(Content::ToolUse(ToolUse {
             id: item.text("call_id").or_else(|| item.text("id")).unwrap_or_default(),
             name: item.text("name").unwrap_or_default(),
-            arguments: item.text("arguments").unwrap_or_default(),
+            arguments: item.text("arguments").filter(|text| text.trim() != "null").unwrap_or_default(),
             seal: None,
         }))],
         Some("custom_tool_call") => vec![Part::of(Content::ToolUse(custom(&mut item)))],
