@@ -63,8 +63,9 @@ pub fn translate_answer(input: &[u8]) {
     let mut body = input;
     let from = choose(&mut body, &PROVIDERS);
     let to = choose(&mut body, &CLIENTS).dialect();
-    let asked = Asked { model: "m".to_owned(), stream: false, include_usage: false };
-    let context = AnswerContext { asked: &asked, request_id: "req", now: 7, shows_thoughts: true };
+    let asked = Asked { model: "m".to_owned(), ..Asked::default() };
+    let context =
+        AnswerContext { asked: &asked, request_id: "req", now: 7, shows_thoughts: true, signs_calls: false };
     let judged = answer::read(from, body);
     if let Err(answer::AnswerFault::Error(range)) = &judged {
         assert!(is_json(&body[range.clone()]) || std::str::from_utf8(body).is_err());
@@ -87,9 +88,19 @@ pub fn translate_stream(input: &[u8]) {
     let to = choose(&mut body, &CLIENTS).dialect();
     let seed = letter(&mut body);
     let body = body_of(from, body);
-    let asked = Asked { model: "m".to_owned(), stream: true, include_usage: seed.is_multiple_of(2) };
-    let context =
-        AnswerContext { asked: &asked, request_id: "req", now: 7, shows_thoughts: seed.is_multiple_of(3) };
+    let asked = Asked {
+        model: "m".to_owned(),
+        stream: true,
+        include_usage: seed.is_multiple_of(2),
+        ..Asked::default()
+    };
+    let context = AnswerContext {
+        asked: &asked,
+        request_id: "req",
+        now: 7,
+        shows_thoughts: seed.is_multiple_of(3),
+        signs_calls: seed.is_multiple_of(5),
+    };
     let mut first = None;
     for pieces in ways(&body, seed) {
         let Ok(mut stream) = Stream::new(from, to, &context) else { return };

@@ -9,7 +9,8 @@
 //! the target's own call; only a default length is known to it, because some dialects must have one.
 //!
 //! A target that refuses what a translated request asks of its thinking (400, `thinking` or
-//! `reasoning` in its words) is asked once more without.
+//! `reasoning` in its words) is asked once more without. So is Anthropic with a client's own request
+//! where it misses the thoughts of a turn: another target took that turn, and has none that it signed.
 
 use super::gathered::{self, PAGED_FROM};
 use super::story::Story;
@@ -26,7 +27,7 @@ use crate::rewrite::{self, Rewritten};
 use crate::select;
 use crate::translate::form::{Request, Thinking};
 use crate::translate::{
-    self, AnswerContext, Losses, MAX_TOKENS_DEFAULT, RequestContext, State, Stream, ThinkingRule,
+    self, AnswerContext, Losses, MAX_TOKENS_DEFAULT, RequestContext, Server, State, Stream, ThinkingRule,
     Untranslatable,
 };
 use crate::wire::listing::Listing;
@@ -126,6 +127,7 @@ impl Carried {
             length: source.body.len() + source.body.len() / 16,
             thinking,
             can_think: can_think(live, slot, api),
+            server: Server::of(live.plan.provider(slot.target.provider).word, model),
             ..RequestContext::new(model)
         };
         let translated = translate::write_request(request, from, to, &context)?;
@@ -161,14 +163,29 @@ impl Carried {
     }
 
     /// Tells whether a candidate that refuses this can be asked without thinking, and remembers to.
-    pub(super) fn gives_thinking_up(&mut self, at: usize, status: Option<u16>, said: &[u8]) -> bool {
-        let Some(inner) = &mut self.0 else { return false };
-        let gives_up =
-            status == Some(400) && inner.thinks && !inner.plain.contains(&at) && speaks_of_thinking(said);
+    /// `own` is the client's call where the candidate was asked in it.
+    pub(super) fn gives_thinking_up(
+        &mut self,
+        at: usize,
+        own: Option<Api>,
+        status: Option<u16>,
+        said: &[u8],
+    ) -> bool {
+        let thinks = self.0.as_ref().is_some_and(|inner| inner.thinks);
+        let is_about_it = match own {
+            None => thinks && speaks_of_thinking(said),
+            Some(api) => api == Api::Messages && misses_thoughts(said),
+        };
+        let gives_up = status == Some(400) && is_about_it && !self.is_plain(at);
         if gives_up {
-            inner.plain.push(at);
+            self.0.get_or_insert_default().plain.push(at);
         }
         gives_up
+    }
+
+    /// Tells whether a candidate refused to think.
+    pub(super) fn is_plain(&self, at: usize) -> bool {
+        self.0.as_ref().is_some_and(|inner| inner.plain.contains(&at))
     }
 }
 
@@ -195,6 +212,12 @@ fn speaks_of_thinking(said: &[u8]) -> bool {
     ["thinking", "reasoning"].iter().any(|word| memchr::memmem::find(&said, word.as_bytes()).is_some())
 }
 
+/// Tells whether Anthropic misses the thoughts before a call of a tool's: "Expected `thinking` or
+/// `redacted_thinking`, but found `tool_use`" (its guide to extended thinking, read 2026-11).
+fn misses_thoughts(said: &[u8]) -> bool {
+    memchr::memmem::find(&said.to_ascii_lowercase(), b"expected `thinking`").is_some()
+}
+
 /// The length that is asked for where the client sets none and the dialect wants one: the default of
 /// the operator's, else as much as the model gives.
 fn length_default(live: &Live, slot: &Slot, defaults: &[(String, String)]) -> u64 {
@@ -219,6 +242,25 @@ fn can_think(live: &Live, slot: &Slot, api: Api) -> Option<bool> {
     known.models.iter().any(|model| *model.name == *slot.target.model).then_some(false)
 }
 
+/// What the answer's client may meet next: targets of the route that take its own calls.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Homes {
+    /// There are some.
+    has_any: bool,
+    /// One of them wants calls signed.
+    wants_signed_calls: bool,
+}
+
+impl Homes {
+    /// Looks at all targets of a route.
+    pub(super) fn among<'a>(live: &Live, slots: impl Iterator<Item = &'a Arc<Slot>>, api: Api) -> Self {
+        slots.filter(|slot| api_of(live, slot, api) == api).fold(Homes::default(), |homes, slot| Homes {
+            has_any: true,
+            wants_signed_calls: homes.wants_signed_calls || translate::wants_signed_calls(&slot.target.model),
+        })
+    }
+}
+
 /// The way back: a provider's answer in the client's dialect.
 pub(super) struct Rendering {
     from: Dialect,
@@ -226,7 +268,7 @@ pub(super) struct Rendering {
     asked: translate::Asked,
     request_id: String,
     now: u64,
-    shows_thoughts: bool,
+    homes: Homes,
     stream: Option<Stream>,
     /// Set where the client wants an array and no events.
     listing: Option<Listing>,
@@ -241,14 +283,13 @@ pub(super) struct Rendered {
 }
 
 impl Rendering {
-    /// Prepares for the answer to a translated request. `shows_thoughts` is
-    /// [`AnswerContext::shows_thoughts`].
+    /// Prepares for the answer to a translated request.
     pub(super) fn new(
         client: Api,
         written: &Written,
         story: &Story,
         now: WallTime,
-        shows_thoughts: bool,
+        homes: Homes,
         listing: Option<Listing>,
     ) -> Box<Self> {
         Box::new(Rendering {
@@ -257,7 +298,7 @@ impl Rendering {
             asked: written.asked.clone(),
             request_id: story.id().to_owned(),
             now: u64::try_from(now.0 / 1000).unwrap_or(0),
-            shows_thoughts,
+            homes,
             stream: None,
             listing,
             has_ended: false,
@@ -269,7 +310,8 @@ impl Rendering {
             asked: &self.asked,
             request_id: &self.request_id,
             now: self.now,
-            shows_thoughts: self.shows_thoughts,
+            shows_thoughts: !self.homes.has_any,
+            signs_calls: self.homes.wants_signed_calls,
         }
     }
 

@@ -405,7 +405,7 @@ fn meaning(live: &Live, slot: &Slot, head: &ResponseHeader, now: WallTime) -> Me
         return Meaning::plain(Outcome::Ok);
     }
     let patterns = &live.plan.provider(slot.target.provider).patterns;
-    let verdict = classify::response(slot.kind, patterns, status, &head.headers, b"", now);
+    let verdict = classify::response(patterns, status, &head.headers, b"", now);
     let Verdict { outcome, retry, account_wide, .. } = verdict;
     // Of a file or a batch of the client's, not of a model: this key sees the others.
     let is_about_a_thing = matches!(outcome, Outcome::Permission | Outcome::ModelUnavailable);

@@ -5,7 +5,7 @@
 //! [`super::race`] lets two run side by side.
 
 use super::attempt::{self, Aim, End, Errand, Fault, Held, Stage};
-use super::carried::{self, Carried, Rendering, Source};
+use super::carried::{self, Carried, Homes, Rendering, Source};
 use super::conduct::Asked;
 use super::outgoing;
 use super::patience::{Limit, Patience};
@@ -15,7 +15,7 @@ use crate::base::api::Api;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
-use crate::config::plan::{Continues, Model, Provider, Timeouts};
+use crate::config::plan::{Continues, Model, ModelLimits, Provider, Timeouts};
 use crate::exchange::{Cause, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
@@ -226,17 +226,18 @@ impl<'a> Round<'a> {
         };
         let mut letter = match stage.carried.write(live, slot, setting.at, &source) {
             None => {
-                let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
+                let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
+                if stage.carried.is_plain(setting.at) {
+                    let drop_params = vec!["thinking".to_owned()];
+                    body = rewrite::limited(body, &ModelLimits { max_tokens: None, drop_params });
+                }
                 let tongue = Tongue { api: asked.api, is_translated: false };
                 Letter { tongue, body, rendering: None }
             }
             Some(Ok(written)) => {
-                let mut all = slots.iter().chain(stage.story.lineup.left_out.iter().map(|left| &left.slot));
-                let is_claude =
-                    |slot: &Arc<Slot>| carried::api_of(live, slot, Api::Messages) == Api::Messages;
-                let (has_claude, now) = (all.any(is_claude), house.clock.wall());
-                let rendering =
-                    Rendering::new(asked.api, written, stage.story, now, !has_claude, asked.listing());
+                let all = slots.iter().chain(stage.story.lineup.left_out.iter().map(|left| &left.slot));
+                let (homes, now) = (Homes::among(live, all, asked.api), house.clock.wall());
+                let rendering = Rendering::new(asked.api, written, stage.story, now, homes, asked.listing());
                 let tongue = Tongue { api: written.api(), is_translated: true };
                 Letter { tongue, body: written.body(&defaults), rendering: Some(rendering) }
             }
@@ -385,7 +386,9 @@ impl<'a> Trial<'a> {
             }
         }
         if let End::Failed(Fault { failure, held: Some(held), .. }) = end {
-            failure.refuses_thinking = carried.gives_thinking_up(self.setting.at, failure.status, &held.body);
+            let own = (carried::api_of(live, slot, asked.api) == asked.api).then_some(asked.api);
+            failure.refuses_thinking =
+                carried.gives_thinking_up(self.setting.at, own, failure.status, &held.body);
         }
         let is_permanent = match &*end {
             End::Failed(Fault { held: Some(held), .. }) => {

@@ -567,6 +567,16 @@ impl Request {
         })
     }
 
+    /// Leaves only these functions, and this choice among them: what a choice among some of the tools
+    /// comes to.
+    pub(super) fn allow_only(&mut self, names: &[String], choice: ToolChoice) {
+        self.tools.retain(|tool| match tool {
+            Tool::Function(function) => names.contains(&function.name),
+            Tool::Server { .. } => false,
+        });
+        self.tool_choice = Some(choice);
+    }
+
     /// Tells whether any part or tool carries a mark for the prompt cache.
     #[must_use]
     pub fn has_cache_marks(&self) -> bool {

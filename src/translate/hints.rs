@@ -1,11 +1,13 @@
 //! Which small things has a dialect no word for?
 //!
-//! How closely to look at a picture, what a document is called, what a schema is for: their writers
-//! leave them out without a look, because nothing depends on them but the quality of the answer.
-//! So that nothing is left out in silence, they are noted here for all dialects at once.
+//! How closely to look at a picture, what a document is called and what it is about, what a schema is
+//! for: their writers leave them out without a look, because nothing depends on them but the quality of
+//! the answer. So that nothing is left out in silence, they are noted here for all dialects at once,
+//! and so is that passages of a document are to be cited, which is more than a hint.
 
-use super::form::{Content, OutputFormat, Part, Request};
+use super::form::{Content, OutputFormat, Part, Request, Source};
 use super::loss::{Loss, Losses};
+use super::read::Raw;
 use crate::base::api::Dialect;
 
 /// Adds what the dialect `to` cannot say of these.
@@ -13,16 +15,36 @@ pub(super) fn add(request: &Request, to: Dialect, lost: &mut Losses) {
     let knows = Known::by(to);
     let has_detail = |part: &Part| matches!(&part.content, Content::Image { detail: Some(detail), .. } if detail != "auto");
     let has_name = |part: &Part| matches!(&part.content, Content::Document { name: Some(_), .. });
+    // Where a text is words like any other it has no name.
+    let is_named_text = |part: &Part| {
+        let is_text = matches!(&part.content, Content::Document { source: Source::Text(_), .. });
+        is_text && has_name(part)
+    };
+    let is_cited =
+        |part: &Part| document_says(part, to, "citations", |raw| raw.object().flag("enabled") == Some(true));
+    let is_told_of = |part: &Part| document_says(part, to, "context", |_| true);
     let has_description = matches!(&request.output, OutputFormat::JsonSchema { description: Some(_), .. });
     lost.add_if(!knows.image_detail && any(request, &has_detail), Loss::ImageDetail);
     lost.add_if(!knows.document_name && any(request, &has_name), Loss::Caption);
+    lost.add_if(!knows.text_name && any(request, &is_named_text), Loss::Caption);
+    lost.add_if(any(request, &is_told_of), Loss::Caption);
+    lost.add_if(any(request, &is_cited), Loss::UnknownMember);
     lost.add_if(!knows.schema_description && has_description, Loss::Caption);
+}
+
+/// Tells whether a document says this of itself, to others than the dialect that is written.
+fn document_says(part: &Part, to: Dialect, name: &str, is_so: impl Fn(Raw<'_>) -> bool) -> bool {
+    matches!(part.content, Content::Document { .. })
+        && part.extra.is_foreign_to(to)
+        && part.extra.members.iter().any(|(known, value)| known == name && is_so(Raw::of(value)))
 }
 
 /// What a dialect has words for.
 struct Known {
     image_detail: bool,
     document_name: bool,
+    /// The same for documents that are plain text.
+    text_name: bool,
     schema_description: bool,
 }
 
@@ -39,7 +61,8 @@ impl Known {
             | Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings => (false, false, false),
         };
-        Known { image_detail, document_name, schema_description }
+        let text_name = document_name && dialect == Dialect::AnthropicMessages;
+        Known { image_detail, document_name, text_name, schema_description }
     }
 }
 

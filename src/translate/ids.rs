@@ -11,6 +11,9 @@ use std::borrow::Cow;
 /// Longest id that every dialect takes (OpenAI).
 const LENGTH_MAX: usize = 40;
 
+/// What ids of nine are made of.
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
 /// Returns an id that every dialect takes; a good one stays as it is.
 pub(super) fn safe(id: &str) -> Cow<'_, str> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
@@ -23,6 +26,21 @@ pub(super) fn safe(id: &str) -> Cow<'_, str> {
         safe = format!("{safe}_{:016x}", hash(id.as_bytes()));
     }
     Cow::Owned(safe)
+}
+
+/// Returns an id of nine letters and digits, which is all that Mistral takes: its own stay, another
+/// becomes the same one wherever it passes.
+pub(super) fn of_nine(id: &str) -> Cow<'_, str> {
+    if id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Cow::Borrowed(id);
+    }
+    let mut rest = hash(id.as_bytes());
+    let digits = (0..9).map(|_| {
+        let digit = usize::try_from(rest % 62).ok().and_then(|at| DIGITS.get(at)).copied().unwrap_or(b'0');
+        rest /= 62;
+        char::from(digit)
+    });
+    Cow::Owned(digits.collect())
 }
 
 /// Makes the id of the `nth` call of an answer whose provider gave it none.
@@ -38,6 +56,22 @@ fn hash(bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_nine_are_letters_and_digits_and_differ() {
+        assert_eq!(of_nine("aB3dE6gH9"), "aB3dE6gH9");
+        let mut all: Vec<String> = ["", "toolu_01A", "toolu_01B", "call_0", "aB3dE6gH", "aB3dE_gH9"]
+            .iter()
+            .map(|id| of_nine(id).into_owned())
+            .collect();
+        for id in &all {
+            assert!(id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric()), "{id}");
+            assert_eq!(of_nine(id), *id, "twice is once");
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
 
     #[test]
     fn good_ids_stay_and_others_become_good_without_meeting() {

@@ -9,7 +9,8 @@
 //! * What the target's dialect cannot say is left out and listed ([`Losses`]); nothing is left out
 //!   in silence. [`would_lose`] says it beforehand.
 //! * What must not be guessed is refused ([`Untranslatable`]).
-//! * Thinking: signatures stay within their issuer and are dropped across; a level that the target
+//! * Thinking: signatures stay within their issuer and are dropped across; an answer hands out none
+//!   that a target of the client's own dialect would refuse when it comes back; a level that the target
 //!   cannot serve becomes the nearest ([`ThinkingRule`]).
 //! * The answer names the model that served it, as everywhere (contract section 3).
 //! * A streamed answer has the order of the client's own dialect (see `order`), holds at most one
@@ -34,11 +35,14 @@ mod ids;
 mod loss;
 mod media;
 mod messages;
+mod names;
 mod ollama;
 mod order;
 mod read;
 mod responses;
+mod schema;
 mod seal;
+mod server;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -48,6 +52,7 @@ mod write;
 use crate::base::api::Dialect;
 pub use loss::{Loss, Losses};
 pub use order::State;
+pub use server::Server;
 pub use stream::Stream;
 
 /// Most tokens of an answer where the client set no limit and the dialect wants one.
@@ -66,6 +71,8 @@ pub const OBJECTS_MAX: usize = 100_000;
 pub struct RequestContext<'a> {
     /// The provider's name for the model, put in the place of the client's.
     pub model: &'a str,
+    /// Whose server it is, as far as that is known.
+    pub server: Server,
     /// Most tokens of an answer where the client set no limit and the dialect wants one.
     pub max_tokens_default: u64,
     /// What the operator says of thinking.
@@ -87,6 +94,7 @@ impl<'a> RequestContext<'a> {
     pub fn new(model: &'a str) -> Self {
         RequestContext {
             model,
+            server: Server::Other,
             max_tokens_default: MAX_TOKENS_DEFAULT,
             thinking: ThinkingRule::AsAsked,
             can_think: None,
@@ -134,6 +142,8 @@ pub struct Asked {
     pub stream: bool,
     /// Whether the client asked for usage in the stream.
     pub include_usage: bool,
+    /// Names of functions that the target knows by another than the client (its own, the client's).
+    pub names: Vec<(String, String)>,
 }
 
 /// What writing an answer needs to know beside the answer.
@@ -145,10 +155,14 @@ pub struct AnswerContext<'a> {
     pub request_id: &'a str,
     /// Seconds since 1970, for answers that do not say when they were made.
     pub now: u64,
-    /// Whether an Anthropic client sees thoughts without Anthropic's signature. Clients send
-    /// thoughts back, and Anthropic refuses the whole conversation for one that it did not sign:
-    /// `false` where Anthropic's own API is a target of the same route.
+    /// Whether a client gets what proves another's thoughts. Clients send thoughts back, and a
+    /// provider refuses the whole conversation for one that it did not sign: `false` where a target
+    /// of the same route takes the client's own calls. Anthropic and OpenAI (responses) refuse
+    /// thoughts without a proof as well, so none are shown there.
     pub shows_thoughts: bool,
+    /// Whether a client of Gemini gets calls with the signature that stands for none: `true` where a
+    /// target of the same route wants one ([`wants_signed_calls`]) and takes the client's own calls.
+    pub signs_calls: bool,
 }
 
 /// Why something is not translated.
@@ -227,6 +241,11 @@ pub fn write_request(
     to: Dialect,
     context: &RequestContext<'_>,
 ) -> Result<Translated, Untranslatable> {
+    let fitted = names::fitted(request, to);
+    let (request, names) = match &fitted {
+        Some((request, names)) => (request, names.clone()),
+        None => (request, Vec::new()),
+    };
     let (body, mut lost) = match to {
         Dialect::OpenAiChat => chat::write_request(request, context),
         Dialect::AnthropicMessages => messages::write_request(request, context),
@@ -253,6 +272,7 @@ pub fn write_request(
         model: context.model.to_owned(),
         stream: request.stream,
         include_usage: request.include_usage,
+        names,
     };
     Ok(Translated { body, lost, asked })
 }
@@ -269,6 +289,12 @@ pub fn would_lose(
     context: &RequestContext<'_>,
 ) -> Result<Losses, Untranslatable> {
     request(from, to, body, context).map(|translated| translated.lost)
+}
+
+/// Tells whether a model refuses a call of its dialect's that comes back without a signature.
+#[must_use]
+pub fn wants_signed_calls(model: &str) -> bool {
+    gemini::is_third(model)
 }
 
 /// Tells whether conversations in one dialect can be had with a target that speaks another.
@@ -315,6 +341,11 @@ pub fn answer(
     }
     let has_tools = answer.parts.iter().any(|part| matches!(part.content, form::Content::ToolUse(_)));
     answer.finish = order::settled(answer.finish, has_tools);
+    for part in &mut answer.parts {
+        if let form::Content::ToolUse(call) = &mut part.content {
+            names::restore(&mut call.name, &context.asked.names);
+        }
+    }
     if answer.model.is_empty() {
         answer.model.clone_from(&context.asked.model);
     }

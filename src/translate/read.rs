@@ -31,6 +31,11 @@ impl<'a> Raw<'a> {
         Some(Raw(text.trim_ascii()))
     }
 
+    /// Takes what was checked before.
+    pub(super) fn of(json: &'a Json) -> Self {
+        Raw(json.as_str().trim_ascii())
+    }
+
     /// Returns the text.
     pub(super) fn as_str(self) -> &'a str {
         self.0

@@ -6,8 +6,8 @@
 
 use super::form::Event;
 use super::{
-    AnswerContext, State, Untranslatable, bedrock, bridge, chat, cohere, frames, gemini, messages, ollama,
-    order, responses,
+    AnswerContext, State, Untranslatable, bedrock, bridge, chat, cohere, frames, gemini, messages, names,
+    ollama, order, responses,
 };
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
@@ -22,6 +22,8 @@ pub struct Stream {
     writer: Writer,
     /// The target's model, for answers that do not name theirs.
     model: String,
+    /// The client's names of functions that the target knows by others.
+    names: names::Names,
     /// Kept between events for their memory.
     seen: Vec<Event>,
     ordered: Vec<Event>,
@@ -96,6 +98,7 @@ impl Stream {
             order: order::Order::new(),
             writer,
             model: context.asked.model.clone(),
+            names: context.asked.names.clone(),
             seen: Vec::new(),
             ordered: Vec::new(),
         })
@@ -148,10 +151,10 @@ impl Stream {
             self.order.put(event, &mut self.ordered);
         }
         for mut event in self.ordered.drain(..) {
-            if let Event::Start { model, .. } = &mut event
-                && model.is_empty()
-            {
-                model.clone_from(&self.model);
+            match &mut event {
+                Event::Start { model, .. } if model.is_empty() => model.clone_from(&self.model),
+                Event::ToolStart { name, .. } => names::restore(name, &self.names),
+                _ => {}
             }
             match &mut self.writer {
                 Writer::Chat(writer) => writer.event(&event, out),

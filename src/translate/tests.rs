@@ -3,6 +3,7 @@
 
 mod kept;
 mod pairs;
+mod refused;
 
 use super::form::{
     Content, Effort, Function, Json, OutputFormat, Part, Request, Role, Sampling, Source, Thinking,
@@ -128,7 +129,8 @@ prop_compose! {
         stream in any::<bool>(),
         has_schema in any::<bool>(),
     ) -> Request {
-        let schema = Json::new(r#"{"type": "object"}"#).filter(|_| has_schema);
+        let closed = r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#;
+        let schema = Json::new(closed).filter(|_| has_schema);
         let output = schema.map_or(OutputFormat::Text, |schema| OutputFormat::JsonSchema {
             name: Some("answer".to_owned()), description: None, schema, strict: Some(true),
         });
@@ -162,7 +164,7 @@ proptest! {
         for (from, to) in [(CHAT, MESSAGES), (MESSAGES, CHAT)] {
             let _ = request(from, to, body.as_bytes(), &plain());
             let asked = Asked::default();
-            let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+            let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
             let _ = answer(from, to, body.as_bytes(), &context);
             let mut stream = Stream::new(from, to, &context).unwrap();
             let mut out = Vec::new();
@@ -250,7 +252,8 @@ fn the_instructions_are_marked_for_the_cache_unless_the_client_marks_something()
 
 fn told(from: Dialect, to: Dialect, text: &str) -> (String, State) {
     let asked = Asked { model: "m".to_owned(), ..Asked::default() };
-    let context = AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false };
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false, signs_calls: false };
     let mut stream = Stream::new(from, to, &context).unwrap();
     let mut out = Vec::new();
     stream.feed(&Bytes::copy_from_slice(text.as_bytes()), &mut out);
@@ -309,7 +312,8 @@ fn a_body_of_very_many_objects_is_not_taken_apart() {
     assert_eq!(ask(OBJECTS_MAX), Err(Untranslatable::TooMany));
     let said = format!(r#"{{"choices":[{}]}}"#, vec!["{}"; OBJECTS_MAX].join(","));
     let asked = Asked::default();
-    let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
     assert_eq!(answer(CHAT, MESSAGES, said.as_bytes(), &context), Err(Untranslatable::TooMany));
 }
 

@@ -372,6 +372,32 @@ async fn a_target_that_refuses_to_think_is_asked_once_more_without() {
     assert_eq!((answer.status, answer.header("x-attempts")), (400, Some("1")), "it asked for no thinking");
 }
 
+/// The turn before was another target's, which signs no thoughts.
+#[tokio::test]
+async fn anthropic_is_asked_without_thinking_where_it_misses_the_thoughts_of_a_turn() {
+    let refusal = |message: &str| Reply::status(400).message(message);
+    let missed =
+        "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`.";
+    let ask = json!({"model": "only-two", "max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "messages": [{"role": "user", "content": "Say something."}]});
+    let scene = scene(Reply::ok(), Script::of([refusal(missed), Reply::ok()]), "").await;
+    let answer = scene.send(Call::json("/v1/messages", &ask)).await;
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+    assert_eq!(answer.header("x-pointsman-trail"), Some("two/k:400,two/k:ok"));
+    let mut sent = scene.two.seen().iter().map(|seen| seen.json()).collect::<Vec<_>>();
+    let (second, first) = (sent.pop().unwrap(), sent.pop().unwrap());
+    assert_eq!((first["thinking"]["type"].as_str(), second.get("thinking")), (Some("enabled"), None));
+    assert_eq!((&first["max_tokens"], &first["messages"]), (&second["max_tokens"], &second["messages"]));
+
+    scene.two.set_script(refusal("thinking.budget_tokens: Input should be greater than or equal to 1024"));
+    let answer = scene.send(Call::json("/v1/messages", &ask)).await;
+    assert_eq!(
+        (answer.status, answer.header("x-attempts")),
+        (400, Some("1")),
+        "what it says of its own is its own"
+    );
+}
+
 #[tokio::test]
 async fn defaults_are_set_behind_the_translation_and_the_clients_word_counts() {
     let scene = scene(Reply::ok(), Reply::ok(), "").await;

@@ -31,11 +31,11 @@ fn dialect(word: &str) -> Dialect {
 }
 
 pub(crate) fn asked() -> Asked {
-    Asked { model: "target/model".to_owned(), stream: true, include_usage: true }
+    Asked { model: "target/model".to_owned(), stream: true, include_usage: true, ..Asked::default() }
 }
 
 pub(crate) fn context(asked: &Asked) -> AnswerContext<'_> {
-    AnswerContext { asked, request_id: "req-1", now: 1_700_000_001, shows_thoughts: true }
+    AnswerContext { asked, request_id: "req-1", now: 1_700_000_001, shows_thoughts: true, signs_calls: false }
 }
 
 pub(crate) fn streamed(from: Dialect, to: Dialect, chunks: &[Bytes]) -> (String, State) {
@@ -495,6 +495,9 @@ fn full_requests() -> Vec<(Dialect, Value)> {
     });
     let mark = json!({"type": "ephemeral"});
     let block = |source: Value| json!({"type": "document", "source": source});
+    let text = json!({"type": "text", "media_type": "text/plain", "data": "d"});
+    let cited = json!({"type": "document", "source": text, "title": "t", "citations": {"enabled": true}});
+    let schema = json!({"type": "json_schema", "schema": {"type": "string"}});
     let result = json!({"type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": "no"});
     let thought = json!({"type": "thinking", "thinking": "hm", "signature": "s"});
     let call = json!({"type": "tool_use", "id": "t1", "name": "look", "input": {}});
@@ -502,7 +505,7 @@ fn full_requests() -> Vec<(Dialect, Value)> {
     let messages = json!({
         "model": "m", "max_tokens": 9000, "top_k": 5, "temperature": 1, "stop_sequences": ["a"],
         "metadata": {"user_id": "u"}, "thinking": {"type": "enabled", "budget_tokens": 2000},
-        "service_tier": "auto", "container": "c",
+        "service_tier": "auto", "container": "c", "output_config": {"format": schema},
         "system": [{"type": "text", "text": "s", "cache_control": mark}],
         "tools": [
             {"name": "look", "input_schema": {"type": "object"}},
@@ -513,6 +516,7 @@ fn full_requests() -> Vec<(Dialect, Value)> {
             {"role": "user", "content": [
                 {"type": "text", "text": "t"},
                 block(json!({"type": "url", "url": "https://example.com/a.pdf"})),
+                cited,
                 {"type": "image", "source": {"type": "file", "file_id": "f"}},
             ]},
             {"role": "assistant", "content": [thought, server, call]},
@@ -526,10 +530,15 @@ fn lost_between(from: Dialect, to: Dialect) -> translate::Losses {
     let golden = cases("requests").into_iter().filter(|case| dialect(&case.word) == from);
     let full = full_requests().into_iter().filter(|(own, _)| *own == from);
     let bodies = golden.map(|case| case.text).chain(full.map(|(_, body)| body.to_string().into_bytes()));
+    let any = RequestContext::new("target/model");
+    // Whoever is known to take least.
+    let strictest = RequestContext { server: translate::Server::OpenAi, ..RequestContext::new("o3") };
     let mut all = translate::Losses::default();
     for body in bodies {
-        let lost = translate::would_lose(from, to, &body, &RequestContext::new("target/model")).unwrap();
-        lost.iter().for_each(|loss| all.add(loss));
+        for context in [&any, &strictest] {
+            let lost = translate::would_lose(from, to, &body, context).unwrap();
+            lost.iter().for_each(|loss| all.add(loss));
+        }
     }
     all
 }

@@ -124,7 +124,8 @@ fn a_history_with_calls_always_has_tools_beside_it() {
 fn thoughts_that_cannot_be_read_come_back_to_bedrock_unchanged() {
     let body = r#"{"output":{"message":{"content":[{"reasoningContent":{"redactedContent":"c2Vj"}},{"reasoningContent":{"reasoningText":{"text":"t","signature":"Er="}}},{"text":"a"}]}},"stopReason":"end_turn"}"#;
     let asked = Asked::default();
-    let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
     let seen = answer(OWN, Dialect::AnthropicMessages, body.as_bytes(), &context).unwrap();
     let seen: Value = serde_json::from_slice(&seen).unwrap();
     let turn = json!({ "role": "assistant", "content": seen["content"] });
@@ -142,7 +143,8 @@ fn thoughts_that_cannot_be_read_come_back_to_bedrock_unchanged() {
 
 fn told(from: Dialect, chunks: &[&[u8]]) -> (String, State) {
     let asked = Asked { model: "m".to_owned(), ..Asked::default() };
-    let context = AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false };
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false, signs_calls: false };
     let (mut stream, mut out) = (Stream::new(from, CHAT, &context).unwrap(), Vec::new());
     for chunk in chunks {
         stream.feed(&Bytes::copy_from_slice(chunk), &mut out);
@@ -205,7 +207,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..40),
     ) {
         let asked = Asked::default();
-        let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+        let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
         for from in PROVIDERS {
             prop_assert!(is_pair(CHAT, from));
             let _ = answer(from, CHAT, body.as_bytes(), &context);

@@ -11,9 +11,10 @@ use super::super::form::{
 };
 use super::super::loss::{Loss, Losses};
 use super::super::messages::{self, Message};
-use super::super::{RequestContext, chat, ids, media, thinking, write};
+use super::super::{RequestContext, chat, ids, media, schema, thinking, write};
 use super::{Family, REDACTED};
 use serde_json::Number;
+use std::borrow::Cow;
 
 /// Claude models that know no marks for the prompt cache and refuse them.
 const WITHOUT_CACHE: [&str; 6] = [
@@ -403,6 +404,12 @@ impl<'a> Writer<'a> {
                 return self.lost.add(Loss::OutputFormat);
             }
         };
+        let mut schema = Cow::Borrowed(schema);
+        if self.family == Family::Claude {
+            let (as_claude, has_lost) = schema::for_claude(&schema);
+            self.lost.add_if(has_lost, Loss::OutputFormat);
+            schema = Cow::Owned(as_claude);
+        }
         o.object("outputConfig", |o| {
             o.object("textFormat", |o| {
                 o.text("type", "json_schema");

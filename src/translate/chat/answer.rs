@@ -111,7 +111,7 @@ fn write_message(o: &mut write::Object<'_>, answer: &Answer, context: &AnswerCon
             for (nth, call) in calls.iter().enumerate() {
                 array.object(|o| {
                     let id = call_id(&call.id, context.request_id, nth);
-                    super::write_call(o, &id, call);
+                    super::write_call(o, &id, call, call.seal.as_ref());
                 });
             }
         });

@@ -17,7 +17,7 @@ pub(super) use reading::read as read_request;
 pub(super) use stream::{Reader, Writer};
 pub(super) use writing::{any_object, write as write_request};
 
-use super::form::{Content, Finish, Issuer, Part, Seal, ToolUse};
+use super::form::{Content, Finish, Issuer, Part, Seal, ToolChoice, ToolUse};
 use super::read::{Object, Raw};
 use super::write;
 use crate::base::api::Dialect;
@@ -139,6 +139,27 @@ fn write_seal(o: &mut write::Object<'_>, seal: Option<&Seal>, index: u64) {
     o.count("index", index);
 }
 
+/// Reads a choice among some of the tools, in the form of either of OpenAI's dialects; nothing where
+/// one of them is no function.
+pub(super) fn allowed(raw: Raw<'_>) -> Option<(ToolChoice, Vec<String>)> {
+    let mut choice = raw.object();
+    if choice.text("type")? != "allowed_tools" {
+        return None;
+    }
+    let mut among = choice.take("allowed_tools").map_or(choice, Raw::object);
+    let mode = match among.text("mode").as_deref() {
+        Some("required") => ToolChoice::Required,
+        Some(_) | None => ToolChoice::Auto,
+    };
+    let name = |raw: Raw<'_>| {
+        let mut tool = raw.object();
+        let is_function = tool.text("type").as_deref() == Some("function");
+        tool.object("function").text("name").or_else(|| tool.text("name")).filter(|_| is_function)
+    };
+    let names = among.items("tools").into_iter().map(name).collect::<Option<Vec<_>>>()?;
+    (!names.is_empty()).then_some((mode, names))
+}
+
 /// Takes the seal of a call as Gemini's OpenAI dialect puts it.
 fn google_seal(call: &mut Object<'_>) -> Option<Seal> {
     let text = call.object("extra_content").object("google").text("thought_signature")?;
@@ -154,14 +175,14 @@ fn write_google_seal(call: &mut write::Object<'_>, seal: Option<&Seal>) {
 }
 
 /// Writes a call; clients and servers parse its arguments, so none are an empty object.
-fn write_call(o: &mut write::Object<'_>, id: &str, call: &ToolUse) {
+fn write_call(o: &mut write::Object<'_>, id: &str, call: &ToolUse, seal: Option<&Seal>) {
     o.text("id", id);
     o.text("type", "function");
     o.object("function", |o| {
         o.text("name", &call.name);
         o.text("arguments", if call.arguments.is_empty() { "{}" } else { &call.arguments });
     });
-    write_google_seal(o, call.seal.as_ref());
+    write_google_seal(o, seal);
 }
 
 /// Reads one of `tool_calls`, or a `function_call` of old. Custom tools take text, not JSON.

@@ -49,8 +49,11 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     };
     body.ignore(&HINTS);
     request.extra = body.rest(OWN);
+    if let Some((choice, names)) = choice.and_then(super::allowed) {
+        request.allow_only(&names, choice);
+    }
     if let (None, Some(raw)) = (&request.tool_choice, choice) {
-        // `allowed_tools` and what may come: only its owner can say it.
+        // What may come: only its owner can say it.
         request.extra.owner = Some(OWN);
         request.extra.members.push(("tool_choice".to_owned(), raw.json()));
     }

@@ -5,7 +5,7 @@ use super::super::form::{
     Turn,
 };
 use super::super::loss::{Loss, Losses};
-use super::super::{RequestContext, ids, media, thinking, write};
+use super::super::{RequestContext, media, schema, server, thinking, write};
 use super::OWN;
 use crate::base::api::Dialect;
 
@@ -17,15 +17,16 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         o.text("model", context.model);
         o.array("messages", |array| {
             for turn in &request.turns {
-                write_turn(array, turn, &mut lost);
+                write_turn(array, turn, context, &mut lost);
             }
         });
         write_tools(o, request, &mut lost);
-        write_sampling(o, &request.sampling);
-        let name =
-            if wants_completion_tokens(context.model) { "max_completion_tokens" } else { "max_tokens" };
+        let effort = thinking::effort(&request.thinking, context.thinking);
+        let sampling = context.server.sampling(&request.sampling, context.model, effort, &mut lost);
+        write_sampling(o, &sampling);
+        let name = if server::reasons(context.model) { "max_completion_tokens" } else { "max_tokens" };
         o.count_if(name, request.max_tokens);
-        write_output(o, &request.output);
+        write_output(o, &request.output, context, &mut lost);
         write_thinking(o, request, context, &mut lost);
         o.text_if("user", request.user.as_deref());
         if request.stream {
@@ -42,26 +43,19 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     (body, lost)
 }
 
-/// Tells whether OpenAI refuses `max_tokens` for this model: those that reason. Compatible servers
-/// know `max_tokens` only.
-fn wants_completion_tokens(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    ["o1", "o3", "o4", "gpt-5"].iter().any(|family| name.starts_with(family))
-}
-
-fn write_turn(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses) {
+fn write_turn(array: &mut write::Array<'_>, turn: &Turn, context: &RequestContext<'_>, lost: &mut Losses) {
     match turn.role {
         Role::System | Role::Developer => {
             write_message(array, "system", turn, &turn.parts.iter().collect::<Vec<_>>(), lost);
         }
-        Role::Assistant => write_assistant(array, turn, lost),
-        Role::User | Role::Tool => write_user(array, turn, lost),
+        Role::Assistant => write_assistant(array, turn, context, lost),
+        Role::User | Role::Tool => write_user(array, turn, context, lost),
     }
 }
 
 /// Writes results of tools as messages of their own, then what else is said. Images in a result
 /// move to the user's message behind it: a tool message takes text only.
-fn write_user(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses) {
+fn write_user(array: &mut write::Array<'_>, turn: &Turn, context: &RequestContext<'_>, lost: &mut Losses) {
     let mut moved: Vec<&Part> = Vec::new();
     let mut has_results = false;
     for part in &turn.parts {
@@ -73,7 +67,7 @@ fn write_user(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses) {
         moved.extend(others);
         array.object(|o| {
             o.text("role", "tool");
-            o.text("tool_call_id", &ids::safe(&result.id));
+            o.text("tool_call_id", &context.server.call_id(&result.id));
             o.text("content", &joined(&texts, "\n"));
         });
     }
@@ -178,7 +172,14 @@ fn write_audio(array: &mut write::Array<'_>, source: &Source, lost: &mut Losses)
     });
 }
 
-fn write_assistant(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses) {
+fn write_assistant(
+    array: &mut write::Array<'_>,
+    turn: &Turn,
+    context: &RequestContext<'_>,
+    lost: &mut Losses,
+) {
+    // Google's own server in this dialect wants its signatures back; nobody else knows the member.
+    let is_google = context.model.contains("gemini");
     let mut said: Vec<&Part> = Vec::new();
     let mut calls: Vec<&ToolUse> = Vec::new();
     let mut refusal = None;
@@ -211,7 +212,9 @@ fn write_assistant(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses)
         if !calls.is_empty() {
             o.array("tool_calls", |array| {
                 for call in calls {
-                    array.object(|o| super::write_call(o, &ids::safe(&call.id), call));
+                    let seal = call.seal.as_ref().filter(|_| is_google);
+                    lost.add_if(call.seal.is_some() && !is_google, Loss::ThinkingHistory);
+                    array.object(|o| super::write_call(o, &context.server.call_id(&call.id), call, seal));
                 }
             });
         }
@@ -279,7 +282,7 @@ fn write_function(array: &mut write::Array<'_>, function: &Function) {
 fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling) {
     o.number_if("temperature", sampling.temperature.as_ref());
     o.number_if("top_p", sampling.top_p.as_ref());
-    // Not OpenAI's, which refuses it, but nearly every other server's.
+    // Not OpenAI's, but nearly every other server's.
     o.number_if("top_k", sampling.top_k.as_ref());
     o.number_if("seed", sampling.seed.as_ref());
     if !sampling.stop.is_empty() {
@@ -291,9 +294,18 @@ fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling) {
     o.number_if("top_logprobs", sampling.top_logprobs.as_ref());
 }
 
-fn write_output(o: &mut write::Object<'_>, output: &OutputFormat) {
+fn write_output(
+    o: &mut write::Object<'_>,
+    output: &OutputFormat,
+    context: &RequestContext<'_>,
+    lost: &mut Losses,
+) {
+    let wants_subset = context.server.wants_subset();
     match output {
         OutputFormat::Text => {}
+        OutputFormat::JsonSchema { schema, .. } if wants_subset && !schema::is_object(schema) => {
+            lost.add(Loss::OutputFormat);
+        }
         OutputFormat::JsonObject => o.object("response_format", |o| o.text("type", "json_object")),
         OutputFormat::JsonSchema { name, description, schema, strict } => o.object("response_format", |o| {
             o.text("type", "json_schema");
@@ -301,7 +313,9 @@ fn write_output(o: &mut write::Object<'_>, output: &OutputFormat) {
                 o.text("name", name.as_deref().unwrap_or("answer"));
                 o.text_if("description", description.as_deref());
                 o.json("schema", schema);
-                o.flag_if("strict", *strict);
+                let is_followed = *strict != Some(true) || schema::fits_strict(schema);
+                lost.add_if(!is_followed && wants_subset, Loss::OutputFormat);
+                o.flag_if("strict", strict.filter(|_| is_followed));
             });
         }),
     }

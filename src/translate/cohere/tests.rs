@@ -66,7 +66,8 @@ fn a_named_tool_is_offered_alone_and_thoughts_leave_room_for_the_answer() {
 #[test]
 fn an_end_with_an_error_is_no_end() {
     let asked = Asked::default();
-    let context = AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false };
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false, signs_calls: false };
     for (event, want) in [
         (r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE"}}"#, State::Ended),
         (r#"{"type":"message-end","delta":{"finish_reason":"ERROR"}}"#, State::Failed(Outcome::InbandError)),

@@ -5,7 +5,8 @@ use super::super::form::{Answer, Content, Finish, Part, Source, Usage};
 use super::super::read::{Object, Raw};
 use super::super::{AnswerContext, Untranslatable, write};
 use super::{
-    carried, finish_of, finish_word, parts, take, take_object, take_text, write_call, write_thought,
+    call_seal, finish_of, finish_word, parts, take, take_object, take_text, thought_seal, write_call,
+    write_thought,
 };
 
 /// Reads an answer: its first candidate. A prompt that was blocked has none.
@@ -69,17 +70,21 @@ fn write_parts(array: &mut write::Array<'_>, parts: &[Part], context: &AnswerCon
         match &part.content {
             Content::Text(text) | Content::Refusal(text) => array.object(|o| o.text("text", text)),
             Content::Thinking { text, seal } => array.object(|o| {
-                write_thought(o, text, seal.as_ref().map(carried).as_deref());
+                write_thought(o, text, thought_seal(seal.as_ref(), context.shows_thoughts).as_deref());
             }),
             Content::RedactedThinking(seal) => {
-                array.object(|o| write_thought(o, "", Some(&carried(seal))));
+                if let Some(signature) = thought_seal(Some(seal), context.shows_thoughts) {
+                    array.object(|o| write_thought(o, "", Some(&signature)));
+                }
             }
             Content::ToolUse(call) => {
                 let id = call_id(&call.id, context.request_id, calls);
+                let must_sign = context.signs_calls && calls == 0;
+                let signature = call_seal(call.seal.as_ref(), context.shows_thoughts, must_sign);
                 calls += 1;
                 array.object(|o| {
                     write_call(o, &id, &call.name, &call.arguments);
-                    o.text_if("thoughtSignature", call.seal.as_ref().map(carried).as_deref());
+                    o.text_if("thoughtSignature", signature.as_deref());
                 });
             }
             Content::Image { source: Source::Base64 { media_type, data }, .. } => array.object(|o| {

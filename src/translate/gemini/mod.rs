@@ -7,7 +7,8 @@
 //! * Schemas: Google's own (`parameters`, `responseSchema`, types in capitals) are read into JSON
 //!   schema; JSON schema is written under its own names (`parametersJsonSchema`).
 //! * Gemini 3 refuses a call of its own that comes back without its `thoughtSignature`; a call that
-//!   another model made gets the text that Google gives for this case ([`UNSIGNED`]).
+//!   another model made gets the text that Google gives for this case ([`UNSIGNED`]), on its way to
+//!   Google and to a client that may ask Google next.
 //! * A signature on words alone is a hint to Google and is not carried.
 //! * `safetySettings` and the like are kept for Google and lost elsewhere.
 //! * A stream has no end of its own: it is whole when it ends after a `finishReason`.
@@ -23,13 +24,13 @@ mod writing;
 pub(super) use answer::{read as read_answer, write as write_answer};
 pub(super) use reading::read as read_request;
 pub(super) use stream::{Reader, Writer};
-pub(super) use writing::write as write_request;
+pub(super) use writing::{is_third, write as write_request};
 
-use super::form::{Content, Finish, Json, Part, Seal, Source, ToolUse};
+use super::form::{Content, Finish, Issuer, Json, Part, Seal, Source, ToolUse};
 use super::read::{Object, Raw};
 use super::write;
 use crate::base::api::Dialect;
-use seals::{brought, carried};
+use seals::{brought, carried, decoded};
 
 /// Whether the functions here do what they say.
 pub(super) const IS_DONE: bool = true;
@@ -39,6 +40,9 @@ const OWN: Dialect = Dialect::GeminiGenerate;
 
 /// Signature of a call that Gemini did not make (Google's documentation of thought signatures).
 const UNSIGNED: &str = "skip_thought_signature_validator";
+
+/// The same bytes in the alphabet that every client's decoder takes.
+const UNSIGNED_FOR_CLIENTS: &str = "skip/thought/signature/validator";
 
 /// Takes a member in either spelling.
 fn take<'a>(object: &mut Object<'a>, camel: &str) -> Option<Raw<'a>> {
@@ -134,7 +138,7 @@ fn part(raw: Raw<'_>) -> Option<Part> {
         }
     } else if let Some(call) = take(&mut part, "functionCall") {
         Content::ToolUse(call_of(call.object(), seal)?)
-    } else if let Some(content) = medium(&mut part) {
+    } else if let Some(content) = medium(&mut part, raw) {
         content
     } else if part.is_empty() {
         return None;
@@ -153,9 +157,16 @@ fn call_of(mut call: Object<'_>, seal: Option<Seal>) -> Option<ToolUse> {
     })
 }
 
-/// Takes bytes or an address; sorts that nobody else has are not read.
-fn medium(part: &mut Object<'_>) -> Option<Content> {
-    let (mut inline, mut file) = (take_object(part, "inlineData"), take_object(part, "fileData"));
+/// Takes bytes or an address; sorts that nobody else has (video) are Google's.
+fn medium(part: &mut Object<'_>, raw: Raw<'_>) -> Option<Content> {
+    let (inline, file) = (take_object(part, "inlineData"), take_object(part, "fileData"));
+    if inline.is_empty() && file.is_empty() {
+        return None;
+    }
+    known_medium(inline, file).or_else(|| Some(Content::Foreign { owner: OWN, json: raw.json() }))
+}
+
+fn known_medium(mut inline: Object<'_>, mut file: Object<'_>) -> Option<Content> {
     let media_type = take_text(&mut inline, "mimeType").or_else(|| take_text(&mut file, "mimeType"));
     let name = take_text(&mut inline, "displayName").or_else(|| take_text(&mut file, "displayName"));
     let source = match (inline.text("data"), take_text(&mut file, "fileUri")) {
@@ -169,13 +180,33 @@ fn medium(part: &mut Object<'_>) -> Option<Content> {
         Some("image") => Content::Image { source, detail: None },
         Some("audio") => Content::Audio { source },
         Some("video") => return None,
+        Some("text") => Content::Document { source: plain(source), name },
         Some(_) | None => Content::Document { source, name },
     })
+}
+
+/// Returns bytes that are text as text, which more dialects take.
+fn plain(source: Source) -> Source {
+    let text = match &source {
+        Source::Base64 { data, .. } => decoded(data).and_then(|bytes| String::from_utf8(bytes).ok()),
+        Source::Url { .. } | Source::Text(_) | Source::File { .. } => None,
+    };
+    text.map_or(source, Source::Text)
 }
 
 /// Tells whether an address is of a file that Google keeps for its own customers.
 fn is_kept(uri: &str) -> bool {
     uri.starts_with("gs://") || uri.contains("generativelanguage.googleapis.com/")
+}
+
+/// Returns the signature that a client of Gemini gets with thoughts.
+fn thought_seal(seal: Option<&Seal>, shows_others: bool) -> Option<String> {
+    seal.filter(|seal| shows_others || seal.issuer == Issuer::Google).map(carried)
+}
+
+/// Returns the signature that a client of Gemini gets with a call: the first of an answer has one.
+fn call_seal(seal: Option<&Seal>, shows_others: bool, must_sign: bool) -> Option<String> {
+    thought_seal(seal, shows_others).or_else(|| must_sign.then(|| UNSIGNED_FOR_CLIENTS.to_owned()))
 }
 
 /// Writes a part of thoughts.

@@ -29,7 +29,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     ties::tie(&mut turns);
     let mut config = take_object(&mut body, "generationConfig");
     let choice = take_object(&mut body, "toolConfig");
-    let (tool_choice, choice_rest) = read_choice(choice);
+    let (tool_choice, among, choice_rest) = read_choice(choice);
     let mut request = Request {
         // Some clients repeat it in the body.
         model: body.text("model").unwrap_or_default(),
@@ -44,6 +44,9 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
         include_usage: true,
         ..Request::default()
     };
+    if let (Some(choice), [_, _, ..]) = (request.tool_choice.clone(), among.as_slice()) {
+        request.allow_only(&among, choice);
+    }
     let modalities = take(&mut config, "responseModalities");
     let is_text_only = modalities.is_none_or(|raw| {
         raw.items().iter().all(|item| item.text().is_some_and(|m| m.eq_ignore_ascii_case("text")))
@@ -145,8 +148,8 @@ fn function(mut function: Object<'_>) -> Tool {
     })
 }
 
-/// Reads which tool must be used, and what of it only Google understands.
-fn read_choice(mut choice: Object<'_>) -> (Option<ToolChoice>, Extra) {
+/// Reads which tool must be used, among which, and what of it only Google understands.
+fn read_choice(mut choice: Object<'_>) -> (Option<ToolChoice>, Vec<String>, Extra) {
     let mut calling = take_object(&mut choice, "functionCallingConfig");
     let mode = calling.text("mode").map(|mode| mode.to_ascii_uppercase());
     let allowed = take(&mut calling, "allowedFunctionNames");
@@ -159,13 +162,7 @@ fn read_choice(mut choice: Object<'_>) -> (Option<ToolChoice>, Extra) {
         (Some("AUTO" | "VALIDATED"), _) => Some(ToolChoice::Auto),
         (Some(_) | None, _) => None,
     };
-    let mut rest = choice.rest(OWN);
-    // A choice among several is nobody else's.
-    if let Some(raw) = allowed.filter(|_| names.len() > 1) {
-        rest.owner = Some(OWN);
-        rest.members.push(("allowedFunctionNames".to_owned(), raw.json()));
-    }
-    (tool_choice, rest)
+    (tool_choice, names, choice.rest(OWN))
 }
 
 fn sampling(config: &mut Object<'_>) -> Sampling {

@@ -6,7 +6,7 @@
 //! inside), so its text is written in base64 once more, behind sixteen characters of the alphabet
 //! that name the issuer.
 
-use super::UNSIGNED;
+use super::{UNSIGNED, UNSIGNED_FOR_CLIENTS};
 use crate::translate::form::{Issuer, Seal};
 
 /// Names of issuers before a seal; four characters each are three whole bytes, so that what
@@ -30,7 +30,7 @@ pub(super) fn carried(seal: &Seal) -> String {
 
 /// Reads what [`carried`] wrote; nothing where a seal was not brought whole.
 pub(super) fn brought(text: &str) -> Option<Seal> {
-    if text.is_empty() || text == UNSIGNED {
+    if text.is_empty() || text == UNSIGNED || text == UNSIGNED_FOR_CLIENTS {
         return None;
     }
     let foreign = CARRIED.iter().find_map(|(head, issuer)| Some((*issuer, text.strip_prefix(head)?)));
@@ -54,7 +54,7 @@ fn encoded(bytes: &[u8]) -> String {
 }
 
 /// Decodes either alphabet, with or without its padding.
-fn decoded(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len() / 4 * 3), 0_u32, 0);
     for byte in text.trim_end_matches('=').bytes() {
         let digit = match byte {
@@ -109,7 +109,9 @@ mod tests {
         }
         let own = Seal { issuer: Issuer::Google, text: "Cv+_-/8=".to_owned(), id: None };
         assert_eq!(brought(&carried(&own)), Some(own));
-        assert_eq!(brought(UNSIGNED), None);
+        assert_eq!((brought(UNSIGNED), brought(UNSIGNED_FOR_CLIENTS)), (None, None));
+        assert!(is_base64(UNSIGNED_FOR_CLIENTS));
+        assert_eq!(decoded(UNSIGNED_FOR_CLIENTS), decoded(UNSIGNED));
         assert_eq!(brought("sealedByClaude00!"), None, "a seal that was broken on its way is dropped");
     }
 

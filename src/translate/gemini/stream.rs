@@ -11,7 +11,7 @@ use super::super::frames::EVENT_MAX;
 use super::super::read::Raw;
 use super::super::{AnswerContext, write};
 use super::answer::{blocked, usage_of, write_usage};
-use super::{carried, finish_of, finish_word, parts, take_text, write_call, write_thought};
+use super::{call_seal, finish_of, finish_word, parts, take_text, thought_seal, write_call, write_thought};
 
 /// Reads events.
 #[derive(Debug, Default)]
@@ -93,6 +93,8 @@ fn tell(part: Part, seen: &mut Vec<Event>) {
 #[derive(Debug)]
 pub(in super::super) struct Writer {
     request_id: String,
+    shows_thoughts: bool,
+    signs_calls: bool,
     id: String,
     model: String,
     calls: usize,
@@ -109,6 +111,8 @@ impl Writer {
     pub(in super::super) fn new(context: &AnswerContext<'_>) -> Self {
         Writer {
             request_id: context.request_id.to_owned(),
+            shows_thoughts: context.shows_thoughts,
+            signs_calls: context.signs_calls,
             id: String::new(),
             model: String::new(),
             calls: 0,
@@ -130,7 +134,9 @@ impl Writer {
             Event::TextDelta(text) | Event::RefusalDelta(text) => self.part(out, |o| o.text("text", text)),
             Event::ThinkingDelta(text) => self.part(out, |o| write_thought(o, text, None)),
             Event::SignatureDelta(seal) | Event::RedactedThinking(seal) => {
-                self.part(out, |o| write_thought(o, "", Some(&carried(seal))));
+                if let Some(signature) = thought_seal(Some(seal), self.shows_thoughts) {
+                    self.part(out, |o| write_thought(o, "", Some(&signature)));
+                }
             }
             Event::ToolStart { id, name, seal } => {
                 let id = call_id(id, &self.request_id, self.calls);
@@ -154,9 +160,11 @@ impl Writer {
     fn end_call(&mut self, out: &mut Vec<u8>) {
         let Some((id, name, seal)) = self.call.take() else { return };
         let arguments = std::mem::take(&mut self.arguments);
+        let must_sign = self.signs_calls && self.calls == 1;
+        let signature = call_seal(seal.as_ref(), self.shows_thoughts, must_sign);
         self.part(out, |o| {
             write_call(o, &id, &name, &arguments);
-            o.text_if("thoughtSignature", seal.as_ref().map(carried).as_deref());
+            o.text_if("thoughtSignature", signature.as_deref());
         });
     }
 

@@ -14,6 +14,9 @@ use super::{OWN, UNSIGNED, write_call, write_object, write_thought};
 /// Most tokens to think with that every model of the second generation takes.
 const BUDGET_MAX: u64 = 24_576;
 
+/// Most texts that end an answer.
+const STOPS_MAX: usize = 5;
+
 /// One content as it will be written.
 struct Message<'a> {
     is_model: bool,
@@ -56,7 +59,7 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
 }
 
 /// Tells whether the model is of the third generation or later: it wants signatures and levels.
-fn is_third(model: &str) -> bool {
+pub(in super::super) fn is_third(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     let version = name.strip_prefix("gemini-").unwrap_or_default();
     let major: String = version.chars().take_while(char::is_ascii_digit).collect();
@@ -341,7 +344,7 @@ fn write_config(
     context: &RequestContext<'_>,
     lost: &mut Losses,
 ) {
-    write_sampling(o, &request.sampling);
+    write_sampling(o, &request.sampling, lost);
     o.count_if("maxOutputTokens", request.max_tokens);
     match &request.output {
         OutputFormat::Text => {}
@@ -354,13 +357,14 @@ fn write_config(
     write_thinking(o, request, context, lost);
 }
 
-fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling) {
+fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, lost: &mut Losses) {
     o.number_if("temperature", sampling.temperature.as_ref());
     o.number_if("topP", sampling.top_p.as_ref());
     o.number_if("topK", sampling.top_k.as_ref());
     o.number_if("seed", sampling.seed.as_ref());
     if !sampling.stop.is_empty() {
-        o.texts("stopSequences", &sampling.stop);
+        lost.add_if(sampling.stop.len() > STOPS_MAX, Loss::Stop);
+        o.texts("stopSequences", sampling.stop.get(..STOPS_MAX).unwrap_or(&sampling.stop));
     }
     o.number_if("presencePenalty", sampling.presence_penalty.as_ref());
     o.number_if("frequencyPenalty", sampling.frequency_penalty.as_ref());

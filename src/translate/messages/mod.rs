@@ -66,6 +66,7 @@ fn block(raw: Raw<'_>) -> Part {
         "document" => {
             source(&mut block).map(|source| Content::Document { source, name: block.text("title") })
         }
+        "search_result" => search_result(&mut block),
         "thinking" => Some(Content::Thinking {
             text: block.text("thinking").unwrap_or_default(),
             seal: block.text("signature").and_then(seal::of_signature),
@@ -104,7 +105,28 @@ fn write_cache_mark(o: &mut write::Object<'_>, mark: Option<&CacheMark>) {
     }
 }
 
-/// Takes the source of an image or a document; a source made of blocks is only Anthropic's.
+/// Reads what a search found: words with a title and an address before them.
+fn search_result(block: &mut Object<'_>) -> Option<Content> {
+    let (title, address) = (block.text("title"), block.text("source"));
+    let words = words(block.take("content")?)?;
+    let said = [title, address, Some(words)].into_iter().flatten();
+    let all: Vec<String> = said.filter(|text| !text.is_empty()).collect();
+    Some(Content::Document { source: Source::Text(all.join("\n")), name: None })
+}
+
+/// Reads content that is nothing but words.
+fn words(raw: Raw<'_>) -> Option<String> {
+    let of_block = |raw: Raw<'_>| {
+        let mut block = raw.object();
+        let is_text = block.text("type").as_deref() == Some("text");
+        block.text("text").filter(|_| is_text)
+    };
+    let blocks = || raw.items().into_iter().map(of_block).collect::<Option<Vec<_>>>();
+    raw.text().or_else(|| blocks().map(|texts| texts.join("\n")))
+}
+
+/// Takes the source of an image or a document; one made of blocks that are not all words is only
+/// Anthropic's.
 fn source(block: &mut Object<'_>) -> Option<Source> {
     let mut source = block.object("source");
     match source.text("type")?.as_str() {
@@ -114,6 +136,7 @@ fn source(block: &mut Object<'_>) -> Option<Source> {
         "url" => Some(Source::Url { url: source.text("url")?, media_type: None }),
         "file" => Some(Source::File { owner: OWN, id: source.text("file_id")? }),
         "text" => Some(Source::Text(source.text("data")?)),
+        "content" => Some(Source::Text(words(source.take("content")?)?)),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use super::super::form::{
     ThinkingLevel, Tool, ToolChoice, ToolResult,
 };
 use super::super::loss::{Loss, Losses};
-use super::super::{BEYOND_BUDGET, RequestContext, ThinkingRule, chat, ids, thinking, write};
+use super::super::{BEYOND_BUDGET, RequestContext, ThinkingRule, chat, ids, schema, thinking, write};
 use super::{OWN, write_cache_mark, write_input};
 use serde_json::Number;
 
@@ -445,14 +445,18 @@ fn write_config(
             lost.add(Loss::OutputFormat);
             None
         }
-        OutputFormat::JsonSchema { schema, .. } => Some(schema),
+        OutputFormat::JsonSchema { schema, .. } => {
+            let (schema, has_lost) = schema::for_claude(schema);
+            lost.add_if(has_lost, Loss::OutputFormat);
+            Some(schema)
+        }
     };
     if effort.is_none() && schema.is_none() {
         return;
     }
     o.object("output_config", |o| {
         o.text_if("effort", effort.map(effort_word));
-        if let Some(schema) = schema {
+        if let Some(schema) = &schema {
             o.object("format", |o| {
                 o.text("type", "json_schema");
                 o.json("schema", schema);

@@ -61,7 +61,8 @@ fn a_choice_of_no_tool_is_no_tools_and_others_are_lost() {
 #[test]
 fn a_line_with_an_error_and_a_stream_without_its_last_line_never_end_normally() {
     let asked = Asked::default();
-    let context = AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false };
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 7, shows_thoughts: false, signs_calls: false };
     let text = "{\"message\":{\"content\":\"a\"},\"done\":false}\n";
     for (rest, want) in [
         ("{\"message\":{\"content\":\"\"},\"done\":true}", State::Ended),

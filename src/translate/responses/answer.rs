@@ -131,6 +131,7 @@ fn write_part(
     context: &AnswerContext<'_>,
 ) -> bool {
     match &part.content {
+        Content::Thinking { .. } | Content::RedactedThinking(_) if !context.shows_thoughts => return false,
         Content::Text(text) => write::object(out, |o| write_message(o, &id.made("msg"), "output_text", text)),
         Content::Refusal(text) => write::object(out, |o| write_message(o, &id.made("msg"), "refusal", text)),
         Content::Thinking { text, seal } => write::object(out, |o| {

@@ -6,7 +6,8 @@
 //! in `response.completed`.
 //!
 //! * Thoughts are summaries. What proves them (`encrypted_content`) goes to OpenAI alone; clients
-//!   are given other issuers' seals with the issuer before them (`seal`).
+//!   are given other issuers' seals with the issuer before them (`seal`), and no thoughts at all
+//!   where they may ask OpenAI next: it refuses those that it did not seal or does not keep.
 //! * An item that is only named (`item_reference`) is refused: nobody else has it. So is nothing
 //!   else that OpenAI keeps (`previous_response_id`, `conversation`), but it is a loss that matters.
 //! * What is written is never stored (`store: false`).

@@ -6,7 +6,7 @@ use super::super::form::{
     Tool, ToolChoice, ToolResult, Turn,
 };
 use super::super::read::{Object, Raw};
-use super::{OWN, content, keep, said};
+use super::{OWN, chat, content, keep, said};
 
 /// Members that say nothing about the answer: where it is kept, billed, cached, how it is padded.
 const HINTS: [&str; 10] = [
@@ -64,8 +64,11 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     keep(&mut request.extra, "background", background);
     keep(&mut request.extra, "top_logprobs", top_logprobs);
     keep(&mut request.extra, "verbosity", text.take("verbosity"));
+    if let Some((choice, names)) = choice.and_then(chat::allowed) {
+        request.allow_only(&names, choice);
+    }
     if request.tool_choice.is_none() {
-        // `allowed_tools`, hosted tools and what may come: only its owner can say it.
+        // Hosted tools and what may come: only its owner can say it.
         keep(&mut request.extra, "tool_choice", choice);
     }
     Ok(request)

@@ -15,6 +15,7 @@ use super::write_reasoning;
 #[derive(Debug)]
 pub(in super::super) struct Writer {
     request_id: String,
+    shows_thoughts: bool,
     id: String,
     model: String,
     created: u64,
@@ -54,6 +55,7 @@ impl Writer {
     pub(in super::super) fn new(context: &AnswerContext<'_>) -> Self {
         Writer {
             request_id: context.request_id.to_owned(),
+            shows_thoughts: context.shows_thoughts,
             id: String::new(),
             model: String::new(),
             created: context.now,
@@ -85,6 +87,15 @@ impl Writer {
             }
             Event::PartStart(PartKind::Text) => self.message("output_text", out),
             Event::PartStart(PartKind::Refusal) => self.message("refusal", out),
+            // Not shown, but a sign of life.
+            Event::PartStart(PartKind::Thinking)
+            | Event::ThinkingDelta(_)
+            | Event::SignatureDelta(_)
+            | Event::RedactedThinking(_)
+                if !self.shows_thoughts =>
+            {
+                out.extend_from_slice(b": ping\n\n");
+            }
             Event::PartStart(PartKind::Thinking) => {
                 self.open = Item::Thoughts { has_text: false, seal: None };
                 let id = self.item_id("rs");

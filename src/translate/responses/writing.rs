@@ -9,7 +9,7 @@ use super::super::form::{
     ToolResult, Turn,
 };
 use super::super::loss::{Loss, Losses};
-use super::super::{RequestContext, chat, ids, media, thinking, write};
+use super::super::{RequestContext, Server, chat, ids, media, schema, thinking, write};
 use super::{OWN, write_reasoning, write_text};
 use crate::base::api::Dialect;
 
@@ -27,11 +27,14 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         o.text_if("instructions", instructions.as_deref());
         o.array("input", |array| turns.iter().for_each(|turn| write_turn(array, turn, &mut lost)));
         write_tools(o, request, &mut lost);
-        o.number_if("temperature", request.sampling.temperature.as_ref());
-        o.number_if("top_p", request.sampling.top_p.as_ref());
+        let effort = thinking::effort(&request.thinking, context.thinking);
+        // Whoever speaks this dialect: the models that refuse it are known by their names.
+        let sampling = Server::Other.sampling(&request.sampling, context.model, effort, &mut lost);
+        o.number_if("temperature", sampling.temperature.as_ref());
+        o.number_if("top_p", sampling.top_p.as_ref());
         lost.add_if(request.max_tokens.is_some_and(|n| n < MAX_TOKENS_MIN), Loss::MaxTokens);
         o.count_if("max_output_tokens", request.max_tokens.map(|n| n.max(MAX_TOKENS_MIN)));
-        write_output(o, &request.output);
+        write_output(o, &request.output, &mut lost);
         let thinks = write_thinking(o, request, context, &mut lost);
         if thinks {
             o.array("include", |array| array.text("reasoning.encrypted_content"));
@@ -288,9 +291,10 @@ fn write_function(o: &mut write::Object<'_>, function: &Function) {
     o.flag("strict", function.strict.unwrap_or(false));
 }
 
-fn write_output(o: &mut write::Object<'_>, output: &OutputFormat) {
+fn write_output(o: &mut write::Object<'_>, output: &OutputFormat, lost: &mut Losses) {
     match output {
         OutputFormat::Text => {}
+        OutputFormat::JsonSchema { schema, .. } if !schema::is_object(schema) => lost.add(Loss::OutputFormat),
         OutputFormat::JsonObject => {
             o.object("text", |o| o.object("format", |o| o.text("type", "json_object")));
         }
@@ -300,7 +304,9 @@ fn write_output(o: &mut write::Object<'_>, output: &OutputFormat) {
                 o.text("name", name.as_deref().unwrap_or("answer"));
                 o.text_if("description", description.as_deref());
                 o.json("schema", schema);
-                o.flag_if("strict", *strict);
+                let is_followed = *strict != Some(true) || schema::fits_strict(schema);
+                lost.add_if(!is_followed, Loss::OutputFormat);
+                o.flag_if("strict", strict.filter(|_| is_followed));
             });
         }),
     }

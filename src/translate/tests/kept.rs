@@ -341,7 +341,7 @@ proptest! {
     #[test]
     fn answers_said_as_any_other_and_back_are_the_same(said in answered_by_all()) {
         let asked = Asked { model: "m".to_owned(), ..Asked::default() };
-        let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+        let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
         for own in ALL {
             let body = written_answer(own, &said, &context);
             let own_said = read_answer(own, CHAT, &body).unwrap();

@@ -40,7 +40,7 @@ proptest! {
         head in "(\\{\"type\":\"response.(created|output_item.added|output_item.done|completed)\",\"(item|response)\":|\\{\"candidates\":\\[\\{\"content\":)",
     ) {
         let asked = Asked::default();
-        let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+        let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
         for (from, to) in [(RESPONSES, GEMINI), (GEMINI, RESPONSES), (RESPONSES, CHAT), (GEMINI, MESSAGES)] {
             let _ = request(from, to, body.as_bytes(), &plain());
             let _ = answer(from, to, body.as_bytes(), &context);
@@ -103,7 +103,8 @@ fn a_seal_goes_back_to_its_issuer_alone_whatever_the_client_speaks() {
     // Anthropic's answer, a client of either, and back to Anthropic.
     let said = r#"{"id":"msg_1","model":"c","content":[{"type":"thinking","thinking":"hm","signature":"c2ln+/=="},{"type":"text","text":"a"}],"stop_reason":"end_turn"}"#;
     let asked = Asked::default();
-    let context = AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true };
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
     let told: serde_json::Value =
         serde_json::from_slice(&answer(MESSAGES, RESPONSES, said.as_bytes(), &context).unwrap()).unwrap();
     let again = serde_json::json!({"model": "m", "input": [{"role": "user", "content": "q"}, told["output"][0], told["output"][1]]});

@@ -1,0 +1,102 @@
+//! Which names do functions get?
+//!
+//! Google takes dots, colons and more in a name; all others take letters, digits, `_` and `-`, at most
+//! 64. A name that does not fit is rewritten wherever it stands in the request, and written back in
+//! the answer: what does not fit becomes `_`, and a hash of the whole keeps it from meeting
+//! another. Names that fit stay as they are, and a request with none other is not touched.
+
+use super::form::{Content, Request, Tool, ToolChoice};
+use super::ids;
+use crate::base::api::Dialect;
+
+/// Longest name that every dialect takes.
+const LENGTH_MAX: usize = 64;
+
+/// Names as a target knows them, and as the client does.
+pub(super) type Names = Vec<(String, String)>;
+
+/// Returns the request with names that the dialect takes; nothing where it takes them all.
+pub(super) fn fitted(request: &Request, to: Dialect) -> Option<(Request, Names)> {
+    let fits_all = request.tools.iter().all(|tool| match tool {
+        Tool::Function(function) => fits(&function.name),
+        Tool::Server { .. } => true,
+    });
+    if to == Dialect::GeminiGenerate || fits_all {
+        return None;
+    }
+    let (mut request, mut names) = (request.clone(), Names::new());
+    for tool in &mut request.tools {
+        let Tool::Function(function) = tool else { continue };
+        let own = function.name.clone();
+        if rewrite(&mut function.name) {
+            names.push((function.name.clone(), own));
+        }
+    }
+    if let Some(ToolChoice::Named(name)) = &mut request.tool_choice {
+        rewrite(name);
+    }
+    for part in request.turns.iter_mut().flat_map(|turn| turn.parts.iter_mut()) {
+        match &mut part.content {
+            Content::ToolUse(call) => {
+                rewrite(&mut call.name);
+            }
+            Content::ToolResult(result) => {
+                if let Some(name) = &mut result.name {
+                    rewrite(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    Some((request, names))
+}
+
+/// Writes the client's name in the place of the target's.
+pub(super) fn restore(name: &mut String, names: &[(String, String)]) {
+    if let Some((_, own)) = names.iter().find(|(known, _)| known == name) {
+        name.clone_from(own);
+    }
+}
+
+fn is_good(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+fn fits(name: &str) -> bool {
+    name.len() <= LENGTH_MAX && name.chars().all(is_good)
+}
+
+/// Makes a name fit; tells whether it did not.
+fn rewrite(name: &mut String) -> bool {
+    if fits(name) {
+        return false;
+    }
+    let hash = ids::of_nine(name).into_owned();
+    let good: String = name.chars().map(|c| if is_good(c) { c } else { '_' }).collect();
+    let head = good.get(..LENGTH_MAX - hash.len() - 1).unwrap_or(&good);
+    *name = format!("{head}_{hash}");
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_do_not_fit_do_afterwards_and_stay_apart() {
+        let long = "x".repeat(80);
+        let mut seen = Vec::new();
+        for own in ["a.b", "a:b", "a_b", "\u{e9}", &long] {
+            let mut name = own.to_owned();
+            assert_eq!(rewrite(&mut name), own != "a_b", "{own}");
+            assert!(fits(&name), "{name}");
+            assert!(!rewrite(&mut name), "twice is once");
+            seen.push((name, own.to_owned()));
+        }
+        for (name, own) in &seen {
+            let mut back = name.clone();
+            restore(&mut back, &seen);
+            assert_eq!(back, *own);
+        }
+    }
+}

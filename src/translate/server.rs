@@ -1,0 +1,195 @@
+//! What does a server refuse that others of its dialect take?
+//!
+//! Chat completions are spoken by many. OpenAI refuses members that it does not know, and its models
+//! that reason refuse to be told how to draw tokens; Groq has its stop texts and strict schemas from
+//! it; Mistral wants ids of its own form. All others get what the client said: most ignore what they
+//! do not know. The word `openai` alone tells nothing, because any server may be configured under it:
+//! the model's name must be one of OpenAI's too.
+//!
+//! Source: OpenAI's API reference and reasoning guide, Groq's and Mistral's API references, read
+//! 2026-11.
+
+use super::form::{Effort, Sampling};
+use super::ids;
+use super::loss::{Loss, Losses};
+use serde_json::Number;
+use std::borrow::Cow;
+
+/// Whose server it is, as far as that changes what is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Server {
+    /// OpenAI's own, or Azure's.
+    OpenAi,
+    /// Groq's.
+    Groq,
+    /// Mistral's.
+    Mistral,
+    /// Anybody else's.
+    #[default]
+    Other,
+}
+
+impl Server {
+    /// Tells it by the catalogue's word for the provider and by the model.
+    #[must_use]
+    pub fn of(word: &str, model: &str) -> Self {
+        match word {
+            "azure" => Server::OpenAi,
+            "openai" if is_openai_s(model) => Server::OpenAi,
+            "groq" => Server::Groq,
+            "mistral" => Server::Mistral,
+            _ => Server::Other,
+        }
+    }
+
+    /// Returns the sampling that it takes; what it does not is noted.
+    pub(super) fn sampling<'a>(
+        self,
+        asked: &'a Sampling,
+        model: &str,
+        effort: Option<Effort>,
+        lost: &mut Losses,
+    ) -> Cow<'a, Sampling> {
+        let mut sampling = Cow::Borrowed(asked);
+        if self != Server::Other && asked.top_k.is_some() {
+            lost.add(Loss::TopK);
+            sampling.to_mut().top_k = None;
+        }
+        if asked.stop.len() > self.stops_max() {
+            lost.add(Loss::Stop);
+            sampling.to_mut().stop.truncate(self.stops_max());
+        }
+        if !reasons(model) || model.contains("-chat") {
+            return sampling;
+        }
+        if !asked.stop.is_empty() {
+            lost.add(Loss::Stop);
+            sampling.to_mut().stop.clear();
+        }
+        if draws_alone(model, effort) {
+            drawn_alone(asked, sampling.to_mut(), lost);
+        }
+        sampling
+    }
+
+    /// Tells whether a schema that is to be followed exactly must be one of OpenAI's subset.
+    pub(super) fn wants_subset(self) -> bool {
+        match self {
+            Server::OpenAi | Server::Groq => true,
+            Server::Mistral | Server::Other => false,
+        }
+    }
+
+    /// Returns the id of a call as it takes it.
+    pub(super) fn call_id(self, id: &str) -> Cow<'_, str> {
+        match self {
+            Server::Mistral => ids::of_nine(id),
+            Server::OpenAi | Server::Groq | Server::Other => ids::safe(id),
+        }
+    }
+
+    fn stops_max(self) -> usize {
+        match self {
+            Server::OpenAi | Server::Groq => 4,
+            Server::Mistral | Server::Other => usize::MAX,
+        }
+    }
+}
+
+/// Takes out what a model does not take that draws tokens as it likes; 1 is what it does unasked.
+fn drawn_alone(asked: &Sampling, sampling: &mut Sampling, lost: &mut Losses) {
+    let is_not = |number: &Option<Number>, default: f64| {
+        number.as_ref().and_then(Number::as_f64).is_some_and(|n| (n - default).abs() > f64::EPSILON)
+    };
+    lost.add_if(is_not(&asked.temperature, 1.0), Loss::Temperature);
+    lost.add_if(is_not(&asked.top_p, 1.0), Loss::TopP);
+    lost.add_if(
+        is_not(&asked.presence_penalty, 0.0) || is_not(&asked.frequency_penalty, 0.0),
+        Loss::Penalties,
+    );
+    lost.add_if(asked.logprobs == Some(true), Loss::Logprobs);
+    *sampling = Sampling {
+        top_k: sampling.top_k.take(),
+        seed: sampling.seed.take(),
+        stop: std::mem::take(&mut sampling.stop),
+        ..Sampling::default()
+    };
+}
+
+fn name_of(model: &str) -> &str {
+    model.rsplit('/').next().unwrap_or(model)
+}
+
+fn is_openai_s(model: &str) -> bool {
+    let name = name_of(model);
+    let is_its = ["gpt-", "chatgpt-", "o1", "o3", "o4"].iter().any(|family| name.starts_with(family));
+    is_its && !name.starts_with("gpt-oss")
+}
+
+/// Tells whether it is one of OpenAI's models that reason: they refuse `max_tokens`, which is all
+/// that compatible servers know.
+pub(super) fn reasons(model: &str) -> bool {
+    let name = name_of(model);
+    ["o1", "o3", "o4", "gpt-5"].iter().any(|family| name.starts_with(family))
+}
+
+/// Tells whether a model that reasons cannot be told how to draw tokens: those since 5.1 can be
+/// while they do not reason, which is what they do unasked.
+fn draws_alone(model: &str, effort: Option<Effort>) -> bool {
+    !name_of(model).starts_with("gpt-5.") || effort.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_word_and_openai_s_by_the_model_too() {
+        for (word, model, want) in [
+            ("openai", "gpt-4o-mini", Server::OpenAi),
+            ("openai", "o3", Server::OpenAi),
+            ("openai", "qwen3-32b", Server::Other),
+            ("openai", "openai/gpt-oss-120b", Server::Other),
+            ("azure", "my-deployment", Server::OpenAi),
+            ("groq", "openai/gpt-oss-120b", Server::Groq),
+            ("mistral", "mistral-small-latest", Server::Mistral),
+            ("openrouter", "openai/gpt-4o", Server::Other),
+        ] {
+            assert_eq!(Server::of(word, model), want, "{word} {model}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_refuses_is_left_out_and_noted() {
+        let tenths = |n: u8| Number::from_f64(f64::from(n) / 10.0);
+        let asked = Sampling {
+            temperature: tenths(2),
+            top_p: tenths(9),
+            top_k: Some(40.into()),
+            stop: ["a", "b", "c", "d", "e"].map(str::to_owned).to_vec(),
+            ..Sampling::default()
+        };
+        for (server, model, effort, want, stops, heats) in [
+            (Server::Other, "m", None, "", 5, true),
+            (Server::Mistral, "m", None, "top_k", 5, true),
+            (Server::Groq, "m", None, "top_k,stop", 4, true),
+            (Server::OpenAi, "gpt-4o", Some(Effort::Low), "top_k,stop", 4, true),
+            (Server::OpenAi, "o3", None, "temperature,top_p,top_k,stop", 0, false),
+            (Server::OpenAi, "gpt-5-chat-latest", None, "top_k,stop", 4, true),
+            (Server::OpenAi, "gpt-5-mini", None, "temperature,top_p,top_k,stop", 0, false),
+            (Server::OpenAi, "gpt-5.2", None, "top_k,stop", 0, true),
+            (Server::OpenAi, "gpt-5.2", Some(Effort::High), "temperature,top_p,top_k,stop", 0, false),
+            (Server::Other, "openai/o4-mini", None, "temperature,top_p,stop", 0, false),
+        ] {
+            let mut lost = Losses::default();
+            let got = server.sampling(&asked, model, effort, &mut lost);
+            let told = (lost.to_string(), got.stop.len(), got.temperature.is_some());
+            assert_eq!(told, (want.to_owned(), stops, heats), "{server:?} {model} {effort:?}");
+            assert_eq!(got.top_k.is_some(), server == Server::Other, "{server:?} {model}");
+        }
+        let warm = Sampling { temperature: tenths(10), ..Sampling::default() };
+        let mut lost = Losses::default();
+        assert_eq!(Server::OpenAi.sampling(&warm, "o3", None, &mut lost).temperature, None);
+        assert!(lost.is_empty(), "1 is what it does unasked");
+    }
+}
