@@ -384,7 +384,7 @@ async fn anthropic_is_asked_without_thinking_where_it_misses_the_thoughts_of_a_t
     let answer = scene.send(Call::json("/v1/messages", &ask)).await;
     assert_eq!(answer.status, 200, "{}", answer.body_text());
     assert_eq!(answer.header("x-pointsman-trail"), Some("two/k:400,two/k:ok"));
-    let mut sent = scene.two.seen().iter().map(|seen| seen.json()).collect::<Vec<_>>();
+    let mut sent = scene.two.seen().iter().map(pointsman::standin::Seen::json).collect::<Vec<_>>();
     let (second, first) = (sent.pop().unwrap(), sent.pop().unwrap());
     assert_eq!((first["thinking"]["type"].as_str(), second.get("thinking")), (Some("enabled"), None));
     assert_eq!((&first["max_tokens"], &first["messages"]), (&second["max_tokens"], &second["messages"]));

@@ -480,7 +480,7 @@ fn full_requests() -> Vec<(Dialect, Value)> {
     let file = json!({"type": "file", "file": {"file_id": "file-1"}});
     let named = json!({"name": "look", "parameters": {"type": "object"}, "strict": true});
     let chat = json!({
-        "model": "m", "n": 2, "seed": 1, "stop": ["a", "b", "c", "d", "e"], "temperature": 1.5, "top_p": 0.5,
+        "model": "m", "n": 2, "seed": 1, "stop": ["a", "b", "c", "d", "e", "f"], "temperature": 1.5, "top_p": 0.5,
         "presence_penalty": 1, "frequency_penalty": 1, "logprobs": true, "top_logprobs": 2,
         "user": "u", "metadata": {"a": "b"}, "reasoning_effort": "high", "parallel_tool_calls": false,
         "response_format": {"type": "json_object"}, "logit_bias": {"1": 2}, "max_completion_tokens": 5,

@@ -207,18 +207,16 @@ impl Waiting {
 impl Shape {
     fn take(&mut self, text: &str) {
         for byte in text.bytes() {
-            match (self.is_text, byte) {
-                (true, _) if std::mem::take(&mut self.is_escaped) => {}
-                (true, b'\\') => self.is_escaped = true,
-                (true, b'"') => self.is_text = false,
-                (true, _) => {}
-                (false, b'"') => self.is_text = true,
-                (false, b'{' | b'[') => {
+            let is_escaped = std::mem::take(&mut self.is_escaped);
+            match byte {
+                b'\\' if self.is_text => self.is_escaped = !is_escaped,
+                b'"' if !is_escaped => self.is_text = !self.is_text,
+                b'{' | b'[' if !self.is_text => {
                     self.has_begun = true;
                     self.depth = self.depth.saturating_add(1);
                 }
-                (false, b'}' | b']') => self.depth = self.depth.saturating_sub(1),
-                (false, _) => {}
+                b'}' | b']' if !self.is_text => self.depth = self.depth.saturating_sub(1),
+                _ => {}
             }
         }
     }
