@@ -46,7 +46,8 @@
 //!   source. Time and randomness are arguments. `tests/it/house.rs` reads the source and holds
 //!   this line and the one above.
 //! * Only `main.rs` exits the process; only [`clock`] reads the clocks.
-//! * No `unwrap`, `expect` or `panic!` outside tests; `unsafe` is forbidden.
+//! * No `unwrap`, `expect` or `panic!` outside tests; `unsafe` is forbidden, but for what the
+//!   program asks its allocator by (`src/allocator.rs`, no part of this library).
 //! * The core returns facts; [`observe`] tells them.
 //! * A request sees one plan from its first byte to its last.
 //! * The client's bytes are never changed in place; unknown fields pass byte for byte.
@@ -54,6 +55,8 @@
 //! * A secret has no `Display`, redacts in `Debug`, enters no error, label, log or page.
 //! * Everything has a limit.
 //! * A bad reload changes nothing.
+
+#![forbid(unsafe_code)]
 
 pub mod base;
 pub mod catalog;

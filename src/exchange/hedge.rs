@@ -23,7 +23,7 @@ use super::rules::Onward;
 use super::{Cause, Exchange, Failure, Try};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::health::{self, Permit};
+use crate::health::Permit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -135,9 +135,7 @@ impl Exchange {
     pub fn fell_out(&mut self, candidate: usize, failure: &Failure, now: Tick) {
         self.set_last(candidate);
         self.close(failure.outcome, failure.status, failure.timed_out, now);
-        if health::is_shared(failure.outcome, &self.rules.health.cooldown) {
-            self.exclude_same_model_at_same_provider(candidate);
-        }
+        self.exclude_alike(candidate, failure.outcome);
         self.leave(candidate, failure.outcome, now);
         self.put_behind();
     }

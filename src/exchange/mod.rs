@@ -44,7 +44,7 @@ mod turn;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::{Prefer, RetryPolicy};
-use crate::health::{self, Change, Permit, Policy, Resting};
+use crate::health::{Change, Permit, Policy, Resting};
 use crate::select::{Candidate, Candidates};
 use crate::wire::retry_hint::RetryHint;
 use budget::RetryBudget;
@@ -352,8 +352,8 @@ impl Exchange {
             self.halt = if may_go_on { Halt::Final } else { Halt::NotReplayable };
             return self.give_up(rule, now);
         }
-        // A kept connection that was dead is no attempt that the client would know of.
-        if (!self.rules.is_single || failure.is_stale)
+        // Not even where a kept connection was dead: it may have been read before it was reset.
+        if !self.rules.is_single
             && let Some(step) = self.resend(failure, current, now)
         {
             return step;
@@ -363,9 +363,7 @@ impl Exchange {
             self.halt = Halt::Single;
             return self.give_up(rule, now);
         }
-        if health::is_shared(failure.outcome, &self.rules.health.cooldown) {
-            self.exclude_same_model_at_same_provider(current);
-        }
+        self.exclude_alike(current, failure.outcome);
         let next = self.peek_next(Some((current, rule)), now);
         let next_is_equal = next.is_some_and(|at| self.candidates[at].is_equal(&self.candidates[current]));
         let repeats_first = !next_is_equal || self.rules.retry.prefer == Prefer::SameTarget;

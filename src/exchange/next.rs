@@ -5,8 +5,8 @@
 //! that rest on a guess of ours are asked after all. Whoever is passed over is noted with the reason
 //! ([`super::course`]).
 //!
-//! A candidate is ruled out where the same model is overloaded behind another key of its provider, and
-//! where its provider had all the attempts of one request. Moving on ends at `retry.failovers` and
+//! A candidate is ruled out where the same fault would meet it ([`Exchange::exclude_alike`]), and where
+//! its provider had all the attempts of one request. Moving on ends at `retry.failovers` and
 //! where no time is left.
 
 use super::course::{Halt, Passed};
@@ -14,7 +14,7 @@ use super::rules::{Onward, Rule};
 use super::{Cause, Exchange, Step};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
-use crate::health::{Permit, Policy, Resting, Units};
+use crate::health::{self, Permit, Policy, Resting, Units};
 use crate::select::Candidate;
 use std::sync::Arc;
 
@@ -121,11 +121,18 @@ impl Exchange {
         self.changes.extend(change.map(|change| (current, change)));
     }
 
-    /// Row 12: other keys of the same provider do not help against an overloaded model.
-    pub(super) fn exclude_same_model_at_same_provider(&mut self, current: usize) {
+    /// Rules out whom the same fault would meet: behind a provider's other keys its overloaded model
+    /// (row 12), and everything of one that cannot be reached (rows 1 to 4) or does not serve our region
+    /// (row 13). Each of them would cost the request one of its changes.
+    pub(super) fn exclude_alike(&mut self, current: usize, outcome: Outcome) {
+        let is_everything =
+            matches!(outcome, Outcome::Connect | Outcome::Dns | Outcome::Tls | Outcome::Region);
+        if !is_everything && !health::is_shared(outcome, &self.rules.health.cooldown) {
+            return;
+        }
         let (provider, model) = (self.candidates[current].provider, self.candidates[current].model.clone());
         for (candidate, tally) in self.candidates.iter().zip(&mut self.tallies) {
-            if candidate.provider == provider && candidate.model == model {
+            if candidate.provider == provider && (is_everything || candidate.model == model) {
                 tally.is_excluded = true;
             }
         }

@@ -138,7 +138,7 @@ fn test_modules(source: &Source) -> Vec<Vec<String>> {
 }
 
 impl Source {
-    /// Returns the room that the file belongs to; nothing for `lib.rs` and `main.rs`.
+    /// Returns the room that the file belongs to; nothing for `lib.rs` and what is the program's own.
     fn room(&self) -> Option<&str> {
         self.module.first().map(String::as_str)
     }
@@ -147,7 +147,7 @@ impl Source {
         let text = fs::read_to_string(path).unwrap();
         let inside = path.strip_prefix(root).unwrap().with_extension("");
         let mut module: Vec<String> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        if module.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
+        if module.last().is_some_and(|last| ["mod", "lib", "main", "allocator"].contains(&last.as_str())) {
             module.pop();
         }
         let name = format!("src/{}", path.strip_prefix(root).unwrap().display());
