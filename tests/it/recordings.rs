@@ -186,9 +186,27 @@ pub fn end(dialect: Dialect, is_stream: bool, body: &[u8], has_calls: bool) -> E
         _ => End::Other,
     };
     match end {
+        End::Stop if documents.iter().any(|document| refuses(dialect, document)) => End::Filter,
         End::Stop if has_calls => End::Tools,
         End::Tools if !has_calls => End::Stop,
         end => end,
+    }
+}
+
+/// Tells whether a document holds a refusal, which is a part in OpenAI's dialects and the reason to
+/// stop in others.
+fn refuses(dialect: Dialect, document: &Value) -> bool {
+    let says =
+        |place: &str| document.pointer(place).and_then(Value::as_str).is_some_and(|said| !said.is_empty());
+    match dialect {
+        Dialect::OpenAiChat => says("/choices/0/message/refusal") || says("/choices/0/delta/refusal"),
+        Dialect::OpenAiResponses => {
+            let output = document.pointer("/response/output").or_else(|| document.get("output"));
+            let items = output.and_then(Value::as_array).into_iter().flatten();
+            let mut parts = items.filter_map(|item| item["content"].as_array()).flatten();
+            parts.any(|part| part["type"] == "refusal")
+        }
+        _ => false,
     }
 }
 

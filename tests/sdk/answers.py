@@ -147,7 +147,9 @@ class Chat(Dialect):
         message = choice.message
         calls = [[c.function.name, arguments(c.function.arguments)] for c in message.tool_calls or []]
         text = (message.content or "") + (message.refusal or "")
-        return text, calls, self.ENDS.get(choice.finish_reason), usage.prompt_tokens, usage.completion_tokens
+        # A part here, the reason to stop elsewhere.
+        end = "filter" if message.refusal else self.ENDS.get(choice.finish_reason)
+        return text, calls, end, usage.prompt_tokens, usage.completion_tokens
 
 
 class Responses(Dialect):
@@ -182,7 +184,9 @@ class Responses(Dialect):
                 text += "".join(part.text if part.type == "output_text" else part.refusal for part in item.content)
             if item.type == "function_call":
                 calls.append([item.name, arguments(item.arguments)])
-        end = "tools" if calls else "stop"
+        refuses = any(part.type == "refusal" for item in answer.output if item.type == "message" for part in item.content)
+        # A part here, the reason to stop elsewhere.
+        end = "filter" if refuses else "tools" if calls else "stop"
         if answer.status != "completed":
             reason = answer.incomplete_details and answer.incomplete_details.reason
             end = {"max_output_tokens": "length", "content_filter": "filter"}.get(reason)
