@@ -263,8 +263,10 @@ impl<'a> Desk<'a> {
                 Exit::Unavailable,
                 format!("the process at {name} does not know this: is it an older pointsman?"),
             ),
-            // 409: what was asked for does not go with what there is, such as a route without the target.
-            400 | 404 | 409 | 413 => (Exit::Usage, detail),
+            400 | 404 | 413 => (Exit::Usage, detail),
+            // What was asked for does not go with what there is, such as a pin on a route without the target.
+            // With faults beside it, it is a step back that is not to be had.
+            409 if errors.is_empty() => (Exit::Usage, detail),
             422 => (Exit::Configuration, detail),
             _ => (Exit::Unavailable, detail),
         };

@@ -36,7 +36,7 @@ impl KeyPath {
             _ if is_hidden => NOT_SHOWN.to_owned(),
             None => word,
             Some(mark @ (':' | '=')) => format!("{word}{mark}{NOT_SHOWN}"),
-            Some(_) => format!("{word} {NOT_SHOWN}"),
+            Some(_) => format!("{word} {NOT_SHOWN}").trim_start().to_owned(),
         };
         self.step(&shown)
     }
@@ -101,7 +101,8 @@ const KEY_MAX: usize = 64;
 /// blank, say.
 #[must_use]
 pub fn word_of(key: &str) -> &str {
-    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    // The last three belong to no value that grew on: names with a slash or an address, YAML's own `<<`.
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b"_-./@<".contains(&b);
     key.bytes().position(|b| !is_part(b)).and_then(|end| key.get(..end)).unwrap_or(key)
 }
 
@@ -211,7 +212,10 @@ mod tests {
             ("key:hunter2", "key:(not shown)"),
             ("key=hunter2", "key=(not shown)"),
             ("key hunter2", "key (not shown)"),
-            ("key/hunter2", "key (not shown)"),
+            ("key;hunter2", "key (not shown)"),
+            ("\"hunter2", "(not shown)"),
+            ("a/b", "a/b"),
+            ("<<", "\"<<\""),
             ("k\u{e9}y", "k (not shown)"),
             (":hunter2", ":(not shown)"),
             ("a.b:hunter2", "a.b:(not shown)"),

@@ -370,7 +370,7 @@ routes:
     #[test]
     fn a_secret_that_grew_on_the_line_above_is_not_shown() {
         for (kind, want) in [
-            ("openai\n    key:hunter2", "***"),
+            ("openai\n      key:hunter2", "***"),
             ("openai token=hunter2", "***"),
             ("openai is_a_monkey:x", "openai is_a_monkey:x"),
         ] {

@@ -574,7 +574,7 @@ const BAD_ALONE: &[Bad] = &[
     ),
     (
         "providers: {a: {kind: openai, base_url: \"https://box\", headers: {\"a b\": x}}}",
-        &[("providers.a.headers.\"a b\"", "not the name of an HTTP header")],
+        &[("providers.a.headers.a (not shown)", "not the name of an HTTP header")],
     ),
     (
         "providers: {a: {kind: openai, base_url: \"https://box\", headers: {x: \"a\\r\\nb\"}}}",
@@ -712,7 +712,10 @@ grace: 30
 
 #[test]
 fn a_mark_in_front_of_the_text_is_passed_over() {
-    assert_eq!(told("\u{feff}threads: x\n"), ["pointsman.yaml:1: threads: must be a whole number, not text"]);
+    assert_eq!(
+        told(&format!("\u{feff}threads: x\n{OPENAI}")),
+        ["pointsman.yaml:1: threads: must be a whole number, not text"]
+    );
     assert!(reading(&format!("\u{feff}{OPENAI}")).plan.is_some());
     assert_eq!(told("\u{feff}a: 1\n\u{feff}b: [\n").len(), 1);
 }
@@ -933,7 +936,7 @@ fn huge_deep_and_unfolding_files_are_refused_quickly() {
 }
 
 /// A key behind a colon without a blank: part of the word before it, for YAML.
-const GLUED: [&str; 16] = [
+const GLUED: [&str; 14] = [
     "admin: {token:CANARY}",
     "admin: {token=CANARY}",
     "admin: {token CANARY}",
@@ -944,12 +947,10 @@ const GLUED: [&str; 16] = [
     "token:CANARY: 1",
     "log: {level: info token:CANARY}",
     "default_route: a token:CANARY",
-    "routes: {key:CANARY: 1}",
     "providers: {p: {kind: openai key:CANARY}}",
     "providers: {p: {kind: openai, credentials: [{name: k, key:CANARY}]}}",
     "providers: {p: {kind: openai, credentials: [{name: k, key=CANARY: x, key=CANARY: y}]}}",
     "providers: {p: {kind: openai, headers: {x-key:CANARY}}}",
-    "providers: {p: {kind: openai, models: {key:CANARY: 1}}}",
 ];
 
 #[test]
@@ -1007,6 +1008,8 @@ fn a_pasted_key_is_in_no_message() {
         "admin: {token: 'CANARY",
         "admin: {token: CANARY]",
         "a: &CANARY x\nb: *CANARY",
+        "routes: {key:CANARY: 1}",
+        "providers: {p: {kind: openai, models: {key:CANARY: 1}}}",
         "a: !CANARY x",
     ]
     .into_iter()

@@ -193,6 +193,8 @@ fn google_status(code: ErrorCode, status: u16) -> &'static str {
     match code {
         ErrorCode::MissingApiKey | ErrorCode::InvalidApiKey => "UNAUTHENTICATED",
         ErrorCode::ModelNotFound => "NOT_FOUND",
+        // A path that is not there.
+        ErrorCode::ValidationFailed if status == 404 => "NOT_FOUND",
         ErrorCode::ValidationFailed | ErrorCode::CapabilityNotSupported | ErrorCode::PayloadTooLarge => {
             "INVALID_ARGUMENT"
         }
