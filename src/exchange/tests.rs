@@ -275,6 +275,28 @@ fn a_key_that_was_changed_is_tried_once_at_the_same_target_and_free() {
 }
 
 #[test]
+fn who_cannot_be_reached_or_does_not_serve_us_is_not_tried_with_another_key() {
+    for (outcome, want) in [
+        (Outcome::Connect, 3),
+        (Outcome::Tls, 3),
+        (Outcome::Dns, 3),
+        (Outcome::Region, 3),
+        (Outcome::Auth, 1),
+        (Outcome::ModelUnavailable, 1),
+    ] {
+        let mut candidates: Vec<_> =
+            [(0, "m"), (1, "m"), (2, "other"), (3, "m")].map(|(at, model)| candidate(at, at, model)).to_vec();
+        for same in 1..3 {
+            candidates[same].provider = candidates[0].provider;
+        }
+        let mut scene = scene(candidates, |_| {});
+        scene.start();
+        let step = scene.fail(&Failure::plain(outcome));
+        assert_eq!(went(&step, scene.now), Went::To(want, Cause::Failover), "{outcome:?}");
+    }
+}
+
+#[test]
 fn an_overload_skips_the_other_keys_of_the_same_model() {
     let mut candidates = vec![candidate(0, 0, "m"), candidate(1, 0, "m"), candidate(2, 1, "other")];
     candidates[1].provider = 0;

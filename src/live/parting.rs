@@ -42,6 +42,11 @@ impl Parting {
         poll_fn(|_| if self.is_now.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
 
+    /// Tells whether the process goes.
+    pub fn has_begun(&self) -> bool {
+        self.is_now.load(Ordering::Acquire)
+    }
+
     /// Ends everything that waits for a provider.
     pub fn begin(&self) {
         self.is_now.store(true, Ordering::Release);

@@ -2,9 +2,9 @@
 //!
 //! Request lines, changes of state and tracing's events (ours, and through tracing-log those of
 //! Pingora and every other crate) go through one queue of [`QUEUE_LINES`] to one thread that
-//! writes to stdout. Nothing ever waits for it: where the reader of stdout is slow and the queue is
-//! full, lines are dropped, counted (`pointsman_log_dropped_total`) and, once there is room again,
-//! told about. A write that fails is given up; a full disk must not stop a request.
+//! writes to stdout ([`queue`]). Nothing ever waits for it: where the reader of stdout is slow and the queue
+//! is full, lines are dropped, counted (`pointsman_log_dropped_total`) and, once there is room again,
+//! told about; so are those whose write fails, for a full disk must not stop a request.
 //!
 //! **Levels.** `log.level` is for our own events. Everyone else is held one step above it, and never
 //! below `info`:
@@ -16,36 +16,29 @@
 //!
 //! The log is given its clock as a function, because rooms on one floor do not know each other.
 
-use super::lines::{Line, RequestLine, TargetStateLine, VALUE_BYTES_MAX};
+mod layer;
+mod queue;
+
+use super::lines::{Line, RequestLine, TargetStateLine};
 use crate::base::time::WallTime;
 use crate::config::plan::{Level, LogFormat, LogPolicy};
-use parking_lot::{Condvar, Mutex};
-use std::fmt;
+use layer::is_ours;
+use parking_lot::Mutex;
+use queue::{Entrance, Queue, write_all};
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
-use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::{Event, Metadata, Subscriber};
-use tracing_log::{LogTracer, NormalizeEvent};
+use tracing::Metadata;
+use tracing_log::LogTracer;
 use tracing_subscriber::Registry;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Lines that may wait for the writer: about 5 MB of request lines, a second at 8,000 a second.
 pub const QUEUE_LINES: usize = 8192;
 
-/// How long the writer lets lines gather; what an operator who follows the log waits at most.
-const GATHER: Duration = Duration::from_millis(10);
-
-/// Buffers that a burst has grown beyond this are given back.
-const BUFFER_KEPT: usize = 1024 * 1024;
-
 /// How often [`Log::flush`] looks whether all is written.
 const FLUSH_STEP: Duration = Duration::from_millis(2);
-
-/// First segment of the tracing targets whose events may go below `info`.
-const OUR_CRATE: &str = "pointsman";
 
 /// Tells the wall clock.
 pub type WallSource = Arc<dyn Fn() -> WallTime + Send + Sync>;
@@ -265,226 +258,6 @@ impl Shared {
     }
 }
 
-impl<S: Subscriber> Layer<S> for LogLayer {
-    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        metadata.is_event() && self.log.shared.takes_event(metadata)
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        let all = [Level::Trace, Level::Debug, Level::Info, Level::Warn];
-        Some(match all.into_iter().find(|level| self.log.shared.takes(*level)) {
-            Some(Level::Trace) => LevelFilter::TRACE,
-            Some(Level::Debug) => LevelFilter::DEBUG,
-            Some(Level::Info) => LevelFilter::INFO,
-            Some(Level::Warn) => LevelFilter::WARN,
-            Some(Level::Error) | None => LevelFilter::ERROR,
-        })
-    }
-
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // What comes through `log` carries its real origin in fields.
-        let normalized = event.normalized_metadata();
-        let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
-        let shared = &self.log.shared;
-        if !shared.takes_event(metadata) {
-            return;
-        }
-        let mut message = Message::default();
-        event.record(&mut message);
-        let is_foreign = !is_ours(metadata.target());
-        let message = if is_foreign { without_keys(&message.0.0) } else { message.0.0 };
-        let mut line = shared.line((shared.wall)(), level_of(*metadata.level()), &message);
-        line.text("module", Some(metadata.target()));
-        event.record(&mut Fields { line: &mut line, is_foreign });
-        self.log.put(line);
-    }
-}
-
-/// Finds the message among the fields of an event.
-#[derive(Default)]
-struct Message(Bounded);
-
-/// Writes the other fields of an event.
-struct Fields<'a> {
-    line: &'a mut Line,
-    is_foreign: bool,
-}
-
-/// Text that stops growing a little beyond what a line takes, whatever is printed into it.
-#[derive(Default)]
-struct Bounded(String);
-
-impl Visit for Message {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            let _ = fmt::write(&mut self.0, format_args!("{value:?}"));
-        }
-    }
-}
-
-impl Visit for Fields<'_> {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if is_told(field) {
-            let clean = self.is_foreign.then(|| without_keys(value));
-            self.line.text(field.name(), Some(clean.as_deref().unwrap_or(value)));
-        }
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        if is_told(field) {
-            self.line.number(field.name(), Some(value));
-        }
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        if is_told(field) {
-            self.line.signed(field.name(), value);
-        }
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        if is_told(field) {
-            self.line.float(field.name(), value);
-        }
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        if is_told(field) {
-            self.line.flag(field.name(), value);
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = Bounded::default();
-        let _ = fmt::write(&mut text, format_args!("{value:?}"));
-        self.record_str(field, &text.0);
-    }
-}
-
-impl fmt::Write for Bounded {
-    fn write_str(&mut self, more: &str) -> fmt::Result {
-        if self.0.len() <= VALUE_BYTES_MAX {
-            self.0.push_str(more);
-        }
-        Ok(())
-    }
-}
-
-/// The message stands in front already; `log.*` is where tracing-log keeps the origin.
-fn is_told(field: &Field) -> bool {
-    field.name() != "message" && !field.name().starts_with("log.")
-}
-
-fn is_ours(target: &str) -> bool {
-    target.split("::").next() == Some(OUR_CRATE)
-}
-
-/// Takes the values of `key=` and `token=` (and names that end so) out of text that others wrote:
-/// Pingora quotes a request's path with its query in some of its errors (threat C13).
-fn without_keys(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) =
-        ["key=", "token="].iter().filter_map(|name| Some(rest.find(name)? + name.len())).min()
-    {
-        let (before, value) = rest.split_at(at);
-        let end = value
-            .find(|c: char| c == '&' || c == '"' || c == '\'' || c.is_whitespace())
-            .unwrap_or(value.len());
-        out.push_str(before);
-        out.push_str("redacted");
-        rest = value.get(end..).unwrap_or_default();
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Lines that wait for the writer, as one text: a line costs a copy and no allocation that
-/// another thread would have to free.
-#[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    wake: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    text: String,
-    lines: usize,
-    /// The writer sleeps until it is woken.
-    is_idle: bool,
-    is_closed: bool,
-}
-
-impl Queue {
-    /// Tells whether the line was taken.
-    fn put(&self, line: &str) -> bool {
-        let mut waiting = self.waiting.lock();
-        if waiting.lines >= QUEUE_LINES {
-            return false;
-        }
-        waiting.text.push_str(line);
-        waiting.lines += 1;
-        if std::mem::take(&mut waiting.is_idle) {
-            self.wake.notify_one();
-        }
-        true
-    }
-
-    /// Waits for lines, lets more gather, and takes them all; `None` when no log is left.
-    fn take(&self, batch: &mut String) -> Option<usize> {
-        let mut waiting = self.waiting.lock();
-        while waiting.text.is_empty() {
-            if waiting.is_closed {
-                return None;
-            }
-            waiting.is_idle = true;
-            self.wake.wait(&mut waiting);
-        }
-        if !waiting.is_closed {
-            // A writer that is not waiting need not be woken: under load a request pays for its
-            // copy and nothing else, and hundreds of lines share one write.
-            drop(waiting);
-            std::thread::sleep(GATHER);
-            waiting = self.waiting.lock();
-        }
-        std::mem::swap(&mut waiting.text, batch);
-        Some(std::mem::take(&mut waiting.lines))
-    }
-}
-
-/// What the copies of a log hold of its queue; the last one to go closes it.
-struct Entrance(Arc<Queue>);
-
-impl Drop for Entrance {
-    fn drop(&mut self) {
-        self.0.waiting.lock().is_closed = true;
-        self.0.wake.notify_one();
-    }
-}
-
-/// Takes lines until the last log is gone.
-fn write_all(queue: &Queue, shared: &Shared, mut to: Box<dyn Write + Send>) {
-    let mut batch = String::new();
-    let mut told_dropped = 0;
-    while let Some(count) = queue.take(&mut batch) {
-        let dropped = shared.dropped.load(Ordering::Relaxed);
-        if dropped > told_dropped {
-            let mut line = shared.line((shared.wall)(), Level::Warn, "log_dropped");
-            line.number("lines", Some(dropped - told_dropped));
-            batch.push_str(&line.finish());
-            told_dropped = dropped;
-        }
-        // There is nobody to tell that the log cannot be written.
-        let _ = to.write_all(batch.as_bytes()).and_then(|()| to.flush());
-        shared.written.fetch_add(count as u64, Ordering::Release);
-        batch.clear();
-        if batch.capacity() > BUFFER_KEPT {
-            batch = String::new();
-        }
-    }
-}
-
 fn is_json(format: LogFormat) -> bool {
     match format {
         LogFormat::Json => true,
@@ -515,7 +288,10 @@ fn level_of(level: tracing::Level) -> Level {
 
 #[cfg(test)]
 mod tests {
+    use super::layer::without_keys;
     use super::*;
+    use crate::observe::lines::VALUE_BYTES_MAX;
+    use std::fmt;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     const POLICY: LogPolicy = LogPolicy { level: Level::Info, format: LogFormat::Json };
@@ -588,7 +364,7 @@ mod tests {
         let log = Log::start_into(POLICY, wall(), Box::new(Full)).unwrap();
         log.target_state(&change("a/b/c"));
         assert!(log.flush(Duration::from_secs(10)));
-        assert_eq!(log.dropped().load(Ordering::Relaxed), 0);
+        assert_eq!(log.dropped().load(Ordering::Relaxed), 1, "and is counted");
     }
 
     #[test]

@@ -292,7 +292,13 @@ async fn conclude(
         }
         Ending::BreakOff(_) => {
             story.was_interrupted();
-            let message = format!("the provider's stream broke off; request id {}", story.id());
+            // At a restart nobody else is to blame.
+            let what = if house.parting.has_begun() {
+                "this proxy is leaving and could not wait any longer for the end of the stream"
+            } else {
+                "the provider's stream broke off"
+            };
+            let message = format!("{what}; request id {}", story.id());
             if story.is_stream {
                 let (tail, number) = told.map(|mut told| told.last_words()).unwrap_or_default();
                 let number = if number == 0 { story.next_sequence } else { number };

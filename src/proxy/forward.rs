@@ -3,8 +3,8 @@
 //! Files, batches, images, audio and the like (contract section 3) are tied to one provider: ids
 //! do not exist elsewhere. They go to the first openai-kind provider of the default route, chosen
 //! by the same health and signed by the same hand as every other request, and move on to another
-//! credential of it only where provably nothing was processed: the connection could not be made. Of a
-//! name with several addresses another one is tried first, once.
+//! credential of it only where one rests or has no token. Where no connection can be made, another
+//! address of the name is tried, once: its other credentials are behind the same ones.
 //! A refused key is told as 502, never as 401, which would blame the client's own; where the key was
 //! changed meanwhile, a request without a body goes out once more with the new one (failure table,
 //! row 13). A 403 is the provider's word to the client and passes.
@@ -139,7 +139,11 @@ impl Forward {
                 Ok(peer) => return Ok(patient(live, &slot, peer)),
                 Err(outcome) => {
                     self.refused(house, live, outcome);
-                    if let (Outcome::Auth, Some(purse)) = (outcome, &slot.purse) {
+                    if outcome != Outcome::Auth {
+                        // The name is that of its other credentials too.
+                        return Err(NowhereToGo);
+                    }
+                    if let Some(purse) = &slot.purse {
                         purse.missed();
                     }
                 }
@@ -263,7 +267,7 @@ impl Forward {
         self.had_new_key
     }
 
-    /// Notes that no connection could be made; tells whether an address or a credential is left to try.
+    /// Notes that no connection could be made; tells whether an address is left to try.
     pub(super) fn unconnected(&mut self, house: &House, live: &Live, error: &pingora::Error) -> bool {
         let fault = connect_fault(error);
         let outcome = classify::transport(fault);
@@ -274,7 +278,11 @@ impl Forward {
             self.is_next_address = outcome == Outcome::Connect && !self.addresses.is_empty();
         }
         self.record.timed_out = fault == TransportFault::ConnectTimeout;
-        self.is_next_address || self.refused(house, live, outcome)
+        if !self.is_next_address {
+            // Its other credentials are behind the same address.
+            self.refused(house, live, outcome);
+        }
+        self.is_next_address
     }
 
     /// Notes that a kept connection was dead, which says nothing of the provider.
@@ -291,14 +299,12 @@ impl Forward {
         self.ended(outcome, house.clock.tick());
     }
 
-    /// Notes that nothing could be sent, for want of a connection or a token; tells whether another
-    /// credential is left to try.
-    fn refused(&mut self, house: &House, live: &Live, outcome: Outcome) -> bool {
+    /// Notes that nothing could be sent, for want of a connection or a token.
+    fn refused(&mut self, house: &House, live: &Live, outcome: Outcome) {
         self.settle(house, live, &Meaning::plain(outcome));
         self.counted = None;
         pass(&mut self.course, self.at, Some(Passed::Failed(outcome)));
         self.at += 1;
-        self.at < self.slots.len()
     }
 
     /// Notes that the attempt broke off. Behind a head health has been told what that meant.

@@ -3,7 +3,8 @@
 //! rustls asks for a certificate at each handshake; the answer is whatever was last read, so that a
 //! reload renews it without touching a connection. It is also the one place where TLS 1.2 can be
 //! refused: Pingora always offers both, and a client that knows no TLS 1.3 suite gets no
-//! certificate.
+//! certificate. One that names such suites and speaks TLS 1.2 all the same is let go behind its
+//! handshake ([`Certificate::takes`]).
 //!
 //! A listener finds its pair in a new plan by its address, for that is what it is bound to, wherever it
 //! stands in the list. All pairs are read before one is shown: a file that cannot be read leaves every
@@ -100,6 +101,14 @@ impl Certificate {
         settings.set_cert_resolver(resolver);
         settings.enable_h2();
         Ok(settings)
+    }
+}
+
+impl Certificate {
+    /// Tells whether a connection that came to this version (`TLSv1_3`, as rustls writes it) may ask for
+    /// anything.
+    pub(super) fn takes(&self, version: &str) -> bool {
+        !self.shown.load().only_tls13 || version.ends_with('3')
     }
 }
 

@@ -15,6 +15,7 @@
 //! Nobody is exempt, this machine neither: a proxy before this one carries the connections of many, and
 //! whoever puts one there raises the limit with it.
 
+use super::certificate::Certificate;
 use super::opening::{self, PREFACE};
 use super::process;
 use crate::base::reach::origin_of;
@@ -25,8 +26,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::{ALPN, Stream};
+use pingora::protocols::{ALPN, Ssl, Stream};
 use pingora::server::ShutdownWatch;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -63,8 +65,8 @@ pub struct Gate {
 
 /// What is spoken behind a gate.
 pub struct Door {
-    /// TLS, by this.
-    pub tls: Option<Acceptor>,
+    /// TLS, by this, and what it shows.
+    pub tls: Option<(Acceptor, Arc<Certificate>)>,
     /// HTTP/2 without TLS, beside HTTP/1.
     pub h2c: bool,
 }
@@ -82,13 +84,16 @@ impl Gate {
             return Some((stream, false));
         }
         let mut socket = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
-        let Some(acceptor) = &self.door.tls else {
+        let Some((acceptor, certificate)) = &self.door.tls else {
             let is_http2 = Box::pin(timeout(QUIET, begins_http2(&mut socket))).await.ok()?.ok()?;
             return Some((socket, is_http2));
         };
         // On the heap: a handshake is over soon, and the future that serves lasts.
         let handshake = Box::pin(timeout(HANDSHAKE, acceptor.tls_handshake(*socket)));
         match handshake.await {
+            Ok(Ok(stream)) if !certificate.takes(&version_of(&stream)) => {
+                tracing::debug!("a client of TLS 1.2 where 1.3 is the oldest");
+            }
             Ok(Ok(stream)) => {
                 let stream: Stream = Box::new(stream);
                 let is_http2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
@@ -100,6 +105,10 @@ impl Gate {
         self.house.metrics.refused(RefusedAt::Handshake);
         None
     }
+}
+
+fn version_of(stream: &impl Ssl) -> Cow<'static, str> {
+    stream.get_ssl_digest().map_or(Cow::Borrowed(""), |digest| digest.version.clone())
 }
 
 /// Tells whether a client begins with HTTP/2's preface. It is HTTP/1 with the first byte that is another:

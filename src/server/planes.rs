@@ -108,7 +108,8 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         let front = Front::new(Arc::clone(&house), &conf, options);
         let tls = match (certificate, &listen.tls) {
             (Some(certificate), Some(files)) => {
-                Some(certificate.settings(files).map_err(StartFault::Certificate)?.build())
+                let settings = certificate.settings(files).map_err(StartFault::Certificate)?;
+                Some((settings.build(), Arc::clone(certificate)))
             }
             (None, _) | (_, None) => None,
         };

@@ -71,7 +71,8 @@ async fn a_provider_that_cannot_be_reached_is_counted_as_that() {
 
 #[tokio::test]
 async fn a_name_without_an_address_is_counted_as_that() {
-    let stage = open(&provider("one", "openai", "http://no-such-host.invalid/v1", KEY_ONE, ""), "").await;
+    let more = "allow_plaintext: true";
+    let stage = open(&provider("one", "openai", "http://no-such-host.invalid/v1", KEY_ONE, more), "").await;
     assert_eq!(list(&stage).await.status, 503);
     eventually("it is counted", || is(attempts(&stage, "dns"), 1)).await;
     assert!(is(attempts(&stage, "ok"), 0));

@@ -461,9 +461,7 @@ impl Tally {
 #[tokio::test]
 async fn what_waits_for_a_restart_is_told_until_then() {
     let (one, other) = pair().await;
-    let sound = two("one", &one, &other) + "log: {level: warn}\n";
-    let sound =
-        sound.replace("log: {format: json}\n", "").replace("{level: warn}", "{level: warn, format: json}");
+    let sound = two("one", &one, &other);
     let process = program(&sound).start().await;
     process.reload(&sound.replace("threads: 2", "threads: 3")).await;
     eventually("it is told", async || {
