@@ -274,13 +274,7 @@ mod tests {
                 "invalid_request_error",
                 "INVALID_ARGUMENT",
             ),
-            (
-                ErrorCode::ValidationFailed,
-                404,
-                "invalid_request_error",
-                "not_found_error",
-                "INVALID_ARGUMENT",
-            ),
+            (ErrorCode::ValidationFailed, 404, "invalid_request_error", "not_found_error", "NOT_FOUND"),
             (
                 ErrorCode::PayloadTooLarge,
                 413,

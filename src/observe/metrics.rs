@@ -163,7 +163,7 @@ impl Metrics {
         let families = Families::new(&registry)?;
         let shown = IntCounter::new(
             "pointsman_log_dropped_total",
-            "Log lines that were dropped because whoever reads the log was too slow.",
+            "Log lines that were lost to a slow reader or a failed write.",
         )?;
         let log_dropped = Mutex::new((log_dropped, register(&registry, shown)?));
         let build = gauges(

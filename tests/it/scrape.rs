@@ -160,6 +160,26 @@ async fn every_metric_of_the_contract_is_there_with_its_labels() {
     }
 }
 
+#[tokio::test]
+async fn the_page_of_metrics_names_each_of_them_and_no_other() {
+    let (one, two, claude) = three().await;
+    let process = start(&one, &two, &claude).await;
+    mixed_traffic(&process, &one).await;
+    let docs = include_str!("../../docs/operations.md");
+    let rows = docs.lines().filter_map(|line| line.strip_prefix("| `pointsman_")?.split('`').next());
+    let named: BTreeSet<String> = rows.map(|name| format!("pointsman_{name}")).collect();
+    let source =
+        concat!(include_str!("../../src/observe/metrics.rs"), include_str!("../../src/observe/meter.rs"),);
+    for name in &named {
+        assert!(source.contains(&format!("\"{name}\"")), "{name} is on the page and nowhere else");
+    }
+    let page = process.metrics().await;
+    let told = page.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+    let missing: Vec<_> =
+        told.filter(|name| name.starts_with("pointsman_") && !named.contains(*name)).collect();
+    assert!(missing.is_empty() && named.len() > 25, "not on the page: {missing:?}");
+}
+
 /// Returns the names of a series' labels.
 fn labels_of(line: &str) -> BTreeSet<String> {
     let inside =
