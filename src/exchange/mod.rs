@@ -353,15 +353,13 @@ impl Exchange {
             return self.give_up(rule, now);
         }
         // Not even where a kept connection was dead: it may have been read before it was reset.
-        if !self.rules.is_single
-            && let Some(step) = self.resend(failure, current, now)
-        {
-            return step;
-        }
         if self.rules.is_single {
             self.leave(current, failure.outcome, now);
             self.halt = Halt::Single;
             return self.give_up(rule, now);
+        }
+        if let Some(step) = self.resend(failure, current, now) {
+            return step;
         }
         self.exclude_alike(current, failure.outcome);
         let next = self.peek_next(Some((current, rule)), now);

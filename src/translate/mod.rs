@@ -277,8 +277,7 @@ pub fn write_request(
     Ok(Translated { body, lost, asked })
 }
 
-/// Returns what a request would lose at a target of this dialect, without sending anything: for
-/// reasons to skip it and for `check`.
+/// Returns what a request would lose at a target of this dialect, without sending anything.
 ///
 /// # Errors
 /// As [`request`].
