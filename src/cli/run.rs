@@ -92,6 +92,7 @@ fn serve(keeper: Keeper, birth: Birth, loaded: Loaded, origin: Origin) -> Result
     }
     let open = if predecessor.is_some() { server::open_without_state } else { server::open };
     let house = open(plan, clock, log.clone())?;
+    let ends = keeper.ends().map_err(StartFault::System)?;
     let running = server::start(Arc::clone(&house), origin, sockets)?;
     running.wait_until_ready().map_err(StartFault::System)?;
     tracing::info!(
@@ -109,7 +110,7 @@ fn serve(keeper: Keeper, birth: Birth, loaded: Loaded, origin: Origin) -> Result
     }
     server::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("generation 1")]);
     // Held until nothing of ours is to be written any more.
-    let _departure = running.keep(keeper, &launcher);
+    let _departure = running.keep(keeper, ends, &launcher);
     if !house.usage.flush(LAST_STATE) {
         tracing::warn!("the last of the state could not be written");
     }

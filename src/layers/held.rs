@@ -72,8 +72,14 @@ impl Held {
         let mut of_more = 0;
         while !self.is_empty() {
             let waiting = self.bytes.get(self.sent..).unwrap_or_default();
-            let pieces = [io::IoSlice::new(waiting), io::IoSlice::new(more)];
-            let gone = ready!(Pin::new(&mut *stream).poll_write_vectored(context, &pieces))?;
+            let stream = Pin::new(&mut *stream);
+            let gone = if more.is_empty() {
+                // The kernel takes one piece by a shorter way than a list of them.
+                ready!(stream.poll_write(context, waiting))?
+            } else {
+                let pieces = [io::IoSlice::new(waiting), io::IoSlice::new(more)];
+                ready!(stream.poll_write_vectored(context, &pieces))?
+            };
             if gone == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

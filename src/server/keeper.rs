@@ -36,6 +36,18 @@ impl Keeper {
         Ok(Keeper { runtime, hangup, rotated, relieved })
     }
 
+    /// Takes TERM and INT over: from here on they are answered by leaving in order and not by the system.
+    /// To be called before anything listens, since whoever has an answer may send them.
+    ///
+    /// # Errors
+    /// Where the system gives no signal handler.
+    pub fn ends(&self) -> io::Result<Ends> {
+        self.runtime.block_on(async {
+            let terminate = signal(SignalKind::terminate())?;
+            Ok(Ends { terminate, interrupt: signal(SignalKind::interrupt())? })
+        })
+    }
+
     /// Runs some work on the keeper's thread, for a process that keeps itself (the demo).
     pub fn block_on<F: Future>(&self, work: F) -> F::Output {
         self.runtime.block_on(work)
@@ -50,18 +62,14 @@ impl Keeper {
 impl Running {
     /// Keeps the process until it is told to leave; returns when `main` may return, and what it is to
     /// drop last.
-    pub fn keep(self, keeper: Keeper, launcher: &Launcher) -> Option<Departure> {
+    pub fn keep(self, keeper: Keeper, ends: Ends, launcher: &Launcher) -> Option<Departure> {
         let Keeper { runtime, hangup, rotated, relieved } = keeper;
-        runtime.block_on(self.watch(Signals { hangup, rotated, relieved }, launcher))
+        runtime.block_on(self.watch(Signals { hangup, rotated, relieved }, ends, launcher))
     }
 
-    async fn watch(mut self, signals: Signals, launcher: &Launcher) -> Option<Departure> {
+    async fn watch(mut self, signals: Signals, ends: Ends, launcher: &Launcher) -> Option<Departure> {
         let Signals { mut hangup, mut rotated, mut relieved } = signals;
-        let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        else {
-            return None;
-        };
+        let Ends { mut terminate, mut interrupt } = ends;
         let teller = pulse::interval().and_then(|interval| pulse::tell(&self.pulse, interval).ok());
         let mut fresh_addresses = tokio::time::interval(crate::resolve::REFRESH);
         let mut fresh_keys = tokio::time::interval(KEYS_LOOK);
@@ -158,6 +166,12 @@ impl Running {
             notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
         });
     }
+}
+
+/// The signals that end a process.
+pub struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 /// The signals of a running process that its start has taken over.

@@ -58,6 +58,33 @@ async fn term_when_idle_leaves_at_once() {
     assert!(took < AT_ONCE, "{took:?}");
 }
 
+/// A supervisor that has seen it answer may stop it at once: that is a stop and no crash. Several turns,
+/// since there is a millisecond between the first answer and the last step of a start.
+#[tokio::test]
+async fn term_right_behind_its_first_answer_is_answered_by_leaving_in_order() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    for _ in 0..5 {
+        let ((data, first), (admin, second)) = (listen("127.0.0.1:0"), listen("127.0.0.1:0"));
+        let here = yaml(&provider, "30s").replacen("127.0.0.1:0", &data.to_string(), 1).replacen(
+            "127.0.0.1:0",
+            &admin.to_string(),
+            1,
+        );
+        let program = program(&here);
+        let held = Held(vec![inheritable("data", first), inheritable("admin", second)]);
+        let command = held.command(&program);
+        let launched = program.launch_as(command);
+        // The socket is there before the program: whoever connects is answered once it serves.
+        let early = Connection::open(data).await.unwrap();
+        let (answer, _kept) = early.send(&Call::get("/health").limit(SOON)).await.unwrap();
+        assert_eq!(answer.status, 200);
+        signal(launched.pid(), "TERM");
+        let (_, mut process) = launched.until_ready().await;
+        let (status, _) = process.end(SOON).await;
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+}
+
 #[tokio::test]
 async fn term_waits_for_the_stream_under_way_and_takes_nothing_new() {
     let (_provider, gate, mut process, call, talk) = streaming("30s").await;
