@@ -16,11 +16,14 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::ProviderType;
 use crate::wire::json::{Broken, Scan};
 use crate::wire::sse;
+
+/// Where Amazon says the type.
+static AMAZON: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// How deep shapes nest: an upstream's error in a router's `metadata.raw` in an array.
 const DEPTH_MAX: u32 = 6;
@@ -53,7 +56,7 @@ impl Facts {
     /// Reads headers and body.
     pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Self {
         let mut facts = Facts::default();
-        if let Some(kind) = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()) {
+        if let Some(kind) = headers.get(&AMAZON).and_then(|value| value.to_str().ok()) {
             facts.add_word(kind.split(':').next().unwrap_or_default(), 2);
         }
         facts.take_body(body, 0);

@@ -37,6 +37,7 @@ mod rules;
 mod words;
 
 use facts::Facts;
+use rules::Spoken;
 
 /// What a failure means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,9 +166,9 @@ pub fn response(
         },
         _ => {
             let facts = Facts::read(headers, body);
-            let spoken = retry_hint::read(&HeaderMap::new(), body, now);
+            let spoken = Spoken::new(|| retry_hint::spoken(body, now));
             let own = || own_pattern(patterns, status, &facts, body);
-            let judged = rules::judge(Some(status), &facts, spoken, own);
+            let judged = rules::judge(Some(status), &facts, &spoken, own);
             let (outcome, confidence) = judged.unwrap_or_else(|| (by_status(status), Confidence::Status));
             verdict(outcome, confidence, &facts, headers, body, now)
         }
@@ -193,9 +194,9 @@ fn judge_inside_success(
     let facts = Facts::read(headers, body);
     // Many shapes carry the status their HTTP twin would have had.
     let status = facts.status();
-    let spoken = retry_hint::read(&HeaderMap::new(), body, now);
+    let spoken = Spoken::new(|| retry_hint::spoken(body, now));
     let own = || own_pattern(patterns, answered, &facts, body);
-    let judged = rules::judge(status, &facts, spoken, own);
+    let judged = rules::judge(status, &facts, &spoken, own);
     let by_twin = || status.map(|status| (by_status(status), Confidence::Status));
     let (outcome, confidence) = judged.or_else(by_twin).unwrap_or((otherwise, Confidence::Status));
     // `retry-after` stands on good answers too (Anthropic, Together): here only the body counts.

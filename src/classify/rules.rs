@@ -5,9 +5,10 @@
 //! (`invalid_request_error`) under which providers file everything. Inside a table the first row that
 //! fits counts.
 
+use std::cell::LazyCell;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::Confidence;
 use super::facts::Facts;
@@ -23,12 +24,17 @@ const LONG_WAIT: Duration = Duration::from_secs(3600);
 /// beside delays of seconds).
 const SHORT_WAIT: Duration = Duration::from_secs(300);
 
-/// Judges by words and phrases; nothing where neither says anything. `spoken` is the hint that
-/// the body gives; `own` asks the operator's patterns.
-pub(super) fn judge(
+/// The hint that a body gives, looked for where somebody asks: most codes need none.
+pub(super) type Spoken<F> = LazyCell<RetryHint, F>;
+
+/// Anthropic's word for the window of a subscription.
+static SUBSCRIPTION: HeaderName = HeaderName::from_static("anthropic-ratelimit-unified-status");
+
+/// Judges by words and phrases; nothing where neither says anything. `own` asks the operator's patterns.
+pub(super) fn judge<F: FnOnce() -> RetryHint>(
     status: Option<u16>,
     facts: &Facts,
-    spoken: RetryHint,
+    spoken: &Spoken<F>,
     own: impl FnOnce() -> Option<Outcome>,
 ) -> Option<(Outcome, Confidence)> {
     let structured = |outcome| (outcome, Confidence::Structured);
@@ -57,12 +63,16 @@ pub(super) fn judge(
 }
 
 /// Codes known to lie, and what the message says instead.
-fn overrules(status: Option<u16>, facts: &Facts, spoken: RetryHint) -> Option<(Outcome, Confidence)> {
+fn overrules<F: FnOnce() -> RetryHint>(
+    status: Option<u16>,
+    facts: &Facts,
+    spoken: &Spoken<F>,
+) -> Option<(Outcome, Confidence)> {
     let message = facts.message();
     let is_rate = facts.has_word(&["rate_limit_exceeded", "rate_limit_error"]);
     // OpenAI and Groq: the request alone is more than a minute's tokens; waiting never helps.
-    let never_fits = says(message, &["request too large", "limit", "requested"]);
-    if (never_fits && When::Client.covers(status)) || (is_rate && status == Some(413)) {
+    let never_fits = || says(message, &["request too large", "limit", "requested"]);
+    if (When::Client.covers(status) && never_fits()) || (is_rate && status == Some(413)) {
         return Some((Outcome::TooLarge, Confidence::Pattern));
     }
     // Amazon and Cerebras use one code for limits by the minute and by the day.
@@ -71,8 +81,8 @@ fn overrules(status: Option<u16>, facts: &Facts, spoken: RetryHint) -> Option<(O
         return Some((Outcome::Quota, Confidence::Pattern));
     }
     // Azure: code "429", and a wait of a day in the message.
-    let is_long = spoken.span().is_some_and(|span| span >= LONG_WAIT);
-    if status == Some(429) && is_long && facts.has_word(&["429", "ratelimitreached", "toomanyrequests"]) {
+    let is_long = || spoken.span().is_some_and(|span| span >= LONG_WAIT);
+    if status == Some(429) && facts.has_word(&["429", "ratelimitreached", "toomanyrequests"]) && is_long() {
         return Some((Outcome::Quota, Confidence::Pattern));
     }
     // Anthropic: an overload under `api_error` and 500 is no server fault.
@@ -81,7 +91,7 @@ fn overrules(status: Option<u16>, facts: &Facts, spoken: RetryHint) -> Option<(O
 }
 
 /// Google's `RESOURCE_EXHAUSTED` is every limit there is; the quota's name, or a limit of 0, tells.
-fn exhausted(facts: &Facts, spoken: RetryHint) -> Option<Outcome> {
+fn exhausted<F: FnOnce() -> RetryHint>(facts: &Facts, spoken: &Spoken<F>) -> Option<Outcome> {
     if !facts.has_word(&["resource_exhausted"]) {
         return None;
     }
@@ -110,26 +120,46 @@ pub(super) fn is_account_wide(facts: &Facts, headers: &HeaderMap) -> bool {
     let of_project = |id: &String| id.contains("perproject") && !id.contains("permodel");
     let by_quota = !facts.quotas().is_empty() && facts.quotas().iter().all(of_project);
     // Anthropic's subscriptions: one window for all models.
-    let subscription = headers.get("anthropic-ratelimit-unified-status").is_some_and(|v| v == "rejected");
+    let subscription = headers.get(&SUBSCRIPTION).is_some_and(|v| v == "rejected");
     by_quota || subscription || PHRASES.iter().any(|phrase| says(facts.message(), phrase))
 }
 
 /// Tells whether the parts of the phrase follow one another in one line of the message.
 fn says(message: &str, phrase: &[&str]) -> bool {
-    message.lines().any(|line| {
-        let mut rest = line;
-        phrase.iter().all(|part| {
-            if let Some(start) = part.strip_prefix('^') {
-                return rest.strip_prefix(start).inspect(|after| rest = after).is_some();
-            }
-            rest.split_once(part).inspect(|(_, after)| rest = after).is_some()
+    // Some two hundred phrases are asked for, and nearly all end here.
+    let begins = phrase.first().is_none_or(|part| find(message, part.trim_start_matches('^')).is_some());
+    begins
+        && message.lines().any(|line| {
+            let mut rest = line;
+            phrase.iter().all(|part| {
+                if let Some(start) = part.strip_prefix('^') {
+                    return rest.strip_prefix(start).inspect(|after| rest = after).is_some();
+                }
+                rest.split_once(part).inspect(|(_, after)| rest = after).is_some()
+            })
         })
-    })
+}
+
+/// Returns where a part begins. Parts are a few letters of ours: whatever searches faster in a long text
+/// takes longer to be made ready than this takes in a message.
+fn find(message: &str, part: &str) -> Option<usize> {
+    let (first, rest) = part.as_bytes().split_first()?;
+    let message = message.as_bytes();
+    memchr::memchr_iter(*first, message)
+        .find(|at| message.get(at + 1..).is_some_and(|behind| behind.starts_with(rest)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_part_is_found_where_it_stands(message in "[ab é]{0,12}", part in "[ab]{1,4}") {
+            prop_assert_eq!(find(&message, &part), message.find(&part));
+        }
+    }
 
     #[test]
     fn the_parts_of_a_phrase_must_follow_one_another_in_one_line() {

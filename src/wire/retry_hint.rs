@@ -16,10 +16,12 @@
 //!
 //! Source: failure table rows 6-8, OpenAI, Anthropic, Google and IETF rate limit documents.
 
+use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::HeaderMap;
-use memchr::memmem;
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName};
+use memchr::memmem::Finder;
 
 use crate::base::time::WallTime;
 
@@ -103,20 +105,25 @@ pub fn read_without_resets(headers: &HeaderMap, body: &[u8], date_now: WallTime)
     explicit(headers, body, date_now, false)
 }
 
+/// Reads the hint that the body alone gives.
+#[must_use]
+pub fn spoken(body: &[u8], date_now: WallTime) -> RetryHint {
+    of_body(body.get(..BODY_MAX).unwrap_or(body), date_now)
+}
+
 fn explicit(headers: &HeaderMap, body: &[u8], date_now: WallTime, with_resets: bool) -> RetryHint {
     let now = date_of(headers).unwrap_or(date_now);
-    let millis = ["retry-after-ms", "x-ms-retry-after-ms"];
-    millis
+    MILLIS
         .iter()
         .fold(RetryHint::None, |hint, name| hint.or_larger(each_value(headers, name, of_millis)))
-        .or_else(|| each_value(headers, "retry-after", |value| of_retry_after(value, now)))
+        .or_else(|| each_value(headers, &RETRY_AFTER, |value| of_retry_after(value, now)))
         .or_else(|| if with_resets { of_resets(headers, now) } else { RetryHint::None })
-        .or_else(|| of_body(body.get(..BODY_MAX).unwrap_or(body), now))
+        .or_else(|| spoken(body, now))
 }
 
 /// Folds `read` over every value of a header, a comma-separated list counting as several values
 /// except in a date.
-fn each_value(headers: &HeaderMap, name: &str, read: impl Fn(&str) -> RetryHint) -> RetryHint {
+fn each_value(headers: &HeaderMap, name: &HeaderName, read: impl Fn(&str) -> RetryHint) -> RetryHint {
     headers.get_all(name).iter().fold(RetryHint::None, |hint, value| {
         let Ok(value) = value.to_str() else { return hint.or_larger(RetryHint::Absurd) };
         if httpdate::parse_http_date(value.trim()).is_ok() {
@@ -127,7 +134,7 @@ fn each_value(headers: &HeaderMap, name: &str, read: impl Fn(&str) -> RetryHint)
 }
 
 fn date_of(headers: &HeaderMap) -> Option<WallTime> {
-    let date = httpdate::parse_http_date(headers.get("date")?.to_str().ok()?).ok()?;
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let millis = date.duration_since(UNIX_EPOCH).ok()?.as_millis();
     i64::try_from(millis).ok().map(WallTime)
 }
@@ -148,28 +155,46 @@ fn of_retry_after(value: &str, now: WallTime) -> RetryHint {
     spoken_span(value).unwrap_or(RetryHint::Absurd)
 }
 
+/// Names are constants: one that is looked up by its letters is parsed each time.
+const fn name(letters: &'static str) -> HeaderName {
+    HeaderName::from_static(letters)
+}
+
+/// A span in milliseconds.
+static MILLIS: [HeaderName; 2] = [name("retry-after-ms"), name("x-ms-retry-after-ms")];
+
 /// A reset header and the header that says what remains of the same bucket.
-const RESETS: [(&str, &str); 12] = [
-    ("x-ratelimit-reset-requests", "x-ratelimit-remaining-requests"),
-    ("x-ratelimit-reset-tokens", "x-ratelimit-remaining-tokens"),
-    ("x-ratelimit-reset-requests-day", "x-ratelimit-remaining-requests-day"),
-    ("x-ratelimit-reset-tokens-minute", "x-ratelimit-remaining-tokens-minute"),
-    ("anthropic-ratelimit-requests-reset", "anthropic-ratelimit-requests-remaining"),
-    ("anthropic-ratelimit-tokens-reset", "anthropic-ratelimit-tokens-remaining"),
-    ("anthropic-ratelimit-input-tokens-reset", "anthropic-ratelimit-input-tokens-remaining"),
-    ("anthropic-ratelimit-output-tokens-reset", "anthropic-ratelimit-output-tokens-remaining"),
-    ("anthropic-ratelimit-unified-reset", "anthropic-ratelimit-unified-remaining"),
-    ("x-ratelimit-reset", "x-ratelimit-remaining"),
-    ("ratelimit-reset", "ratelimit-remaining"),
-    ("ratelimit", ""),
+static RESETS: [(HeaderName, Option<HeaderName>); 12] = [
+    (name("x-ratelimit-reset-requests"), Some(name("x-ratelimit-remaining-requests"))),
+    (name("x-ratelimit-reset-tokens"), Some(name("x-ratelimit-remaining-tokens"))),
+    (name("x-ratelimit-reset-requests-day"), Some(name("x-ratelimit-remaining-requests-day"))),
+    (name("x-ratelimit-reset-tokens-minute"), Some(name("x-ratelimit-remaining-tokens-minute"))),
+    (name("anthropic-ratelimit-requests-reset"), Some(name("anthropic-ratelimit-requests-remaining"))),
+    (name("anthropic-ratelimit-tokens-reset"), Some(name("anthropic-ratelimit-tokens-remaining"))),
+    (
+        name("anthropic-ratelimit-input-tokens-reset"),
+        Some(name("anthropic-ratelimit-input-tokens-remaining")),
+    ),
+    (
+        name("anthropic-ratelimit-output-tokens-reset"),
+        Some(name("anthropic-ratelimit-output-tokens-remaining")),
+    ),
+    (name("anthropic-ratelimit-unified-reset"), Some(name("anthropic-ratelimit-unified-remaining"))),
+    (name("x-ratelimit-reset"), Some(name("x-ratelimit-remaining"))),
+    (name("ratelimit-reset"), Some(name("ratelimit-remaining"))),
+    (name("ratelimit"), None),
 ];
 
 fn of_resets(headers: &HeaderMap, now: WallTime) -> RetryHint {
     let (mut of_empty, mut of_all) = (RetryHint::None, RetryHint::None);
-    for (reset, remaining) in RESETS {
+    // Most refusals have none of them.
+    if !headers.keys().any(|name| name.as_str().contains("ratelimit")) {
+        return RetryHint::None;
+    }
+    for (reset, remaining) in &RESETS {
         let hint = each_value(headers, reset, |value| of_reset(value, now));
         of_all = of_all.or_larger(hint);
-        let left = headers.get(remaining).and_then(|v| v.to_str().ok()).map(str::trim);
+        let left = remaining.as_ref().and_then(|name| headers.get(name)?.to_str().ok()).map(str::trim);
         if left == Some("0") {
             of_empty = of_empty.or_larger(hint);
         }
@@ -216,17 +241,24 @@ const BEFORE_SPANS: [&str; 7] = [
 /// What stands before a timestamp in a body.
 const BEFORE_TIMESTAMPS: [&str; 4] = ["resets at", "reset at", "try again at", "regain access on"];
 
+/// What finds each of them: made once, for making one costs more than a search.
+static SPANS: LazyLock<[Finder<'static>; 7]> = LazyLock::new(|| BEFORE_SPANS.map(Finder::new));
+static TIMESTAMPS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| BEFORE_TIMESTAMPS.map(Finder::new));
+
 fn of_body(body: &[u8], now: WallTime) -> RetryHint {
     let text = body.to_ascii_lowercase();
     let text = String::from_utf8_lossy(&text);
-    let behind = |needle: &str| {
-        let at = memmem::find(text.as_bytes(), needle.as_bytes())?;
-        Some(text.get(at + needle.len()..)?.trim_start_matches([' ', ':', '"', '\t', '\n', '\r', '~']))
+    let behind = |needle: &Finder<'_>| {
+        let at = needle.find(text.as_bytes())?;
+        Some(
+            text.get(at + needle.needle().len()..)?
+                .trim_start_matches([' ', ':', '"', '\t', '\n', '\r', '~']),
+        )
     };
-    let spans = BEFORE_SPANS.iter().filter_map(|needle| spoken_span(behind(needle)?));
+    let spans = SPANS.iter().filter_map(|needle| spoken_span(behind(needle)?));
     let hint = spans.fold(RetryHint::None, |hint, span| hint.or_else(|| span));
     hint.or_else(|| {
-        let dates = BEFORE_TIMESTAMPS.iter().filter_map(|needle| {
+        let dates = TIMESTAMPS.iter().filter_map(|needle| {
             let rest = behind(needle)?.to_ascii_uppercase();
             let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-:.+".contains(c)));
             of_timestamp(rest.get(..end.unwrap_or(rest.len()))?.trim_end_matches('.'), now)
