@@ -17,9 +17,6 @@ use super::read::{Object, Raw};
 use super::{RequestContext, Untranslatable, fault, write};
 use serde_json::Number;
 
-/// Whether the functions below do what they say.
-pub(super) const IS_DONE: bool = true;
-
 /// Most tokens of an answer where the client set no limit.
 const MAX_TOKENS: u64 = 2048;
 /// Characters in a piece of a stream that is made of a whole answer.

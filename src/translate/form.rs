@@ -567,6 +567,15 @@ impl Request {
         })
     }
 
+    /// Returns the tools that can be said in a dialect: functions, and what its own providers run.
+    pub(super) fn tools_for(&self, dialect: Dialect) -> Vec<&Tool> {
+        let can_be_said = |tool: &&Tool| match tool {
+            Tool::Function(_) => true,
+            Tool::Server { owner, .. } => *owner == dialect,
+        };
+        self.tools.iter().filter(can_be_said).collect()
+    }
+
     /// Leaves only these functions, and this choice among them: what a choice among some of the tools
     /// comes to.
     pub(super) fn allow_only(&mut self, names: &[String], choice: ToolChoice) {

@@ -7,7 +7,7 @@
 //!
 //! Rules:
 //! * What the target's dialect cannot say is left out and listed ([`Losses`]); nothing is left out
-//!   in silence. [`would_lose`] says it beforehand.
+//!   in silence.
 //! * What must not be guessed is refused ([`Untranslatable`]).
 //! * Thinking: signatures stay within their issuer and are dropped across; an answer hands out none
 //!   that a target of the client's own dialect would refuse when it comes back; a level that the target
@@ -212,11 +212,9 @@ pub fn read_request(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Req
     match from {
         Dialect::OpenAiChat => chat::read_request(parsed.object()),
         Dialect::AnthropicMessages => messages::read_request(parsed.object()),
-        Dialect::OpenAiResponses if responses::IS_DONE => responses::read_request(parsed.object()),
-        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::read_request(parsed.object()),
-        Dialect::OpenAiResponses
-        | Dialect::GeminiGenerate
-        | Dialect::OpenAiCompletions
+        Dialect::OpenAiResponses => responses::read_request(parsed.object()),
+        Dialect::GeminiGenerate => gemini::read_request(parsed.object()),
+        Dialect::OpenAiCompletions
         | Dialect::OpenAiEmbeddings
         | Dialect::BedrockConverse
         | Dialect::CohereChat
@@ -249,20 +247,15 @@ pub fn write_request(
     let (body, mut lost) = match to {
         Dialect::OpenAiChat => chat::write_request(request, context),
         Dialect::AnthropicMessages => messages::write_request(request, context),
-        Dialect::OpenAiResponses if responses::IS_DONE => responses::write_request(request, context),
-        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::write_request(request, context),
-        Dialect::BedrockConverse if bedrock::IS_DONE => bedrock::write_request(request, context),
-        Dialect::CohereChat if cohere::IS_DONE => cohere::write_request(request, context),
-        Dialect::OllamaChat if ollama::IS_DONE => ollama::write_request(request, context),
-        Dialect::GenerateBridge if bridge::IS_DONE => bridge::write_request(request, context),
-        Dialect::OpenAiResponses
-        | Dialect::GeminiGenerate
-        | Dialect::OpenAiCompletions
-        | Dialect::OpenAiEmbeddings
-        | Dialect::BedrockConverse
-        | Dialect::CohereChat
-        | Dialect::OllamaChat
-        | Dialect::GenerateBridge => return Err(Untranslatable::Pair { from, to }),
+        Dialect::OpenAiResponses => responses::write_request(request, context),
+        Dialect::GeminiGenerate => gemini::write_request(request, context),
+        Dialect::BedrockConverse if bedrock::IS_BUILT_IN => bedrock::write_request(request, context),
+        Dialect::CohereChat => cohere::write_request(request, context),
+        Dialect::OllamaChat => ollama::write_request(request, context),
+        Dialect::GenerateBridge => bridge::write_request(request, context),
+        Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings | Dialect::BedrockConverse => {
+            return Err(Untranslatable::Pair { from, to });
+        }
     };
     lost.add_if(request.choices.is_some_and(|n| n > 1), Loss::Choices);
     hints::add(request, to, &mut lost);
@@ -277,19 +270,6 @@ pub fn write_request(
     Ok(Translated { body, lost, asked })
 }
 
-/// Returns what a request would lose at a target of this dialect, without sending anything.
-///
-/// # Errors
-/// As [`request`].
-pub fn would_lose(
-    from: Dialect,
-    to: Dialect,
-    body: &[u8],
-    context: &RequestContext<'_>,
-) -> Result<Losses, Untranslatable> {
-    request(from, to, body, context).map(|translated| translated.lost)
-}
-
 /// Tells whether a model refuses a call of its dialect's that comes back without a signature.
 #[must_use]
 pub fn wants_signed_calls(model: &str) -> bool {
@@ -300,9 +280,10 @@ pub fn wants_signed_calls(model: &str) -> bool {
 #[must_use]
 pub fn is_pair(client: Dialect, target: Dialect) -> bool {
     let is_client = match client {
-        Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
-        Dialect::OpenAiResponses => responses::IS_DONE,
-        Dialect::GeminiGenerate => gemini::IS_DONE,
+        Dialect::OpenAiChat
+        | Dialect::AnthropicMessages
+        | Dialect::OpenAiResponses
+        | Dialect::GeminiGenerate => true,
         Dialect::OpenAiCompletions
         | Dialect::OpenAiEmbeddings
         | Dialect::BedrockConverse
@@ -311,13 +292,14 @@ pub fn is_pair(client: Dialect, target: Dialect) -> bool {
         | Dialect::GenerateBridge => false,
     };
     let is_target = match target {
-        Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
-        Dialect::OpenAiResponses => responses::IS_DONE,
-        Dialect::GeminiGenerate => gemini::IS_DONE,
-        Dialect::BedrockConverse => bedrock::IS_DONE,
-        Dialect::CohereChat => cohere::IS_DONE,
-        Dialect::OllamaChat => ollama::IS_DONE,
-        Dialect::GenerateBridge => bridge::IS_DONE,
+        Dialect::OpenAiChat
+        | Dialect::AnthropicMessages
+        | Dialect::OpenAiResponses
+        | Dialect::GeminiGenerate
+        | Dialect::CohereChat
+        | Dialect::OllamaChat
+        | Dialect::GenerateBridge => true,
+        Dialect::BedrockConverse => bedrock::IS_BUILT_IN,
         Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings => false,
     };
     is_client && is_target && client != target
@@ -351,11 +333,9 @@ pub fn answer(
     match to {
         Dialect::OpenAiChat => Ok(chat::write_answer(&answer, context)),
         Dialect::AnthropicMessages => Ok(messages::write_answer(&answer, context)),
-        Dialect::OpenAiResponses if responses::IS_DONE => Ok(responses::write_answer(&answer, context)),
-        Dialect::GeminiGenerate if gemini::IS_DONE => Ok(gemini::write_answer(&answer, context)),
-        Dialect::OpenAiResponses
-        | Dialect::GeminiGenerate
-        | Dialect::OpenAiCompletions
+        Dialect::OpenAiResponses => Ok(responses::write_answer(&answer, context)),
+        Dialect::GeminiGenerate => Ok(gemini::write_answer(&answer, context)),
+        Dialect::OpenAiCompletions
         | Dialect::OpenAiEmbeddings
         | Dialect::BedrockConverse
         | Dialect::CohereChat
@@ -370,19 +350,14 @@ fn read_answer(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Answer, 
     match from {
         Dialect::OpenAiChat => chat::read_answer(parsed.object()),
         Dialect::AnthropicMessages => messages::read_answer(parsed.object()),
-        Dialect::OpenAiResponses if responses::IS_DONE => responses::read_answer(parsed.object()),
-        Dialect::GeminiGenerate if gemini::IS_DONE => gemini::read_answer(parsed.object()),
-        Dialect::BedrockConverse if bedrock::IS_DONE => bedrock::read_answer(parsed.object()),
-        Dialect::CohereChat if cohere::IS_DONE => cohere::read_answer(parsed.object()),
-        Dialect::OllamaChat if ollama::IS_DONE => ollama::read_answer(parsed.object()),
-        Dialect::GenerateBridge if bridge::IS_DONE => bridge::read_answer(parsed.object()),
-        Dialect::OpenAiResponses
-        | Dialect::GeminiGenerate
-        | Dialect::OpenAiCompletions
-        | Dialect::OpenAiEmbeddings
-        | Dialect::BedrockConverse
-        | Dialect::CohereChat
-        | Dialect::OllamaChat
-        | Dialect::GenerateBridge => Err(Untranslatable::Pair { from, to }),
+        Dialect::OpenAiResponses => responses::read_answer(parsed.object()),
+        Dialect::GeminiGenerate => gemini::read_answer(parsed.object()),
+        Dialect::BedrockConverse if bedrock::IS_BUILT_IN => bedrock::read_answer(parsed.object()),
+        Dialect::CohereChat => cohere::read_answer(parsed.object()),
+        Dialect::OllamaChat => ollama::read_answer(parsed.object()),
+        Dialect::GenerateBridge => bridge::read_answer(parsed.object()),
+        Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings | Dialect::BedrockConverse => {
+            Err(Untranslatable::Pair { from, to })
+        }
     }
 }

@@ -61,31 +61,22 @@ impl Stream {
         let reader = match from {
             Dialect::OpenAiChat => Reader::Chat(chat::Reader::default()),
             Dialect::AnthropicMessages => Reader::Messages(messages::Reader::default()),
-            Dialect::OpenAiResponses if responses::IS_DONE => Reader::Responses(responses::Reader::default()),
-            Dialect::GeminiGenerate if gemini::IS_DONE => Reader::Gemini(gemini::Reader::default()),
-            Dialect::BedrockConverse if bedrock::IS_DONE => Reader::Bedrock(bedrock::Reader::default()),
-            Dialect::CohereChat if cohere::IS_DONE => Reader::Cohere(cohere::Reader::default()),
-            Dialect::OllamaChat if ollama::IS_DONE => Reader::Ollama(ollama::Reader::default()),
-            Dialect::GenerateBridge if bridge::IS_DONE => Reader::Bridge(bridge::Reader::default()),
-            Dialect::OpenAiResponses
-            | Dialect::GeminiGenerate
-            | Dialect::OpenAiCompletions
-            | Dialect::OpenAiEmbeddings
-            | Dialect::BedrockConverse
-            | Dialect::CohereChat
-            | Dialect::OllamaChat
-            | Dialect::GenerateBridge => return Err(pair),
+            Dialect::OpenAiResponses => Reader::Responses(responses::Reader::default()),
+            Dialect::GeminiGenerate => Reader::Gemini(gemini::Reader::default()),
+            Dialect::BedrockConverse if bedrock::IS_BUILT_IN => Reader::Bedrock(bedrock::Reader::default()),
+            Dialect::CohereChat => Reader::Cohere(cohere::Reader::default()),
+            Dialect::OllamaChat => Reader::Ollama(ollama::Reader::default()),
+            Dialect::GenerateBridge => Reader::Bridge(bridge::Reader::default()),
+            Dialect::OpenAiCompletions | Dialect::OpenAiEmbeddings | Dialect::BedrockConverse => {
+                return Err(pair);
+            }
         };
         let writer = match to {
             Dialect::OpenAiChat => Writer::Chat(chat::Writer::new(context)),
             Dialect::AnthropicMessages => Writer::Messages(messages::Writer::new(context)),
-            Dialect::OpenAiResponses if responses::IS_DONE => {
-                Writer::Responses(responses::Writer::new(context))
-            }
-            Dialect::GeminiGenerate if gemini::IS_DONE => Writer::Gemini(gemini::Writer::new(context)),
-            Dialect::OpenAiResponses
-            | Dialect::GeminiGenerate
-            | Dialect::OpenAiCompletions
+            Dialect::OpenAiResponses => Writer::Responses(responses::Writer::new(context)),
+            Dialect::GeminiGenerate => Writer::Gemini(gemini::Writer::new(context)),
+            Dialect::OpenAiCompletions
             | Dialect::OpenAiEmbeddings
             | Dialect::BedrockConverse
             | Dialect::CohereChat

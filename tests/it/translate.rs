@@ -536,7 +536,7 @@ fn lost_between(from: Dialect, to: Dialect) -> translate::Losses {
     let mut all = translate::Losses::default();
     for body in bodies {
         for context in [&any, &strictest] {
-            let lost = translate::would_lose(from, to, &body, context).unwrap();
+            let lost = translate::request(from, to, &body, context).unwrap().lost;
             lost.iter().for_each(|loss| all.add(loss));
         }
     }

@@ -20,8 +20,8 @@ use super::form::{Answer, Content, Event, Finish, Issuer, Part, Seal, ToolUse, U
 use super::read::{Object, Raw};
 use super::{Untranslatable, fault};
 
-/// Whether the functions below do what they say.
-pub(super) const IS_DONE: bool = cfg!(feature = "bedrock");
+/// Whether this program speaks it: what signs and frames it is a feature of the build.
+pub(super) const IS_BUILT_IN: bool = cfg!(feature = "bedrock");
 
 /// What stands before thoughts that only Bedrock can read, wherever they are kept.
 const REDACTED: &str = "bedrock:";

@@ -15,9 +15,6 @@ use super::form::{Answer, Content, Event, Finish, Part, PartKind, ToolUse, Usage
 use super::read::{Object, Raw};
 use super::{Untranslatable, fault};
 
-/// Whether the functions below do what they say.
-pub(super) const IS_DONE: bool = true;
-
 /// Reads why an answer ends.
 fn finish_of(word: &str) -> Finish {
     match word {

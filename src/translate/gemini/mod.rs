@@ -32,9 +32,6 @@ use super::write;
 use crate::base::api::Dialect;
 use seals::{brought, carried, decoded};
 
-/// Whether the functions here do what they say.
-pub(super) const IS_DONE: bool = true;
-
 /// The dialect of this folder.
 const OWN: Dialect = Dialect::GeminiGenerate;
 

@@ -267,12 +267,8 @@ fn write_source(o: &mut write::Object<'_>, source: &Source) {
 }
 
 fn write_tools(o: &mut write::Object<'_>, request: &Request, lost: &mut Losses) {
-    let is_ours = |tool: &&Tool| match tool {
-        Tool::Function(_) => true,
-        Tool::Server { owner, .. } => *owner == OWN,
-    };
-    lost.add_if(!request.tools.iter().all(|tool| is_ours(&tool)), Loss::ServerTool);
-    let tools: Vec<&Tool> = request.tools.iter().filter(is_ours).collect();
+    let tools = request.tools_for(OWN);
+    lost.add_if(tools.len() < request.tools.len(), Loss::ServerTool);
     if tools.is_empty() {
         return;
     }

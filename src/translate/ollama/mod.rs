@@ -16,9 +16,6 @@ use super::form::{Answer, Content, Event, Finish, Part, ToolUse, Usage};
 use super::read::{Object, Raw};
 use super::{Untranslatable, fault};
 
-/// Whether the functions below do what they say.
-pub(super) const IS_DONE: bool = true;
-
 /// Reads an answer.
 pub(super) fn read_answer(mut body: Object<'_>) -> Result<Answer, Untranslatable> {
     let message = body.take("message").filter(|raw| raw.is_object());

@@ -10,6 +10,7 @@ use super::super::form::{
 };
 use super::super::loss::{Loss, Losses};
 use super::super::{RequestContext, ThinkingRule, chat, ids, media, messages, thinking, write};
+use crate::base::api::Dialect;
 use serde_json::Number;
 
 /// Writes a request.
@@ -132,14 +133,14 @@ fn write_call(o: &mut write::Object<'_>, call: &ToolUse) {
 }
 
 fn write_tools(o: &mut write::Object<'_>, request: &Request, lost: &mut Losses) {
-    let is_ours = |tool: &&Tool| matches!(tool, Tool::Function(_));
-    lost.add_if(!request.tools.iter().all(|tool| is_ours(&tool)), Loss::ServerTool);
+    let tools = request.tools_for(Dialect::OllamaChat);
+    lost.add_if(tools.len() < request.tools.len(), Loss::ServerTool);
     let may_call = request.tool_choice != Some(ToolChoice::None);
-    if !may_call || !request.tools.iter().any(|tool| is_ours(&tool)) {
+    if !may_call || tools.is_empty() {
         return;
     }
     o.array("tools", |array| {
-        for tool in &request.tools {
+        for tool in tools {
             let Tool::Function(function) = tool else { continue };
             lost.add_if(function.strict == Some(true), Loss::StrictTools);
             array.object(|o| {

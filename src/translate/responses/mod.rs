@@ -29,9 +29,6 @@ use super::read::{Object, Raw};
 use super::{chat, media, seal, write};
 use crate::base::api::Dialect;
 
-/// Whether the functions here do what they say.
-pub(super) const IS_DONE: bool = true;
-
 /// The dialect of this folder.
 const OWN: Dialect = Dialect::OpenAiResponses;
 

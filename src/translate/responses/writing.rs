@@ -249,12 +249,8 @@ fn write_file(array: &mut write::Array<'_>, source: &Source, name: Option<&str>,
 }
 
 fn write_tools(o: &mut write::Object<'_>, request: &Request, lost: &mut Losses) {
-    let is_ours = |tool: &&Tool| match tool {
-        Tool::Function(_) => true,
-        Tool::Server { owner, .. } => *owner == OWN,
-    };
-    lost.add_if(!request.tools.iter().all(|tool| is_ours(&tool)), Loss::ServerTool);
-    let tools: Vec<&Tool> = request.tools.iter().filter(is_ours).collect();
+    let tools = request.tools_for(OWN);
+    lost.add_if(tools.len() < request.tools.len(), Loss::ServerTool);
     if tools.is_empty() {
         return;
     }
