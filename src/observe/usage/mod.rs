@@ -2,6 +2,7 @@
 //!
 //! | room | its part |
 //! |---|---|
+//! | `book` | which rows are there, and which of them changed? |
 //! | [`days`] | which day is it for the operator? |
 //! | [`ledger`] | adds up, under one short lock |
 //! | [`report`] | what devices say that do not pass through |
@@ -21,6 +22,7 @@
 //! as unpriced and adds nothing: a sum with unpriced requests is a lower bound, and a sum of nothing
 //! but those is unknown, never 0.
 
+mod book;
 pub mod days;
 pub mod ledger;
 pub mod report;

@@ -17,8 +17,9 @@
 //! [`probe`] looks at the first bytes alone and locks nothing, so that `check` and a reload may ask
 //! while the file is in use.
 
+use super::book::Changes;
 use super::days::Day;
-use super::ledger::{Changes, Kept, Ledger};
+use super::ledger::{Kept, Ledger};
 use super::{Count, Row, Source};
 use crate::base::time::WallTime;
 use parking_lot::Mutex;
