@@ -24,6 +24,7 @@ pub(super) use connect::connect_fault;
 use stream::Delivery;
 
 use super::carried::{Carried, Rendering};
+use super::downstream::Unwritable;
 use super::framing;
 use super::incoming::{Incoming, Packing};
 use super::outgoing;
@@ -213,6 +214,12 @@ impl From<Cut> for End {
             Cut::Gone => End::Gone,
             Cut::Late(outcome) => End::Failed(Fault::plain(outcome)),
         }
+    }
+}
+
+impl From<Unwritable> for End {
+    fn from(_: Unwritable) -> Self {
+        End::Gone
     }
 }
 

@@ -372,7 +372,7 @@ async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Sec
     let body = echo::redacted(body, keys);
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
-    reply::open(session, head, Some(body), true).await.map_err(|reply::Unwritable| gone())
+    reply::open(session, head, Some(body), true).await.map_err(|_| gone())
 }
 
 async fn refuse_badly(session: &mut Session, story: &mut Story, asked: &Asked<'_>) -> pingora::Result<()> {

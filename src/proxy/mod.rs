@@ -26,6 +26,7 @@
 //!         patience    how long to wait, and for whom
 //!         telling     what the client was told of a stream, and what is kept back
 //!     reply       answers of our own, and the head of every answer
+//!       downstream  the bytes, to the client
 //!       echo        not with our key in it
 //!   story       what is told about it afterwards: log line, metrics, headers
 //!     spending    tokens and cost, into counters and the ledger
@@ -44,6 +45,7 @@ mod body;
 mod carried;
 mod conduct;
 mod decided;
+mod downstream;
 pub mod echo;
 mod explain;
 mod forward;

@@ -4,6 +4,7 @@
 //! request gets the head alone. Everything that is ours to say about an answer (contract section
 //! 3) is set here, on answers of providers and on our own alike.
 
+use super::downstream::{self, Unwritable};
 use super::echo;
 use super::patience::client_leaves;
 use super::story::Story;
@@ -55,9 +56,6 @@ pub(super) const KEY_REFUSED: &str =
 
 /// Most words of an error without a shape that are passed on, in bytes.
 const WORDS_MAX: usize = 2048;
-
-/// The client can no longer be written to.
-pub(super) struct Unwritable;
 
 /// What goes on top of a head of our own.
 #[derive(Default)]
@@ -248,9 +246,9 @@ pub(super) fn open(
         tasks.iter().any(|task| matches!(task, HttpTask::Body(Some(bytes), _) if !bytes.is_empty()));
     async move {
         join(session, flushes && has_body);
-        let written = session.response_duplex_vec(tasks).await;
+        let written = downstream::begin(session, tasks).await;
         join(session, false);
-        written.map(|_| ()).map_err(|_| Unwritable)
+        written
     }
 }
 
@@ -363,7 +361,7 @@ pub(super) async fn break_off(
         bytes.extend_from_slice(&event);
     }
     // The client may be gone as well; there is nobody left to tell then.
-    let written = session.write_response_body(Bytes::from(bytes), false).await;
+    let written = downstream::write(session, Bytes::from(bytes)).await;
     if written.is_ok() && session.as_http2().is_some() {
         drop(tokio::time::timeout(LAST_WORDS, client_leaves(session)).await);
     }

@@ -10,6 +10,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::health::Permit;
 use crate::live::memory::Share;
+use crate::proxy::downstream;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::{Cut, Limit, Patience};
 use crate::proxy::reply::{self, Framing, Head};
@@ -86,7 +87,7 @@ impl Delivery<'_, '_> {
             let limit = self.stall_limit();
             match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
-                    if self.stage.session.write_response_body(piece, false).await.is_err() {
+                    if downstream::write(self.stage.session, piece).await.is_err() {
                         return End::Gone;
                     }
                 }
@@ -193,7 +194,7 @@ impl Delivery<'_, '_> {
             }
             let due = self.stage.told.as_mut().and_then(|telling| telling.due(clock.tick()));
             if let Some(events) = due
-                && self.stage.session.write_response_body(events, false).await.is_err()
+                && downstream::write(self.stage.session, events).await.is_err()
             {
                 return Err(Cut::Gone);
             }
@@ -233,10 +234,7 @@ impl Delivery<'_, '_> {
             None => Some(events),
         };
         match events {
-            Some(events) => {
-                let written = self.stage.session.write_response_body(events, false).await;
-                written.map_err(|_| End::Gone)
-            }
+            Some(events) => downstream::write(self.stage.session, events).await.map_err(End::from),
             None => Ok(()),
         }
     }
@@ -249,27 +247,22 @@ impl Delivery<'_, '_> {
             return Ok(());
         }
         let comment = format!(": pointsman: {} goes on\n\n", slot.provider);
-        let written = self.stage.session.write_response_body(Bytes::from(comment), false).await;
-        written.map_err(|_| End::Gone)
+        downstream::write(self.stage.session, Bytes::from(comment)).await.map_err(End::from)
     }
 
     async fn finish(&mut self) -> End {
         if let Some(rest) = self.stage.told.as_mut().and_then(Telling::release)
-            && self.stage.session.write_response_body(rest, false).await.is_err()
+            && downstream::write(self.stage.session, rest).await.is_err()
         {
             return End::Gone;
         }
-        match self.stage.session.write_response_body(Bytes::new(), true).await {
-            Ok(()) => End::Delivered,
-            Err(_) => End::Gone,
-        }
+        downstream::end(self.stage.session).await.map_or_else(End::from, |()| End::Delivered)
     }
 
     /// The point of no return: the head and everything held go downstream in one write.
     async fn commit(&mut self, answer: &mut Answer, framing: Framing) -> Result<(), End> {
         let (head, held) = self.begun(answer, framing)?;
-        let opened = reply::open(self.stage.session, head, held, answer.is_whole).await;
-        opened.map_err(|reply::Unwritable| End::Gone)
+        reply::open(self.stage.session, head, held, answer.is_whole).await.map_err(End::from)
     }
 
     /// Commits, and returns what goes downstream first.
