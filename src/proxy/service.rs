@@ -130,12 +130,13 @@ impl Proxy {
                 let Some(wishes) = self.admit(session, story, &live, shape, is_call).await? else {
                     return Ok(true);
                 };
-                match endpoint {
+                // Borrowed: whatever an async function is given has a place in it for as long as it lasts.
+                match &endpoint {
                     Endpoint::Models | Endpoint::GeminiModels => {
                         pages::models(session, story, &live, shape).await
                     }
                     Endpoint::Model(id) | Endpoint::GeminiModel(id) => {
-                        pages::model(session, story, &live, shape, &id).await
+                        pages::model(session, story, &live, shape, id).await
                     }
                     Endpoint::PassThrough => self.pass_through(session, context, &live, shape).await,
                     Endpoint::Llm(call) => self.call(session, story, &live, call, &wishes).await,
@@ -236,7 +237,7 @@ impl Proxy {
         session: &mut Session,
         story: &mut Story,
         live: &Arc<Live>,
-        call: Call,
+        call: &Call,
         wishes: &Wishes,
     ) -> pingora::Result<bool> {
         let house = &*self.house;
@@ -269,8 +270,8 @@ impl Proxy {
                 return refuse(session, story, shape, 400, code, &fault.to_string()).await;
             }
         };
-        if let Some(in_path) = call.in_path {
-            parsed.model = Some(in_path.model);
+        if let Some(in_path) = &call.in_path {
+            parsed.model = Some(in_path.model.clone());
             parsed.stream = in_path.is_stream;
         }
         story.is_stream = parsed.stream;
