@@ -13,9 +13,9 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once* (`next`), but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20), one where the key that was refused has
-//!    been changed since (row 13), and one without the thinking that a translated request asked for
-//!    and the target refused. At most `retry.failovers` changes.
+//!    out dead before a byte came back or the provider disowned the request (rows 19 and 20), one where
+//!    the key that was refused has been changed since (row 13), and one without the thinking that a
+//!    translated request asked for and the target refused. At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires; how it is shared out says [`turn`].
@@ -80,7 +80,8 @@ pub enum Cause {
     First,
     /// The same target again, after a wait.
     Repeat,
-    /// The same target at once, because a kept connection was dead. Free.
+    /// The same target at once, because a kept connection was dead or the provider said that it did not
+    /// touch the request. Free.
     Resend,
     /// The same target at once, because the key that it refused was changed meanwhile. Free.
     NewKey,
@@ -176,11 +177,13 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The provider's word on when to come back.
     pub hint: RetryHint,
-    /// Whether a kept connection was dead before a byte came back, or the peer said that it did
-    /// not touch the request.
+    /// Whether a kept connection was dead before a byte came back.
     pub is_stale: bool,
     /// Whether the key was refused, and another one is in force now.
     pub has_new_key: bool,
+    /// Whether the peer said that it did not touch the request (HTTP/2). A hint beside it is its wish
+    /// for calm.
+    pub is_disowned: bool,
     /// Whether it refused what was asked of its thinking, and can be asked without.
     pub refuses_thinking: bool,
     /// Whether the error stood inside a 200.
@@ -202,6 +205,7 @@ impl Failure {
             refuses_thinking: false,
             is_inband: false,
             timed_out: false,
+            is_disowned: false,
         }
     }
 }
@@ -346,7 +350,8 @@ impl Exchange {
             self.halt = Halt::RequestAtFault;
             return Step::End(Ending::Relay);
         }
-        let may_go_on = self.rules.may_replay || rule.class == Class::Unprocessed || failure.is_stale;
+        let is_untouched = rule.class == Class::Unprocessed || failure.is_stale || failure.is_disowned;
+        let may_go_on = self.rules.may_replay || is_untouched;
         if !may_go_on || rule.onward == Onward::Stop {
             self.leave(current, failure.outcome, now);
             self.halt = if may_go_on { Halt::Final } else { Halt::NotReplayable };
@@ -358,13 +363,15 @@ impl Exchange {
             self.halt = Halt::Single;
             return self.give_up(rule, now);
         }
-        if let Some(step) = self.resend(failure, current, now) {
+        if let Some(step) = self.resend(failure, rule, current, now) {
             return step;
         }
         self.exclude_alike(current, failure.outcome);
         let next = self.peek_next(Some((current, rule)), now);
         let next_is_equal = next.is_some_and(|at| self.candidates[at].is_equal(&self.candidates[current]));
-        let repeats_first = !next_is_equal || self.rules.retry.prefer == Prefer::SameTarget;
+        // Row 20 has its one resend behind it, and no more.
+        let repeats_first =
+            !failure.is_disowned && (!next_is_equal || self.rules.retry.prefer == Prefer::SameTarget);
         if repeats_first && let Some(until) = self.repeat_at(rule, failure, current, now, budget, dice) {
             return Step::Pause { until };
         }

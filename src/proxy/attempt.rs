@@ -48,10 +48,10 @@ use crate::wire::cut::Framing;
 use crate::wire::splice::Splice;
 use crate::wire::{StreamReader, Usage, rate_limit};
 use bytes::Bytes;
+use pingora::ErrorType;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::protocols::http::client::HttpSession as Upstream;
-use pingora::{ErrorType, RetryType};
 use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -388,7 +388,7 @@ impl Opening<'_, '_> {
         match read {
             Ok(()) => Ok(()),
             Err(HeadFault::Broken(error)) => Err(End::Failed(broken_before_head(&error, is_reused))),
-            Err(HeadFault::TooManyInterim | HeadFault::TooLarge) => {
+            Err(HeadFault::TooManyInterim) => {
                 Err(End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead))))
             }
         }
@@ -427,6 +427,9 @@ impl Opening<'_, '_> {
             return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
         }
         if answer.is_event_stream {
+            Err(HeadFault::TooLarge) => {
+                Err(End::Failed(Fault::plain(classify::transport(TransportFault::BadHead))))
+            }
             let reader = reader.insert(StreamReader::new(self.aim.dialect).with_choices(self.aim.choices));
             // What is taken up began long ago.
             return if self.aim.is_rescue { Ok(()) } else { self.stream(incoming, answer, reader).await };
@@ -499,16 +502,31 @@ async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
 /// A connection that broke before the head: dead on arrival where it was a kept one (row 19),
 /// refused by HTTP/2's own word (row 20), or lost on the way (row 21).
 fn broken_before_head(error: &pingora::Error, is_reused: bool) -> Fault {
-    let was_refused =
-        matches!(error.etype(), ErrorType::H2Downgrade) || matches!(error.retry, RetryType::Decided(true));
     let transport = match error.etype() {
-        _ if was_refused => TransportFault::NotProcessed,
+        ErrorType::H2Downgrade => TransportFault::NotProcessed,
         ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => TransportFault::BadHead,
-        _ if is_reused => TransportFault::StaleConnection,
-        _ => TransportFault::ResetBeforeHead,
+        _ => match error.root_cause().downcast_ref::<h2::Error>().and_then(word_of_http2) {
+            Some(word) => word,
+            None if is_reused => TransportFault::StaleConnection,
+            None => TransportFault::ResetBeforeHead,
+        },
     };
     let mut fault = Fault::plain(classify::transport(transport));
-    fault.failure.is_stale =
-        matches!(transport, TransportFault::NotProcessed | TransportFault::StaleConnection);
+    fault.failure.hint = classify::transport_hint(transport);
+    fault.failure.is_stale = transport == TransportFault::StaleConnection;
+    fault.failure.is_disowned = matches!(transport, TransportFault::NotProcessed | TransportFault::Calm);
     fault
+}
+
+/// What the provider's HTTP/2 said of a stream. A GOAWAY ends none but those above its last id,
+/// which it did not touch, whatever its code (RFC 9113 section 6.8).
+fn word_of_http2(error: &h2::Error) -> Option<TransportFault> {
+    let reason = error.reason().filter(|_| error.is_remote())?;
+    match reason {
+        h2::Reason::ENHANCE_YOUR_CALM if error.is_go_away() => Some(TransportFault::Calm),
+        _ if error.is_go_away() => Some(TransportFault::NotProcessed),
+        h2::Reason::REFUSED_STREAM => Some(TransportFault::NotProcessed),
+        // A connection on which it still speaks is not dead.
+        _ => Some(TransportFault::ResetBeforeHead),
+    }
 }

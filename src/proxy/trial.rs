@@ -379,9 +379,10 @@ impl<'a> Trial<'a> {
                 // The change has ended rests.
                 house.states_moved();
             }
-            if fault.failure.is_stale || fault.failure.has_new_key || fault.is_told || is_hurried {
-                // Nor does a dead kept connection, nor a key that is changed, nor a lost connection
-                // that another has told of.
+            // Nor does a dead kept connection, nor what the provider did not touch, unless it asks for
+            // calm, nor a key that is changed, nor a lost connection that another has told of.
+            let is_free = fault.failure.is_stale || (fault.failure.is_disowned && hint == RetryHint::None);
+            if is_free || fault.failure.has_new_key || fault.is_told || is_hurried {
                 return (SmallVec::new(), now);
             }
         }
