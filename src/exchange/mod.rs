@@ -126,6 +126,8 @@ pub struct Record {
     pub timed_out: bool,
     /// Whether we called it off because another attempt had the answer; it has no outcome then.
     pub is_called_off: bool,
+    /// Whether nobody was asked: the request cannot be said in the target's dialect.
+    pub is_unsaid: bool,
 }
 
 /// What to do now.
@@ -179,17 +181,19 @@ pub struct Failure {
     pub hint: RetryHint,
     /// Whether a kept connection was dead before a byte came back.
     pub is_stale: bool,
-    /// Whether the key was refused, and another one is in force now.
-    pub has_new_key: bool,
     /// Whether the peer said that it did not touch the request (HTTP/2). A hint beside it is its wish
     /// for calm.
     pub is_disowned: bool,
+    /// Whether the key was refused, and another one is in force now.
+    pub has_new_key: bool,
     /// Whether it refused what was asked of its thinking, and can be asked without.
     pub refuses_thinking: bool,
     /// Whether the error stood inside a 200.
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
     pub timed_out: bool,
+    /// Whether the request could not be said in the target's dialect, so that nobody was asked.
+    pub is_unsaid: bool,
 }
 
 impl Failure {
@@ -201,11 +205,12 @@ impl Failure {
             status: None,
             hint: RetryHint::None,
             is_stale: false,
+            is_disowned: false,
             has_new_key: false,
             refuses_thinking: false,
             is_inband: false,
             timed_out: false,
-            is_disowned: false,
+            is_unsaid: false,
         }
     }
 }
@@ -310,7 +315,7 @@ impl Exchange {
 
     /// Notes that the attempt delivered its answer whole.
     pub fn delivered(&mut self, now: Tick) -> Step {
-        self.close(Outcome::Ok, None, false, now);
+        self.close(&Failure::plain(Outcome::Ok), now);
         Step::End(Ending::Answered)
     }
 
@@ -325,7 +330,7 @@ impl Exchange {
     /// Decides after a failed attempt. `health` must have been told before, so that the answer
     /// reckons with what the failure did there.
     pub fn failed(&mut self, failure: &Failure, now: Tick, budget: &RetryBudget, dice: u64) -> Step {
-        self.close(failure.outcome, failure.status, failure.timed_out, now);
+        self.close(failure, now);
         let Some(current) = self.records.last().map(|r| r.candidate) else {
             return Step::End(Ending::Refuse(self.refusal(now)));
         };
@@ -509,15 +514,17 @@ impl Exchange {
             status: None,
             timed_out: false,
             is_called_off: false,
+            is_unsaid: false,
         });
         Try { candidate, permit, cause }
     }
 
-    fn close(&mut self, outcome: Outcome, status: Option<u16>, timed_out: bool, now: Tick) {
+    fn close(&mut self, failure: &Failure, now: Tick) {
         if let Some(record) = self.records.last_mut() {
-            record.outcome = outcome;
-            record.status = status.or(record.status);
-            record.timed_out = timed_out;
+            record.outcome = failure.outcome;
+            record.status = failure.status.or(record.status);
+            record.timed_out = failure.timed_out;
+            record.is_unsaid = failure.is_unsaid;
             record.ended = now;
         }
     }

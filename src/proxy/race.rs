@@ -213,7 +213,8 @@ impl Race<'_> {
             if let Some(order) = stage.exchange.hedge(now, &house.hedges, &house.budget)
                 && let Err(over) = self.enter(order, stage)
             {
-                stage.exchange.fell_out(over.at, &Failure::plain(Outcome::ClientError), now);
+                let unsaid = Failure { is_unsaid: true, ..Failure::plain(Outcome::ClientError) };
+                stage.exchange.fell_out(over.at, &unsaid, now);
             }
         }
         let late = self.lanes.iter().position(|lane| now >= self.limit_of(lane))?;

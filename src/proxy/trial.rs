@@ -16,7 +16,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
 use crate::config::plan::{Continues, Model, ModelLimits, Provider, Timeouts};
-use crate::exchange::{Cause, Try};
+use crate::exchange::{Cause, Failure, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
 use crate::live::memory::Share;
@@ -246,7 +246,8 @@ impl<'a> Round<'a> {
                 let shape = asked.api.dialect().error_shape();
                 let held = reply::invalid(shape, &message, stage.story.id()).ok();
                 let held = held.map(|(head, body)| Box::new(Held { head, body, _share: Share::default() }));
-                return Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }));
+                let failure = Failure { is_unsaid: true, ..Failure::plain(Outcome::ClientError) };
+                return Err(Box::new(Fault { failure, held, ..Fault::plain(Outcome::ClientError) }));
             }
         };
         if let Some(Model { limits, .. }) = provider.models.get(&slot.target.model) {
