@@ -86,8 +86,17 @@ pub(super) struct Fault {
 pub(super) struct Held {
     pub(super) head: Head,
     pub(super) body: Bytes,
+    /// What it used, where it is a whole answer in the client's dialect that a content filter stopped.
+    filtered: Option<Usage>,
     /// The memory that this takes of what all share.
     pub(super) _share: Share,
+}
+
+/// An answer that a content filter stopped, for the client where nobody has a better one
+/// (`retry.on_content_filter: failover`).
+pub(super) struct Filtered {
+    pub(super) at: usize,
+    pub(super) held: Box<Held>,
 }
 
 /// A provider's answer: what we need to know of its head, and what is held of it. It stays in one
@@ -150,6 +159,8 @@ pub(super) struct Stage<'a> {
     pub(super) told: &'a mut Option<Telling>,
     /// The request in the dialects that it was translated to.
     pub(super) carried: &'a mut Carried,
+    /// The first answer that a content filter stopped.
+    pub(super) filtered: &'a mut Option<Filtered>,
 }
 
 /// The request of one attempt.
@@ -178,7 +189,6 @@ enum Watch<'a, 's> {
 /// What a piece of a stream came to, beside the bytes in it.
 #[derive(Default)]
 struct Mark {
-    content_began: bool,
     fault: Option<StreamFault>,
     /// Why the piece could not be said in the client's dialect.
     untold: Option<Outcome>,
@@ -316,12 +326,26 @@ impl Aim<'_> {
             }
             _ => None,
         };
-        let held = held.map(|(head, body)| Box::new(Held { head, body, _share: Share::default() }));
+        let held = held.map(|(head, body)| Box::new(Held::of_ours(head, body)));
         Fault::judged(&verdict, status, true, held)
     }
 }
 
 impl Stage<'_> {
+    /// Puts an answer aside that a content filter stopped, and counts what it used: it is paid for,
+    /// whoever answers in the end.
+    pub(super) fn put_aside(&mut self, at: usize, end: &mut End) {
+        let End::Failed(Fault { held, .. }) = end else { return };
+        let Some(usage) = held.as_ref().and_then(|held| held.filtered) else { return };
+        let attempt = self.exchange.records().iter().rposition(|record| record.candidate == at);
+        self.story.spending.begin(at, attempt.unwrap_or_default());
+        self.story.spending.say(usage);
+        let held = held.take();
+        if self.filtered.is_none() {
+            *self.filtered = held.map(|held| Filtered { at, held });
+        }
+    }
+
     /// Waits for something of the provider's, with an eye on the client and the clock.
     fn wait<T>(
         &mut self,
@@ -341,6 +365,18 @@ impl Stage<'_> {
 }
 
 impl Opening<'_, '_> {
+    /// Tells whether an answer that a content filter stopped is left for another target's: the operator
+    /// wants that, and there is one. Of several choices the others may be good.
+    fn leaves_filtered(&self) -> bool {
+        if !self.aim.live.plan.retry.moves_on_content_filter || self.aim.choices > 1 || self.aim.is_rescue {
+            return false;
+        }
+        match &self.watch {
+            Watch::Stage(stage) => stage.exchange.has_alternative(self.aim.house.clock.tick()),
+            Watch::Elsewhere(_) => true,
+        }
+    }
+
     async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
         let house = self.aim.house;
         match &mut self.watch {
@@ -391,6 +427,9 @@ impl Opening<'_, '_> {
             Err(HeadFault::TooManyInterim) => {
                 Err(End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead))))
             }
+            Err(HeadFault::TooLarge) => {
+                Err(End::Failed(Fault::plain(classify::transport(TransportFault::BadHead))))
+            }
         }
     }
 
@@ -427,9 +466,6 @@ impl Opening<'_, '_> {
             return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
         }
         if answer.is_event_stream {
-            Err(HeadFault::TooLarge) => {
-                Err(End::Failed(Fault::plain(classify::transport(TransportFault::BadHead))))
-            }
             let reader = reader.insert(StreamReader::new(self.aim.dialect).with_choices(self.aim.choices));
             // What is taken up began long ago.
             return if self.aim.is_rescue { Ok(()) } else { self.stream(incoming, answer, reader).await };

@@ -188,6 +188,8 @@ impl Race<'_> {
         if self.lanes.is_empty() {
             return Some(concluded.with(end));
         }
+        let mut end = end;
+        stage.put_aside(concluded.at, &mut end);
         stage.exchange.fell_out(concluded.at, failure, concluded.now);
         conduct::note(self.round.house, self.round.live, self.round.slots, concluded.at, &concluded.changes);
         None

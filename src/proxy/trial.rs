@@ -19,7 +19,6 @@ use crate::config::plan::{Continues, Model, ModelLimits, Provider, Timeouts};
 use crate::exchange::{Cause, Failure, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
-use crate::live::memory::Share;
 use crate::live::{House, Live, Slot};
 use crate::observe::meter::InFlight;
 use crate::rewrite::{self, Rewritten};
@@ -245,7 +244,7 @@ impl<'a> Round<'a> {
                 let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
                 let shape = asked.api.dialect().error_shape();
                 let held = reply::invalid(shape, &message, stage.story.id()).ok();
-                let held = held.map(|(head, body)| Box::new(Held { head, body, _share: Share::default() }));
+                let held = held.map(|(head, body)| Box::new(Held::of_ours(head, body)));
                 let failure = Failure { is_unsaid: true, ..Failure::plain(Outcome::ClientError) };
                 return Err(Box::new(Fault { failure, held, ..Fault::plain(Outcome::ClientError) }));
             }
