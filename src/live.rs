@@ -437,7 +437,7 @@ impl House {
         self.is_draining.load(Ordering::Acquire)
     }
 
-    /// Brings the gauges of every target up to date, for a scrape.
+    /// Brings the gauges of every target and credential up to date, for a scrape.
     pub fn refresh_gauges(&self) {
         self.metrics.memory_kept(self.memory.kept());
         let live = self.live();
@@ -445,6 +445,9 @@ impl House {
         for slot in &live.slots {
             let state = slot.state(now, &live.policy);
             slot.meter.state(state.is_usable, state.breaker, state.cooling);
+        }
+        for (at, keyring) in (0..).map(CredentialIdx).zip(&live.keyrings) {
+            live.meters.credential(at, keyring.is_refused(now, &live.policy));
         }
     }
 }

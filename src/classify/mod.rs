@@ -31,6 +31,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
 use crate::config::plan::Pattern;
 use crate::wire::retry_hint::{self, RetryHint};
+use std::time::Duration;
 
 mod facts;
 mod rules;
@@ -38,6 +39,10 @@ mod words;
 
 use facts::Facts;
 use rules::Spoken;
+
+/// How long a provider is left alone that asked for calm: HTTP/2 has no word for how long (failure
+/// table, row 20).
+const CALM: Duration = Duration::from_secs(10);
 
 /// What a failure means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +110,8 @@ pub enum TransportFault {
     StaleConnection,
     /// HTTP/2: the stream was refused, or lay above a GOAWAY's last id; nothing was processed.
     NotProcessed,
+    /// The same where the GOAWAY asks for calm (ENHANCE_YOUR_CALM).
+    Calm,
     /// A head that is not HTTP, or too large.
     BadHead,
     /// A redirect, 101, or more than 8 interim answers.
@@ -132,6 +139,7 @@ pub fn transport(fault: TransportFault) -> Outcome {
         TransportFault::ResetBeforeHead
         | TransportFault::StaleConnection
         | TransportFault::NotProcessed
+        | TransportFault::Calm
         | TransportFault::BadHead => Outcome::Reset,
         TransportFault::UnexpectedHead => Outcome::BadBody,
         TransportFault::Cut => Outcome::Truncated,
@@ -140,6 +148,12 @@ pub fn transport(fault: TransportFault) -> Outcome {
         TransportFault::Deadline => Outcome::TimeoutTotal,
         TransportFault::ClientGone => Outcome::ClientGone,
     }
+}
+
+/// Returns when a provider wants to be asked again that spoke below HTTP.
+#[must_use]
+pub fn transport_hint(fault: TransportFault) -> RetryHint {
+    if fault == TransportFault::Calm { RetryHint::After(CALM) } else { RetryHint::None }
 }
 
 /// Judges an answer with a failing status, or a 2xx that is no answer. `patterns` are the

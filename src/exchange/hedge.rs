@@ -134,7 +134,7 @@ impl Exchange {
     /// before.
     pub fn fell_out(&mut self, candidate: usize, failure: &Failure, now: Tick) {
         self.set_last(candidate);
-        self.close(failure.outcome, failure.status, failure.timed_out, now);
+        self.close(failure, now);
         self.exclude_alike(candidate, failure.outcome);
         self.leave(candidate, failure.outcome, now);
         self.put_behind();
@@ -143,7 +143,7 @@ impl Exchange {
     /// Notes that one of two attempts was called off because the other has the answer.
     pub fn call_off(&mut self, candidate: usize, now: Tick) {
         self.set_last(candidate);
-        self.close(Outcome::Ok, None, false, now);
+        self.close(&Failure::plain(Outcome::Ok), now);
         if let Some(record) = self.records.last_mut() {
             record.is_called_off = true;
         }

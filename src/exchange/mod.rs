@@ -13,9 +13,9 @@
 //!    time is repeated there `retry.same_target` times after a back-off of at least 100 ms.
 //!    `retry.prefer: same_target` repeats before it moves, whatever comes next.
 //! 2. *Each target once* (`next`), but for such repeats and one free resend where a kept connection turned
-//!    out dead before a byte came back (rows 19 and 20), one where the key that was refused has
-//!    been changed since (row 13), and one without the thinking that a translated request asked for
-//!    and the target refused. At most `retry.failovers` changes.
+//!    out dead before a byte came back or the provider disowned the request (rows 19 and 20), one where
+//!    the key that was refused has been changed since (row 13), and one without the thinking that a
+//!    translated request asked for and the target refused. At most `retry.failovers` changes.
 //! 3. *A request that may not be replayed* moves on only when provably nothing was processed.
 //! 4. *A timer without an alternative does not fire*: [`Exchange::has_alternative`] is asked when
 //!    one runs out. The deadline always fires; how it is shared out says [`turn`].
@@ -80,7 +80,8 @@ pub enum Cause {
     First,
     /// The same target again, after a wait.
     Repeat,
-    /// The same target at once, because a kept connection was dead. Free.
+    /// The same target at once, because a kept connection was dead or the provider said that it did not
+    /// touch the request. Free.
     Resend,
     /// The same target at once, because the key that it refused was changed meanwhile. Free.
     NewKey,
@@ -125,6 +126,8 @@ pub struct Record {
     pub timed_out: bool,
     /// Whether we called it off because another attempt had the answer; it has no outcome then.
     pub is_called_off: bool,
+    /// Whether nobody was asked: the request cannot be said in the target's dialect.
+    pub is_unsaid: bool,
 }
 
 /// What to do now.
@@ -176,9 +179,11 @@ pub struct Failure {
     pub status: Option<u16>,
     /// The provider's word on when to come back.
     pub hint: RetryHint,
-    /// Whether a kept connection was dead before a byte came back, or the peer said that it did
-    /// not touch the request.
+    /// Whether a kept connection was dead before a byte came back.
     pub is_stale: bool,
+    /// Whether the peer said that it did not touch the request (HTTP/2). A hint beside it is its wish
+    /// for calm.
+    pub is_disowned: bool,
     /// Whether the key was refused, and another one is in force now.
     pub has_new_key: bool,
     /// Whether it refused what was asked of its thinking, and can be asked without.
@@ -187,6 +192,8 @@ pub struct Failure {
     pub is_inband: bool,
     /// Whether a connect fault was a time-out.
     pub timed_out: bool,
+    /// Whether the request could not be said in the target's dialect, so that nobody was asked.
+    pub is_unsaid: bool,
 }
 
 impl Failure {
@@ -198,10 +205,12 @@ impl Failure {
             status: None,
             hint: RetryHint::None,
             is_stale: false,
+            is_disowned: false,
             has_new_key: false,
             refuses_thinking: false,
             is_inband: false,
             timed_out: false,
+            is_unsaid: false,
         }
     }
 }
@@ -306,7 +315,7 @@ impl Exchange {
 
     /// Notes that the attempt delivered its answer whole.
     pub fn delivered(&mut self, now: Tick) -> Step {
-        self.close(Outcome::Ok, None, false, now);
+        self.close(&Failure::plain(Outcome::Ok), now);
         Step::End(Ending::Answered)
     }
 
@@ -321,7 +330,7 @@ impl Exchange {
     /// Decides after a failed attempt. `health` must have been told before, so that the answer
     /// reckons with what the failure did there.
     pub fn failed(&mut self, failure: &Failure, now: Tick, budget: &RetryBudget, dice: u64) -> Step {
-        self.close(failure.outcome, failure.status, failure.timed_out, now);
+        self.close(failure, now);
         let Some(current) = self.records.last().map(|r| r.candidate) else {
             return Step::End(Ending::Refuse(self.refusal(now)));
         };
@@ -346,7 +355,8 @@ impl Exchange {
             self.halt = Halt::RequestAtFault;
             return Step::End(Ending::Relay);
         }
-        let may_go_on = self.rules.may_replay || rule.class == Class::Unprocessed || failure.is_stale;
+        let is_untouched = rule.class == Class::Unprocessed || failure.is_stale || failure.is_disowned;
+        let may_go_on = self.rules.may_replay || is_untouched;
         if !may_go_on || rule.onward == Onward::Stop {
             self.leave(current, failure.outcome, now);
             self.halt = if may_go_on { Halt::Final } else { Halt::NotReplayable };
@@ -358,13 +368,15 @@ impl Exchange {
             self.halt = Halt::Single;
             return self.give_up(rule, now);
         }
-        if let Some(step) = self.resend(failure, current, now) {
+        if let Some(step) = self.resend(failure, rule, current, now) {
             return step;
         }
         self.exclude_alike(current, failure.outcome);
         let next = self.peek_next(Some((current, rule)), now);
         let next_is_equal = next.is_some_and(|at| self.candidates[at].is_equal(&self.candidates[current]));
-        let repeats_first = !next_is_equal || self.rules.retry.prefer == Prefer::SameTarget;
+        // Row 20 has its one resend behind it, and no more.
+        let repeats_first =
+            !failure.is_disowned && (!next_is_equal || self.rules.retry.prefer == Prefer::SameTarget);
         if repeats_first && let Some(until) = self.repeat_at(rule, failure, current, now, budget, dice) {
             return Step::Pause { until };
         }
@@ -502,15 +514,17 @@ impl Exchange {
             status: None,
             timed_out: false,
             is_called_off: false,
+            is_unsaid: false,
         });
         Try { candidate, permit, cause }
     }
 
-    fn close(&mut self, outcome: Outcome, status: Option<u16>, timed_out: bool, now: Tick) {
+    fn close(&mut self, failure: &Failure, now: Tick) {
         if let Some(record) = self.records.last_mut() {
-            record.outcome = outcome;
-            record.status = status.or(record.status);
-            record.timed_out = timed_out;
+            record.outcome = failure.outcome;
+            record.status = failure.status.or(record.status);
+            record.timed_out = failure.timed_out;
+            record.is_unsaid = failure.is_unsaid;
             record.ended = now;
         }
     }

@@ -1,7 +1,7 @@
 //! When is the same target asked again?
 //!
-//! At once and free, where a kept connection was dead before a byte came back, or where the key that
-//! was refused has been changed since. Else after a
+//! At once and free, where a kept connection was dead before a byte came back, where the provider said
+//! that it did not touch the request, or where the key that was refused has been changed since. Else after a
 //! Retry-After that is short enough to be waited out, or after a back-off; both are paid for.
 //! `retry.provider_attempts` bounds them all but the first: of a dead connection the provider never knew.
 
@@ -20,12 +20,21 @@ const WAIT_SPREAD_MS: u64 = 50;
 
 impl Exchange {
     /// Rows 13, 19 and 20: once per target, at once, free.
-    pub(super) fn resend(&mut self, failure: &Failure, current: usize, now: Tick) -> Option<Step> {
+    pub(super) fn resend(
+        &mut self,
+        failure: &Failure,
+        rule: Rule,
+        current: usize,
+        now: Tick,
+    ) -> Option<Step> {
         if !self.has_time(now) {
             return None;
         }
         let tally = &self.tallies[current];
-        let cause = if failure.is_stale && !tally.was_resent {
+        let cause = if (failure.is_stale || failure.is_disowned) && !tally.was_resent {
+            if failure.hint != RetryHint::None {
+                return self.resend_where_alone(current, rule, now);
+            }
             Cause::Resend
         } else if failure.has_new_key && !tally.had_new_key && !self.is_spent(&self.candidates[current]) {
             Cause::NewKey
@@ -34,6 +43,19 @@ impl Exchange {
         };
         let permit = self.candidates[current].health.admit(now, &self.rules.health).ok()?;
         Some(self.attempt(current, permit, cause, now))
+    }
+
+    /// Row 20, where the provider asks for calm: whoever else may be asked is asked rather than it. Its
+    /// rest, which has just begun, does not count against the request that brought it about.
+    fn resend_where_alone(&mut self, current: usize, rule: Rule, now: Tick) -> Option<Step> {
+        let is_elsewhere = self.failovers < self.rules.retry.failovers
+            && self.peek_next(Some((current, rule)), now).is_some();
+        let units = &self.candidates[current].health;
+        if is_elsewhere || !units.may_repeat(now, &self.rules.health) {
+            return None;
+        }
+        let permit = units.reserve(now);
+        Some(self.attempt(current, permit, Cause::Resend, now))
     }
 
     /// Once per target, at once, free: the provider refused before it did anything.

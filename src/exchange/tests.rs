@@ -117,7 +117,8 @@ impl Scene {
             is_permanent: false,
             began: self.now,
         };
-        if !failure.is_stale && !failure.has_new_key {
+        let is_free = failure.is_stale || (failure.is_disowned && failure.hint == RetryHint::None);
+        if !is_free && !failure.has_new_key {
             units.report(Permit::default(), &report, self.now, &self.policy, 20);
         }
         self.exchange.failed(failure, self.now, &self.budget, 0)
@@ -259,6 +260,54 @@ fn a_dead_kept_connection_is_resent_once_and_free() {
     assert_eq!(went(&step, scene.now), Went::To(0, Cause::Resend));
     let step = scene.fail(&stale);
     assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "then as row 21");
+}
+
+#[test]
+fn what_was_disowned_is_resent_once_and_never_repeated() {
+    let disowned = Failure { is_disowned: true, ..Failure::plain(Outcome::Reset) };
+    for may_replay in [true, false] {
+        let mut scene = scene(lesser(), |rules| {
+            rules.retry.prefer = Prefer::SameTarget;
+            rules.may_replay = may_replay;
+        });
+        scene.start();
+        let step = scene.fail(&disowned);
+        assert_eq!(went(&step, scene.now), Went::To(0, Cause::Resend));
+        let step = scene.fail(&disowned);
+        assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "nothing was processed");
+    }
+}
+
+#[test]
+fn who_asks_for_calm_is_asked_again_only_where_nobody_else_is_left() {
+    let calm = Failure {
+        is_disowned: true,
+        hint: RetryHint::After(Duration::from_secs(10)),
+        ..Failure::plain(Outcome::Reset)
+    };
+    for failovers in [0, 4] {
+        let mut scene = scene(lesser(), |rules| {
+            rules.retry.failovers = failovers;
+            rules.may_replay = false;
+            // Not even where this would be short enough to be waited out.
+            rules.retry.wait_in_place = Duration::from_secs(20);
+        });
+        scene.start();
+        let step = scene.fail(&calm);
+        let here = Went::To(0, Cause::Resend);
+        let there = Went::To(1, Cause::Failover);
+        assert_eq!(went(&step, scene.now), if failovers == 0 { here } else { there }, "{failovers}");
+        let step = scene.fail(&calm);
+        let is_second = failovers == 4;
+        let want = if is_second { Went::To(1, Cause::Resend) } else { Went::Ends("refuse") };
+        assert_eq!(went(&step, scene.now), want, "{failovers}");
+        if is_second {
+            let step = scene.fail(&calm);
+            assert_eq!(went(&step, scene.now), Went::Ends("refuse"));
+        }
+        let rest = scene.exchange.candidates()[0].health.look(scene.now, &scene.policy).unwrap_err();
+        assert_eq!(rest.until(), Some(scene.now.after(Duration::from_secs(10))));
+    }
 }
 
 #[test]

@@ -124,9 +124,9 @@ pub(super) fn effect(report: &Report, policy: &Policy) -> Effect {
             (Mark::Neutral, Mark::Success, None)
         }
         Outcome::ServerError => (Mark::Failure, Mark::Success, said_when.then_some(Scope::Target)),
-        Outcome::TimeoutFirstContent | Outcome::TimeoutStall | Outcome::Reset => {
-            (Mark::Failure, Mark::Neutral, None)
-        }
+        Outcome::TimeoutFirstContent | Outcome::TimeoutStall => (Mark::Failure, Mark::Neutral, None),
+        // A time is said with it where HTTP/2 was asked for calm (row 20).
+        Outcome::Reset => (Mark::Failure, Mark::Neutral, said_when.then_some(Scope::Target)),
         Outcome::Truncated | Outcome::BadBody | Outcome::InbandError => (Mark::Failure, Mark::Success, None),
         Outcome::Connect => (Mark::Neutral, Mark::Failure, None),
         Outcome::Dns => (Mark::Neutral, Mark::Failure, Some(Scope::Endpoint)),

@@ -6,6 +6,7 @@
 //! | rate limited, none or absurd | `cooldown.default` (5 s), ±20 % | ×2 up to 60 s before the spread |
 //! | overloaded | its time, else `cooldown.default`, ±20 % | ×2 up to 10 s before the spread |
 //! | 5xx with a time | that, clamped | none |
+//! | reset with a time (HTTP/2 was asked for calm) | that, clamped | none |
 //! | quota | `cooldown.quota` (15 min), or its time where longer | ×2 up to `quota_max` (6 h) |
 //! | auth | `cooldown.auth` (5 min) | ×2 up to `auth_max` (80 min) |
 //! | permission, model unavailable | `cooldown.permission`, `cooldown.model` (10 min) | none |
@@ -202,7 +203,7 @@ fn span(report: &Report, step: u32, policy: &CooldownPolicy, dice: u64) -> Durat
         Outcome::Overloaded => {
             said.map_or_else(|| spread(ladder(policy.default, OVERLOAD_CAP), dice).min(policy.max), clamped)
         }
-        Outcome::ServerError => said.map_or(Duration::ZERO, clamped),
+        Outcome::ServerError | Outcome::Reset => said.map_or(Duration::ZERO, clamped),
         Outcome::Quota => {
             let own = ladder(policy.quota, policy.quota_max);
             said.map_or(own, |span| span.clamp(own, policy.quota_max.max(own)))
@@ -222,7 +223,6 @@ fn span(report: &Report, step: u32, policy: &CooldownPolicy, dice: u64) -> Durat
         | Outcome::TimeoutFirstContent
         | Outcome::TimeoutStall
         | Outcome::TimeoutTotal
-        | Outcome::Reset
         | Outcome::Truncated
         | Outcome::BadBody
         | Outcome::InbandError
@@ -276,6 +276,8 @@ mod tests {
             (Outcome::Region, RetryHint::None, 3600, "row 13"),
             (Outcome::ModelUnavailable, RetryHint::None, 600, "row 14"),
             (Outcome::ContextLength, RetryHint::None, 0, "row 15"),
+            (Outcome::Reset, after(10), 10, "row 20: calm was asked for"),
+            (Outcome::Reset, RetryHint::None, 0, "row 21: the breaker's business"),
             (Outcome::Tls, RetryHint::None, 60, "row 4"),
             (Outcome::Dns, RetryHint::None, 5, "row 3"),
         ] {

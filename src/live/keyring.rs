@@ -19,11 +19,13 @@
 
 use super::{House, LiveProblem, Signing};
 use crate::base::api::Kind;
+use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
+use crate::base::time::Tick;
 use crate::clock::Clock;
 use crate::config::SecretRef;
 use crate::config::plan::Proof;
-use crate::health::Unit;
+use crate::health::{Policy, Resting, Unit};
 use crate::observe::events::{Event, Events};
 use crate::secrets::{self, Stamp};
 use crate::sign::{self, SignFault};
@@ -241,6 +243,11 @@ impl Keyring {
             }
         }
         self.looks.fetch_add(1, Ordering::Release);
+    }
+
+    /// Tells whether the credential rests because its provider refused it.
+    pub(super) fn is_refused(&self, now: Tick, policy: &Policy) -> bool {
+        self.unit.read(now, policy).resting.and_then(Resting::reason) == Some(Outcome::Auth)
     }
 
     fn take_over(&self, key: &Secret) -> bool {

@@ -6,13 +6,14 @@
 //! found in the route's short list by the target's number.
 //!
 //! Series appear when there is something to say. A target that the file's routes name has its
-//! gauges from the start, so that an alert on `target_available == 0` has something to look at; an
-//! implicit one, of which the catalogue knows hundreds, appears when it is first used or rests.
+//! gauges from the start, so that an alert on `target_available == 0` has something to look at, and so
+//! have each credential `credential_invalid` and each such route `stream_interrupted`; an implicit
+//! one, of which the catalogue knows hundreds, appears when it is first used or rests.
 //!
 //! Meters live as long as their plan and the requests on it. The children of one name are the same
 //! in every generation, so counters go on over a reload.
 
-use super::metrics::{Metrics, Names, OTHER, entries, other_target};
+use super::metrics::{Metrics, Names, OTHER, credential_name, entries, other_target};
 use crate::base::api::Dialect;
 use crate::base::ids::{CredentialIdx, RouteIdx, TargetIdx};
 use crate::base::outcome::Outcome;
@@ -63,6 +64,8 @@ pub struct Meters {
     targets: Vec<Arc<TargetMeter>>,
     other_route: Arc<RouteMeter>,
     other_targets: Vec<Arc<TargetMeter>>,
+    /// By credential: whether its provider refused it.
+    invalid: Vec<Option<Gauge>>,
 }
 
 /// What is counted per route.
@@ -123,8 +126,11 @@ impl Meters {
             targets: plan.targets.iter().map(|t| target(&t.id.0)).collect(),
             other_route: route(&Arc::from(OTHER)),
             other_targets: other.collect(),
+            invalid: plan.credentials.iter().map(|of| invalid(metrics, &credential_name(plan, of))).collect(),
         };
-        for route in plan.routes.iter().filter(|route| !route.is_implicit) {
+        meters.other_route.announce();
+        for (route, meter) in plan.routes.iter().zip(&meters.routes).filter(|(route, _)| !route.is_implicit) {
+            meter.announce();
             for at in entries(&route.groups).flat_map(|entry| &entry.targets) {
                 meters.target(*at).announce();
             }
@@ -156,6 +162,20 @@ impl Meters {
     pub fn unlisted(&self, at: CredentialIdx) -> &Arc<TargetMeter> {
         &self.other_targets[at.at()]
     }
+
+    /// Shows whether a credential rests because its provider refused it. Called for every credential
+    /// before the metrics are written.
+    pub fn credential(&self, at: CredentialIdx, is_invalid: bool) {
+        if let Some(series) = self.invalid.get(at.at()).and_then(Option::as_ref) {
+            series.set(f64::from(u8::from(is_invalid)));
+        }
+    }
+}
+
+/// The gauge of a credential; it is there from the start, for an alert to look at.
+fn invalid(metrics: &Metrics, name: &str) -> Option<Gauge> {
+    let names = Names { credential: Some(name), ..Names::default() };
+    metrics.child(&metrics.families.credential_invalid, names, &[name])
 }
 
 impl RouteMeter {
@@ -173,6 +193,14 @@ impl RouteMeter {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Makes the counter of broken streams, which an alert looks at: a rate over a counter that appears
+    /// with its first event misses that event.
+    fn announce(&self) {
+        let family = &self.metrics.families.stream_interrupted;
+        // It stays where it is; there is nothing to count yet.
+        let _ = self.metrics.child(family, self.names(None), &[self.name()]);
     }
 
     /// Records a request that was answered with `status` (499 where its client left), `took` from
@@ -230,7 +258,8 @@ impl RouteMeter {
     }
 
     fn names<'a>(&'a self, target: Option<&'a TargetMeter>) -> Names<'a> {
-        Names { route: Some(self.name()), targets: [target.map(TargetMeter::name), None] }
+        let targets = [target.map(TargetMeter::name), None];
+        Names { route: Some(self.name()), targets, ..Names::default() }
     }
 
     fn pair(&self, target: &TargetMeter) -> Arc<Pair> {
@@ -380,7 +409,7 @@ impl TargetMeter {
         second: Option<&str>,
     ) -> Option<&'a B::M> {
         let make = || {
-            let names = Names { route: None, targets: [Some(self.name()), None] };
+            let names = Names { targets: [Some(self.name()), None], ..Names::default() };
             match second {
                 Some(second) => self.metrics.child(family, names, &[self.name(), second]),
                 None => self.metrics.child(family, names, &[self.name()]),
@@ -544,6 +573,7 @@ mod tests {
             }
             metrics.stream_interrupted(route);
         }
+        meters.credential(CredentialIdx(1), true);
         metrics.overhead(Duration::from_micros(50));
         metrics.retry_budget_exhausted();
         metrics.plan_in_force(2, WallTime(1_795_227_262_123));
@@ -621,6 +651,32 @@ mod tests {
     }
 
     #[test]
+    fn what_alerts_look_at_is_there_before_it_happens_and_only_for_what_is_configured() {
+        let metrics = metrics();
+        let _meters = Meters::new(&metrics, &plan("llama"));
+        let text = text(&metrics);
+        let series = |name: &str| -> Vec<&str> {
+            text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')).collect()
+        };
+        let invalid = [r#"credential="groq/main"} 0"#, r#"credential="openai/main"} 0"#];
+        assert_eq!(series("pointsman_credential_invalid"), invalid);
+        let interrupted = [r#"route="chat"} 0"#, r#"route="other"} 0"#];
+        assert_eq!(series("pointsman_stream_interrupted_total"), interrupted, "not the implicit route");
+    }
+
+    #[test]
+    fn a_credential_that_left_the_plan_is_not_shown_as_refused_for_ever() {
+        let metrics = metrics();
+        let (both, one) = (plan("llama"), fixture::plan(&["openai"], &[("chat", false, &[("openai", "m")])]));
+        let meters = Meters::new(&metrics, &both);
+        meters.credential(CredentialIdx(1), true);
+        let _next = Meters::new(&metrics, &one);
+        metrics.retain(&one);
+        assert_eq!(value(&metrics, r#"pointsman_credential_invalid{credential="groq/main"}"#), None);
+        assert_eq!(value(&metrics, r#"pointsman_credential_invalid{credential="openai/main"}"#), Some(0.0));
+    }
+
+    #[test]
     fn numbers_that_make_no_sense_are_not_counted() {
         let metrics = metrics();
         let meters = Meters::new(&metrics, &plan("llama"));
@@ -680,6 +736,7 @@ mod tests {
             r#"pointsman_failovers_total{from="groq/main/llama",reason="overloaded",route="chat",to="openai/main/gpt-4o"} 1"#,
             r#"pointsman_rescues_total{result="rescued",route="chat"} 1"#,
             r#"pointsman_stream_interrupted_total{route="chat"} 1"#,
+            r#"pointsman_credential_invalid{credential="groq/main"} 1"#,
             r#"pointsman_request_duration_seconds_bucket{route="chat",target="openai/main/gpt-4o",le="600"} 36"#,
             r#"pointsman_request_duration_seconds_count{route="chat",target="other"} 18"#,
             r#"pointsman_time_to_first_content_seconds_count{route="chat",target="groq/main/llama"} 1"#,

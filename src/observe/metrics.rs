@@ -4,13 +4,13 @@
 //! which the `prometheus` crate's global registry would not let them. Names, labels and help texts
 //! stand in `Families::new` and nowhere else.
 //!
-//! Labels come from the configuration (route, target) or from closed enums (dialect, outcome);
+//! Labels come from the configuration (route, target, credential) or from closed enums (dialect, outcome);
 //! what a client made up is [`OTHER`], no target at all is [`NONE`] (threat C13: 10^6 models must
 //! not be 10^6 series). The hot path holds its children through [`super::meter`]; the lookups by
 //! label here are for what is rare.
 //!
-//! Series follow the plan: [`Metrics::retain`] deletes those of routes and targets that a reload
-//! removed. A request that outlives its target counts into a child that is no longer shown; that
+//! Series follow the plan: [`Metrics::retain`] deletes those of routes, targets and credentials that a
+//! reload removed. A request that outlives its target counts into a child that is no longer shown; that
 //! it brings no deleted series back is why children are only made under the lock on `Live`.
 //!
 //! Buckets: calls to models take 5 ms (a mock next door) to ten minutes (`timeouts.total`), our
@@ -21,7 +21,7 @@ use super::meter::{RouteMeter, TargetMeter};
 use super::refused::RefusedAt;
 use crate::base::outcome::Outcome;
 use crate::base::time::WallTime;
-use crate::config::plan::{Entry, Group, Plan, Provider};
+use crate::config::plan::{Credential, Entry, Group, Plan, Provider};
 use parking_lot::{Mutex, RwLock};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
@@ -88,6 +88,7 @@ pub struct Metrics {
 struct Live {
     routes: HashSet<Arc<str>>,
     targets: HashSet<Arc<str>>,
+    credentials: HashSet<Arc<str>>,
 }
 
 /// Which names a series carries, to be checked against `Live`.
@@ -95,6 +96,7 @@ struct Live {
 pub(super) struct Names<'a> {
     pub(super) route: Option<&'a str>,
     pub(super) targets: [Option<&'a str>; 2],
+    pub(super) credential: Option<&'a str>,
 }
 
 /// The metrics themselves.
@@ -106,7 +108,7 @@ pub(super) struct Families {
     failovers: IntCounterVec,
     rescues: IntCounterVec,
     hedges: IntCounterVec,
-    stream_interrupted: IntCounterVec,
+    pub(super) stream_interrupted: IntCounterVec,
     pub(super) request_duration: HistogramVec,
     pub(super) first_content: HistogramVec,
     overhead: Histogram,
@@ -121,6 +123,7 @@ pub(super) struct Families {
     memory_kept: IntGauge,
     refused: IntCounterVec,
     insecure_tls: GaugeVec,
+    pub(super) credential_invalid: GaugeVec,
     audit: audit::Counts,
     reloads: IntCounterVec,
     generation: Gauge,
@@ -209,7 +212,8 @@ impl Metrics {
 
     /// Counts a change of target after an attempt; a skipped target counts none.
     pub fn failover(&self, route: &RouteMeter, from: &TargetMeter, to: &TargetMeter, reason: Outcome) {
-        let names = Names { route: Some(route.name()), targets: [Some(from.name()), Some(to.name())] };
+        let targets = [Some(from.name()), Some(to.name())];
+        let names = Names { route: Some(route.name()), targets, ..Names::default() };
         let labels = [route.name(), from.name(), to.name(), reason.as_label()];
         if let Some(series) = self.child(&self.families.failovers, names, &labels) {
             series.inc();
@@ -295,9 +299,10 @@ impl Metrics {
         let names = Live::of(plan);
         live.routes.extend(names.routes);
         live.targets.extend(names.targets);
+        live.credentials.extend(names.credentials);
     }
 
-    /// Deletes the series of every route and target that `plan` does not have. Called once its
+    /// Deletes the series of every route, target and credential that `plan` does not have. Called once its
     /// [`super::meter::Meters`] are in force.
     pub fn retain(&self, plan: &Plan) {
         let mut live = self.live.write();
@@ -316,7 +321,9 @@ impl Metrics {
         for family in [&all.request_duration, &all.first_content] {
             live.prune(family);
         }
-        for family in [&all.available, &all.breaker, &all.cooldown, &all.ratelimit_remaining] {
+        for family in
+            [&all.available, &all.breaker, &all.cooldown, &all.ratelimit_remaining, &all.credential_invalid]
+        {
             live.prune(family);
         }
     }
@@ -331,7 +338,8 @@ impl Metrics {
     ) -> Option<B::M> {
         let live = self.live.read();
         let is_live = names.route.is_none_or(|name| live.has_route(name))
-            && names.targets.iter().flatten().all(|name| live.has_target(name));
+            && names.targets.iter().flatten().all(|name| live.has_target(name))
+            && names.credential.is_none_or(|name| live.credentials.contains(name));
         is_live.then(|| family.get_metric_with_label_values(labels).ok()).flatten()
     }
 
@@ -352,6 +360,11 @@ impl Live {
         Live {
             routes: plan.routes.iter().map(|route| Arc::clone(&route.name)).collect(),
             targets: plan.targets.iter().map(|target| Arc::clone(&target.id.0)).chain(others).collect(),
+            credentials: plan
+                .credentials
+                .iter()
+                .map(|credential| credential_name(plan, credential))
+                .collect(),
         }
     }
 
@@ -374,6 +387,7 @@ impl Live {
             let is_live = labels.iter().all(|label| match label.name() {
                 "route" => self.has_route(label.value()),
                 "target" | "from" | "to" => self.has_target(label.value()),
+                "credential" => self.credentials.contains(label.value()),
                 _ => true,
             });
             if !is_live {
@@ -389,6 +403,11 @@ impl Live {
 /// The name that stands for a credential's models which the configuration does not list.
 pub(super) fn other_target(provider: &str, credential: &str) -> Arc<str> {
     format!("{provider}/{credential}/{OTHER}").into()
+}
+
+/// The label of a credential, as events name it.
+pub(super) fn credential_name(plan: &Plan, credential: &Credential) -> Arc<str> {
+    format!("{}/{}", plan.provider(credential.provider).name, credential.name).into()
 }
 
 /// The targets of a route in no particular order.
@@ -537,6 +556,12 @@ impl Families {
                 "pointsman_insecure_tls",
                 "1 for each provider whose certificate is not verified (tls.insecure_skip_verify).",
                 &["provider"],
+            )?,
+            credential_invalid: gauges(
+                r,
+                "pointsman_credential_invalid",
+                "Whether a credential rests because its provider refused it.",
+                &["credential"],
             )?,
             audit: audit::Counts {
                 dropped: register(

@@ -49,10 +49,10 @@ use crate::wire::cut::Framing;
 use crate::wire::splice::Splice;
 use crate::wire::{StreamReader, Usage, rate_limit};
 use bytes::Bytes;
+use pingora::ErrorType;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::protocols::http::client::HttpSession as Upstream;
-use pingora::{ErrorType, RetryType};
 use smallvec::SmallVec;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -87,8 +87,17 @@ pub(super) struct Fault {
 pub(super) struct Held {
     pub(super) head: Head,
     pub(super) body: Bytes,
+    /// What it used, where it is a whole answer in the client's dialect that a content filter stopped.
+    filtered: Option<Usage>,
     /// The memory that this takes of what all share.
     pub(super) _share: Share,
+}
+
+/// An answer that a content filter stopped, for the client where nobody has a better one
+/// (`retry.on_content_filter: failover`).
+pub(super) struct Filtered {
+    pub(super) at: usize,
+    pub(super) held: Box<Held>,
 }
 
 /// A provider's answer: what we need to know of its head, and what is held of it. It stays in one
@@ -151,6 +160,8 @@ pub(super) struct Stage<'a> {
     pub(super) told: &'a mut Option<Telling>,
     /// The request in the dialects that it was translated to.
     pub(super) carried: &'a mut Carried,
+    /// The first answer that a content filter stopped.
+    pub(super) filtered: &'a mut Option<Filtered>,
 }
 
 /// The request of one attempt.
@@ -179,7 +190,6 @@ enum Watch<'a, 's> {
 /// What a piece of a stream came to, beside the bytes in it.
 #[derive(Default)]
 struct Mark {
-    content_began: bool,
     fault: Option<StreamFault>,
     /// Why the piece could not be said in the client's dialect.
     untold: Option<Outcome>,
@@ -323,12 +333,26 @@ impl Aim<'_> {
             }
             _ => None,
         };
-        let held = held.map(|(head, body)| Box::new(Held { head, body, _share: Share::default() }));
+        let held = held.map(|(head, body)| Box::new(Held::of_ours(head, body)));
         Fault::judged(&verdict, status, true, held)
     }
 }
 
 impl Stage<'_> {
+    /// Puts an answer aside that a content filter stopped, and counts what it used: it is paid for,
+    /// whoever answers in the end.
+    pub(super) fn put_aside(&mut self, at: usize, end: &mut End) {
+        let End::Failed(Fault { held, .. }) = end else { return };
+        let Some(usage) = held.as_ref().and_then(|held| held.filtered) else { return };
+        let attempt = self.exchange.records().iter().rposition(|record| record.candidate == at);
+        self.story.spending.begin(at, attempt.unwrap_or_default());
+        self.story.spending.say(usage);
+        let held = held.take();
+        if self.filtered.is_none() {
+            *self.filtered = held.map(|held| Filtered { at, held });
+        }
+    }
+
     /// Waits for something of the provider's, with an eye on the client and the clock.
     fn wait<T>(
         &mut self,
@@ -348,6 +372,18 @@ impl Stage<'_> {
 }
 
 impl Opening<'_, '_> {
+    /// Tells whether an answer that a content filter stopped is left for another target's: the operator
+    /// wants that, and there is one. Of several choices the others may be good.
+    fn leaves_filtered(&self) -> bool {
+        if !self.aim.live.plan.retry.moves_on_content_filter || self.aim.choices > 1 || self.aim.is_rescue {
+            return false;
+        }
+        match &self.watch {
+            Watch::Stage(stage) => stage.exchange.has_alternative(self.aim.house.clock.tick()),
+            Watch::Elsewhere(_) => true,
+        }
+    }
+
     async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
         let house = self.aim.house;
         match &mut self.watch {
@@ -395,8 +431,11 @@ impl Opening<'_, '_> {
         match read {
             Ok(()) => Ok(()),
             Err(HeadFault::Broken(error)) => Err(End::Failed(broken_before_head(&error, is_reused))),
-            Err(HeadFault::TooManyInterim | HeadFault::TooLarge) => {
+            Err(HeadFault::TooManyInterim) => {
                 Err(End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead))))
+            }
+            Err(HeadFault::TooLarge) => {
+                Err(End::Failed(Fault::plain(classify::transport(TransportFault::BadHead))))
             }
         }
     }
@@ -506,16 +545,31 @@ async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
 /// A connection that broke before the head: dead on arrival where it was a kept one (row 19),
 /// refused by HTTP/2's own word (row 20), or lost on the way (row 21).
 fn broken_before_head(error: &pingora::Error, is_reused: bool) -> Fault {
-    let was_refused =
-        matches!(error.etype(), ErrorType::H2Downgrade) || matches!(error.retry, RetryType::Decided(true));
     let transport = match error.etype() {
-        _ if was_refused => TransportFault::NotProcessed,
+        ErrorType::H2Downgrade => TransportFault::NotProcessed,
         ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => TransportFault::BadHead,
-        _ if is_reused => TransportFault::StaleConnection,
-        _ => TransportFault::ResetBeforeHead,
+        _ => match error.root_cause().downcast_ref::<h2::Error>().and_then(word_of_http2) {
+            Some(word) => word,
+            None if is_reused => TransportFault::StaleConnection,
+            None => TransportFault::ResetBeforeHead,
+        },
     };
     let mut fault = Fault::plain(classify::transport(transport));
-    fault.failure.is_stale =
-        matches!(transport, TransportFault::NotProcessed | TransportFault::StaleConnection);
+    fault.failure.hint = classify::transport_hint(transport);
+    fault.failure.is_stale = transport == TransportFault::StaleConnection;
+    fault.failure.is_disowned = matches!(transport, TransportFault::NotProcessed | TransportFault::Calm);
     fault
+}
+
+/// What the provider's HTTP/2 said of a stream. A GOAWAY ends none but those above its last id,
+/// which it did not touch, whatever its code (RFC 9113 section 6.8).
+fn word_of_http2(error: &h2::Error) -> Option<TransportFault> {
+    let reason = error.reason().filter(|_| error.is_remote())?;
+    match reason {
+        h2::Reason::ENHANCE_YOUR_CALM if error.is_go_away() => Some(TransportFault::Calm),
+        _ if error.is_go_away() => Some(TransportFault::NotProcessed),
+        h2::Reason::REFUSED_STREAM => Some(TransportFault::NotProcessed),
+        // A connection on which it still speaks is not dead.
+        _ => Some(TransportFault::ResetBeforeHead),
+    }
 }

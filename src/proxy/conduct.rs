@@ -4,7 +4,7 @@
 //! what came of it, and hands the failure back. At the end it delivers, relays, refuses or breaks
 //! off, as the machine says.
 
-use super::attempt::{End, Held, Stage};
+use super::attempt::{End, Filtered, Held, Stage};
 use super::carried::{self, Carried};
 use super::echo;
 use super::line;
@@ -92,6 +92,7 @@ pub(super) async fn conduct(
     let mut exchange = Exchange::new(rules, candidates(live, &slots, &story.lineup.groups));
     let mut patience = Patience::default();
     let mut held = None;
+    let mut filtered = None;
     let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
     let hedge = live.plan.hedge(asked.route).filter(|_| exchange.could_hedge());
     if let Some(hedge) = hedge {
@@ -121,13 +122,15 @@ pub(super) async fn conduct(
                     story,
                     told: &mut told,
                     carried: &mut carried,
+                    filtered: &mut filtered,
                 };
                 let over = match hedge.filter(|_| proving.is_ok()) {
                     // On the heap: a request that is not hedged should not carry a second attempt.
                     Some(hedge) => Box::pin(race::run(&round, order, hedge.after, &mut stage)).await,
                     None => trial::alone(&round, order, proving, &mut stage).await,
                 };
-                let Over { at, end, changes, now, proved } = over;
+                let Over { at, mut end, changes, now, proved } = over;
+                stage.put_aside(at, &mut end);
                 if let Some(proved) = proved {
                     slots[at] = proved;
                 }
@@ -168,11 +171,16 @@ pub(super) async fn conduct(
     if exchange.budget_ran_dry() {
         house.metrics.retry_budget_exhausted();
     }
-    let course = exchange.course(ending);
-    let result = match ending {
-        Ending::Answered => Ok(true),
+    let mut course = exchange.course(ending);
+    let is_unanswered = matches!(ending, Ending::Relay | Ending::Refuse(_));
+    let result = match (ending, filtered.filter(|_| is_unanswered)) {
+        (Ending::Answered, _) => Ok(true),
+        (_, Some(filtered)) => {
+            course.chosen = Some(filtered.at);
+            Box::pin(relay_filtered(house, &slots, &exchange, filtered, asked, session, story)).await
+        }
         // On the heap: what is said when nobody answered is larger than the rest, and rare.
-        ending => {
+        (ending, None) => {
             let said = conclude(house, live, &slots, &exchange, ending, held, told, asked, session, story);
             Box::pin(said).await
         }
@@ -368,11 +376,27 @@ fn quota_type(
 
 /// Passes a provider's own error on, less our keys should it echo them.
 async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Secret]) -> pingora::Result<()> {
-    let Held { mut head, body, _share } = held;
+    let Held { mut head, body, _share, .. } = held;
     let body = echo::redacted(body, keys);
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|_| gone())
+}
+
+/// Passes on what a content filter left of an answer, since nobody else had a better one.
+async fn relay_filtered(
+    house: &House,
+    slots: &[Arc<Slot>],
+    exchange: &Exchange,
+    Filtered { at, held }: Filtered,
+    asked: &Asked<'_>,
+    session: &mut Session,
+    story: &mut Story,
+) -> pingora::Result<bool> {
+    story.is_stream = asked.parsed.stream;
+    story.tell(house, slots, exchange.records(), Some(at), house.clock.tick());
+    let sent = slots.get(at).map(|slot| slot.keyring.current());
+    relay(session, story, *held, sent.as_ref().map_or(&[][..], |sent| sent.keys())).await.map(|()| true)
 }
 
 async fn refuse_badly(session: &mut Session, story: &mut Story, asked: &Asked<'_>) -> pingora::Result<()> {

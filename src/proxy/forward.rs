@@ -96,6 +96,7 @@ impl Forward {
             status: None,
             timed_out: false,
             is_called_off: false,
+            is_unsaid: false,
         };
         Forward {
             slots,

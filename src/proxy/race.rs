@@ -188,6 +188,8 @@ impl Race<'_> {
         if self.lanes.is_empty() {
             return Some(concluded.with(end));
         }
+        let mut end = end;
+        stage.put_aside(concluded.at, &mut end);
         stage.exchange.fell_out(concluded.at, failure, concluded.now);
         conduct::note(self.round.house, self.round.live, self.round.slots, concluded.at, &concluded.changes);
         None
@@ -213,7 +215,8 @@ impl Race<'_> {
             if let Some(order) = stage.exchange.hedge(now, &house.hedges, &house.budget)
                 && let Err(over) = self.enter(order, stage)
             {
-                stage.exchange.fell_out(over.at, &Failure::plain(Outcome::ClientError), now);
+                let unsaid = Failure { is_unsaid: true, ..Failure::plain(Outcome::ClientError) };
+                stage.exchange.fell_out(over.at, &unsaid, now);
             }
         }
         let late = self.lanes.iter().position(|lane| now >= self.limit_of(lane))?;

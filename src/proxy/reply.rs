@@ -207,7 +207,7 @@ fn own_headers(
         set(X_BREAKER, HeaderValue::from_static(target.breaker))?;
         set(X_RESPONSE_TIME, decimal(target.response_ms))?;
     }
-    set(X_ATTEMPTS, decimal(told.attempts))?;
+    set(X_ATTEMPTS, decimal(told.attempts.into()))?;
     if let Ok(trail) = HeaderValue::from_str(told.trail) {
         set(X_TRAIL, trail)?;
     }

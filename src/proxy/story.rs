@@ -92,7 +92,9 @@ pub(super) struct Ended<'a> {
 /// What the headers say about the target that answered and the way to it.
 pub(super) struct Told {
     pub(super) target: Option<ToldTarget>,
-    pub(super) attempts: u64,
+    pub(super) attempts: u32,
+    /// How many records that was, those included that came to no attempt.
+    records: usize,
     pub(super) trail: String,
     slot: Option<Arc<Slot>>,
 }
@@ -108,7 +110,7 @@ pub(super) struct ToldTarget {
 /// A reading of [`Told`] with names at hand.
 pub(super) struct ToldView<'a> {
     pub(super) target: Option<TargetView<'a>>,
-    pub(super) attempts: u64,
+    pub(super) attempts: u32,
     pub(super) trail: &'a str,
 }
 
@@ -240,7 +242,7 @@ impl Story {
         });
         let trail = way(slots, records);
         let slot = answering.and_then(|at| slots.get(at)).cloned();
-        self.told = Some(Told { target, attempts: records.len() as u64, trail, slot });
+        self.told = Some(Told { target, attempts: contacts(records), records: records.len(), trail, slot });
     }
 
     /// Keeps the whole course, for the log, the counters and `why`.
@@ -289,7 +291,7 @@ impl Story {
         let retold;
         let trail = match &self.told {
             // Nothing happened since the headers were written: the same words.
-            Some(told) if told.attempts == self.records.len() as u64 && self.has_ended_well() => &*told.trail,
+            Some(told) if told.records == self.records.len() && self.has_ended_well() => &*told.trail,
             Some(_) | None => {
                 retold = way(&self.slots, &self.records);
                 &retold
@@ -306,7 +308,7 @@ impl Story {
             dialect: self.dialect,
             model: self.model.as_deref(),
             target: answering.as_ref().map(|slot| slot.target.id.as_str()),
-            attempts: u32::try_from(self.records.len()).unwrap_or(u32::MAX),
+            attempts: contacts(&self.records),
             trail,
             status,
             stream: self.is_stream,
@@ -360,7 +362,7 @@ impl Story {
 
     fn count_attempts(&self, house: &House, live: &Live) {
         let route = live.meters.route(self.route);
-        for record in &self.records {
+        for record in self.records.iter().filter(|record| !record.is_unsaid) {
             let Some(slot) = self.slots.get(record.candidate) else { continue };
             if record.is_called_off {
                 // It has no outcome; perhaps it is billed all the same.
@@ -402,6 +404,12 @@ impl Story {
         };
         house.metrics.hedge(route, result);
     }
+}
+
+/// How often a provider was asked: not where the request could not be said in its dialect.
+fn contacts(records: &[Record]) -> u32 {
+    let count = records.iter().filter(|record| !record.is_unsaid).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// When the client's first content came: with a stream that was taken up, from the target that began it.

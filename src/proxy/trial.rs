@@ -16,10 +16,9 @@ use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
 use crate::config::plan::{Continues, Model, ModelLimits, Provider, Timeouts};
-use crate::exchange::{Cause, Try};
+use crate::exchange::{Cause, Failure, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
-use crate::live::memory::Share;
 use crate::live::{House, Live, Slot};
 use crate::observe::meter::InFlight;
 use crate::rewrite::{self, Rewritten};
@@ -245,8 +244,9 @@ impl<'a> Round<'a> {
                 let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
                 let shape = asked.api.dialect().error_shape();
                 let held = reply::invalid(shape, &message, stage.story.id()).ok();
-                let held = held.map(|(head, body)| Box::new(Held { head, body, _share: Share::default() }));
-                return Err(Box::new(Fault { held, ..Fault::plain(Outcome::ClientError) }));
+                let held = held.map(|(head, body)| Box::new(Held::of_ours(head, body)));
+                let failure = Failure { is_unsaid: true, ..Failure::plain(Outcome::ClientError) };
+                return Err(Box::new(Fault { failure, held, ..Fault::plain(Outcome::ClientError) }));
             }
         };
         if let Some(Model { limits, .. }) = provider.models.get(&slot.target.model) {
@@ -379,9 +379,10 @@ impl<'a> Trial<'a> {
                 // The change has ended rests.
                 house.states_moved();
             }
-            if fault.failure.is_stale || fault.failure.has_new_key || fault.is_told || is_hurried {
-                // Nor does a dead kept connection, nor a key that is changed, nor a lost connection
-                // that another has told of.
+            // Nor does a dead kept connection, nor what the provider did not touch, unless it asks for
+            // calm, nor a key that is changed, nor a lost connection that another has told of.
+            let is_free = fault.failure.is_stale || (fault.failure.is_disowned && hint == RetryHint::None);
+            if is_free || fault.failure.has_new_key || fault.is_told || is_hurried {
                 return (SmallVec::new(), now);
             }
         }

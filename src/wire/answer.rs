@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::json::{Broken, Scan};
-use super::{Progress, Usage, cohere, gemini, openai, usage};
+use super::{Progress, Usage, cohere, gemini, openai, responses, usage};
 use crate::base::api::Dialect;
 
 /// What a usable answer says about itself.
@@ -102,10 +102,13 @@ fn object(scan: &mut Scan<'_>, dialect: Dialect, top: &mut Top) -> Result<(), Br
             b"finish_reason" if dialect == Dialect::CohereChat => {
                 top.failed |= scan.text()?.as_ref().is_some_and(cohere::is_failure);
             }
-            b"stopReason" if dialect == Dialect::BedrockConverse => {
+            b"stopReason" | b"stop_reason" if has_stop_reason(dialect) => {
                 let mut progress = Progress::default();
                 progress.note_choice(0, scan.text()?.as_ref());
                 top.was_filtered |= progress.filtered;
+            }
+            b"incomplete_details" if dialect == Dialect::OpenAiResponses => {
+                top.was_filtered |= responses::is_filtered(scan)?;
             }
             b"prompt_eval_count" => top.usage.input = scan.count()?.or(top.usage.input),
             b"eval_count" => top.usage.output = scan.count()?.or(top.usage.output),
@@ -139,6 +142,11 @@ fn has_message(dialect: Dialect) -> bool {
     matches!(dialect, Dialect::CohereChat | Dialect::OllamaChat | Dialect::GenerateBridge)
 }
 
+/// Tells whether an answer in this dialect says at its top why it stopped.
+fn has_stop_reason(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::BedrockConverse | Dialect::AnthropicMessages)
+}
+
 /// Reads a member that the dialect's own reader understands, through a copy of the cursor.
 fn known(scan: &mut Scan<'_>, key: &[u8], dialect: Dialect, top: &mut Top) -> Result<(), Broken> {
     top.has_known_member = true;
@@ -148,6 +156,7 @@ fn known(scan: &mut Scan<'_>, key: &[u8], dialect: Dialect, top: &mut Top) -> Re
         b"choices" => {
             top.has_content |= scan.items(|scan| openai::choice(scan, &mut progress))? > 0;
         }
+        b"promptFeedback" if dialect == Dialect::GeminiGenerate => gemini::feedback(scan, &mut progress)?,
         b"candidates" if dialect == Dialect::GeminiGenerate => {
             top.has_content |= scan.items(|scan| gemini::candidate(scan, &mut progress))? > 0;
         }
@@ -237,6 +246,24 @@ mod tests {
                 Err(AnswerFault::Error(_)) => "error",
             };
             assert_eq!(got, want, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_filter_is_seen_in_each_dialects_own_word() {
+        use Dialect::{AnthropicMessages as A, GeminiGenerate as G, OpenAiChat as C, OpenAiResponses as R};
+        for (dialect, body, want) in [
+            (C, r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}"#, false),
+            (A, r#"{"type":"message","content":[{"type":"text"}],"stop_reason":"refusal"}"#, true),
+            (A, r#"{"type":"message","content":[{"type":"text"}],"stop_reason":"end_turn"}"#, false),
+            (R, r#"{"output":[],"incomplete_details":{"reason":"content_filter"}}"#, true),
+            (R, r#"{"output":[],"incomplete_details":{"reason":"max_output_tokens"}}"#, false),
+            (R, r#"{"output":[{"a":1}],"incomplete_details":null}"#, false),
+            (G, r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#, true),
+            (G, r#"{"promptFeedback":{},"candidates":[{"finishReason":"STOP"}]}"#, false),
+            (G, r#"{"candidates":[{"content":{"parts":[]},"finishReason":"SAFETY"}]}"#, true),
+        ] {
+            assert_eq!(read(dialect, body.as_bytes()).map(|answer| answer.was_filtered), Ok(want), "{body}");
         }
     }
 

@@ -14,22 +14,26 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
         match key.bytes().as_ref() {
             b"error" => progress.fault |= scan.says_something()?,
             b"usageMetadata" => progress.usage.replace_by(usage::read(scan)?),
-            b"promptFeedback" => {
-                scan.members::<Broken>(|scan, key| {
-                    let says = scan.says_something()?;
-                    if says && key.bytes().as_ref() == b"blockReason" {
-                        progress.ended = true;
-                        progress.filtered = true;
-                    }
-                    Ok(())
-                })?;
-            }
+            b"promptFeedback" => feedback(scan, progress)?,
             b"candidates" => {
                 scan.items(|scan| candidate(scan, progress))?;
             }
             _ => {
                 scan.skip()?;
             }
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Reads what is said of the prompt: whether it was blocked.
+pub(super) fn feedback(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), Broken> {
+    scan.members::<Broken>(|scan, key| {
+        let says = scan.says_something()?;
+        if says && key.bytes().as_ref() == b"blockReason" {
+            progress.ended = true;
+            progress.filtered = true;
         }
         Ok(())
     })?;

@@ -37,7 +37,7 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
     progress.fault |= failed;
     if let Some(kind) = kind {
         note(&kind.bytes(), delta_is_empty, progress);
-        progress.filtered |= reason.is_some_and(|r| r.bytes().as_ref() == b"content_filter");
+        progress.filtered |= reason.is_some_and(|reason| is_filter(&reason));
     }
     if !progress.fault {
         // A fault goes no further, and something else gets its number.
@@ -67,16 +67,7 @@ fn response<'a>(scan: &mut Scan<'a>) -> Result<(Usage, Option<Text<'a>>), Broken
     scan.members::<Broken>(|scan, key| {
         match key.bytes().as_ref() {
             b"usage" => counted = usage::read(scan)?,
-            b"incomplete_details" => {
-                scan.members::<Broken>(|scan, key| {
-                    if key.bytes().as_ref() == b"reason" {
-                        reason = scan.text()?;
-                    } else {
-                        scan.skip()?;
-                    }
-                    Ok(())
-                })?;
-            }
+            b"incomplete_details" => reason = incompleteness(scan)?,
             _ => {
                 scan.skip()?;
             }
@@ -84,4 +75,26 @@ fn response<'a>(scan: &mut Scan<'a>) -> Result<(Usage, Option<Text<'a>>), Broken
         Ok(())
     })?;
     Ok((counted, reason))
+}
+
+/// Reads `incomplete_details` under the cursor: whether a content filter is why.
+pub(super) fn is_filtered(scan: &mut Scan<'_>) -> Result<bool, Broken> {
+    Ok(incompleteness(scan)?.is_some_and(|reason| is_filter(&reason)))
+}
+
+fn is_filter(reason: &Text<'_>) -> bool {
+    reason.bytes().as_ref() == b"content_filter"
+}
+
+fn incompleteness<'a>(scan: &mut Scan<'a>) -> Result<Option<Text<'a>>, Broken> {
+    let mut reason = None;
+    scan.members::<Broken>(|scan, key| {
+        if key.bytes().as_ref() == b"reason" {
+            reason = scan.text()?;
+        } else {
+            scan.skip()?;
+        }
+        Ok(())
+    })?;
+    Ok(reason)
 }

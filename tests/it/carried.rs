@@ -297,8 +297,11 @@ async fn what_cannot_be_read_is_refused_and_says_what_is_missing() {
         }
         assert_eq!((answer.status, answer.error_code().as_str()), (400, "validation_failed"));
         assert!(answer.body_text().contains("`messages`"), "{}", answer.body_text());
+        assert_eq!(answer.header("x-attempts"), Some("0"), "nobody was asked");
+        assert_eq!(answer.header("x-pointsman-trail"), Some("two/k:client_error"), "{model}");
     }
     assert_eq!(scene.two.count(), 0);
+    assert!(scene.stage.metric("pointsman_attempts_total", &["two/k"]) < 0.5, "{}", scene.stage.metrics());
 }
 
 #[tokio::test]

@@ -354,6 +354,30 @@ async fn a_response_with_state_fails_over_only_where_nothing_was_processed() {
     }
 }
 
+/// Row 21: who says something that is no head may say better in a moment.
+#[tokio::test]
+async fn an_answer_without_a_proper_head_is_asked_for_once_more_before_a_lesser_model() {
+    let http2 = Wire { is_http2_provider: true, ..Wire::default() };
+    let (large, larger, garbage) = (Reply::big_head(100 << 10), Reply::big_head(2 << 20), Reply::garbage());
+    for (wire, reply, what) in [
+        (Wire::default(), large.clone(), "100 KiB"),
+        (Wire::default(), larger.clone(), "2 MiB"),
+        (Wire::default(), garbage, "no HTTP"),
+        (http2, large, "100 KiB, HTTP/2"),
+        (http2, larger, "2 MiB, HTTP/2"),
+    ] {
+        for (second, way) in [("same", 1), ("lesser", 2)] {
+            let first = Provider::start(reply.clone()).await.unwrap();
+            let rescuer = Reply::says(RESCUER);
+            let pair = Pair::with_models(Api::Chat, wire, first, rescuer, "", "same", second).await;
+            let answer = pair.chat().await;
+            let mut stops = vec!["one/k:reset"; way];
+            stops.push("two/k:ok");
+            assert_eq!(trail(&answer), stops, "{what}, then the {second} model");
+        }
+    }
+}
+
 /// Row 30: the provider answers before it has read the upload, never reads it, and closes later.
 #[tokio::test]
 async fn an_answer_before_the_end_of_the_upload_counts() {

@@ -100,6 +100,62 @@ async fn a_provider_that_disowns_everything_is_left() {
 }
 
 #[tokio::test]
+async fn what_is_disowned_is_sent_twice_and_no_more() {
+    for disowned in [Twist::GoAway(0), Twist::StreamReset(7)] {
+        let first = Provider::start(Reply::ok().at(Place::BeforeHead, disowned.clone())).await.unwrap();
+        let pair = Pair::open(Api::Chat, PROVIDER, first, Reply::says(RESCUER), "").await;
+        for _ in 0..6 {
+            let answer = pair.chat().await;
+            assert_eq!(trail(&answer), ["one/k:reset", "one/k:reset", "two/k:ok"], "{disowned:?}");
+        }
+        assert_eq!(pair.first.count(), 12, "{disowned:?}: nothing of that counts for the breaker");
+        assert!(pair.stage.metric("pointsman_cooldown_remaining_seconds", &["one/"]) < 0.1);
+    }
+}
+
+/// 11 is ENHANCE_YOUR_CALM.
+fn calm() -> Reply {
+    Reply::ok().at(Place::BeforeHead, Twist::GoAway(11))
+}
+
+#[tokio::test]
+async fn who_asks_for_calm_rests_for_ten_seconds_and_others_are_asked() {
+    let first = Provider::start(calm()).await.unwrap();
+    let pair = Pair::open(Api::Chat, PROVIDER, first, Reply::says(RESCUER), "").await;
+    assert_eq!(trail(&pair.chat().await), ["one/k:reset", "two/k:ok"]);
+    let left = pair.stage.metric("pointsman_cooldown_remaining_seconds", &["one/"]);
+    assert!((5.0..=10.0).contains(&left), "{left}");
+    assert_eq!(trail(&pair.chat().await), ["two/k:ok"]);
+    assert_eq!(pair.first.count(), 1);
+}
+
+#[tokio::test]
+async fn who_asks_for_calm_and_is_the_only_one_is_asked_once_more() {
+    let only = Provider::start(Script::of([calm(), Reply::says("calmly")]).then(calm())).await.unwrap();
+    let mut yaml = "providers:\n".to_owned();
+    yaml += &provider("one", "openai", &only.base_url(), KEY_ONE, "http: 2");
+    yaml += "routes:\n  chat: {targets: [{provider: one, model: alpha}]}\n";
+    let stage = Stage::open(&yaml).await;
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert_eq!((answer.text().as_str(), trail(&answer).len()), ("calmly", 2), "{:?}", answer.headers);
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert_eq!((answer.status, only.count()), (502, 4), "{}", answer.body_text());
+    assert!(answer.header("retry-after").is_some_and(|after| after.parse::<u64>().unwrap() <= 10));
+}
+
+#[tokio::test]
+async fn who_asks_for_calm_five_times_has_its_breaker_open() {
+    let first = Provider::start(calm()).await.unwrap();
+    let more = "cooldown: {default: 0s, max: 0s}\n";
+    let pair = Pair::open(Api::Chat, PROVIDER, first, Reply::says(RESCUER), more).await;
+    for _ in 0..5 {
+        assert_eq!(trail(&pair.chat().await), ["one/k:reset", "two/k:ok"]);
+    }
+    assert!(pair.stage.metric("pointsman_breaker_state", &["one/"]) > 0.9);
+    assert_eq!(trail(&pair.chat().await), ["two/k:ok"]);
+}
+
+#[tokio::test]
 async fn requests_side_by_side_on_one_connection_each_get_their_own_answer() {
     let echo = Script::rule(|seen| Reply::says(format!("number {} as asked", seen.json()["x_number"])));
     let first = Provider::start(Script::round([Reply::status(500), Reply::reset()])).await.unwrap();

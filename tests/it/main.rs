@@ -33,6 +33,7 @@ mod events;
 mod exits;
 mod eyeballs;
 mod failover;
+mod filtered;
 mod first_light;
 mod framing;
 #[cfg(feature = "bedrock")]

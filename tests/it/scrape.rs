@@ -273,6 +273,34 @@ async fn the_counters_agree_with_what_providers_and_clients_counted() {
     assert!(tokens.parse::<f64>().unwrap() > 0.0);
 }
 
+/// Row 13, and what an alert looks at before it ever happened.
+#[tokio::test]
+async fn a_credential_that_its_provider_refuses_is_shown_until_it_has_another_key() {
+    let (one, two, claude) = three().await;
+    let process = start(&one, &two, &claude).await;
+    let fresh = process.metrics().await;
+    for credential in ["one/k", "two/k", "claude/k"] {
+        let line = format!("pointsman_credential_invalid{{credential=\"{credential}\"}} 0");
+        assert!(fresh.lines().any(|have| have == line), "{line}\n{fresh}");
+    }
+    let line = "pointsman_stream_interrupted_total{route=\"chat\"} 0";
+    assert!(fresh.lines().any(|have| have == line), "{fresh}");
+
+    let resting = yaml(&one, &two, &claude)
+        .replace("auth: 0s, auth_max: 0s}", "auth: 60s, auth_max: 60s}")
+        .replace("total: 300ms", "total: 30s");
+    process.reload(&resting).await;
+    one.set_script(Reply::status(401));
+    two.set_script(Reply::rate_limited(None));
+    assert_eq!(send(&process, alice(Call::chat("chat"))).await, "5xx");
+    let invalid =
+        async |credential| process.metric("pointsman_credential_invalid", &[credential]).await.to_string();
+    assert_eq!(invalid("\"one/k\"").await, "1");
+    assert_eq!(invalid("\"two/k\"").await, "0", "a rate limit is no refused key");
+    process.reload(&resting.replacen("KEY_ONE", "KEY_TWO", 1)).await;
+    assert_eq!(invalid("\"one/k\"").await, "0", "another key is in force");
+}
+
 #[tokio::test]
 async fn gauges_tell_what_is_now() {
     let (one, two, claude) = three().await;

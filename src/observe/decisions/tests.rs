@@ -26,6 +26,7 @@ fn record(candidate: usize, cause: Cause, outcome: Outcome) -> Record {
         status: None,
         timed_out: false,
         is_called_off: false,
+        is_unsaid: false,
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! What comes before it (comments, `ping`, `message_start`, a chunk with nothing but a role) says
 //! only that a provider has begun; a fault behind it is still somebody else's answer. At most 64 KiB
-//! are held.
+//! are held. A stream that a content filter stops is held to its end where somebody else may answer
+//! (`retry.on_content_filter`).
 
+use super::stream::AFTER_COMPLETE;
 use super::{Aim, Answer, End, Fault, Mark, Opening};
 use crate::base::outcome::Outcome;
 use crate::proxy::carried::Rendering;
 use crate::proxy::incoming::Incoming;
-use crate::proxy::patience::Cut;
+use crate::proxy::patience::{Cut, Limit};
 use crate::wire::{Pushed, StreamReader};
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -26,7 +28,7 @@ impl Opening<'_, '_> {
     ) -> Result<(), End> {
         let mut held_length = 0;
         loop {
-            let limit = self.first_limit();
+            let limit = self.opening_limit(reader);
             let read = match self.read(incoming, limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return Err(End::Gone),
@@ -39,7 +41,14 @@ impl Opening<'_, '_> {
             held_length += pieces.iter().map(Bytes::len).sum::<usize>();
             answer.held.extend(pieces);
             let is_whole = mark.has_ended && mark.fault.is_none() && reader.is_complete();
-            if mark.content_began || held_length > HELD_STREAM || is_whole {
+            // What a filter stopped is held to its end, as long as somebody else may answer better.
+            let is_left = reader.was_filtered() && mark.untold.is_none() && self.leaves_filtered();
+            if is_left && is_whole {
+                answer.usage = reader.usage();
+                let body = std::mem::take(&mut answer.held).concat().into();
+                return Err(End::Failed(Fault::filtered(answer, body)));
+            }
+            if (reader.has_content() && !is_left) || held_length > HELD_STREAM || is_whole {
                 answer.mark = mark;
                 return Ok(());
             }
@@ -47,6 +56,14 @@ impl Opening<'_, '_> {
                 return Err(end);
             }
         }
+    }
+
+    /// How long the next piece of a stream that is held is waited for.
+    fn opening_limit(&self, reader: &StreamReader) -> Limit {
+        if reader.was_filtered() && reader.is_complete() && self.leaves_filtered() {
+            return Limit::hard(self.aim.house.clock.tick().after(AFTER_COMPLETE), Outcome::TimeoutStall);
+        }
+        self.first_limit()
     }
 }
 
@@ -59,8 +76,8 @@ pub(super) fn taken(
     let is_clean_end = matches!(read, Ok(None));
     let has_ended = !matches!(read, Ok(Some(_)));
     let pushed = if let Ok(Some(chunk)) = read { reader.push(chunk) } else { reader.finish() };
-    let Pushed { release, content_began, fault } = pushed;
-    let mut mark = Mark { content_began, fault, untold: None, has_ended, is_clean_end };
+    let Pushed { release, content_began: _, fault } = pushed;
+    let mut mark = Mark { fault, untold: None, has_ended, is_clean_end };
     let Some(rendering) = rendering else { return (release, mark) };
     let is_last = has_ended && mark.fault.is_none() && reader.is_complete();
     let rendered = rendering.feed(&release, is_last);

@@ -15,6 +15,7 @@ use crate::proxy::gathered::Gathered;
 use crate::proxy::incoming::{Incoming, Packing};
 use crate::proxy::patience::{Cut, Limit};
 use crate::proxy::reply;
+use crate::proxy::reply::Head;
 use crate::wire::{Usage, answer, cut};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Version, header};
@@ -96,9 +97,9 @@ impl Aim<'_> {
         answer.share.hold(&self.house.memory, length, room)
     }
 
-    fn judge(&self, body: &Bytes) -> Result<Usage, Box<Fault>> {
+    fn judge(&self, body: &Bytes) -> Result<answer::Answer, Box<Fault>> {
         match answer::read(self.dialect, body) {
-            Ok(answer) => Ok(answer.usage),
+            Ok(answer) => Ok(answer),
             Err(answer::AnswerFault::NotJson) if is_in_words(body) => {
                 let none = HeaderMap::new();
                 let wall = self.house.clock.wall();
@@ -220,28 +221,50 @@ impl Opening<'_, '_> {
             return Err(End::Failed(Fault::after_head(Outcome::Truncated, status)));
         }
         let body = body.into_bytes();
-        match self.aim.judge(&body) {
-            Ok(usage) => answer.usage = usage,
+        let was_filtered = match self.aim.judge(&body) {
+            Ok(judged) => {
+                answer.usage = judged.usage;
+                judged.was_filtered
+            }
             Err(fault) => {
                 let held = fault.held.or_else(|| Held::of(answer, body));
                 return Err(End::Failed(Fault { held, ..*fault }));
             }
-        }
+        };
         let body = match answer.rendering.as_ref().map(|rendering| rendering.answer(memory, &body)) {
             None => body,
             Some(Ok(translated)) => translated,
             Some(Err(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
         };
+        if was_filtered && self.leaves_filtered() {
+            return Err(End::Failed(Fault::filtered(answer, body)));
+        }
         answer.held.push(body);
         answer.is_whole = true;
         Ok(())
     }
 }
 
+impl Fault {
+    /// A good answer that a content filter stopped, which another target may answer better.
+    pub(super) fn filtered(answer: &mut Answer, body: Bytes) -> Fault {
+        let mut held = Held::of(answer, body);
+        if let Some(held) = &mut held {
+            held.filtered = Some(answer.usage);
+        }
+        Fault { held, ..Fault::after_head(Outcome::ContentFiltered, answer.status) }
+    }
+}
+
 impl Held {
+    /// Words of our own in the place of a provider's.
+    pub(in crate::proxy) fn of_ours(head: Head, body: Bytes) -> Held {
+        Held { head, body, filtered: None, _share: Share::default() }
+    }
+
     fn of(answer: &mut Answer, body: Bytes) -> Option<Box<Held>> {
         let share = std::mem::take(&mut answer.share);
-        answer.head.take().map(|head| Box::new(Held { head, body, _share: share }))
+        answer.head.take().map(|head| Box::new(Held { head, body, filtered: None, _share: share }))
     }
 }
 

@@ -23,7 +23,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 /// How long a provider may keep the connection open behind the end of its stream.
-const AFTER_COMPLETE: Duration = Duration::from_secs(2);
+pub(super) const AFTER_COMPLETE: Duration = Duration::from_secs(2);
 
 /// The second half of an attempt.
 pub(super) struct Delivery<'a, 's> {

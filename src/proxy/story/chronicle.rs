@@ -37,7 +37,7 @@ impl Story {
             target: slot.map(|slot| slot.target.id.as_str()),
             outcome: last.map(|record| record.outcome.as_label()),
             trail,
-            attempts: u32::try_from(self.records.len()).unwrap_or(u32::MAX),
+            attempts: super::contacts(&self.records),
             status,
             dur_ms,
             generation: live.generation,
@@ -118,6 +118,7 @@ mod tests {
             status: None,
             timed_out: false,
             is_called_off,
+            is_unsaid: false,
         };
         let first = record(0, Cause::First, false);
         for (records, want, why) in [
