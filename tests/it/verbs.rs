@@ -174,6 +174,30 @@ async fn fragments_are_told_with_their_folder_and_both_places_of_a_conflict() {
 }
 
 #[tokio::test]
+async fn check_tells_the_faults_of_all_files_also_beside_fragments_that_cannot_be_read() {
+    let program = program(&yaml("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1").replace("log:", "lgo:"));
+    let fragment = |name: &str| program.path(&format!("conf.d/{name}"));
+    std::fs::create_dir(program.path("conf.d")).unwrap();
+    std::fs::write(fragment("10-latin.yaml"), b"grace: \xff\n").unwrap();
+    std::os::unix::fs::symlink("nowhere", fragment("20-link.yaml")).unwrap();
+    std::fs::write(fragment("30-open.yaml"), "routes: [\n").unwrap();
+    std::fs::write(fragment("40-key.yaml"), "timeouts: {stal: 1s}\n").unwrap();
+    let (code, said) = program.verb(&["check", "-c", "CONFIG"]).await;
+    assert_eq!(code, 78, "{said}");
+    for part in [
+        ": lgo: is not a known key",
+        "conf.d/10-latin.yaml: is not UTF-8 text",
+        "conf.d/20-link.yaml: is a link to a file that is not there",
+        "conf.d/30-open.yaml:2: cannot be read as YAML",
+        "conf.d/40-key.yaml:1: timeouts.stal: is not a known key",
+        ": 5 errors",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("minimal.yaml"), "{said}");
+}
+
+#[tokio::test]
 async fn config_show_has_every_key_with_its_origin_and_needs_no_variable() {
     let program = Program::new(&yaml("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"));
     let (code, said) = program.verb(&["config", "show", "-c", "CONFIG", "--json"]).await;
