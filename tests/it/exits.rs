@@ -44,15 +44,16 @@ async fn a_port_in_use_is_71() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (key, yaml) in [
-        ("listen", sound().replacen("127.0.0.1:0", &address, 1)),
+        ("listen[0].address", sound().replacen("127.0.0.1:0", &address, 1)),
         (
-            "admin",
+            "admin.address",
             sound().replace("admin: {address: \"127.0.0.1:0\"", &format!("admin: {{address: \"{address}\"")),
         ),
     ] {
         let (code, said) = program(&yaml).verb(&["run", "-c", "CONFIG"]).await;
         assert_eq!(code, 71, "{key}: {said}");
-        assert!(said.contains(&address), "{key}: the address is not named: {said}");
+        let want = format!("{key}: cannot listen on {address}: ");
+        assert!(said.contains(&want) && said.contains("ss -ltnp 'sport = :"), "{key}: {said}");
         assert!(!said.contains("panicked"), "{key}: {said}");
     }
 }
