@@ -785,6 +785,16 @@ fn what_is_odd_and_not_wrong_is_a_warning() {
             "providers.b.models.m.capabilities[1]",
             "\"telepathy\" says nothing here; known are chat, completions, embeddings, tools, vision, json",
         ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box/v1/chat/completions/\"}}",
+            "providers.b.base_url",
+            "take /chat/completions off, as the provider's own SDK takes its base URL",
+        ),
+        (
+            "providers: {b: {kind: anthropic, base_url: \"https://box/v1/messages\"}}",
+            "providers.b.base_url",
+            "take /v1/messages off",
+        ),
     ] {
         let reading = reading(text);
         assert!(reading.plan.is_some(), "{:#?}", reading.problems);

@@ -383,6 +383,16 @@ fn check_url(
             None
         }
         Ok(mut url) => {
+            if file.base_url.is_some()
+                && let Some(call) = manners::call_of(&url.path)
+            {
+                bench.faults.warning(
+                    &at,
+                    format!(
+                        "ends with the path of a call ({call}), and calls are put behind it; take {call} off, as the provider's own SDK takes its base URL"
+                    ),
+                );
+            }
             if let Some(entry) = found {
                 cloud::complete(bench, file, entry, &mut url);
             }
