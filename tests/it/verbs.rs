@@ -3,7 +3,7 @@
 //! (Contract sections 1, 2 and 4; requirement F5: what the command line prints as JSON is what the
 //! admin plane answers.)
 
-use crate::process::{HEAD, Process, Program, Reloads, SOON, openai};
+use crate::process::{HEAD, Process, Program, Reloads, SOON, eventually, openai};
 use pointsman::standin::caller::Call;
 use pointsman::standin::{Provider, Reply, Script};
 use serde_json::Value;
@@ -583,6 +583,39 @@ async fn a_reload_that_waits_finds_a_process_that_is_only_just_starting() {
     let _process = program.start().await;
     let said = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[tokio::test]
+async fn a_key_file_that_cannot_be_used_any_more_is_told_once_and_its_key_serves_on() {
+    let one = Provider::start(Reply::says("one")).await.unwrap();
+    let text = format!(
+        "{HEAD}log: {{format: json}}\nproviders:\n{}routes:\n  chat: {{targets: [{{provider: one, model: m}}]}}\n",
+        openai("one", &one.base_url(), "KEY_ONE").replace("{env: KEY_ONE}", "{file: KEYFILE}")
+    );
+    let program = Program::new("");
+    let path = program.write("key", KEY);
+    program.configure(&text.replace("KEYFILE", path.to_str().unwrap()));
+    let process = program.start().await;
+    let told = |level: &str, part: &str| {
+        let is_it = |line: &&Value| line["level"] == level && line["msg"].as_str().unwrap().contains(part);
+        process.log().iter().filter(is_it).count()
+    };
+    for (time, broken) in [(1, None), (2, Some(""))] {
+        match broken {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(text) => drop(process.program.write("key", text)),
+        }
+        let part = format!("the key read last stays in force: file {}", path.display());
+        eventually("it is told", async || told("warn", &part) == time).await;
+        assert_eq!(chat(&process).await, "one");
+        process.program.write("key", KEY);
+        let part = format!("the file of its key can be used again: file {}", path.display());
+        eventually("the end of it is told", async || told("info", &part) == time).await;
+        assert_eq!(told("warn", "stays in force"), time, "once: {}", process.said());
+    }
+    let all = one.seen();
+    assert!(all.iter().all(|seen| seen.header("authorization") == Some(format!("Bearer {KEY}").as_str())));
+    assert!(!process.said().contains(KEY), "{}", process.said());
 }
 
 #[tokio::test]
