@@ -181,10 +181,18 @@ impl Steward {
                 let first = pinned.as_ref().and_then(|id| targets.iter().find(|s| s.target.id == *id));
                 let mut in_turn = first.into_iter().chain(&targets).copied();
                 let in_use = in_turn.find(usable).map(|slot| slot.target.id.as_str());
+                let first = targets.first().filter(|first| in_use != Some(first.target.id.as_str()));
+                let is_pinned = pinned.as_ref().is_some_and(|id| in_use == Some(id.as_str()));
+                let reason = first.and_then(|first| match first.health.look(now, &live.policy) {
+                    _ if is_pinned => Some("pinned"),
+                    Err(resting) => Some(resting.reason().map_or(resting.as_label(), Outcome::as_label)),
+                    Ok(()) => None,
+                });
                 json!({
                     "name": &*route.name,
                     "implicit": route.is_implicit,
                     "target": in_use,
+                    "reason": reason,
                     "pinned": pinned.as_ref().map(crate::base::ids::TargetId::as_str),
                     "targets": targets.iter().map(|slot| slot.target.id.as_str()).collect::<Vec<_>>(),
                 })
