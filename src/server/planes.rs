@@ -11,7 +11,7 @@ use super::pulse::{self, Pulse};
 use super::visitors::{Counted, Own, Visitors};
 use super::{Running, Sockets, StartFault, process};
 use crate::admin::Admin;
-use crate::admin::steward::Steward;
+use crate::admin::steward::{Doors, Steward};
 use crate::config::plan::Plan;
 use crate::live::House;
 use crate::observe::events::Event;
@@ -64,6 +64,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let plan = &live.plan;
     let data = sockets.data_addresses();
     let admin = sockets.admin_address();
+    let doors = Doors { data: sockets.listeners(), admin, takes_over: sockets.takes_over };
     let spare = sockets.again().map_err(StartFault::System)?;
     let certificates = Certificates::read(&plan.listen).map_err(StartFault::Certificate)?;
     let shown = certificates.clone();
@@ -145,7 +146,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
             beats,
         });
     }
-    let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan, crate::proxy::explain);
+    let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan, doors, crate::proxy::explain);
     let address = key_of(&sockets.admin)?;
     let visitors = Visitors::default();
     let app = Counted::new(Admin::new(steward, plan.admin.address, Vec::new()), visitors.clone());

@@ -160,6 +160,8 @@ impl Given {
 pub struct Sockets {
     pub(super) data: Vec<(Listen, TcpListener)>,
     pub(super) admin: TcpListener,
+    /// Whether they were another process's, which makes way for this one.
+    pub(super) takes_over: bool,
     /// What the operator should know about where they come from.
     pub warnings: Vec<String>,
 }
@@ -199,13 +201,23 @@ impl Sockets {
             .map(|(listen, wanted)| Ok((listen, wanted.socket(is_told, &mut warnings)?)))
             .collect::<Result<_, StartFault>>()?;
         let admin = admin.socket(is_told, &mut warnings)?;
-        Ok(Sockets { data, admin, warnings })
+        let takes_over = inherited.from == From::Predecessor;
+        Ok(Sockets { data, admin, takes_over, warnings })
     }
 
     /// Returns the addresses of the data plane, with the ports that the system chose.
     #[must_use]
     pub fn data_addresses(&self) -> Vec<SocketAddr> {
         self.data.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
+    }
+
+    /// Returns the listeners of the data plane as they are bound.
+    pub(super) fn listeners(&self) -> Vec<Listen> {
+        let each = |(listen, socket): &(Listen, TcpListener)| Listen {
+            address: socket.local_addr().unwrap_or(listen.address),
+            ..listen.clone()
+        };
+        self.data.iter().map(each).collect()
     }
 
     /// Returns the address of the admin plane.

@@ -258,6 +258,12 @@ async fn who_may_not_is_77_and_nobody_to_ask_is_69_with_the_remedy() {
         said.contains("set POINTSMAN_ADMIN_TOKEN") && said.contains("run/pointsman/admin-token"),
         "{said}"
     );
+    // A token that is not its own is told with the place that it came from.
+    let path = process.program.path("run/pointsman/admin-token");
+    std::fs::write(&path, "at-of-another-0123456789\n").unwrap();
+    let (code, said) = verb(&process, &["reload"]).await;
+    let want = format!("does not take this admin token, which is from {}", path.display());
+    assert!(code == 77 && said.contains(&want), "{code} {said}");
     // A data address is no admin address.
     let data = process.data.to_string();
     let (code, said) = process.program.verb(&["status", "--admin", &data]).await;
@@ -286,7 +292,8 @@ async fn the_address_and_the_token_come_from_the_file_or_the_environment() {
     let wrong = owner.env("POINTSMAN_ADMIN_TOKEN", "another-token-0123456789");
     let (code, said) = wrong.verb(&["target", "ready", "one/k/m"]).await;
     assert_eq!(code, 77, "{said}");
-    assert!(said.contains("does not take this admin token") && !said.contains("another-token"), "{said}");
+    let want = "does not take this admin token, which is from POINTSMAN_ADMIN_TOKEN";
+    assert!(said.contains(want) && !said.contains("another-token"), "{said}");
 }
 
 #[tokio::test]
@@ -583,6 +590,49 @@ async fn a_reload_that_waits_finds_a_process_that_is_only_just_starting() {
     let _process = program.start().await;
     let said = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[tokio::test]
+async fn two_processes_of_one_account_have_a_token_each_and_the_verbs_find_the_right_one() {
+    let (first, one, two) = running().await;
+    let run = first.program.path("run");
+    let start = || async {
+        let text = yaml(&one.base_url(), &two.base_url());
+        program(&text).env("XDG_RUNTIME_DIR", run.to_str().unwrap()).start().await
+    };
+    let second = start().await;
+    let third = start().await;
+    for process in [&first, &second, &third, &first] {
+        let (code, said) = verb(process, &["reload"]).await;
+        assert_eq!(code, 0, "{said}");
+    }
+    // The plain name is the first one's, and free when that is gone.
+    let token = || std::fs::read_to_string(run.join("pointsman/admin-token")).unwrap();
+    let of_first = token();
+    assert_eq!(first.post("/v1/reload", of_first.trim()).await.status, 200);
+    first.signal("KILL");
+    let mut first = first;
+    first.end(SOON).await;
+    let fourth = start().await;
+    assert_ne!(token(), of_first);
+    for process in [&second, &fourth, &third] {
+        let (code, said) = verb(process, &["reload"]).await;
+        assert_eq!(code, 0, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn client_prints_the_address_that_is_bound_whatever_a_reload_has_read() {
+    let (process, one, two) = running().await;
+    let text = yaml(&one.base_url(), &two.base_url());
+    let next = text.replacen("127.0.0.1:0", "127.0.0.1:9", 1);
+    assert!(process.reload(&next).await.is_last_good);
+    let (code, said) = verb(&process, &["client", "curl"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains(&format!("http://{}/v1", process.data)) && !said.contains("127.0.0.1:9/"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
