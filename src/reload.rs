@@ -26,7 +26,7 @@ use crate::observe::events::Event;
 use crate::secrets::Host;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,8 +52,8 @@ pub enum Origin {
 pub enum LoadFault {
     /// The file is not there.
     Missing(PathBuf),
-    /// The file may not be read.
-    Forbidden(PathBuf),
+    /// The file or a fragment may not be read; this, and every fault of the others.
+    Forbidden(Vec<String>),
     /// It was read and is not sound; every fault.
     Unsound(Vec<String>),
     /// Nothing was found in the environment.
@@ -66,10 +66,9 @@ impl LoadFault {
     pub fn lines(&self) -> Vec<String> {
         match self {
             LoadFault::Missing(path) => {
-                vec![format!("{}: no such file; conf/minimal.yaml is a start", path.display())]
+                vec![format!("{}: no such file; pointsman init writes a first one", path.display())]
             }
-            LoadFault::Forbidden(path) => vec![format!("{}: permission denied", path.display())],
-            LoadFault::Unsound(problems) => problems.clone(),
+            LoadFault::Forbidden(problems) | LoadFault::Unsound(problems) => problems.clone(),
             LoadFault::Nothing(names) => vec![names.clone()],
         }
     }
@@ -98,7 +97,11 @@ pub fn load(origin: &Origin) -> Result<Loaded, LoadFault> {
 }
 
 /// The texts of a configuration, as they stand on disk.
-pub struct Texts(Vec<TextFile>);
+pub struct Texts {
+    files: Vec<TextFile>,
+    /// What there is no text of.
+    unread: Vec<Unread>,
+}
 
 impl Texts {
     /// Reads a file and the fragments beside it, and judges nothing.
@@ -106,12 +109,47 @@ impl Texts {
     /// # Errors
     /// Where one cannot be read.
     pub fn read(path: &Path) -> Result<Texts, LoadFault> {
-        let mut files = vec![read_file(path)?];
-        for fragment in fragments(path)? {
-            let file = read_file(&fragment)?;
-            files.push(TextFile { name: format!("conf.d/{}", file.name), ..file });
+        let texts = Texts::read_some(path)?;
+        if texts.unread.is_empty() {
+            return Ok(texts);
         }
-        Ok(Texts(files))
+        Err(texts.refused(texts.unread.iter().map(|unread| unread.problem.to_string()).collect()))
+    }
+
+    /// Reads what can be read of a file and the fragments beside it.
+    ///
+    /// # Errors
+    /// Where the file is not there.
+    fn read_some(path: &Path) -> Result<Texts, LoadFault> {
+        let mut texts = Texts { files: Vec::new(), unread: Vec::new() };
+        match read_file(path) {
+            Err(Unread { kind: ErrorKind::NotFound, .. }) => {
+                return Err(LoadFault::Missing(path.to_owned()));
+            }
+            read => texts.take(read),
+        }
+        match fragments(path) {
+            Ok(found) => {
+                for fragment in found {
+                    texts.take(read_file(&fragment).map(|file| file.below("conf.d")));
+                }
+            }
+            Err(unread) => texts.unread.push(unread),
+        }
+        Ok(texts)
+    }
+
+    fn take(&mut self, read: Result<TextFile, Unread>) {
+        match read {
+            Ok(file) => self.files.push(file),
+            Err(unread) => self.unread.push(unread),
+        }
+    }
+
+    /// Says all that is wrong. A file that may not be read is told as that, whatever else is wrong.
+    fn refused(&self, lines: Vec<String>) -> LoadFault {
+        let is_forbidden = self.unread.iter().any(|unread| unread.kind == ErrorKind::PermissionDenied);
+        if is_forbidden { LoadFault::Forbidden(lines) } else { LoadFault::Unsound(lines) }
     }
 
     /// Writes the configuration that the environment stands for.
@@ -120,39 +158,37 @@ impl Texts {
     /// Where it stands for none.
     pub fn of_environment() -> Result<Texts, LoadFault> {
         let text = discover()?.text;
-        Ok(Texts(vec![TextFile { name: config::discover::SOURCE.to_owned(), text, is_private: true }]))
+        let file = TextFile { name: config::discover::SOURCE.to_owned(), text, is_private: true };
+        Ok(Texts { files: vec![file], unread: Vec::new() })
     }
 
     /// Returns them as `config` takes them.
     #[must_use]
     pub fn sources(&self) -> Vec<Source<'_>> {
-        self.0.iter().map(|f| Source { name: &f.name, text: &f.text, is_private: f.is_private }).collect()
+        self.files.iter().map(|f| Source { name: &f.name, text: &f.text, is_private: f.is_private }).collect()
     }
 }
 
 fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
-    let texts = Texts::read(path)?;
-    let sources = texts.sources();
-    let reading = config::read_all(&sources, &Host);
+    let texts = Texts::read_some(path)?;
+    let unread = texts.unread.iter().map(|unread| unread.problem.clone()).collect();
+    let reading = config::read_rest(&texts.sources(), unread, &Host);
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
         reading.problems.iter().partition(|problem| problem.severity == Severity::Error);
     let lines = |problems: Vec<&Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>();
     match reading.plan {
         Some(plan) => Ok(Loaded { plan, warnings: lines(warnings), found: Vec::new() }),
-        None => Err(LoadFault::Unsound(lines(errors))),
+        None => Err(texts.refused(lines(errors))),
     }
 }
 
 /// Lists `conf.d/*.yaml` beside the file, in the order of their names.
-fn fragments(path: &Path) -> Result<Vec<PathBuf>, LoadFault> {
+fn fragments(path: &Path) -> Result<Vec<PathBuf>, Unread> {
     let directory = path.parent().unwrap_or(Path::new("")).join("conf.d");
     let entries = match std::fs::read_dir(&directory) {
         Ok(entries) => entries,
-        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(fault) => {
-            let line = format!("{}: cannot be read: {}", directory.display(), fault.kind());
-            return Err(LoadFault::Unsound(vec![line]));
-        }
+        Err(fault) if fault.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(fault) => return Err(Unread::new(&directory, &fault)),
     };
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -170,14 +206,47 @@ struct TextFile {
     is_private: bool,
 }
 
-fn read_file(path: &Path) -> Result<TextFile, LoadFault> {
-    let fault = |error: &std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => LoadFault::Missing(path.to_owned()),
-        std::io::ErrorKind::PermissionDenied => LoadFault::Forbidden(path.to_owned()),
-        kind => LoadFault::Unsound(vec![format!("{}: cannot be read: {kind}", path.display())]),
-    };
+impl TextFile {
+    /// Names it with the directory that it stands in.
+    fn below(self, directory: &str) -> TextFile {
+        TextFile { name: format!("{directory}/{}", self.name), ..self }
+    }
+}
+
+/// A file that there is no text of, and why.
+struct Unread {
+    kind: ErrorKind,
+    problem: Problem,
+}
+
+impl Unread {
+    fn new(path: &Path, fault: &std::io::Error) -> Unread {
+        let message = match fault.kind() {
+            ErrorKind::PermissionDenied => "permission denied".to_owned(),
+            // One that was listed is there: its name is.
+            ErrorKind::NotFound => "is a link to a file that is not there".to_owned(),
+            kind => format!("cannot be read: {kind}"),
+        };
+        Unread { kind: fault.kind(), ..Unread::because(path, message) }
+    }
+
+    fn because(path: &Path, message: impl Into<String>) -> Unread {
+        let source = path.display().to_string();
+        let problem = Problem {
+            severity: Severity::Error,
+            source,
+            path: String::new(),
+            line: None,
+            message: message.into(),
+        };
+        Unread { kind: ErrorKind::InvalidData, problem }
+    }
+}
+
+fn read_file(path: &Path) -> Result<TextFile, Unread> {
+    let fault = |error: &std::io::Error| Unread::new(path, error);
     let metadata = std::fs::metadata(path).map_err(|error| fault(&error))?;
-    let unsound = |why: &str| LoadFault::Unsound(vec![format!("{}: {why}", path.display())]);
+    let unsound = |why: &str| Unread::because(path, why);
     if !metadata.is_file() {
         return Err(unsound("is not a regular file"));
     }

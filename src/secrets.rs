@@ -94,6 +94,8 @@ pub struct Stamp {
     inode: u64,
     length: u64,
     modified: (i64, i64),
+    /// Its rights may change and nothing else.
+    changed: (i64, i64),
 }
 
 /// Reads a secret's file again unless it is still in the state `known`; nothing where it is, and
@@ -109,7 +111,12 @@ pub fn read_again(place: &SecretRef, known: Option<Stamp>) -> Result<Option<(Sta
     };
     let seen = std::fs::metadata(&path).map_err(|error| fault_of(error.kind()))?;
     // Taken before the content is read: what changes in between is seen the next time.
-    let stamp = Stamp { inode: seen.ino(), length: seen.size(), modified: (seen.mtime(), seen.mtime_nsec()) };
+    let stamp = Stamp {
+        inode: seen.ino(),
+        length: seen.size(),
+        modified: (seen.mtime(), seen.mtime_nsec()),
+        changed: (seen.ctime(), seen.ctime_nsec()),
+    };
     if known == Some(stamp) {
         return Ok(None);
     }

@@ -37,6 +37,7 @@ mod openapi;
 mod page;
 pub mod steward;
 mod stream;
+pub mod token;
 mod usage;
 pub mod view;
 

@@ -4,16 +4,16 @@
 //! read. Everything shown comes from the plan's names and closed enums; keys have no way in here.
 
 use super::house::{Deed, House as View};
+use super::token::{self, Left};
 use super::usage;
 use super::view::{ActFault, Counts, LastError, PinView, PinWish, TargetState, TargetView, Verb};
-use crate::base::hex;
 use crate::base::outcome::Outcome;
 use crate::base::secret::Secret;
 use crate::base::time::WallTime;
 use crate::base::units::{format_duration, format_size};
 use crate::config::changes::{self, Change};
 use crate::config::credential::Login;
-use crate::config::plan::{Plan, Route};
+use crate::config::plan::{Listen, Plan, Route};
 use crate::health::breaker::BreakerState;
 use crate::health::{Operation, Resting, Scope, Stance};
 use crate::live::pins::{self, Pin};
@@ -28,16 +28,21 @@ use crate::reload::{Reloaded, Reloader};
 use crate::resolve::DnsFault;
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// File in the runtime directory where a token that was made at start is found by the command line.
-pub const TOKEN_FILE: &str = "admin-token";
 
 /// Says where a request would go: the data plane's own choice, which this room cannot call itself.
 pub type Explainer = fn(&House, &Question) -> Result<Decision, Unexplained>;
+
+/// Where a process was bound, with the ports that the system chose.
+pub struct Doors {
+    /// The data plane's, in the order of `listen`.
+    pub data: Vec<Listen>,
+    /// The admin plane's, where that is known.
+    pub admin: Option<SocketAddr>,
+    /// Whether another process at these addresses makes way for this one.
+    pub takes_over: bool,
+}
 
 /// The steward of a house.
 pub struct Steward {
@@ -45,7 +50,9 @@ pub struct Steward {
     reloader: Arc<Reloader>,
     explainer: Explainer,
     /// Made at start where none is configured.
-    own_token: Option<Secret>,
+    own_token: Option<Left>,
+    /// Where the data plane was bound.
+    data: Vec<Listen>,
     is_exposed: bool,
     version: &'static str,
 }
@@ -54,13 +61,22 @@ impl Steward {
     /// Makes the steward; where the plan has no token, one is made and written into the runtime
     /// directory for the command line to find.
     #[must_use]
-    pub fn new(house: Arc<House>, reloader: Arc<Reloader>, plan: &Plan, explainer: Explainer) -> Arc<Self> {
-        let own_token = if plan.admin.token.is_none() { make_token() } else { None };
+    pub fn new(
+        house: Arc<House>,
+        reloader: Arc<Reloader>,
+        plan: &Plan,
+        doors: Doors,
+        explainer: Explainer,
+    ) -> Arc<Self> {
+        let Doors { data, admin, takes_over } = doors;
+        let admin = admin.unwrap_or(plan.admin.address);
+        let own_token = if plan.admin.token.is_none() { token::leave(admin, takes_over) } else { None };
         Arc::new(Steward {
             house,
             reloader,
             explainer,
             own_token,
+            data,
             is_exposed: !plan.admin.address.ip().is_loopback(),
             version: env!("CARGO_PKG_VERSION"),
         })
@@ -181,10 +197,18 @@ impl Steward {
                 let first = pinned.as_ref().and_then(|id| targets.iter().find(|s| s.target.id == *id));
                 let mut in_turn = first.into_iter().chain(&targets).copied();
                 let in_use = in_turn.find(usable).map(|slot| slot.target.id.as_str());
+                let first = targets.first().filter(|first| in_use != Some(first.target.id.as_str()));
+                let is_pinned = pinned.as_ref().is_some_and(|id| in_use == Some(id.as_str()));
+                let reason = first.and_then(|first| match first.health.look(now, &live.policy) {
+                    _ if is_pinned => Some("pinned"),
+                    Err(resting) => Some(resting.reason().map_or(resting.as_label(), Outcome::as_label)),
+                    Ok(()) => None,
+                });
                 json!({
                     "name": &*route.name,
                     "implicit": route.is_implicit,
                     "target": in_use,
+                    "reason": reason,
                     "pinned": pinned.as_ref().map(crate::base::ids::TargetId::as_str),
                     "targets": targets.iter().map(|slot| slot.target.id.as_str()).collect::<Vec<_>>(),
                 })
@@ -234,6 +258,7 @@ impl View for Steward {
         let live = self.house.live();
         let mut page = shown(&live.plan, live.generation);
         page["needs_restart"] = json!(self.reloader.needs_restart());
+        page["bound"] = listeners(&self.data);
         page
     }
 
@@ -336,7 +361,13 @@ impl View for Steward {
     }
 
     fn token(&self) -> Option<Secret> {
-        self.house.live().plan.admin.token.clone().or_else(|| self.own_token.clone())
+        self.house
+            .live()
+            .plan
+            .admin
+            .token
+            .clone()
+            .or_else(|| self.own_token.as_ref().map(|left| left.token.clone()))
     }
 
     fn needs_token_to_read(&self) -> bool {
@@ -440,9 +471,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
         "settings": settings_of(plan),
         "threads": plan.threads,
         "grace": format_duration(plan.grace),
-        "listen": plan.listen.iter().map(|l| json!({
-            "address": l.address.to_string(), "h2c": l.h2c, "tls": l.tls.is_some(),
-        })).collect::<Vec<_>>(),
+        "listen": listeners(&plan.listen),
         "admin": { "address": plan.admin.address.to_string(), "token": plan.admin.token.as_ref().map(|_| "***") },
         "clients": plan.clients.iter().map(|c| json!({ "name": &*c.name, "key": "***", "routes": c.routes, "limits": {
             "rpm": c.limits.rpm, "tpm": c.limits.tpm, "concurrency": c.limits.concurrency,
@@ -465,38 +494,7 @@ fn shown(plan: &Plan, generation: u64) -> Value {
     })
 }
 
-/// The directory where the running process leaves what its command line needs.
-#[must_use]
-pub fn runtime_directory() -> Option<PathBuf> {
-    let named = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    named.or_else(|| std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("pointsman")))
-}
-
-fn make_token() -> Option<Secret> {
-    let bytes: [u8; 24] = rand::random();
-    let token = Secret::new(hex::encode(&bytes));
-    let Some(directory) = runtime_directory() else {
-        tracing::warn!(
-            "no runtime directory: the writing verbs of the admin plane have no token; set admin.token"
-        );
-        return None;
-    };
-    let write = || -> std::io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let path = directory.join(TOKEN_FILE);
-        // A file left by another process may belong to someone else or be readable by others.
-        match std::fs::remove_file(&path) {
-            Err(fault) if fault.kind() != std::io::ErrorKind::NotFound => return Err(fault),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{}", token.expose())
-    };
-    match write() {
-        Ok(()) => Some(token),
-        Err(fault) => {
-            tracing::warn!(fault = %fault.kind(), "the admin token cannot be written into the runtime directory");
-            None
-        }
-    }
+fn listeners(all: &[Listen]) -> Value {
+    let each = |l: &Listen| json!({ "address": l.address.to_string(), "h2c": l.h2c, "tls": l.tls.is_some() });
+    all.iter().map(each).collect()
 }

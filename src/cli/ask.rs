@@ -7,13 +7,13 @@
 //! The token is looked for only when it is wanted: before a writing verb, and when a reading one was
 //! answered 401. `POINTSMAN_ADMIN_TOKEN` first, then what `admin.token` of the file names, then the
 //! file that the process left in its runtime directory (`$RUNTIME_DIRECTORY`, `/run/pointsman`,
-//! `$XDG_RUNTIME_DIR/pointsman`). It is never an argument: those are in everybody's process list.
+//! `$XDG_RUNTIME_DIR/pointsman`), in each the one with the address in its name first. It is never an argument: those are in everybody's process list.
 //!
 //! Answers are bounded in time ([`PATIENCE`]) and, as the caller's, in size. What goes wrong has an
 //! exit code and a sentence with the remedy ([`Fault`]).
 
 use super::{Exit, complain, file_or_usual};
-use crate::admin::steward::TOKEN_FILE;
+use crate::admin::token;
 use crate::base::percent;
 use crate::base::secret::Secret;
 use crate::config::Outside;
@@ -24,7 +24,6 @@ use crate::server::Keeper;
 use crate::standin::caller::{Answer, BodyEnd, Call};
 use serde_json::Value;
 use std::cell::OnceCell;
-use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -76,7 +75,15 @@ pub(super) struct Desk<'a> {
     pub(super) name: String,
     address: SocketAddr,
     place: AdminPlace,
-    token: OnceCell<(Option<Secret>, Vec<String>)>,
+    token: OnceCell<Search>,
+}
+
+/// A token that was looked for.
+struct Search {
+    /// It, and where it stands.
+    found: Option<(Secret, String)>,
+    /// Where it does not.
+    looked: Vec<String>,
 }
 
 impl<'a> Desk<'a> {
@@ -136,7 +143,7 @@ impl<'a> Desk<'a> {
         let call = call.clone().header("host", &self.name);
         let reads = call.is_get();
         let mut answer = self.exchange(&if reads { call.clone() } else { self.shown(call.clone()) })?;
-        if reads && answer.status == 401 && self.token().0.is_some() {
+        if reads && answer.status == 401 && self.token().found.is_some() {
             answer = self.exchange(&self.shown(call))?;
         }
         if (200..300).contains(&answer.status) { Ok(answer) } else { Err(self.refused(&answer)) }
@@ -165,7 +172,7 @@ impl<'a> Desk<'a> {
                 Ok((talk, status))
             };
             let (mut talk, mut status) = open(&call).await.map_err(lost)?;
-            if status == 401 && self.token().0.is_some() {
+            if status == 401 && self.token().found.is_some() {
                 (talk, status) = open(&self.shown(call.clone())).await.map_err(lost)?;
             }
             if status != 200 {
@@ -183,47 +190,51 @@ impl<'a> Desk<'a> {
     }
 
     fn shown(&self, call: Call) -> Call {
-        match &self.token().0 {
-            Some(token) => call.bearer(token.expose()),
+        match &self.token().found {
+            Some((token, _)) => call.bearer(token.expose()),
             None => call,
         }
     }
 
     /// Finds the token, once; and says where it was looked for.
-    fn token(&self) -> &(Option<Secret>, Vec<String>) {
+    fn token(&self) -> &Search {
         self.token.get_or_init(|| {
             let mut looked = Vec::new();
             let sound = |text: String| {
                 let text = text.trim().to_owned();
                 (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Secret::new(text))
             };
-            looked.push("POINTSMAN_ADMIN_TOKEN".to_owned());
-            if let Some(token) = std::env::var("POINTSMAN_ADMIN_TOKEN").ok().and_then(sound) {
-                return (Some(token), looked);
+            let variable = "POINTSMAN_ADMIN_TOKEN".to_owned();
+            if let Some(token) = std::env::var(&variable).ok().and_then(sound) {
+                return Search { found: Some((token, variable)), looked };
             }
+            looked.push(variable);
             if let Some(reference) = &self.place.token {
-                looked.push(format!("admin.token ({reference})"));
+                let place = format!("admin.token ({reference})");
                 if let Ok(token) = Host.secret(reference) {
-                    return (Some(token), looked);
+                    return Search { found: Some((token, place)), looked };
                 }
+                looked.push(place);
             }
-            for folder in runtime_directories() {
-                let path = folder.join(TOKEN_FILE);
+            let names = [token::file_of(self.address), token::FILE.to_owned()];
+            for path in runtime_directories().iter().flat_map(|folder| names.iter().map(|n| folder.join(n))) {
+                let shown = path.display().to_string();
                 match read_token(&path) {
                     Ok(text) => {
                         if let Some(token) = sound(text) {
-                            return (Some(token), looked);
+                            return Search { found: Some((token, shown)), looked };
                         }
+                        looked.push(shown);
                     }
                     Err(fault) if fault.kind() == io::ErrorKind::PermissionDenied => {
-                        looked.push(format!("{} (permission denied)", path.display()));
-                        continue;
+                        looked.push(format!("{shown} (permission denied)"));
                     }
-                    Err(_) => {}
+                    // That there is none of its own name is the usual case and says nothing.
+                    Err(_) if !path.ends_with(token::FILE) => {}
+                    Err(_) => looked.push(shown),
                 }
-                looked.push(path.display().to_string());
             }
-            (None, looked)
+            Search { found: None, looked }
         })
     }
 
@@ -275,17 +286,17 @@ impl<'a> Desk<'a> {
     }
 
     fn wants_token(&self, detail: &str) -> String {
-        let (token, looked) = self.token();
-        let mut line = match token {
-            Some(_) => format!("{} does not take this admin token", self.name),
-            None => format!("{} wants the admin token", self.name),
+        let Search { found, looked } = self.token();
+        let name = &self.name;
+        let mut line = match found {
+            Some((_, place)) => format!(
+                "{name} does not take this admin token, which is from {place}: it may be another process's; put the right one into POINTSMAN_ADMIN_TOKEN, or run as the service's user"
+            ),
+            None => format!(
+                "{name} wants the admin token: set POINTSMAN_ADMIN_TOKEN, or run as the service's user; looked in {}",
+                looked.join(", ")
+            ),
         };
-        // Writing into a string does not fail.
-        let _ = write!(
-            line,
-            ": set POINTSMAN_ADMIN_TOKEN, or run as the service's user; looked in {}",
-            looked.join(", ")
-        );
         if detail.is_empty() {
             line.push_str(" (is it pointsman's admin address?)");
         }

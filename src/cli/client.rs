@@ -96,7 +96,9 @@ fn of_process(keeper: &Keeper, whom: &Whom) -> Option<Known> {
     let desk = Desk::find(keeper, whom).ok()?;
     let config = desk.get("/v1/config").ok()?;
     let routes = desk.get("/v1/routes").unwrap_or_default();
-    let listen = list(&config, "listen").first().cloned().unwrap_or_default();
+    // Not what the file says: a reload may have read addresses that wait for a restart.
+    let bound = list(&config, "bound").first().or(list(&config, "listen").first());
+    let listen = bound.cloned().unwrap_or_default();
     let named = |value: &Value| text(value, "name").to_owned();
     Some(Known {
         address: Some(text(&listen, "address").to_owned()),

@@ -147,8 +147,12 @@ fn write(arguments: &Arguments, text: &str) -> Result<(), Fault> {
     }
 }
 
+/// Leaves nothing where it could not write all of it: an empty file would be in the way of the next try.
 fn create(path: &Path, text: &str) -> std::io::Result<()> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Some file systems say only here that they are full.
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    written.inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
 /// Writes beside it and renames, so that a process that reads it meanwhile sees one or the other. Who may

@@ -17,6 +17,9 @@
 //! `check --probe` where no credential at all works, and by `explain` where no target could be used.
 //! 1 is said by verbs whose answer is a finding: warnings, a failed request of the demo, a credential
 //! that does not work, a difference.
+//!
+//! An answer that could not be written is no success: 71, and a sentence ([`put`]). A pipe that was
+//! closed is its reader's choice (`| head`), and nothing is said.
 
 mod ask;
 mod check;
@@ -41,7 +44,9 @@ pub mod why;
 use crate::reload::LoadFault;
 use crate::server::Keeper;
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Where the configuration is looked for when no file is named.
 pub const DEFAULT_FILE: &str = "/etc/pointsman/pointsman.yaml";
@@ -221,12 +226,24 @@ pub fn main(keeper: Keeper, arguments: impl IntoIterator<Item = std::ffi::OsStri
         Ok(arguments) => arguments,
         Err(fault) => {
             let is_asked_for = !fault.use_stderr();
+            if is_asked_for {
+                is_written(fault.print());
+                return said(Exit::Done);
+            }
             // Nothing can be said where even standard error is closed.
             let _ = fault.print();
-            return if is_asked_for { Exit::Done } else { Exit::Usage };
+            return Exit::Usage;
         }
     };
-    match arguments.verb {
+    if let Verb::Run { config } = arguments.verb {
+        // What it says on standard output is a greeting; its work is elsewhere.
+        return run::run(keeper, config);
+    }
+    said(carry_out(keeper, arguments.verb))
+}
+
+fn carry_out(keeper: Keeper, verb: Verb) -> Exit {
+    match verb {
         Verb::Run { config } => run::run(keeper, config),
         Verb::Demo { duration } => run::demo(&keeper, duration.as_deref()),
         Verb::Check { config, strict, probe, json } => check::check(&keeper, config, strict, probe, json),
@@ -280,12 +297,34 @@ fn unknown(word: &str) -> String {
     format!("there is no verb \"{}\"{near}; see pointsman --help", word.escape_debug())
 }
 
-/// Writes a line for people or pipes to standard output; false where nobody reads any more, which is
-/// their choice and no fault.
+/// What kept an answer from being written, the first time. Lines are said from deep within a verb; what
+/// became of them is asked once, at its end.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes to standard output; false where that fails, and no more needs to be tried.
+fn put(bytes: &[u8]) -> bool {
+    is_written(io::stdout().write_all(bytes))
+}
+
+/// Tells whether something was written to standard output, to its end, and keeps why not.
+fn is_written(written: io::Result<()>) -> bool {
+    written.and_then(|()| io::stdout().flush()).map_err(|fault| UNWRITTEN.get_or_init(|| fault)).is_ok()
+}
+
+/// Returns the exit code of a verb that is done, once it is known whether its answer was written.
+fn said(exit: Exit) -> Exit {
+    match UNWRITTEN.get() {
+        Some(fault) if fault.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format!("the answer cannot be written to standard output: {}", fault.kind()));
+            if exit == Exit::Done { Exit::System } else { exit }
+        }
+        Some(_) | None => exit,
+    }
+}
+
+/// Writes a line for people or pipes to standard output; false as [`put`].
 fn say(line: &str) -> bool {
-    use std::io::Write;
-    let mut out = std::io::stdout();
-    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
+    put(format!("{line}\n").as_bytes())
 }
 
 /// Writes lines as [`say`] does.
@@ -295,8 +334,7 @@ fn say_all(lines: &[String]) {
 
 /// Writes a line to standard error.
 fn complain(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "pointsman: {line}");
+    let _ = writeln!(io::stderr(), "pointsman: {line}");
 }
 
 /// Returns the file to read: the one named, else the usual one where it exists.

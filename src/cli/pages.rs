@@ -1,10 +1,10 @@
 //! `pointsman completions` and `pointsman man`: what the shell and `man` read, made of the very
 //! declaration that reads the command line.
 
-use super::{Exit, complain};
+use super::{Exit, complain, put};
 use clap::{Command, ValueEnum};
 use clap_mangen::Man;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Shells that completions are made for.
@@ -39,8 +39,7 @@ pub(super) fn completions(shell: Shell, mut command: Command) -> Exit {
     };
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "pointsman", &mut text);
-    // A closed pipe is their choice.
-    let _ = io::stdout().write_all(&text);
+    put(&text);
     Exit::Done
 }
 
@@ -68,7 +67,7 @@ pub(super) fn manual(manual: &Manual, mut command: Command) -> Exit {
     if Man::new(page.clone()).render(&mut text).is_err() {
         return Exit::System;
     }
-    let _ = io::stdout().write_all(&text);
+    put(&text);
     Exit::Done
 }
 

@@ -135,18 +135,21 @@ fn routes(routes: &[Value], targets: &[Value], paint: Paint) -> Vec<String> {
 /// Why a route does not lead to its first choice; nothing where it does.
 pub(super) fn why_not_first(route: &Value, targets: &[Value]) -> String {
     let now = route.get("target").and_then(Value::as_str);
-    let first = list(route, "targets").first().and_then(Value::as_str);
-    match (now, first) {
+    let listed = list(route, "targets").first().and_then(Value::as_str);
+    let pinned = route.get("pinned").and_then(Value::as_str);
+    match (now, pinned.or(listed)) {
         (None, _) => "no target can be used".to_owned(),
         (Some(now), Some(first)) if now != first => {
             let target = targets.iter().find(|target| text(target, "id") == first);
             let told = target.map(reason).unwrap_or_default();
             format!(
-                "{first} {}{}{told}",
+                "{first}{} {}{}{told}",
+                if pinned.is_some() { ", pinned," } else { "" },
                 target.map_or("?", |t| text(t, "state")),
                 if told.is_empty() { "" } else { ": " }
             )
         }
+        (Some(now), _) if pinned == Some(now) && listed != pinned => format!("pinned to {now}"),
         (Some(_), _) => String::new(),
     }
 }
@@ -236,6 +239,8 @@ mod tests {
             "routes": [
                 {"name": "chat", "target": "b/k/m", "targets": ["a/k/m", "b/k/m"]},
                 {"name": "code", "target": null, "targets": ["c/k/m"]},
+                {"name": "held", "target": "b/k/m", "pinned": "b/k/m", "targets": ["e/k/m", "b/k/m"]},
+                {"name": "kept", "target": "b/k/m", "pinned": "a/k/m", "targets": ["b/k/m", "a/k/m"]},
             ],
             "targets": [
                 target("a/k/m", "cooling", &json!({"reason": "overloaded", "retry_in_s": 41.2})),
@@ -250,6 +255,8 @@ mod tests {
 ROUTE  NOW    WHY NOT THE FIRST CHOICE
 chat   b/k/m  a/k/m cooling: overloaded, 41s left
 code   -      no target can be used
+held   b/k/m  pinned to b/k/m
+kept   b/k/m  a/k/m, pinned, cooling: overloaded, 41s left
 
 TARGET  STATE    WHY                                 BREAKER  OK  FAILED  MEAN    NOW
 a/k/m   cooling  overloaded, 41s left                closed   3   2       310 ms  2

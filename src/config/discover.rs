@@ -96,7 +96,7 @@ impl fmt::Display for NothingFound {
         if self.problems.is_empty() {
             return write!(
                 f,
-                "no provider found: set one of {}, or name a file with -c (conf/minimal.yaml is a start)",
+                "no provider found: set one of {}, or name a file with -c (pointsman init writes one)",
                 self.names.join(", ")
             );
         }

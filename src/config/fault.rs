@@ -37,12 +37,26 @@ pub struct Fault {
 pub struct Faults {
     kept: RefCell<Vec<Fault>>,
     dropped: Cell<usize>,
+    is_partial: Cell<bool>,
 }
 
 impl Faults {
     /// Notes something that makes the file unusable.
     pub fn error(&self, at: &KeyPath, message: impl Into<String>) {
         self.push(Fault { severity: Severity::Error, at: at.clone(), line: None, message: message.into() });
+    }
+
+    /// Notes something that makes the file unusable because of what is not written elsewhere. Where a
+    /// part could not be read nobody knows whether it is written there, and nothing is noted.
+    pub fn lacking(&self, at: &KeyPath, message: impl Into<String>) {
+        if !self.is_partial.get() {
+            self.error(at, message);
+        }
+    }
+
+    /// Says that a part of the configuration could not be read.
+    pub fn set_partial(&self) {
+        self.is_partial.set(true);
     }
 
     /// Notes something that the operator should look at.

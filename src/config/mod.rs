@@ -118,46 +118,74 @@ pub fn read(source: &Source<'_>, outside: &dyn Outside) -> Reading {
 /// is an error, also where the values are equal: whoever changes one of them would change nothing.
 /// Only `version` may stand in each, as it is said of the file that it stands in. A literal secret
 /// is taken only where every one of the files is private.
+///
+/// One that cannot be read as YAML does not hide the faults of the others, as far as they are faults
+/// whatever it says.
 #[must_use]
 pub fn read_all(sources: &[Source<'_>], outside: &dyn Outside) -> Reading {
+    read_rest(sources, Vec::new(), outside)
+}
+
+/// Reads as [`read_all`] what could be read of a configuration; `unread` says why the rest could not.
+#[must_use]
+pub fn read_rest(sources: &[Source<'_>], unread: Vec<Problem>, outside: &dyn Outside) -> Reading {
     let walk = Walk::reading();
-    let (tree, unread) = match tree(sources, &walk.faults) {
-        Ok(read) => read,
-        Err(problems) => return Reading { plan: None, problems },
-    };
+    if !unread.is_empty() {
+        walk.faults.set_partial();
+    }
+    let Joined { tree, is_whole, problems } = tree(sources, &walk.faults);
+    let is_whole = is_whole && unread.is_empty();
     let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
     let is_private = sources.iter().all(|source| source.is_private);
     let settings = walk.take_settings().into();
     let plan = check::check(&check::Bench { faults: &walk.faults, outside, is_private, settings }, file);
-    let plan = (!walk.faults.has_errors() && unread.is_empty()).then_some(plan);
-    let problems = unread.into_iter().chain(told(sources, walk.faults.into_vec())).collect();
-    Reading { plan, problems }
+    let is_sound = !walk.faults.has_errors() && problems.is_empty() && is_whole;
+    let mut problems: Vec<Problem> =
+        problems.into_iter().chain(unread).chain(told(sources, walk.faults.into_vec())).collect();
+    if !is_whole {
+        // Many of them say that something is not there.
+        problems.retain(|problem| problem.severity == Severity::Error);
+    }
+    in_order_of(sources, &mut problems);
+    Reading { plan: is_sound.then_some(plan), problems }
 }
 
-/// Joins the trees of all sources; with what in them had to be put aside to read the rest.
-///
-/// # Errors
-/// Where one cannot be read as YAML: what the others say would look wrong only because it is missing.
-fn tree(sources: &[Source<'_>], faults: &Faults) -> Result<(Value, Vec<Problem>), Vec<Problem>> {
-    let mut tree = Value::Null;
-    let mut unread = Vec::new();
-    let mut aside = Vec::new();
+/// What the sources hold, taken together.
+struct Joined {
+    tree: Value,
+    /// Whether each of them could be read as YAML.
+    is_whole: bool,
+    /// Why some could not, and what in others had to be put aside to read the rest.
+    problems: Vec<Problem>,
+}
+
+/// Joins the trees of all sources that can be read.
+fn tree(sources: &[Source<'_>], faults: &Faults) -> Joined {
+    let mut joined = Joined { tree: Value::Null, is_whole: true, problems: Vec::new() };
     for source in sources {
         match yaml::load(source.text) {
             Ok(more) => {
-                join(&mut tree, more.tree, source, &KeyPath::root(), faults);
-                aside.extend(told(&[*source], more.faults));
+                join(&mut joined.tree, more.tree, source, &KeyPath::root(), faults);
+                joined.problems.extend(told(&[*source], more.faults));
             }
             Err(found) => {
+                faults.set_partial();
+                joined.is_whole = false;
                 let faults = Faults::default();
                 for fault in found {
                     faults.push(fault);
                 }
-                unread.extend(told(&[*source], faults.into_vec()));
+                joined.problems.extend(told(&[*source], faults.into_vec()));
             }
         }
     }
-    if unread.is_empty() { Ok((tree, aside)) } else { Err(unread) }
+    joined
+}
+
+/// Puts problems into the order of the files that they stand in; within one they stay as they are.
+fn in_order_of(sources: &[Source<'_>], problems: &mut [Problem]) {
+    let place = |problem: &Problem| sources.iter().position(|source| source.name == problem.source);
+    problems.sort_by_key(|problem| place(problem).unwrap_or(usize::MAX));
 }
 
 /// Puts one tree into another. Their depth is bounded by `yaml`.

@@ -71,6 +71,13 @@ impl KeyPath {
         &self.0
     }
 
+    /// Tells whether this is an item of a list or stands below one. Lists are never joined from several
+    /// files: what an item lacks is written nowhere.
+    #[must_use]
+    pub fn is_in_list(&self) -> bool {
+        self.0.rsplit('"').next().is_some_and(|behind_names| behind_names.contains('['))
+    }
+
     /// Tells whether `other` is this path or stands below it.
     #[must_use]
     pub fn holds(&self, other: &KeyPath) -> bool {

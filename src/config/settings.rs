@@ -17,7 +17,7 @@ use super::keydoc::Shape;
 use super::path::{KeyPath, looks_secret, word_of};
 use super::value::{json_of, scalar_text};
 use super::walk::Walk;
-use super::{Problem, Severity, Source, file, lines, told, tree};
+use super::{Joined, Problem, Severity, Source, file, in_order_of, lines, told, tree};
 use crate::catalog;
 use crate::config::SecretRef;
 use serde_yaml::Value;
@@ -215,8 +215,13 @@ pub struct AdminPlace {
 /// What keeps the configuration from being read at all.
 pub fn admin_place(sources: &[Source<'_>]) -> Result<AdminPlace, Vec<Problem>> {
     let walk = Walk::reading();
-    let (tree, _) = tree(sources, &walk.faults)?;
+    let Joined { tree, is_whole, mut problems } = tree(sources, &walk.faults);
     let file = walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
+    if !is_whole && file.admin.address.is_none() {
+        // It may stand in what cannot be read; the usual address may be another process's.
+        problems.retain(|problem| problem.severity == Severity::Error);
+        return Err(problems);
+    }
     Ok(AdminPlace { address: file.admin.address, token: file.admin.token })
 }
 
@@ -229,12 +234,13 @@ pub fn written(sources: &[Source<'_>]) -> Result<Vec<Setting>, Vec<Problem>> {
 }
 
 fn walked(walk: Walk, sources: &[Source<'_>]) -> Result<Vec<Setting>, Vec<Problem>> {
-    let (tree, unread) = tree(sources, &walk.faults)?;
+    let Joined { tree, problems: unread, .. } = tree(sources, &walk.faults);
     walk.root(Some(&tree), |m| file::read_file(m, &walk.faults));
     let settings = walk.take_settings();
     let mut problems: Vec<Problem> =
         unread.into_iter().chain(told(sources, walk.faults.into_vec())).collect();
     problems.retain(|problem| problem.severity == Severity::Error);
+    in_order_of(sources, &mut problems);
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
 }
 

@@ -785,6 +785,16 @@ fn what_is_odd_and_not_wrong_is_a_warning() {
             "providers.b.models.m.capabilities[1]",
             "\"telepathy\" says nothing here; known are chat, completions, embeddings, tools, vision, json",
         ),
+        (
+            "providers: {b: {kind: openai, base_url: \"https://box/v1/chat/completions/\"}}",
+            "providers.b.base_url",
+            "take /chat/completions off, as the provider's own SDK takes its base URL",
+        ),
+        (
+            "providers: {b: {kind: anthropic, base_url: \"https://box/v1/messages\"}}",
+            "providers.b.base_url",
+            "take /v1/messages off",
+        ),
     ] {
         let reading = reading(text);
         assert!(reading.plan.is_some(), "{:#?}", reading.problems);
@@ -1073,6 +1083,49 @@ fn fragments_are_one_configuration_and_faults_name_their_file() {
         ["a.yaml:1: default_route: is given again at conf.d/e.yaml:1; keep one of them"]
     );
     assert!(told(&[first, broken, second])[0].starts_with("conf.d/d.yaml:"));
+}
+
+#[test]
+fn a_fragment_that_cannot_be_read_hides_no_fault_of_the_others_and_invents_none() {
+    let source = |name, text| Source { name, text, is_private: false };
+    // What the broken ones may say: providers, a tier, who may call, what a provider has.
+    let main = source(
+        "pointsman.yaml",
+        "version: 1
+listen: [{address: \"0.0.0.0:8080\"}]
+default_route: b
+grace: soon
+clients: [{name: laptop}]
+providers:
+  half: {models: {m: {}}}
+  bare: {kind: openai}
+routes:
+  a: {targets: [{provider: elsewhere, model: m}, {model: m}, {provider: bare}], fallback: [b]}
+",
+    );
+    let broken = source("conf.d/a.yaml", "routes: [\n");
+    let other = source("conf.d/b.yaml", "timeouts: {stal: 1s}\nlog: {level: loud}\n");
+    let binary = source("conf.d/c.yaml", "a: &x 1\nb: *x\n");
+    let reading = read_all(&[main, broken, other, binary], &Stage::usual());
+    assert!(reading.plan.is_none());
+    let told: Vec<String> = reading.problems.iter().map(ToString::to_string).collect();
+    let begins = [
+        "pointsman.yaml:4: grace: ",
+        "pointsman.yaml:5: clients[0]: key is missing",
+        "pointsman.yaml:10: routes.a.targets[1]: provider is missing",
+        "conf.d/a.yaml:2: cannot be read as YAML",
+        "conf.d/b.yaml:1: timeouts.stal: is not a known key",
+        "conf.d/b.yaml:2: log.level: ",
+        "conf.d/c.yaml:1: holds an anchor",
+        "conf.d/c.yaml:2: holds an anchor",
+    ];
+    assert_eq!(told.len(), begins.len(), "{told:#?}");
+    for (line, begin) in told.iter().zip(begins) {
+        assert!(line.starts_with(begin), "{begin}: {told:#?}");
+    }
+    // A literal fault of a file stays one without the others.
+    let alone = read_all(&[main], &Stage::usual());
+    assert!(alone.problems.len() > 6, "{:#?}", alone.problems);
 }
 
 mod shipped {

@@ -561,7 +561,12 @@ impl<'w, 'v> Map<'w, 'v> {
                 None
             }
             None if need == Need::Required && self.is_demanding => {
-                self.walk.faults.error(&self.at, format!("{name} is missing: {help}"));
+                let message = format!("{name} is missing: {help}");
+                if self.at.is_in_list() {
+                    self.walk.faults.error(&self.at, message);
+                } else {
+                    self.walk.faults.lacking(&self.at, message);
+                }
                 None
             }
             other => other,

@@ -144,7 +144,7 @@ log: {{level: error}}
 fn bind(plan: &mut Plan) -> Result<Sockets, StartFault> {
     loop {
         match Sockets::bind(plan) {
-            Err(StartFault::Bind { address, reason })
+            Err(StartFault::Bind { address, reason, .. })
                 if address.port() != 0 && reason.kind() == io::ErrorKind::AddrInUse =>
             {
                 let places = plan.listen.iter_mut().map(|listen| &mut listen.address);

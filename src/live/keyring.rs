@@ -34,7 +34,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::timeout;
@@ -104,6 +104,8 @@ pub struct Keyring {
     /// Ends the credential's rests where its key changes.
     unit: Arc<Unit>,
     looks: AtomicU64,
+    /// Whether the file could not be used when it was last looked at.
+    is_fileless: AtomicBool,
     /// In which state the file was read; whoever looks holds it.
     known: Arc<Mutex<Option<Stamp>>>,
     /// Where the next token comes from, and which one this is, where it was fetched.
@@ -136,6 +138,7 @@ impl Keyring {
             current: ArcSwap::from_pointee(signature.unwrap_or_default()),
             unit,
             looks: AtomicU64::new(0),
+            is_fileless: AtomicBool::new(false),
             known: Arc::default(),
             token: None,
             told,
@@ -152,6 +155,7 @@ impl Keyring {
             current: ArcSwap::from_pointee(signature),
             unit: Arc::clone(&self.unit),
             looks: AtomicU64::new(0),
+            is_fileless: AtomicBool::new(false),
             known: Arc::default(),
             token: Some((purse, serial)),
             told: (Arc::clone(&self.told.0), self.told.1),
@@ -197,11 +201,28 @@ impl Keyring {
         matches!(self.place, Some(SecretRef::File(_) | SecretRef::Credential(_)))
     }
 
-    /// Takes the key that the file holds now, where that is another; tells whether it is. Blocks. A file
-    /// that cannot be read says nothing: the key in force stays, and the provider will tell.
+    /// Takes the key that the file holds now, where that is another; tells whether it is. Blocks. Where
+    /// the file cannot be used the key in force stays, and that is told once, until it can be again: a
+    /// restart would fail then.
     pub(super) fn tend(&self) -> bool {
         let (Some(place), Ok(mut known)) = (&self.place, self.known.try_lock()) else { return false };
-        let Ok(Some((stamp, key))) = secrets::read_again(place, *known) else { return false };
+        let read = match secrets::read_again(place, *known) {
+            Ok(read) => read,
+            Err(why) => {
+                if !self.is_fileless.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(
+                        credential = %self.name,
+                        "the file of its key cannot be used; the key read last stays in force: {} {why}",
+                        place.describe()
+                    );
+                }
+                return false;
+            }
+        };
+        if self.is_fileless.swap(false, Ordering::AcqRel) {
+            tracing::info!(credential = %self.name, "the file of its key can be used again: {}", place.describe());
+        }
+        let Some((stamp, key)) = read else { return false };
         *known = Some(stamp);
         self.take_over(&key)
     }

@@ -18,6 +18,7 @@
 use super::certificate::Certificate;
 use super::opening::{self, PREFACE};
 use super::process;
+use super::visitors::Own;
 use crate::base::reach::origin_of;
 use crate::live::House;
 use crate::observe::refused::RefusedAt;
@@ -26,7 +27,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::{ALPN, Ssl, Stream};
+use pingora::protocols::{ALPN, GetSocketDigest, Ssl, Stream};
 use pingora::server::ShutdownWatch;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -61,6 +62,7 @@ pub struct Gate {
     count: Count,
     ceiling: u32,
     door: Door,
+    own: Own,
 }
 
 /// What is spoken behind a gate.
@@ -73,8 +75,8 @@ pub struct Door {
 
 impl Gate {
     /// Puts a gate before `front`.
-    pub fn new(front: Front, house: Arc<House>, count: Count, door: Door) -> Self {
-        Gate { front: Arc::new(front), house, count, ceiling: process::ceiling(), door }
+    pub fn new(front: Front, house: Arc<House>, count: Count, door: Door, own: Own) -> Self {
+        Gate { front: Arc::new(front), house, count, ceiling: process::ceiling(), door, own }
     }
 
     /// Makes of a new connection what its listener speaks, and tells whether that is HTTP/2; nothing where
@@ -88,6 +90,7 @@ impl Gate {
             let is_http2 = Box::pin(timeout(QUIET, begins_http2(&mut socket))).await.ok()?.ok()?;
             return Some((socket, is_http2));
         };
+        let peer = socket.get_socket_digest().and_then(|digest| digest.peer_addr()?.as_inet().copied());
         // On the heap: a handshake is over soon, and the future that serves lasts.
         let handshake = Box::pin(timeout(HANDSHAKE, acceptor.tls_handshake(*socket)));
         match handshake.await {
@@ -102,7 +105,9 @@ impl Gate {
             Ok(Err(fault)) => tracing::debug!(%fault, "no TLS with a client"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
-        self.house.metrics.refused(RefusedAt::Handshake);
+        if !peer.is_some_and(|peer| self.own.was(peer)) {
+            self.house.metrics.refused(RefusedAt::Handshake);
+        }
         None
     }
 }

@@ -53,8 +53,10 @@ use tokio::sync::watch;
 #[derive(Debug, thiserror::Error)]
 pub enum StartFault {
     /// An address is in use or not ours.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error("{key}: cannot listen on {address}: {reason}; {}", sockets::remedy(*address, reason))]
     Bind {
+        /// The key of the configuration that says so.
+        key: String,
         /// Which.
         address: SocketAddr,
         /// Why.
@@ -76,6 +78,7 @@ pub enum StartFault {
     #[error("cannot start: {0}")]
     System(io::Error),
 }
+
 /// A started process.
 pub struct Running {
     house: Arc<House>,

@@ -8,10 +8,10 @@
 use super::certificate::Certificates;
 use super::gate::{self, Door, Gate};
 use super::pulse::{self, Pulse};
-use super::visitors::{Counted, Visitors};
+use super::visitors::{Counted, Own, Visitors};
 use super::{Running, Sockets, StartFault, process};
 use crate::admin::Admin;
-use crate::admin::steward::Steward;
+use crate::admin::steward::{Doors, Steward};
 use crate::config::plan::Plan;
 use crate::live::House;
 use crate::observe::events::Event;
@@ -51,6 +51,7 @@ pub(super) struct Plane {
     /// What it is asked for; TLS listeners are only connected to.
     path: Option<&'static str>,
     visitors: Visitors,
+    own: Own,
     has_begun: Arc<AtomicBool>,
 }
 
@@ -63,6 +64,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let plan = &live.plan;
     let data = sockets.data_addresses();
     let admin = sockets.admin_address();
+    let doors = Doors { data: sockets.listeners(), admin, takes_over: sockets.takes_over };
     let spare = sockets.again().map_err(StartFault::System)?;
     let certificates = Certificates::read(&plan.listen).map_err(StartFault::Certificate)?;
     let shown = certificates.clone();
@@ -114,7 +116,8 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
             (None, _) | (_, None) => None,
         };
         let door = Door { tls, h2c: listen.h2c };
-        let app = Gate::new(front, Arc::clone(&house), gate.clone(), door);
+        let own = Own::default();
+        let app = Gate::new(front, Arc::clone(&house), gate.clone(), door, own.clone());
         let visitors = Visitors::default();
         let app = Counted::new(app, visitors.clone());
         let address = key_of(&socket)?;
@@ -130,6 +133,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
             address,
             path: listen.tls.is_none().then_some("/health"),
             visitors,
+            own,
             has_begun: Arc::clone(&has_begun),
         }));
         let beats = watched.map(|interval| (pulse.add(), interval));
@@ -142,7 +146,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
             beats,
         });
     }
-    let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan, crate::proxy::explain);
+    let steward = Steward::new(Arc::clone(&house), Arc::clone(&reloader), plan, doors, crate::proxy::explain);
     let address = key_of(&sockets.admin)?;
     let visitors = Visitors::default();
     let app = Counted::new(Admin::new(steward, plan.admin.address, Vec::new()), visitors.clone());
@@ -154,6 +158,7 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         address,
         path: Some("/livez"),
         visitors,
+        own: Own::default(),
         has_begun: Arc::clone(&has_begun),
     }));
     let (admin_stop, stop) = watch::channel(false);
@@ -200,7 +205,7 @@ impl Running {
             let mut asked = 0;
             loop {
                 asked += 1;
-                let answer = wait_for_answer(plane.address, plane.path);
+                let answer = wait_for_answer(plane.address, plane.path, &plane.own);
                 // Where the socket is shared, it may have been the other process that answered.
                 let is_served = plane.visitors.came() > 0;
                 let is_crowded = plane.visitors.came() > asked;
@@ -219,14 +224,18 @@ impl Running {
 }
 
 /// Asks a listener for a page until it answers; TLS listeners are only connected to.
-fn wait_for_answer(address: SocketAddr, path: Option<&str>) -> io::Result<()> {
+fn wait_for_answer(address: SocketAddr, path: Option<&str>, own: &Own) -> io::Result<()> {
     let reachable = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
     let mut stream = TcpStream::connect_timeout(&SocketAddr::new(reachable, address.port()), ASK_LIMIT)?;
-    let Some(path) = path else { return Ok(()) };
+    let Some(path) = path else {
+        // Noted before it ends, which is what makes it a handshake that failed.
+        own.note(stream.local_addr()?);
+        return Ok(());
+    };
     stream.set_read_timeout(Some(ASK_LIMIT))?;
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),

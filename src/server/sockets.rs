@@ -6,7 +6,9 @@
 //! the connection in the queue of the one socket that all of them share.
 //!
 //! A socket belongs to the listener whose address it is bound to; port 0 of the configuration takes
-//! any port of its address. The names that systemd gives (`FileDescriptorName=`) are for messages only,
+//! any port of its address. All addresses are all addresses, in either spelling: `ListenStream=8080` is
+//! `[::]:8080` on one host and `0.0.0.0:8080` on another without IPv6, whatever the configuration has. A
+//! socket for IPv6 only is not all of them. The names that systemd gives (`FileDescriptorName=`) are for messages only,
 //! for an address is what clients know. One of the manager's that no listener of ours has is a fault:
 //! clients would wait in its queue for ever. One of a predecessor's is closed: its listener was taken
 //! out of the configuration. A listener without one is bound, and said to be where the manager gave
@@ -89,14 +91,15 @@ impl Inherited {
     }
 
     /// Takes the socket of an address out, where there is one.
-    fn take(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
+    fn take(&mut self, wanted: SocketAddr) -> Option<Given> {
         let same = self.given.iter().position(|given| given.address == wanted);
         let any_port = || {
             let fits = |given: &Given| wanted.port() == 0 && given.address.ip() == wanted.ip();
             self.given.iter().position(fits)
         };
-        let at = same.or_else(any_port)?;
-        Some(self.given.remove(at).socket)
+        let all = || self.given.iter().position(|given| given.is_all_as(wanted));
+        let at = same.or_else(any_port).or_else(all)?;
+        Some(self.given.remove(at))
     }
 }
 
@@ -104,6 +107,40 @@ impl Inherited {
 const FIRST: usize = 3;
 
 impl Given {
+    /// Tells whether both are every address of a port, IPv4's among them.
+    fn is_all_as(&self, wanted: SocketAddr) -> bool {
+        let is_all = self.address.ip().is_unspecified() && wanted.ip().is_unspecified();
+        let has_ipv4 =
+            self.address.is_ipv4() || SockRef::from(&self.socket).only_v6().is_ok_and(|only| !only);
+        is_all && has_ipv4 && self.address.port() == wanted.port()
+    }
+
+    /// Says that no listener has it.
+    fn is_nobodys(&self) -> String {
+        format!("{} is bound to {}, where no listener of the configuration is", self.name, self.address)
+    }
+
+    /// Says that clients would wait in its queue for ever, and how to mend it.
+    fn unwanted(&self, data: &[(Listen, Wanted)], admin: &Wanted) -> String {
+        let has: Vec<_> = data.iter().map(|(listen, _)| listen.address.to_string()).collect();
+        let all = data.iter().map(|(_, wanted)| wanted).chain([admin]);
+        let lacking: Vec<&Wanted> = all.filter(|wanted| wanted.given.is_none()).collect();
+        let near = lacking.iter().find(|wanted| wanted.address.port() == self.address.port());
+        let remedy = match near.or(lacking.first()) {
+            Some(Wanted { key, address, .. }) => format!(
+                "write ListenStream={address} in the socket unit, or address: \"{}\" where {key} is {address}",
+                self.address
+            ),
+            None => "take it out of the socket unit".to_owned(),
+        };
+        format!(
+            "{} (listen: {}; admin.address: {}); {remedy}",
+            self.is_nobodys(),
+            has.join(", "),
+            admin.address
+        )
+    }
+
     fn of(name: String, socket: TcpListener) -> Result<Given, StartFault> {
         let adopt = || -> io::Result<SocketAddr> {
             if !SockRef::from(&socket).is_listener()? {
@@ -123,6 +160,8 @@ impl Given {
 pub struct Sockets {
     pub(super) data: Vec<(Listen, TcpListener)>,
     pub(super) admin: TcpListener,
+    /// Whether they were another process's, which makes way for this one.
+    pub(super) takes_over: bool,
     /// What the operator should know about where they come from.
     pub warnings: Vec<String>,
 }
@@ -144,47 +183,41 @@ impl Sockets {
     pub fn take(plan: &Plan, mut inherited: Inherited) -> Result<Sockets, StartFault> {
         let is_told = inherited.from == From::Manager && !inherited.given.is_empty();
         let mut warnings = Vec::new();
-        let mut socket_of = |key: &str, address: SocketAddr| {
-            if let Some(socket) = inherited.take(address) {
-                return Ok(socket);
-            }
-            if is_told {
-                warnings.push(format!(
-                    "{key} {address} is not among the sockets of the service manager and was bound here: a restart refuses its clients for a moment; add ListenStream={address} to the socket unit"
-                ));
-            }
-            bind(address)
-        };
-        let data = plan
-            .listen
-            .iter()
-            .map(|listen| Ok((listen.clone(), socket_of("listen", listen.address)?)))
-            .collect::<Result<_, StartFault>>()?;
-        let admin = socket_of("admin.address", plan.admin.address)?;
+        let mut find = |key: String, address| Wanted { key, address, given: inherited.take(address) };
+        let listens = plan.listen.iter().cloned().enumerate();
+        let data: Vec<(Listen, Wanted)> = listens
+            .map(|(at, listen)| (listen.clone(), find(format!("listen[{at}].address"), listen.address)))
+            .collect();
+        let admin = find("admin.address".to_owned(), plan.admin.address);
+        // Before anything is bound: what nobody listens on may stand in the way of it.
         for left in &inherited.given {
-            let what = format!(
-                "{} is bound to {}, where no listener of the configuration is",
-                left.name, left.address
-            );
             match inherited.from {
-                From::Manager => {
-                    let has: Vec<_> = plan.listen.iter().map(|listen| listen.address.to_string()).collect();
-                    return Err(StartFault::Inherited(format!(
-                        "{what} (listen: {}; admin.address: {}); make the socket unit and the configuration agree",
-                        has.join(", "),
-                        plan.admin.address
-                    )));
-                }
-                From::Predecessor => warnings.push(format!("{what} any more; it is closed")),
+                From::Manager => return Err(StartFault::Inherited(left.unwanted(&data, &admin))),
+                From::Predecessor => warnings.push(format!("{} any more; it is closed", left.is_nobodys())),
             }
         }
-        Ok(Sockets { data, admin, warnings })
+        let data = data
+            .into_iter()
+            .map(|(listen, wanted)| Ok((listen, wanted.socket(is_told, &mut warnings)?)))
+            .collect::<Result<_, StartFault>>()?;
+        let admin = admin.socket(is_told, &mut warnings)?;
+        let takes_over = inherited.from == From::Predecessor;
+        Ok(Sockets { data, admin, takes_over, warnings })
     }
 
     /// Returns the addresses of the data plane, with the ports that the system chose.
     #[must_use]
     pub fn data_addresses(&self) -> Vec<SocketAddr> {
         self.data.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
+    }
+
+    /// Returns the listeners of the data plane as they are bound.
+    pub(super) fn listeners(&self) -> Vec<Listen> {
+        let each = |(listen, socket): &(Listen, TcpListener)| Listen {
+            address: socket.local_addr().unwrap_or(listen.address),
+            ..listen.clone()
+        };
+        self.data.iter().map(each).collect()
     }
 
     /// Returns the address of the admin plane.
@@ -200,14 +233,127 @@ impl Sockets {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, StartFault> {
-    let open = || -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    open().map_err(|reason| StartFault::Bind { address, reason })
+/// A listener of the configuration, and its socket where that is there already.
+struct Wanted {
+    key: String,
+    address: SocketAddr,
+    given: Option<Given>,
+}
+
+impl Wanted {
+    /// Returns its socket, bound here where it is not there; `is_told` is whether the service manager
+    /// gave others.
+    fn socket(self, is_told: bool, warnings: &mut Vec<String>) -> Result<TcpListener, StartFault> {
+        let Wanted { key, address, given } = self;
+        let Some(given) = given else {
+            if is_told {
+                warnings.push(format!(
+                    "{key} {address} is not among the sockets of the service manager and was bound here: a restart refuses its clients for a moment; add ListenStream={address} to the socket unit"
+                ));
+            }
+            return bind(address).map_err(|reason| StartFault::Bind { key, address, reason });
+        };
+        // Whoever wrote one of them meant to leave the others out, or does not reach them.
+        if given.address.is_ipv4() != address.is_ipv4() {
+            let differs =
+                if address.is_ipv4() { "IPv6 clients come in too" } else { "no IPv6 client comes in" };
+            warnings.push(format!(
+                "{key} {address} is served by {}, which is bound to {}: {differs}; write ListenStream={address} in the socket unit where that is not meant",
+                given.name, given.address
+            ));
+        }
+        Ok(given.socket)
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Says what to do about an address that cannot be listened on.
+pub(super) fn remedy(address: SocketAddr, reason: &io::Error) -> String {
+    let port = address.port();
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("ss -ltnp 'sport = :{port}' tells who does; stop that, or write another port")
+        }
+        io::ErrorKind::PermissionDenied if port < PRIVILEGED => format!(
+            "ports below {PRIVILEGED} want CAP_NET_BIND_SERVICE (AmbientCapabilities= in the unit) or a socket unit that binds them (ListenStream=); or write another port"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "a rule of this system forbids it (SELinux, AppArmor, a sandbox); allow the port there".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+            format!(
+                "no interface of this host has it now (ip address tells which there are); where it comes later, as a floating one does, set sysctl net.{family}.ip_nonlocal_bind=1"
+            )
+        }
+        _ => "write another address".to_owned(),
+    }
+}
+
+/// Ports below it are the system's, where `net.ipv4.ip_unprivileged_port_start` does not say otherwise.
+const PRIVILEGED: u16 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_bound_is_told_with_its_key_and_what_to_do() {
+        use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+        for (address, kind, want) in [
+            ("127.0.0.1:8080", AddrInUse, "ss -ltnp 'sport = :8080'"),
+            ("0.0.0.0:443", PermissionDenied, "CAP_NET_BIND_SERVICE"),
+            ("0.0.0.0:8443", PermissionDenied, "SELinux"),
+            ("192.0.2.1:8080", AddrNotAvailable, "net.ipv4.ip_nonlocal_bind=1"),
+            ("[2001:db8::1]:8080", AddrNotAvailable, "net.ipv6.ip_nonlocal_bind=1"),
+        ] {
+            let key = "listen[1].address".to_owned();
+            let fault = StartFault::Bind { key, address: address.parse().unwrap(), reason: kind.into() };
+            let told = fault.to_string();
+            assert!(told.starts_with(&format!("listen[1].address: cannot listen on {address}: ")), "{told}");
+            assert!(told.contains(want), "{want}: {told}");
+        }
+    }
+
+    #[test]
+    fn every_address_of_a_port_is_found_in_either_spelling_but_not_without_ipv4() {
+        let open = |address: &str, only_v6: Option<bool>| {
+            let address: SocketAddr = address.parse().unwrap();
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP)).unwrap();
+            if let Some(only) = only_v6 {
+                socket.set_only_v6(only).unwrap();
+            }
+            // It is bound and not listened on: nobody is to reach a test from outside.
+            socket.bind(&address.into()).unwrap();
+            let socket = TcpListener::from(socket);
+            Given { name: "it".to_owned(), address: socket.local_addr().unwrap(), socket }
+        };
+        for (given, only_v6, wanted, is_taken) in [
+            ("[::]:0", Some(false), "0.0.0.0", true),
+            ("[::]:0", Some(false), "[::]", true),
+            ("[::]:0", Some(true), "0.0.0.0", false),
+            ("[::]:0", Some(true), "[::]", true),
+            ("0.0.0.0:0", None, "[::]", true),
+            ("[::]:0", Some(false), "127.0.0.1", false),
+            ("127.0.0.1:0", None, "0.0.0.0", false),
+        ] {
+            let given = open(given, only_v6);
+            let port = given.address.port();
+            let mut inherited = Inherited { from: From::Manager, given: vec![given] };
+            let found = |port: u16, inherited: &mut Inherited| {
+                inherited.take(format!("{wanted}:{port}").parse().unwrap()).is_some()
+            };
+            assert!(!found(port ^ 1, &mut inherited), "another port");
+            assert_eq!(found(port, &mut inherited), is_taken, "{wanted}, only v6: {only_v6:?}");
+        }
+    }
 }

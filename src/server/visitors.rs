@@ -5,11 +5,32 @@
 //! it is this one. How many are here at a time is known at the [`super::gate`].
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Connections of this process to itself, by which it sees that it is served. Known by the address that
+/// they come from, before they end.
+#[derive(Clone, Debug, Default)]
+pub struct Own(Arc<Mutex<HashSet<SocketAddr>>>);
+
+impl Own {
+    /// Notes one.
+    pub fn note(&self, from: SocketAddr) {
+        self.0.lock().insert(from);
+    }
+
+    /// Tells whether a connection is one of them; once, for the next from there is somebody else's.
+    #[must_use]
+    pub fn was(&self, from: SocketAddr) -> bool {
+        self.0.lock().remove(&from)
+    }
+}
 
 /// How many connections have come to an application.
 #[derive(Clone, Debug, Default)]

@@ -156,6 +156,11 @@ async fn a_pinned_target_is_asked_first_until_it_is_ready_again() {
     let routes = scene.process.ask_json("/v1/routes").await;
     let chat = ["target", "pinned"].map(|name| routes["routes"][0][name].as_str().unwrap());
     assert_eq!(chat, ["two/k/n", "two/k/n"]);
+    let page = scene.process.ask_json("/v1/status").await;
+    assert_eq!(page["routes"][0]["reason"], "pinned", "why it is not the first: {page}");
+    let (code, said) =
+        scene.process.program.verb(&["status", "--admin", &scene.process.admin.to_string()]).await;
+    assert!(code == 0 && said.contains("pinned to two/k/n"), "{code} {said}");
 
     // A pin is no outage: who fails is followed by the others.
     scene.two.set_script(Script::always(Reply::status(500)));

@@ -44,16 +44,63 @@ async fn a_port_in_use_is_71() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (key, yaml) in [
-        ("listen", sound().replacen("127.0.0.1:0", &address, 1)),
+        ("listen[0].address", sound().replacen("127.0.0.1:0", &address, 1)),
         (
-            "admin",
+            "admin.address",
             sound().replace("admin: {address: \"127.0.0.1:0\"", &format!("admin: {{address: \"{address}\"")),
         ),
     ] {
         let (code, said) = program(&yaml).verb(&["run", "-c", "CONFIG"]).await;
         assert_eq!(code, 71, "{key}: {said}");
-        assert!(said.contains(&address), "{key}: the address is not named: {said}");
+        let want = format!("{key}: cannot listen on {address}: ");
+        assert!(said.contains(&want) && said.contains("ss -ltnp 'sport = :"), "{key}: {said}");
         assert!(!said.contains("panicked"), "{key}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_written_is_71_and_a_closed_pipe_is_no_fault() {
+    let program = program(&sound());
+    let schema = ["config", "schema"];
+    let table: [&[&str]; 8] = [
+        &["check", "-c", "CONFIG"],
+        &["config", "show", "-c", "CONFIG"],
+        &schema,
+        &["version"],
+        &["--help"],
+        &["completions", "bash"],
+        &["man"],
+        &["init", "-"],
+    ];
+    for arguments in table {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (code, said) = program.verb_into(arguments, full).await;
+        assert_eq!(code, 71, "{arguments:?}: {said}");
+        assert!(said.contains("cannot be written to standard output: no storage space"), "{said}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (code, said) = program.verb_into(arguments, writer).await;
+        assert_eq!((code, said.as_str()), (0, ""), "{arguments:?}");
+    }
+    // What the verb found is not hidden by it.
+    program.configure("version: 2\n");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (code, said) = program.verb_into(&["check", "-c", "CONFIG"], full).await;
+    assert_eq!(code, 78, "{said}");
+}
+
+#[tokio::test]
+async fn init_that_cannot_write_its_file_leaves_none() {
+    let program = program(&sound());
+    for force in [&[][..], &["--force"]] {
+        // No file may grow, and the signal that says so is ignored: a disk that is full.
+        let init = [&["init", "first.yaml"], force].concat();
+        let (code, said) = program.verb_behind("trap '' XFSZ; ulimit -f 0", &init).await;
+        assert_eq!(code, 71, "{said}");
+        assert!(said.contains("first.yaml: cannot be written: file too large"), "{said}");
+        let left = std::fs::read_dir(program.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.to_string_lossy().contains("first")).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 

@@ -407,6 +407,16 @@ async fn who_is_still_in_a_handshake_counts_and_has_ten_seconds() {
     assert!(!process.said().to_lowercase().contains("handshake"), "and not told: {}", process.said());
 }
 
+#[tokio::test]
+async fn the_look_of_a_process_at_its_own_tls_listener_is_no_handshake_that_failed() {
+    let (process, _standin, _root) = over_tls("", "").await;
+    // Who says nothing and leaves is one, and comes after the process's own look.
+    drop(tokio::net::TcpStream::connect(process.data).await.unwrap());
+    let count = async || process.metric("pointsman_refused_total", &["reason=\"handshake\""]).await;
+    eventually("it is counted", async || count().await > 0.0).await;
+    assert!(count().await < 2.0, "{}", count().await);
+}
+
 /// Writes what listens with TLS on two addresses, in this order, each with its pair.
 fn on_two(process: &Program, order: [(u8, &str, &str); 2], standin: &Provider) {
     let entry = |(host, pair, more): &(u8, &str, &str)| {

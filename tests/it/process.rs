@@ -101,10 +101,30 @@ impl Program {
         self.run_to_end(command).await
     }
 
+    /// The same with another standard output, which is not read.
+    pub async fn verb_into(&self, arguments: &[&str], out: impl Into<Stdio>) -> (i32, String) {
+        let mut command = self.command(arguments);
+        command.stdout(out);
+        self.run_to_end(command).await
+    }
+
+    /// Runs a verb to its end as a shell does behind some words of its own, such as `ulimit`.
+    pub async fn verb_behind(&self, words: &str, arguments: &[&str]) -> (i32, String) {
+        let direct = self.command(arguments);
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{words}; exec \"$0\" \"$@\"")]);
+        command.arg(direct.get_program()).args(direct.get_args()).current_dir(self.folder.path());
+        command.env_clear().envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.run_to_end(command).await
+    }
+
     async fn run_to_end(&self, command: Command) -> (i32, String) {
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
-        let ended = tokio::time::timeout(SOON, command.output()).await;
+        // Not by output(), which reads standard output in any case.
+        let ended = async { command.spawn()?.wait_with_output().await };
+        let ended = tokio::time::timeout(SOON, ended).await;
         let output = match ended.expect("the program comes to an end") {
             Ok(output) => output,
             Err(fault) => return (-1, fault.to_string()),

@@ -128,6 +128,19 @@ async fn a_socket_without_a_listener_is_refused_and_a_listener_without_a_socket_
     );
     eventually("it says which", async || process.said().contains(&want)).await;
 
+    // Also where the socket that nobody has is in the way of the listener that has none.
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], data.port()));
+    let listens_elsewhere = format!("[{{address: \"{elsewhere}\"}}]");
+    let odd = Held(vec![inheritable("data", &first)]);
+    let (ready, mut process) =
+        odd.start(program(&yaml(&provider, &listens_elsewhere, admin))).until_ready().await;
+    assert!(ready.is_none());
+    assert_eq!(process.end(SOON).await.0.code(), Some(78));
+    let want = format!(
+        "is bound to {data}, where no listener of the configuration is (listen: {elsewhere}; admin.address: {admin}); write ListenStream={elsewhere} in the socket unit, or address: \"{data}\" where listen[0].address is {elsewhere}"
+    );
+    eventually("it says what to write", async || process.said().contains(&want)).await;
+
     let alone = Held(vec![inheritable("data", &first)]);
     let process = alone.until_ready(program(&yaml(&provider, &listens, admin))).await;
     assert_eq!(process.ask("/readyz").await.status, 200);

@@ -3,7 +3,7 @@
 //! (Contract sections 1, 2 and 4; requirement F5: what the command line prints as JSON is what the
 //! admin plane answers.)
 
-use crate::process::{HEAD, Process, Program, Reloads, SOON, openai};
+use crate::process::{HEAD, Process, Program, Reloads, SOON, eventually, openai};
 use pointsman::standin::caller::Call;
 use pointsman::standin::{Provider, Reply, Script};
 use serde_json::Value;
@@ -174,6 +174,30 @@ async fn fragments_are_told_with_their_folder_and_both_places_of_a_conflict() {
 }
 
 #[tokio::test]
+async fn check_tells_the_faults_of_all_files_also_beside_fragments_that_cannot_be_read() {
+    let program = program(&yaml("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1").replace("log:", "lgo:"));
+    let fragment = |name: &str| program.path(&format!("conf.d/{name}"));
+    std::fs::create_dir(program.path("conf.d")).unwrap();
+    std::fs::write(fragment("10-latin.yaml"), b"grace: \xff\n").unwrap();
+    std::os::unix::fs::symlink("nowhere", fragment("20-link.yaml")).unwrap();
+    std::fs::write(fragment("30-open.yaml"), "routes: [\n").unwrap();
+    std::fs::write(fragment("40-key.yaml"), "timeouts: {stal: 1s}\n").unwrap();
+    let (code, said) = program.verb(&["check", "-c", "CONFIG"]).await;
+    assert_eq!(code, 78, "{said}");
+    for part in [
+        ": lgo: is not a known key",
+        "conf.d/10-latin.yaml: is not UTF-8 text",
+        "conf.d/20-link.yaml: is a link to a file that is not there",
+        "conf.d/30-open.yaml:2: cannot be read as YAML",
+        "conf.d/40-key.yaml:1: timeouts.stal: is not a known key",
+        ": 5 errors",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("minimal.yaml"), "{said}");
+}
+
+#[tokio::test]
 async fn config_show_has_every_key_with_its_origin_and_needs_no_variable() {
     let program = Program::new(&yaml("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"));
     let (code, said) = program.verb(&["config", "show", "-c", "CONFIG", "--json"]).await;
@@ -234,6 +258,12 @@ async fn who_may_not_is_77_and_nobody_to_ask_is_69_with_the_remedy() {
         said.contains("set POINTSMAN_ADMIN_TOKEN") && said.contains("run/pointsman/admin-token"),
         "{said}"
     );
+    // A token that is not its own is told with the place that it came from.
+    let path = process.program.path("run/pointsman/admin-token");
+    std::fs::write(&path, "at-of-another-0123456789\n").unwrap();
+    let (code, said) = verb(&process, &["reload"]).await;
+    let want = format!("does not take this admin token, which is from {}", path.display());
+    assert!(code == 77 && said.contains(&want), "{code} {said}");
     // A data address is no admin address.
     let data = process.data.to_string();
     let (code, said) = process.program.verb(&["status", "--admin", &data]).await;
@@ -262,7 +292,8 @@ async fn the_address_and_the_token_come_from_the_file_or_the_environment() {
     let wrong = owner.env("POINTSMAN_ADMIN_TOKEN", "another-token-0123456789");
     let (code, said) = wrong.verb(&["target", "ready", "one/k/m"]).await;
     assert_eq!(code, 77, "{said}");
-    assert!(said.contains("does not take this admin token") && !said.contains("another-token"), "{said}");
+    let want = "does not take this admin token, which is from POINTSMAN_ADMIN_TOKEN";
+    assert!(said.contains(want) && !said.contains("another-token"), "{said}");
 }
 
 #[tokio::test]
@@ -559,6 +590,82 @@ async fn a_reload_that_waits_finds_a_process_that_is_only_just_starting() {
     let _process = program.start().await;
     let said = tokio::time::timeout(SOON, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+#[tokio::test]
+async fn two_processes_of_one_account_have_a_token_each_and_the_verbs_find_the_right_one() {
+    let (first, one, two) = running().await;
+    let run = first.program.path("run");
+    let start = || async {
+        let text = yaml(&one.base_url(), &two.base_url());
+        program(&text).env("XDG_RUNTIME_DIR", run.to_str().unwrap()).start().await
+    };
+    let second = start().await;
+    let third = start().await;
+    for process in [&first, &second, &third, &first] {
+        let (code, said) = verb(process, &["reload"]).await;
+        assert_eq!(code, 0, "{said}");
+    }
+    // The plain name is the first one's, and free when that is gone.
+    let token = || std::fs::read_to_string(run.join("pointsman/admin-token")).unwrap();
+    let of_first = token();
+    assert_eq!(first.post("/v1/reload", of_first.trim()).await.status, 200);
+    first.signal("KILL");
+    let mut first = first;
+    first.end(SOON).await;
+    let fourth = start().await;
+    assert_ne!(token(), of_first);
+    for process in [&second, &fourth, &third] {
+        let (code, said) = verb(process, &["reload"]).await;
+        assert_eq!(code, 0, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn client_prints_the_address_that_is_bound_whatever_a_reload_has_read() {
+    let (process, one, two) = running().await;
+    let text = yaml(&one.base_url(), &two.base_url());
+    let next = text.replacen("127.0.0.1:0", "127.0.0.1:9", 1);
+    assert!(process.reload(&next).await.is_last_good);
+    let (code, said) = verb(&process, &["client", "curl"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.contains(&format!("http://{}/v1", process.data)) && !said.contains("127.0.0.1:9/"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_file_that_cannot_be_used_any_more_is_told_once_and_its_key_serves_on() {
+    let one = Provider::start(Reply::says("one")).await.unwrap();
+    let text = format!(
+        "{HEAD}log: {{format: json}}\nproviders:\n{}routes:\n  chat: {{targets: [{{provider: one, model: m}}]}}\n",
+        openai("one", &one.base_url(), "KEY_ONE").replace("{env: KEY_ONE}", "{file: KEYFILE}")
+    );
+    let program = Program::new("");
+    let path = program.write("key", KEY);
+    program.configure(&text.replace("KEYFILE", path.to_str().unwrap()));
+    let process = program.start().await;
+    let told = |level: &str, part: &str| {
+        let is_it = |line: &&Value| line["level"] == level && line["msg"].as_str().unwrap().contains(part);
+        process.log().iter().filter(is_it).count()
+    };
+    for (time, broken) in [(1, None), (2, Some(""))] {
+        match broken {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(text) => drop(process.program.write("key", text)),
+        }
+        let part = format!("the key read last stays in force: file {}", path.display());
+        eventually("it is told", async || told("warn", &part) == time).await;
+        assert_eq!(chat(&process).await, "one");
+        process.program.write("key", KEY);
+        let part = format!("the file of its key can be used again: file {}", path.display());
+        eventually("the end of it is told", async || told("info", &part) == time).await;
+        assert_eq!(told("warn", "stays in force"), time, "once: {}", process.said());
+    }
+    let all = one.seen();
+    assert!(all.iter().all(|seen| seen.header("authorization") == Some(format!("Bearer {KEY}").as_str())));
+    assert!(!process.said().contains(KEY), "{}", process.said());
 }
 
 #[tokio::test]

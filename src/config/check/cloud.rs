@@ -97,7 +97,7 @@ pub(super) fn tell_missing(bench: &Bench<'_>, file: &ProviderFile, entry: &Entry
             }
             bench
                 .faults
-                .error(&file.at.key(key), format!("is missing: write {key}: {example}, or set {name}"));
+                .lacking(&file.at.key(key), format!("is missing: write {key}: {example}, or set {name}"));
         }
     }
     !told.is_empty()
@@ -161,7 +161,7 @@ impl Bench<'_> {
             | catalog::Auth::Header(_)
             | catalog::Auth::None => format!("key: {{env: {env}}}"),
         };
-        self.faults.error(at, format!("has no credentials; add credentials: [{{name: main, {proof}}}]"));
+        self.faults.lacking(at, format!("has no credentials; add credentials: [{{name: main, {proof}}}]"));
     }
 }
 

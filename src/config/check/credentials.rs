@@ -51,7 +51,7 @@ fn check_aws(bench: &Bench<'_>, file: &AwsFile, place: &Place<'_>) -> Option<Log
         .or_else(|| bench.variable("AWS_DEFAULT_REGION"))
         .filter(|region| is_region(region));
     if region.is_none() {
-        bench.faults.error(
+        bench.faults.lacking(
             &file.at.key("region"),
             "is not known or not a region: write it here, such as us-east-1, or set AWS_REGION",
         );

@@ -124,6 +124,22 @@ pub(super) fn check_paths(
     paths
 }
 
+/// Paths of calls that people copy along with a base URL; the longest of one kind first.
+const CALL_PATHS: [&str; 7] = [
+    "/chat/completions",
+    "/completions",
+    "/v1/messages/count_tokens",
+    "/v1/messages",
+    "/messages",
+    "/responses",
+    "/embeddings",
+];
+
+/// Returns the call whose path a base URL ends with.
+pub(super) fn call_of(path: &str) -> Option<&'static str> {
+    CALL_PATHS.iter().find(|call| path.ends_with(*call)).copied()
+}
+
 /// Puts the kind's own path behind an address's, which may have it, or the beginning of it, already; or
 /// the one below which the kind's own dialect is.
 pub(super) fn join(kind: Kind, path: &str, prefix: &str) -> String {

@@ -56,7 +56,7 @@ pub(super) fn check(
 ) -> Inventory {
     let mut inventory = Inventory::default();
     if files.is_empty() {
-        bench.faults.error(
+        bench.faults.lacking(
             &KeyPath::root().key("providers"),
             "holds no provider, so nothing can be served; add one, such as openai: {kind: openai, credentials: [{key: {env: OPENAI_API_KEY}}]}",
         );
@@ -235,7 +235,7 @@ impl Inventory {
             for (key, _) in differs.into_iter().filter(|(_, differs)| *differs) {
                 let other = self.providers.iter().position(|provider| provider.endpoint.at() == found);
                 let other = other.and_then(|other| self.places.get(other)).map_or("another", KeyPath::as_str);
-                bench.faults.error(
+                bench.faults.lacking(
                     &at.key(key),
                     format!("differs from that of {other}, which has the same host and port"),
                 );
@@ -370,19 +370,29 @@ fn check_url(
             let names = entry.urls.iter().flat_map(|url| catalog::variables(url)).collect::<Vec<_>>();
             let ways =
                 if names.is_empty() { String::new() } else { format!(", or set {}", names.join(" or ")) };
-            bench.faults.error(&at, format!("is missing, and {} has none of its own{ways}", entry.name));
+            bench.faults.lacking(&at, format!("is missing, and {} has none of its own{ways}", entry.name));
             return None;
         }
     };
     match BaseUrl::parse(&text) {
         Ok(url) if !url.tls && !url.is_loopback() && !file.allow_plaintext => {
-            bench.faults.error(
+            bench.faults.lacking(
                 &at,
                 "sends keys and prompts unencrypted to another machine; use https://, or set allow_plaintext: true beside it",
             );
             None
         }
         Ok(mut url) => {
+            if file.base_url.is_some()
+                && let Some(call) = manners::call_of(&url.path)
+            {
+                bench.faults.warning(
+                    &at,
+                    format!(
+                        "ends with the path of a call ({call}), and calls are put behind it; take {call} off, as the provider's own SDK takes its base URL"
+                    ),
+                );
+            }
             if let Some(entry) = found {
                 cloud::complete(bench, file, entry, &mut url);
             }

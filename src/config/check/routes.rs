@@ -63,7 +63,7 @@ impl<'i> Directory<'i> {
                 append(&mut groups, own.get(*next).map(Vec::as_slice).unwrap_or_default());
             }
             if groups.is_empty() && file.targets.is_empty() && file.fallback.is_empty() {
-                bench.faults.error(&file.at, "has no targets; add {provider: …, model: …}");
+                bench.faults.lacking(&file.at, "has no targets; add {provider: …, model: …}");
             }
             self.push(Route {
                 name: file.name.as_str().into(),
@@ -125,7 +125,7 @@ impl<'i> Directory<'i> {
         if found.is_none() {
             let near = did_you_mean(name, self.names.keys().map(|name| &**name));
             let at = KeyPath::root().key("default_route");
-            bench.faults.error(&at, format!("route {} is not defined{near}", shown(name)));
+            bench.faults.lacking(&at, format!("route {} is not defined{near}", shown(name)));
         }
         found
     }
@@ -143,7 +143,7 @@ impl<'i> Directory<'i> {
                 }
             }
             if self.routes.is_empty() {
-                bench.faults.error(
+                bench.faults.lacking(
                     &KeyPath::root().key("routes"),
                     "holds no route and implicit_routes is off, so nothing can be served",
                 );
@@ -169,7 +169,7 @@ impl<'i> Directory<'i> {
             && file.targets.iter().all(|target| is_left_out(&target))
         {
             let what = "names only providers that are left out: set the variables of one of them";
-            bench.faults.error(&file.at.key("targets"), what);
+            bench.faults.lacking(&file.at.key("targets"), what);
         }
         let present: Vec<&TargetFile> = file.targets.iter().filter(|target| !is_left_out(target)).collect();
         for target in present {
@@ -211,7 +211,7 @@ impl<'i> Directory<'i> {
         if !self.inventory.names.contains(name) {
             let near = did_you_mean(name, self.inventory.names.iter().map(String::as_str));
             let what = format!("provider {} is not defined{near}", shown(name));
-            bench.faults.error(&target.at.key("provider"), what);
+            bench.faults.lacking(&target.at.key("provider"), what);
         }
         if target.has_model && target.model.is_none() {
             return None;
@@ -243,12 +243,12 @@ impl<'i> Directory<'i> {
         };
         if tier.is_none() {
             let what = "model is missing; name one, or set tier on the route to have one picked by size";
-            bench.faults.error(&target.at, what);
+            bench.faults.lacking(&target.at, what);
             return Entry::of(1, Vec::new());
         }
         let Some(first) = picked(tier) else {
             let what = "model is missing, and no model of this provider is known to pick one from";
-            bench.faults.error(&target.at, what);
+            bench.faults.lacking(&target.at, what);
             return Entry::of(1, Vec::new());
         };
         let targets = self.targets_of(at, first);
@@ -307,7 +307,9 @@ impl Chains<'_> {
             way.push((at, next + 1));
             let Some(found) = self.by_name.get(name.as_str()).copied() else {
                 let near = did_you_mean(name, self.by_name.keys().copied());
-                self.report(place, format!("route {} is not defined{near}", shown(name)));
+                if self.reported.insert(place.clone()) {
+                    self.bench.faults.lacking(place, format!("route {} is not defined{near}", shown(name)));
+                }
                 continue;
             };
             if way.iter().any(|(open, _)| *open == found) {

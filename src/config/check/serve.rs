@@ -73,7 +73,7 @@ fn check_listen(bench: &Bench<'_>, listen: Option<Vec<ListenFile>>, is_open: boo
         let at = entry.at.key("address");
         let Some(address) = entry.address.and_then(|text| parse_address(bench, &at, &text)) else { continue };
         if is_open && !address.ip().to_canonical().is_loopback() {
-            bench.faults.error(
+            bench.faults.lacking(
                 &at,
                 "can be reached from other machines while no clients are defined: anyone could spend your keys; define clients with keys, or listen on 127.0.0.1",
             );
@@ -107,13 +107,13 @@ fn check_admin(bench: &Bench<'_>, admin: &AdminFile, listen: &[(KeyPath, Listen)
     let at = admin.at.key("address");
     let address = admin.address.as_ref().and_then(|text| parse_address(bench, &at, text)).unwrap_or(default);
     if !admin.has_token && !address.ip().to_canonical().is_loopback() {
-        bench.faults.error(
+        bench.faults.lacking(
             &at,
             "can be reached from other machines without a token; set admin.token, or use 127.0.0.1",
         );
     }
     if let Some((other, _)) = listen.iter().find(|(_, other)| collide(other.address, address)) {
-        bench.faults.error(&at, format!("is the same address as {other}; the admin plane needs its own"));
+        bench.faults.lacking(&at, format!("is the same address as {other}; the admin plane needs its own"));
     }
     let token = admin.token.as_ref().and_then(|place| bench.secret(&admin.at.key("token"), place));
     Admin { address, token }
