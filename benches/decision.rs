@@ -51,7 +51,10 @@ impl Outside for Nowhere {
 }
 
 fn plan(yaml: &str) -> Plan {
-    let reading = config::read(&Source { name: "bench.yaml", text: yaml, is_private: true }, &Nowhere);
+    let reading = config::read(
+        &Source { name: "bench.yaml", text: yaml, is_private: true, is_variable: false },
+        &Nowhere,
+    );
     reading.plan.unwrap_or_else(|| unreachable!("{:?}", reading.problems))
 }
 

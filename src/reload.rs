@@ -18,6 +18,7 @@
 
 use crate::config::changes::{self, Change, Settings};
 use crate::config::discover::Discovered;
+use crate::config::overrides;
 use crate::config::plan::{Credential, Plan};
 use crate::config::settings;
 use crate::config::{self, Problem, Severity, Source};
@@ -26,6 +27,7 @@ use crate::observe::events::Event;
 use crate::secrets::Host;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -122,6 +124,7 @@ impl Texts {
     /// Where the file is not there.
     fn read_some(path: &Path) -> Result<Texts, LoadFault> {
         let mut texts = Texts { files: Vec::new(), unread: Vec::new() };
+        variables().for_each(|read| texts.take(read));
         match read_file(path) {
             Err(Unread { kind: ErrorKind::NotFound, .. }) => {
                 return Err(LoadFault::Missing(path.to_owned()));
@@ -157,20 +160,29 @@ impl Texts {
     /// # Errors
     /// Where it stands for none.
     pub fn of_environment() -> Result<Texts, LoadFault> {
-        let text = discover()?.text;
-        let file = TextFile { name: config::discover::SOURCE.to_owned(), text, is_private: true };
-        Ok(Texts { files: vec![file], unread: Vec::new() })
+        Ok(Texts::discovered(discover()?.text))
+    }
+
+    fn discovered(text: String) -> Texts {
+        let mut texts = Texts { files: Vec::new(), unread: Vec::new() };
+        variables().for_each(|read| texts.take(read));
+        let name = config::discover::SOURCE.to_owned();
+        texts.files.push(TextFile { name, text, is_private: true, is_variable: false });
+        texts
     }
 
     /// Returns them as `config` takes them.
     #[must_use]
     pub fn sources(&self) -> Vec<Source<'_>> {
-        self.files.iter().map(|f| Source { name: &f.name, text: &f.text, is_private: f.is_private }).collect()
+        self.files.iter().map(TextFile::source).collect()
     }
 }
 
 fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
-    let texts = Texts::read_some(path)?;
+    loaded(&Texts::read_some(path)?)
+}
+
+fn loaded(texts: &Texts) -> Result<Loaded, LoadFault> {
     let unread = texts.unread.iter().map(|unread| unread.problem.clone()).collect();
     let reading = config::read_rest(&texts.sources(), unread, &Host);
     let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
@@ -180,6 +192,27 @@ fn load_file(path: &Path) -> Result<Loaded, LoadFault> {
         Some(plan) => Ok(Loaded { plan, warnings: lines(warnings), found: Vec::new() }),
         None => Err(texts.refused(lines(errors))),
     }
+}
+
+/// Reads the variables that set keys over the files, in the order of their names.
+fn variables() -> impl Iterator<Item = Result<TextFile, Unread>> {
+    let of_ours = |(name, value): (OsString, OsString)| {
+        let name = name.to_string_lossy().into_owned();
+        (name.starts_with(overrides::PREFIX) && !value.is_empty()).then_some((name, value))
+    };
+    let mut all: Vec<_> = std::env::vars_os().filter_map(of_ours).collect();
+    all.sort();
+    all.into_iter().map(|(name, value)| {
+        let text = match value.to_str() {
+            Some(value) => overrides::text(&name, value),
+            None => Err("is not UTF-8 text".to_owned()),
+        };
+        match text {
+            // Whoever can read another's environment can read its files.
+            Ok(text) => Ok(TextFile { name, text, is_private: true, is_variable: true }),
+            Err(why) => Err(Unread::because(Path::new(&name), why)),
+        }
+    })
 }
 
 /// Lists `conf.d/*.yaml` beside the file, in the order of their names.
@@ -204,9 +237,15 @@ struct TextFile {
     name: String,
     text: String,
     is_private: bool,
+    is_variable: bool,
 }
 
 impl TextFile {
+    fn source(&self) -> Source<'_> {
+        let TextFile { name, text, is_private, is_variable } = self;
+        Source { name, text, is_private: *is_private, is_variable: *is_variable }
+    }
+
     /// Names it with the directory that it stands in.
     fn below(self, directory: &str) -> TextFile {
         TextFile { name: format!("{directory}/{}", self.name), ..self }
@@ -259,7 +298,7 @@ fn read_file(path: &Path) -> Result<TextFile, Unread> {
     let text = String::from_utf8(bytes).map_err(|_| unsound("is not UTF-8 text"))?;
     let is_private = metadata.permissions().mode() & 0o077 == 0;
     let name = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into());
-    Ok(TextFile { name, text, is_private })
+    Ok(TextFile { name, text, is_private, is_variable: false })
 }
 
 fn load_environment() -> Result<Loaded, LoadFault> {
@@ -267,7 +306,8 @@ fn load_environment() -> Result<Loaded, LoadFault> {
     let found = discovered.found.iter().map(ToString::to_string);
     let skipped = discovered.skipped.iter().map(|why| format!("  {why}"));
     let found = found.chain(skipped).collect();
-    Ok(Loaded { plan: discovered.plan, warnings: Vec::new(), found })
+    let loaded = loaded(&Texts::discovered(discovered.text))?;
+    Ok(Loaded { found, warnings: Vec::new(), ..loaded })
 }
 
 /// Looks for providers in the environment of this process.

@@ -45,7 +45,8 @@ impl Outside for Canaries {
 /// The plan of a small file that is good.
 pub fn plan() -> &'static Plan {
     static PLAN: LazyLock<Plan> = LazyLock::new(|| {
-        let reading = read(&Source { name: "f", text: SMALL, is_private: true }, &Canaries);
+        let reading =
+            read(&Source { name: "f", text: SMALL, is_private: true, is_variable: false }, &Canaries);
         reading.plan.unwrap_or_else(|| panic!("{:?}", reading.problems))
     });
     &PLAN
@@ -56,7 +57,7 @@ pub fn plan() -> &'static Plan {
 /// read again, it is the same.
 pub fn config(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    let source = Source { name: "f", text: &text, is_private: true };
+    let source = Source { name: "f", text: &text, is_private: true, is_variable: false };
     let reading = read(&source, &Canaries);
     let has_errors = reading.problems.iter().any(|problem| problem.severity == Severity::Error);
     assert_eq!(reading.plan.is_none(), has_errors, "{text}\n{:#?}", reading.problems);

@@ -119,7 +119,9 @@ mod tests {
     use crate::config::{Source, settings};
 
     fn written(text: &str) -> Settings {
-        by_name(&settings::written(&[Source { name: "f", text, is_private: true }]).unwrap())
+        by_name(
+            &settings::written(&[Source { name: "f", text, is_private: true, is_variable: false }]).unwrap(),
+        )
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub fn discover(names: &dyn Fn(&str) -> Option<String>, all: &[String]) -> Resul
         return Err(NothingFound { names: looked_for(), problems: Vec::new(), skipped });
     }
     let text = format!("version: 1\nproviders:\n{text}");
-    let source = Source { name: SOURCE, text: &text, is_private: true };
+    let source = Source { name: SOURCE, text: &text, is_private: true, is_variable: false };
     let reading = read(&source, &Environment { names });
     if let Some(plan) = reading.plan {
         return Ok(Discovered { plan, text, found, skipped });

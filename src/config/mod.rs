@@ -24,6 +24,7 @@ mod keydoc;
 pub mod ladder;
 mod lines;
 mod login;
+pub mod overrides;
 mod path;
 pub mod permanent;
 pub mod plan;
@@ -63,6 +64,8 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// Whether only its owner can read it.
     pub is_private: bool,
+    /// Whether it is a variable ([`overrides`]): it stands before the files, and what it says counts.
+    pub is_variable: bool,
 }
 
 /// What came of reading it.
@@ -117,7 +120,8 @@ pub fn read(source: &Source<'_>, outside: &dyn Outside) -> Reading {
 /// Mappings are joined key by key, in the order of the sources; a key that two of them give a value
 /// is an error, also where the values are equal: whoever changes one of them would change nothing.
 /// Only `version` may stand in each, as it is said of the file that it stands in. A literal secret
-/// is taken only where every one of the files is private.
+/// is taken only where every one of the files is private. What a variable says ([`overrides`]) the files
+/// cannot say otherwise; those come first.
 ///
 /// One that cannot be read as YAML does not hide the faults of the others, as far as they are faults
 /// whatever it says.
@@ -162,10 +166,14 @@ struct Joined {
 /// Joins the trees of all sources that can be read.
 fn tree(sources: &[Source<'_>], faults: &Faults) -> Joined {
     let mut joined = Joined { tree: Value::Null, is_whole: true, problems: Vec::new() };
+    let mut joint = Joint { settled: Vec::new(), faults };
     for source in sources {
         match yaml::load(source.text) {
             Ok(more) => {
-                join(&mut joined.tree, more.tree, source, &KeyPath::root(), faults);
+                if source.is_variable {
+                    joint.settled.push(last_of(&more.tree));
+                }
+                joint.join(&mut joined.tree, more.tree, source, &KeyPath::root());
                 joined.problems.extend(told(&[*source], more.faults));
             }
             Err(found) => {
@@ -188,22 +196,56 @@ fn in_order_of(sources: &[Source<'_>], problems: &mut [Problem]) {
     problems.sort_by_key(|problem| place(problem).unwrap_or(usize::MAX));
 }
 
-/// Puts one tree into another. Their depth is bounded by `yaml`.
-fn join(into: &mut Value, more: Value, source: &Source<'_>, at: &KeyPath, faults: &Faults) {
-    match (into, more) {
-        (_, Value::Null) => {}
-        (into @ Value::Null, more) => *into = more,
-        (Value::Mapping(into), Value::Mapping(more)) => {
-            for (key, value) in more {
-                let below = at.key(key.as_str().unwrap_or("?"));
-                join(into.entry(key).or_insert(Value::Null), value, source, &below, faults);
+/// Returns the path of the one value that the source of a variable has.
+fn last_of(tree: &Value) -> KeyPath {
+    let mut at = KeyPath::root();
+    let mut value = tree;
+    loop {
+        let below = match value {
+            Value::Mapping(entries) => {
+                entries.iter().next().map(|(key, value)| (at.key(key.as_str().unwrap_or("?")), value))
             }
-        }
-        (into, more) if at.as_str() == "version" && *into == more => {}
-        (_, _) => {
-            // Rare enough to look for the line anew each time.
-            let line = lines::survey(source.text).nearest(at).map_or(1, |(_, line)| line);
-            faults.error(at, format!("is given again at {}:{line}; keep one of them", source.name));
+            Value::Sequence(items) => {
+                items.last().map(|value| (at.index(items.len().saturating_sub(1)), value))
+            }
+            _ => None,
+        };
+        let Some((deeper, within)) = below else { return at };
+        (at, value) = (deeper, within);
+    }
+}
+
+/// Puts trees into one another. Their depth is bounded by `yaml`.
+struct Joint<'a> {
+    /// What variables have said.
+    settled: Vec<KeyPath>,
+    faults: &'a Faults,
+}
+
+impl Joint<'_> {
+    fn join(&self, into: &mut Value, more: Value, source: &Source<'_>, at: &KeyPath) {
+        match (into, more) {
+            _ if !source.is_variable && self.settled.contains(at) => {}
+            (_, Value::Null) => {}
+            (into @ Value::Null, more) => *into = more,
+            (Value::Mapping(into), Value::Mapping(more)) => {
+                for (key, value) in more {
+                    let below = at.key(key.as_str().unwrap_or("?"));
+                    self.join(into.entry(key).or_insert(Value::Null), value, source, &below);
+                }
+            }
+            (Value::Sequence(into), Value::Sequence(more)) if self.settled.iter().any(|s| at.holds(s)) => {
+                into.resize(into.len().max(more.len()), Value::Null);
+                for (index, (into, value)) in into.iter_mut().zip(more).enumerate() {
+                    self.join(into, value, source, &at.index(index));
+                }
+            }
+            (into, more) if at.as_str() == "version" && *into == more => {}
+            (_, _) => {
+                // Rare enough to look for the line anew each time.
+                let line = lines::survey(source.text).nearest(at).map_or(1, |(_, line)| line);
+                self.faults.error(at, format!("is given again at {}:{line}; keep one of them", source.name));
+            }
         }
     }
 }
@@ -231,10 +273,13 @@ fn place(sources: &[Source<'_>], surveys: &[Survey], fault: Fault) -> (usize, Pr
         }
     }
     let index = best.map_or(0, |(_, index, _)| index);
+    let source = sources.get(index);
+    let line = fault.line.or(best.map(|(_, _, line)| line));
     let problem = Problem {
         severity: fault.severity,
-        source: sources.get(index).map_or("", |source| source.name).to_owned(),
-        line: fault.line.or(best.map(|(_, _, line)| line)),
+        source: source.map_or("", |source| source.name).to_owned(),
+        // A variable has one.
+        line: line.filter(|_| source.is_some_and(|source| !source.is_variable)),
         path: fault.at.as_str().to_owned(),
         message: fault.message,
     };

@@ -45,6 +45,8 @@ pub struct Setting {
 pub enum Origin {
     /// A file and its line.
     File(String, usize),
+    /// A variable that sets it over the file.
+    Variable(String),
     /// Zero configuration wrote it from a variable.
     Environment,
     /// What is known of the provider's kind, or of the model.
@@ -57,6 +59,7 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Origin::File(name, line) => write!(f, "{name}:{line}"),
+            Origin::Variable(name) => f.write_str(name),
             Origin::Environment => f.write_str("environment"),
             Origin::Catalogue => f.write_str("catalogue"),
             Origin::Default => f.write_str("default"),
@@ -254,11 +257,13 @@ pub fn show(sources: &[Source<'_>]) -> Result<Vec<Shown>, Vec<Problem>> {
     // A list that nobody wrote has no entries to be walked.
     let listens = settings.iter().any(|setting| setting.path().starts_with("listen["));
     let before = settings.iter().position(|setting| setting.path().starts_with("admin."));
-    let surveys: Vec<_> = sources.iter().map(|source| (source.name, lines::survey(source.text))).collect();
+    let surveys: Vec<_> = sources.iter().map(|source| (source, lines::survey(source.text))).collect();
     let line_of = |at: &KeyPath| {
-        let exact = |(name, survey): &(&str, lines::Survey)| {
+        let exact = |(source, survey): &(&Source<'_>, lines::Survey)| {
             let (length, line) = survey.nearest(at)?;
-            (length == at.as_str().len()).then(|| Origin::File((*name).to_owned(), line))
+            let name = source.name.to_owned();
+            let origin = if source.is_variable { Origin::Variable(name) } else { Origin::File(name, line) };
+            (length == at.as_str().len()).then_some(origin)
         };
         surveys.iter().find_map(exact).unwrap_or(Origin::Default)
     };
@@ -388,7 +393,7 @@ routes:
     }
 
     fn source<'a>(name: &'a str, text: &'a str) -> Source<'a> {
-        Source { name, text, is_private: true }
+        Source { name, text, is_private: true, is_variable: false }
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Outside for Stage {
 }
 
 fn reading(text: &str) -> Reading {
-    read(&Source { name: "pointsman.yaml", text, is_private: false }, &Stage::usual())
+    read(&Source { name: "pointsman.yaml", text, is_private: false, is_variable: false }, &Stage::usual())
 }
 
 fn told(text: &str) -> Vec<String> {
@@ -747,13 +747,13 @@ fn a_key_given_twice_is_told_with_both_lines_wherever_it_stands() {
 fn a_secret_in_the_file_is_taken_with_a_warning_only_where_nobody_else_can_read_it() {
     let text = format!("providers: {{openai: {{kind: openai, credentials: [{{key: {CANARY}}}]}}}}\n");
     let outside = Stage::usual();
-    let private = read(&Source { name: "f", text: &text, is_private: true }, &outside);
+    let private = read(&Source { name: "f", text: &text, is_private: true, is_variable: false }, &outside);
     assert_eq!(private.plan.unwrap().credentials[0].key.as_ref().unwrap().expose(), CANARY);
     assert_eq!(private.problems.len(), 1);
     assert!(
         private.problems[0].to_string().starts_with("f:1: warning: providers.openai.credentials[0].key: ")
     );
-    let open = read(&Source { name: "f", text: &text, is_private: false }, &outside);
+    let open = read(&Source { name: "f", text: &text, is_private: false, is_variable: false }, &outside);
     assert!(open.plan.is_none());
 }
 
@@ -1029,7 +1029,7 @@ fn a_pasted_key_is_in_no_message() {
         let text = line.replace("${CANARY", "${KEPT").replace("{env: CANARY", "{env: KEPT");
         let text = text.replace("CANARY", CANARY).replace("KEPT", "CANARY");
         for is_private in [false, true] {
-            let reading = read(&Source { name: "f", text: &text, is_private }, &outside);
+            let reading = read(&Source { name: "f", text: &text, is_private, is_variable: false }, &outside);
             assert!(!reading.problems.is_empty(), "{line}");
             for problem in &reading.problems {
                 assert!(!problem.to_string().contains("sk-canary"), "{line}\n{problem}");
@@ -1052,7 +1052,7 @@ fn the_plan_shows_no_key_in_debug() {
 
 #[test]
 fn fragments_are_one_configuration_and_faults_name_their_file() {
-    let source = |name, text| Source { name, text, is_private: false };
+    let source = |name, text| Source { name, text, is_private: false, is_variable: false };
     let first =
         source("pointsman.yaml", "version: 1\nroutes: {a: {targets: [{provider: openai, model: m}]}}\n");
     let second = source("conf.d/openai.yaml", OPENAI);
@@ -1086,8 +1086,51 @@ fn fragments_are_one_configuration_and_faults_name_their_file() {
 }
 
 #[test]
+fn what_a_variable_says_counts_and_its_faults_are_its_own() {
+    let file = |text| Source { name: "pointsman.yaml", text, is_private: false, is_variable: false };
+    let variable = |name, text| Source { name, text, is_private: true, is_variable: true };
+    let written = format!(
+        "{OPENAI}version: 1
+log: {{level: warn}}
+grace: 1s
+listen:
+  - {{address: \"127.0.0.1:1\"}}
+  - {{address: \"127.0.0.1:2\", h2c: true}}
+routes: {{a: {{targets: [{{provider: openai, model: m}}]}}}}
+"
+    );
+    let level = variable("POINTSMAN__LOG__LEVEL", "log: {level: \"debug\"}");
+    let place = variable("POINTSMAN__LISTEN__1__ADDRESS", "listen: [~, {address: \"127.0.0.1:3\"}]");
+    let breaker = variable("POINTSMAN__BREAKER__ENABLED", "breaker: {enabled: false}");
+    let sources = [level, place, breaker, file(&written)];
+    let plan = read_all(&sources, &Stage::usual()).plan.unwrap();
+    let listens: Vec<_> = plan.listen.iter().map(|listen| (listen.address.port(), listen.h2c)).collect();
+    assert_eq!(listens, [(1, false), (3, true)]);
+    assert_eq!((plan.log.level, plan.grace), (Level::Debug, Duration::from_secs(1)));
+    assert!(!plan.breaker.enabled);
+
+    let told = |sources: &[Source<'_>]| -> Vec<String> {
+        let reading = read_all(sources, &Stage::usual());
+        assert!(reading.plan.is_none());
+        reading.problems.iter().map(ToString::to_string).collect()
+    };
+    let loud = variable("POINTSMAN__LOG__LEVEL", "log: {level: \"loud\"}");
+    let said = told(&[loud, file(&written)]);
+    assert!(said[0].starts_with("POINTSMAN__LOG__LEVEL: log.level: "), "{said:?}");
+    let unknown = variable("POINTSMAN__LOG__LEVLE", "log: {levle: \"debug\"}");
+    let said = told(&[unknown, file(&written)]);
+    assert!(said[0].starts_with("POINTSMAN__LOG__LEVLE: log.levle: "), "{said:?}");
+    // In the place of all that the file says there.
+    let flat = variable("POINTSMAN__LOG", "log: \"debug\"");
+    let said = told(&[flat, file(&written)]);
+    assert!(said[0].starts_with("POINTSMAN__LOG: log: "), "{said:?}");
+    let third = variable("POINTSMAN__LISTEN__3__H2C", "listen: [~, ~, ~, {h2c: true}]");
+    assert!(!told(&[third, file(&written)]).is_empty());
+}
+
+#[test]
 fn a_fragment_that_cannot_be_read_hides_no_fault_of_the_others_and_invents_none() {
-    let source = |name, text| Source { name, text, is_private: false };
+    let source = |name, text| Source { name, text, is_private: false, is_variable: false };
     // What the broken ones may say: providers, a tier, who may call, what a provider has.
     let main = source(
         "pointsman.yaml",
@@ -1143,7 +1186,8 @@ mod shipped {
         let mut outside = Stage::usual();
         outside.variables.insert("GROQ_API_KEY".to_owned(), "gsk_1234567890".to_owned());
         for text in [WHOLE, MINIMAL] {
-            let reading = read(&Source { name: "conf", text, is_private: false }, &outside);
+            let reading =
+                read(&Source { name: "conf", text, is_private: false, is_variable: false }, &outside);
             assert!(reading.plan.is_some() && reading.problems.is_empty(), "{:#?}", reading.problems);
         }
     }
@@ -1254,7 +1298,8 @@ mod properties {
     use proptest::prelude::*;
 
     fn answers(text: &str) {
-        let reading = read(&Source { name: "f", text, is_private: true }, &Stage::usual());
+        let reading =
+            read(&Source { name: "f", text, is_private: true, is_variable: false }, &Stage::usual());
         let has_errors = reading.problems.iter().any(|problem| problem.severity == Severity::Error);
         assert_eq!(reading.plan.is_none(), has_errors, "{text}\n{:#?}", reading.problems);
         for problem in &reading.problems {
@@ -1390,7 +1435,10 @@ mod logins {
         );
         let mut all = vec![("OPENAI_API_KEY", CANARY)];
         all.extend(variables);
-        read(&Source { name: "f", text: &text, is_private: false }, &World(Stage::with(&all)))
+        read(
+            &Source { name: "f", text: &text, is_private: false, is_variable: false },
+            &World(Stage::with(&all)),
+        )
     }
 
     fn login(base_url: &str, credential: &str, variables: &[(&str, &str)]) -> Login {

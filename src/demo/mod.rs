@@ -91,7 +91,8 @@ impl Providers {
 /// Starts the proxy as `run` does, on the usual ports or on free ones.
 fn start_proxy(providers: &Providers) -> Result<(Running, Clock), StartFault> {
     let text = yaml(&providers.first, &providers.second);
-    let reading = config::read(&Source { name: "demo", text: &text, is_private: true }, &Host);
+    let reading =
+        config::read(&Source { name: "demo", text: &text, is_private: true, is_variable: false }, &Host);
     let mut plan = reading.plan.ok_or_else(|| {
         let problems: Vec<String> = reading.problems.iter().map(ToString::to_string).collect();
         StartFault::System(io::Error::other(problems.join("; ")))
@@ -237,7 +238,8 @@ mod tests {
     async fn the_demo_moves_to_free_ports_where_the_usual_ones_are_taken() {
         let providers = Providers::start().await.unwrap();
         let text = yaml(&providers.first, &providers.second);
-        let reading = config::read(&Source { name: "demo", text: &text, is_private: true }, &Host);
+        let reading =
+            config::read(&Source { name: "demo", text: &text, is_private: true, is_variable: false }, &Host);
         let mut plan = reading.plan.unwrap_or_else(|| panic!("{:?}", reading.problems));
         let taken = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
         plan.listen[0].address = taken[0].local_addr().unwrap();

@@ -189,7 +189,7 @@ async fn signed_by(login: &str, variables: Vec<(&'static str, String)>) -> Seen 
     let yaml = "version: 1\nlisten: [{address: \"127.0.0.1:0\"}]\nadmin: {address: \"127.0.0.1:0\"}\n"
         .to_owned()
         + &one(&provider.base_url(), login, "");
-    let source = Source { name: "test.yaml", text: &yaml, is_private: true };
+    let source = Source { name: "test.yaml", text: &yaml, is_private: true, is_variable: false };
     let reading = config::read(&source, &Platform(variables));
     let problems = format!("{:?}", reading.problems);
     let stage = Stage::of(reading.plan.expect(&problems)).await;

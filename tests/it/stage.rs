@@ -61,7 +61,10 @@ pub fn plan(yaml: &str) -> pointsman::config::plan::Plan {
         }
     }
     text.push_str(yaml);
-    let reading = config::read(&Source { name: "test.yaml", text: &text, is_private: true }, &Nowhere);
+    let reading = config::read(
+        &Source { name: "test.yaml", text: &text, is_private: true, is_variable: false },
+        &Nowhere,
+    );
     let problems: Vec<_> = reading.problems.iter().map(ToString::to_string).collect();
     reading.plan.unwrap_or_else(|| panic!("the test's configuration is not sound: {problems:#?}\n{text}"))
 }

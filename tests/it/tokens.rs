@@ -253,7 +253,7 @@ async fn google_gives_a_token_for_a_request_signed_with_a_service_account() {
     let yaml = "version: 1\nlisten: [{address: \"127.0.0.1:0\"}]\nadmin: {address: \"127.0.0.1:0\"}\n"
         .to_owned()
         + &one(&provider.base_url(), &login, "");
-    let source = Source { name: "test.yaml", text: &yaml, is_private: true };
+    let source = Source { name: "test.yaml", text: &yaml, is_private: true, is_variable: false };
     let reading = config::read(&source, &pointsman::secrets::Host);
     let problems = format!("{:?}", reading.problems);
     let stage = Stage::of(reading.plan.expect(&problems)).await;
@@ -430,7 +430,7 @@ async fn keys_of_aws_come_from_wherever_the_platform_keeps_them() {
         let yaml = "version: 1\nlisten: [{address: \"127.0.0.1:0\"}]\nadmin: {address: \"127.0.0.1:0\"}\n"
             .to_owned()
             + &one(&provider.base_url(), &login, "");
-        let source = Source { name: "test.yaml", text: &yaml, is_private: true };
+        let source = Source { name: "test.yaml", text: &yaml, is_private: true, is_variable: false };
         let reading = config::read(&source, &Platform(variables));
         let problems = format!("{from}: {:?}", reading.problems);
         let stage = Stage::of(reading.plan.expect(&problems)).await;

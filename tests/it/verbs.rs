@@ -197,6 +197,27 @@ async fn check_tells_the_faults_of_all_files_also_beside_fragments_that_cannot_b
     assert!(!said.contains("minimal.yaml"), "{said}");
 }
 
+/// One file for several hosts: what differs is said by variables (row F3).
+#[tokio::test]
+async fn a_variable_beats_the_file_and_is_named_as_the_origin() {
+    let yaml = "version: 1\nlog: {level: warn}\nproviders: {local: {kind: ollama}}\n";
+    let program = Program::new(yaml).env("POINTSMAN__LOG__LEVEL", "debug").env("POINTSMAN__GRACE", "");
+    let (code, said) = program.verb(&["config", "show", "log.level", "-c", "CONFIG"]).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("debug") && said.contains("POINTSMAN__LOG__LEVEL"), "{said}");
+    assert_eq!(program.verb(&["check", "-c", "CONFIG"]).await.0, 0);
+    let program =
+        program.env("POINTSMAN__PROVIDERS__LOCAL__KIND", "openai").env("POINTSMAN__LOG__LEVEL", "loud");
+    let (code, said) = program.verb(&["check", "-c", "CONFIG"]).await;
+    assert_eq!(code, 78);
+    for line in [
+        "POINTSMAN__PROVIDERS__LOCAL__KIND: providers stand in the file",
+        "POINTSMAN__LOG__LEVEL: log.level: ",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn config_show_has_every_key_with_its_origin_and_needs_no_variable() {
     let program = Program::new(&yaml("http://127.0.0.1:9/v1", "http://127.0.0.1:9/v1"));

@@ -177,7 +177,7 @@ mod tests {
         let text = format!(
             "version: 1\nproviders: {{p: {{{provider}}}}}\nroutes: {{r: {{targets: [{{provider: p, model: m}}]}}}}\n"
         );
-        let source = Source { name: "f", text: &text, is_private: true };
+        let source = Source { name: "f", text: &text, is_private: true, is_variable: false };
         let reading = read(&source, &Stage::with(variables));
         reading.plan.unwrap_or_else(|| panic!("{provider}: {:#?}", reading.problems))
     }
