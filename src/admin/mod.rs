@@ -9,6 +9,7 @@
 //! | [`view`] | what a target looks like from outside |
 //! | `ask` | method and path to one of the things that can be asked |
 //! | `gate` | who may ask: host names and the token |
+//! | [`token`] | where the command line finds a token that was made at start |
 //! | `usage` | what was used, and by which credential |
 //! | `decisions` | why it went where it went, and where it would go |
 //! | `page` | `/ui`, the page for a browser |

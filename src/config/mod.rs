@@ -5,6 +5,8 @@
 //! [`Outside`] → [`plan`], the one shape that the rest of the house sees. Every fault is found in
 //! one go; when there are any, [`lines`] says where they stand.
 //!
+//! Several files are one, key by key; what a variable says ([`overrides`]) comes before them.
+//!
 //! Each key is declared once, in [`file`]; [`schema`](schema()) and [`keys`] come from the same
 //! declaration, and a test compares `conf/pointsman.yaml` with it. [`discover`] writes such a file
 //! from the environment and sends it the same way.
