@@ -11,7 +11,6 @@
 //! and LLD read the list. `POINTSMAN_LAYOUT=off` links without it, for a linker that does not.
 
 use std::env;
-use std::path::Path;
 
 const LIST: &str = "packaging/layout/functions.ld";
 
@@ -21,7 +20,8 @@ fn main() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|said| said == value);
     let is_read = is("CARGO_CFG_TARGET_OS", "linux") && !is("POINTSMAN_LAYOUT", "off");
     if is_read && is("PROFILE", "release") {
-        let root = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", Path::new(&root).join(LIST).display());
+        // Cargo links in this folder. A whole path would be kept in `target`, and be wrong in a checkout that
+        // was moved.
+        println!("cargo:rustc-link-arg-bins=-Wl,-T,{LIST}");
     }
 }
