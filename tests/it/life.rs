@@ -7,6 +7,7 @@ use crate::upgrade_by_socket::{Held, inheritable, listen};
 use pointsman::standin::caller::{BodyEnd, Call, Connection, Talk};
 use pointsman::standin::{Gate, Place, Provider, Reply, SIXTY_WORDS};
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,11 @@ fn yaml(provider: &Provider, grace: &str) -> String {
         "{HEAD}grace: {grace}\nlog: {{format: json}}\nproviders:\n{}routes:\n  chat: {{targets: [{{provider: one, model: m}}]}}\n",
         openai("one", &provider.base_url(), "KEY_ONE")
     )
+}
+
+/// The same at addresses that are known.
+fn at(yaml: &str, data: SocketAddr, admin: SocketAddr) -> String {
+    yaml.replacen("127.0.0.1:0", &data.to_string(), 1).replacen("127.0.0.1:0", &admin.to_string(), 1)
 }
 
 fn program(yaml: &str) -> Program {
@@ -65,11 +71,7 @@ async fn term_right_behind_its_first_answer_is_answered_by_leaving_in_order() {
     let provider = Provider::start(Reply::ok()).await.unwrap();
     for _ in 0..5 {
         let ((data, first), (admin, second)) = (listen("127.0.0.1:0"), listen("127.0.0.1:0"));
-        let here = yaml(&provider, "30s").replacen("127.0.0.1:0", &data.to_string(), 1).replacen(
-            "127.0.0.1:0",
-            &admin.to_string(),
-            1,
-        );
+        let here = at(&yaml(&provider, "30s"), data, admin);
         let program = program(&here);
         let held = Held(vec![inheritable("data", first), inheritable("admin", second)]);
         let command = held.command(&program);
@@ -285,11 +287,7 @@ async fn after_a_crash_it_starts_again_on_the_same_ports() {
     let (answer, _kept) = Connection::open(data).await.unwrap().send(&Call::chat("chat")).await.unwrap();
     assert_eq!(answer.status, 200);
     let program = process.crash();
-    let same = yaml(&provider, "30s").replacen("127.0.0.1:0", &data.to_string(), 1).replacen(
-        "127.0.0.1:0",
-        &admin.to_string(),
-        1,
-    );
+    let same = at(&yaml(&provider, "30s"), data, admin);
     program.configure(&same);
     let process = program.start().await;
     assert_eq!((process.data, process.admin), (data, admin));
@@ -305,8 +303,7 @@ async fn a_kill_leaves_nothing_that_prevents_a_start() {
     let (data, admin) = (process.data, process.admin);
     let files = process.program.path("audit.log");
     let base = fs::read_to_string(process.program.config()).unwrap();
-    let base =
-        base.replacen("127.0.0.1:0", &data.to_string(), 1).replacen("127.0.0.1:0", &admin.to_string(), 1);
+    let base = at(&base, data, admin);
     let text = format!("state: {{path: state.db}}\naudit: {{path: \"{}\"}}\n{base}", files.display());
     let mut program = process.crash();
     program.configure(&text);
@@ -444,11 +441,7 @@ async fn a_log_that_cannot_be_written_or_is_not_read_stops_no_request() {
     provider.record(false);
     for is_full in [true, false] {
         let ((data, first), (admin, second)) = (listen("127.0.0.1:0"), listen("127.0.0.1:0"));
-        let text = yaml(&provider, "30s").replacen("127.0.0.1:0", &data.to_string(), 1).replacen(
-            "127.0.0.1:0",
-            &admin.to_string(),
-            1,
-        );
+        let text = at(&yaml(&provider, "30s"), data, admin);
         let program = program(&text);
         let held = Held(vec![inheritable("data", first), inheritable("admin", second)]);
         let mut command = held.command(&program);
