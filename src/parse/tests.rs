@@ -1,3 +1,5 @@
+//! What is learned of a body of each dialect, and which bodies are refused?
+
 use super::*;
 use proptest::prelude::*;
 

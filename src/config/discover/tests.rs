@@ -1,3 +1,5 @@
+//! Which environment leads to which providers, and what is left out and why?
+
 use super::*;
 
 fn run(pairs: &[(&str, &str)]) -> Result<Discovered, NothingFound> {

@@ -1,3 +1,5 @@
+//! Which series are there, when do they come, and what do they say to a scraper?
+
 use super::*;
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;

@@ -1,3 +1,5 @@
+//! What is JSON, what is not, and what of it is handed on as it is written?
+
 use super::*;
 use proptest::prelude::*;
 

@@ -42,10 +42,13 @@ impl Sample {
 /// The value of a sample that is judged.
 pub type Value = fn(&Sample) -> f64;
 
+/// What stands for a stretch of samples.
+pub type Typical = fn(&[f64]) -> f64;
+
 /// How a value went on after the warm-up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trend {
-    /// Median of the first tenth and of the last.
+    /// What stands for the first tenth and for the last.
     pub first: f64,
     pub last: f64,
     /// Of the line of least squares.
@@ -53,15 +56,15 @@ pub struct Trend {
 }
 
 impl Trend {
-    pub fn of(samples: &[Sample], value: Value) -> Trend {
+    pub fn of(samples: &[Sample], value: Value, typical: Typical) -> Trend {
         let tenth = (samples.len() / 10).max(1);
         let values: Vec<f64> = samples.iter().map(value).collect();
         let (head, tail) = (values.get(..tenth), values.get(values.len().saturating_sub(tenth)..));
         let points: Vec<(f64, f64)> =
             samples.iter().map(|sample| (sample.at.as_secs_f64() / 3600.0, value(sample))).collect();
         Trend {
-            first: median(head.unwrap_or_default()),
-            last: median(tail.unwrap_or_default()),
+            first: typical(head.unwrap_or_default()),
+            last: typical(tail.unwrap_or_default()),
             per_hour: slope(&points),
         }
     }
@@ -71,10 +74,16 @@ impl Trend {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
+/// For what wavers about a level.
+pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// For what comes and goes, such as a thread of a pool: how high it stood.
+pub fn peak(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
 }
 
 fn slope(points: &[(f64, f64)]) -> f64 {
