@@ -75,6 +75,8 @@ pub struct Live {
     pub keyrings: Vec<Arc<Keyring>>,
     /// One per target of the plan, by its index.
     pub slots: Vec<Arc<Slot>>,
+    /// Those of models that no route names.
+    made: direct::Made,
     /// One per route of the plan, by its index.
     pub turns: Vec<Turns>,
     /// The same: when it was last used.

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Health records kept for targets that no route names.
-const DIRECT_LIMIT: usize = 1024;
+pub(super) const DIRECT_LIMIT: usize = 1024;
 
 /// What names keep from generation to generation.
 pub(super) struct Book {

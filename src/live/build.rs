@@ -5,6 +5,7 @@
 //! ends the rests that blamed the key.
 
 use super::book::Book;
+use super::direct::Made;
 use super::keyring::Keyring;
 use super::slot::{self, Slot};
 use super::{Live, LiveProblem, warm};
@@ -36,7 +37,7 @@ pub(super) fn build(
         let kept = book.targets.entry(Arc::clone(&target.id.0)).or_default().clone();
         slots.push(slot::make(&plan, &keyrings, target.clone(), kept, meters.target(at), book, clock)?);
     }
-    let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, &slots)).collect();
+    let siblings: Vec<Arc<[Arc<Unit>]>> = slots.iter().map(|slot| siblings(slot, slots.iter())).collect();
     let slots = slots
         .into_iter()
         .zip(siblings)
@@ -51,7 +52,7 @@ pub(super) fn build(
     let turns = plan.routes.iter().map(Turns::of).collect();
     let used = plan.routes.iter().map(|_| warm::LastUse::default()).collect();
     let policy = Arc::new(Policy { breaker: plan.breaker, cooldown: plan.cooldown });
-    Ok(Live { generation, plan, keyrings, slots, turns, used, policy, meters })
+    Ok(Live { generation, plan, keyrings, slots, made: Made::default(), turns, used, policy, meters })
 }
 
 fn keyrings(plan: &Plan, book: &mut Book, clock: Clock) -> Result<Vec<Arc<Keyring>>, LiveProblem> {
@@ -71,15 +72,15 @@ fn keyrings(plan: &Plan, book: &mut Book, clock: Clock) -> Result<Vec<Arc<Keyrin
     plan.credentials.iter().map(make).collect()
 }
 
-fn siblings(slot: &Slot, all: &[Slot]) -> Arc<[Arc<Unit>]> {
-    all.iter()
-        .filter(|other| {
-            other.target.provider == slot.target.provider
-                && other.target.model == slot.target.model
-                && other.target.credential != slot.target.credential
-        })
-        .map(|other| Arc::clone(&other.health.target))
-        .collect()
+/// The health of the targets of the same provider and model under other credentials.
+pub(super) fn siblings<'a>(slot: &Slot, all: impl Iterator<Item = &'a Slot>) -> Arc<[Arc<Unit>]> {
+    all.filter(|other| {
+        other.target.provider == slot.target.provider
+            && other.target.model == slot.target.model
+            && other.target.credential != slot.target.credential
+    })
+    .map(|other| Arc::clone(&other.health.target))
+    .collect()
 }
 
 /// Compared are the keys in force: the old generation may have read a file again since.

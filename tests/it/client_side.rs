@@ -8,6 +8,7 @@ use bytes::Bytes;
 use pointsman::standin::caller::{self, BodyEnd, Call};
 use pointsman::standin::{GREETING, Gate, Place, Provider, Reply};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 const LAPTOP: &str = "pm-laptop-0123456789";
@@ -723,6 +724,42 @@ async fn a_model_of_two_providers_fails_over_and_a_named_provider_does_not() {
         let answer = Call::chat(model).send(stage.data).await.unwrap();
         assert_eq!((answer.status, answer.error_code().as_str()), (404, "model_not_found"), "{model}");
     }
+}
+
+#[tokio::test]
+async fn a_model_that_no_route_names_is_asked_as_often_as_one_that_a_route_names() {
+    for reply in [Reply::status(529), Reply::status(500), Reply::rate_limited(None)] {
+        let first = Provider::start(reply.clone()).await.unwrap();
+        let yaml = format!(
+            "providers:\n  one: {{kind: openai, base_url: \"{}\", credentials: [{{name: a, key: {KEY_ONE}}}, {{name: b, key: {KEY_TWO}}}]}}\nroutes:\n  chat: {{targets: [{{provider: one, model: alpha}}]}}\n",
+            first.base_url()
+        );
+        let mut counts = Vec::new();
+        for model in ["chat", "one/other"] {
+            let stage = Stage::open(&yaml).await;
+            let before = first.count();
+            Call::chat(model).send(stage.data).await.unwrap();
+            counts.push(first.count() - before);
+        }
+        assert_eq!(counts[0], counts[1], "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_for_a_model_that_no_route_names_is_kept_within_a_bound() {
+    let (stage, one, _two, _claude) = implicit("").await;
+    let live = stage.house.live();
+    let at = pointsman::base::ids::ProviderIdx(0);
+    let looked_at = stage.house.direct_unkept(&live, at, "model-0");
+    let made = stage.house.direct(&live, at, "model-0");
+    assert!(!Arc::ptr_eq(&looked_at[0], &made[0]), "a look without effect left a slot behind");
+    assert!(Arc::ptr_eq(&made[0], &stage.house.direct(&live, at, "model-0")[0]), "made twice");
+    for number in 1..2_000 {
+        stage.house.direct(&live, at, &format!("model-{number}"));
+    }
+    assert_eq!(Arc::strong_count(&made[0]), 1, "kept beyond every bound");
+    let answer = Call::chat("one/model-0").send(stage.data).await.unwrap();
+    assert_eq!((answer.status, one.last().unwrap().model.as_str()), (200, "model-0"));
 }
 
 #[tokio::test]
