@@ -8,12 +8,16 @@
 //!
 //! * A delta of another kind than the open part closes it and opens one of its own.
 //! * A call without arguments gets `{}`: clients parse what they are given. `null` is none (Groq).
+//!   White space before arguments is dropped, for some servers send it without end.
 //! * An answer that ends because it failed (`error`, `MALFORMED_FUNCTION_CALL`) is a fault.
 //! * After a finish only usage and the end pass. An end without a finish is given one.
 //! * Empty deltas are dropped.
 
 use super::form::{Event, Finish, PartKind};
 use crate::base::outcome::Outcome;
+
+/// Arguments that are none.
+const NULL: &str = "null";
 
 /// What is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +43,8 @@ pub enum State {
 pub(super) struct Order {
     has_started: bool,
     open: Open,
-    /// The first of a call's arguments, as long as they may still be `null`.
+    /// The first of a call's arguments, as long as they may still be `null`: never longer than it,
+    /// and without the white space around it.
     nothing: String,
     has_tools: bool,
     has_finished: bool,
@@ -111,11 +116,8 @@ impl Order {
                     return self.fail(Outcome::BadBody, out);
                 };
                 if !*has_arguments {
-                    self.nothing.push_str(text);
-                    if "null".starts_with(self.nothing.trim()) {
-                        return;
-                    }
-                    *text = std::mem::take(&mut self.nothing);
+                    let Some(begun) = begun(&mut self.nothing, text) else { return };
+                    *text = begun;
                 }
                 *has_arguments = true;
             }
@@ -176,13 +178,28 @@ impl Order {
         match std::mem::replace(&mut self.open, Open::Nothing) {
             Open::Nothing => return,
             Open::Tool { has_arguments: false } => {
-                let is_nothing = matches!(begun.trim(), "" | "null");
+                let is_nothing = matches!(begun.as_str(), "" | NULL);
                 out.push(Event::ToolArguments(if is_nothing { "{}".to_owned() } else { begun }));
             }
             Open::Part(_) | Open::Tool { has_arguments: true } => {}
         }
         out.push(Event::PartEnd);
     }
+}
+
+/// Joins a piece to the first of a call's arguments. Returns them as soon as they can no longer be
+/// `null`; until then they are kept in `nothing`, white space around them is not.
+fn begun(nothing: &mut String, piece: &str) -> Option<String> {
+    let piece = if nothing.is_empty() { piece.trim_start() } else { piece };
+    let lacks = NULL.get(nothing.len()..).unwrap_or_default();
+    let said = piece.trim_end();
+    // White space within the word makes it another one; only what stands behind it is dropped.
+    if lacks.starts_with(said) && (said == piece || said == lacks) {
+        nothing.push_str(said);
+        debug_assert!(nothing.len() <= NULL.len());
+        return None;
+    }
+    Some(std::mem::take(nothing) + piece)
 }
 
 /// Returns why an answer really ends: many servers say `stop` where tools are to be called.
@@ -262,12 +279,36 @@ mod tests {
             (&["nu", "ll", " "], &["{}"]),
             (&["n"], &["n"]),
             (&["nu", "mber", "s"], &["number", "s"]),
-            (&[" ", "{", "}"], &[" {", "}"]),
+            (&["null", "\n", " "], &["{}"]),
+            (&[" \n", "", " null "], &["{}"]),
+            (&[" ", "\n"], &["{}"]),
+            (&["nu", " ", "ll"], &["nu ", "ll"]),
+            (&["nul", "l", " ", "s"], &["nulls"]),
+            (&[" ", "{", "}"], &["{", "}"]),
+            (&["\t{ ", " }"], &["{ ", " }"]),
         ] {
             let events = [vec![tool()], pieces.iter().copied().map(piece).collect()].concat();
             let got = ordered([events, vec![Event::PartEnd]].concat());
             let want = want.iter().copied().map(piece).collect();
             assert_eq!(got, [vec![start(), tool()], want, vec![Event::PartEnd]].concat(), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn white_space_without_end_is_not_kept() {
+        for (first, last, want) in [("", "", "{}"), ("null", "", "{}"), (" ", "{\"a\":1}", "{\"a\":1}")] {
+            let (mut order, mut out) = (Order::new(), Vec::new());
+            order.put(tool(), &mut out);
+            order.put(Event::ToolArguments(first.to_owned()), &mut out);
+            for _ in 0..100_000 {
+                order.put(Event::ToolArguments(" \n".to_owned()), &mut out);
+                assert!(order.nothing.len() <= NULL.len(), "{:?}", order.nothing.len());
+            }
+            assert_eq!(out, [start(), tool()], "{first:?}: white space is not told");
+            order.put(Event::ToolArguments(last.to_owned()), &mut out);
+            order.put(Event::PartEnd, &mut out);
+            let want = Event::ToolArguments(want.to_owned());
+            assert_eq!(out, [start(), tool(), want, Event::PartEnd], "{first:?} and {last:?}");
         }
     }
 

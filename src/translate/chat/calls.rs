@@ -7,8 +7,9 @@
 //! thoughts. What waits is told in the order in which it began, as soon as the call before it is
 //! whole, at the latest when the answer ends.
 //!
-//! At most [`EVENT_MAX`] waits; more is a fault. So are arguments of a call that was closed or never
-//! named: nobody could join them, and a call without them would be another call.
+//! At most [`EVENT_MAX`] bytes wait, and at most [`WAITING_MAX`] calls, for each piece is held against
+//! each of them; more is a fault. So are arguments of a call that was closed or never named: nobody
+//! could join them, and a call without them would be another call.
 
 use super::super::form::{Event, Seal};
 use super::super::frames::EVENT_MAX;
@@ -17,6 +18,9 @@ use std::collections::VecDeque;
 
 /// What each thing that waits takes beside its text.
 const OVERHEAD: usize = 128;
+
+/// Calls that may wait. OpenAI lets a model have 128 tools, and no answer calls as many at once.
+const WAITING_MAX: usize = 1_024;
 
 /// A piece of a call as a chunk brings it.
 #[derive(Debug)]
@@ -35,6 +39,9 @@ pub(super) struct Piece {
 pub(super) struct Calls {
     /// The call that is told as it comes.
     open: Option<Call>,
+    /// What is told behind that call.
+    said: Vec<Event>,
+    /// The calls behind it: at most [`WAITING_MAX`].
     waiting: VecDeque<Waiting>,
     /// What waits, in bytes.
     held: usize,
@@ -49,11 +56,15 @@ struct Call {
     shape: Shape,
 }
 
-/// What is told later.
+/// A call that is told later.
 #[derive(Debug)]
-enum Waiting {
-    Call { call: Call, start: Event, arguments: String },
-    Said(Event),
+struct Waiting {
+    call: Call,
+    start: Event,
+    arguments: String,
+    /// What is told behind it. It stands here and not among the calls, so that finding the call of a
+    /// piece takes no longer for it.
+    said: Vec<Event>,
 }
 
 /// How far the JSON text of arguments has come.
@@ -72,7 +83,9 @@ impl Calls {
             return;
         }
         if self.is_busy() {
-            self.hold(Waiting::Said(event), seen);
+            self.held = self.held.saturating_add(size(&event));
+            self.waiting.back_mut().map_or(&mut self.said, |last| &mut last.said).push(event);
+            self.limit(seen);
         } else {
             self.open = None;
             seen.push(event);
@@ -81,10 +94,9 @@ impl Calls {
 
     /// Takes a piece of a call. A name begins one, unless it repeats that of a call under way.
     pub(super) fn take(&mut self, piece: Piece, seen: &mut Vec<Event>) {
-        if let Some(waiting) = self.waiting.iter_mut().rev().find_map(|waiting| waiting.of(&piece)) {
-            let (call, arguments) = waiting;
-            call.shape.take(&piece.arguments);
-            arguments.push_str(&piece.arguments);
+        if let Some(waiting) = self.waiting.iter_mut().rfind(|waiting| waiting.call.is_of(&piece)) {
+            waiting.call.shape.take(&piece.arguments);
+            waiting.arguments.push_str(&piece.arguments);
             self.held = self.held.saturating_add(piece.arguments.len());
             self.limit(seen);
         } else if self.open.as_ref().is_some_and(|call| call.is_of(&piece)) {
@@ -95,7 +107,10 @@ impl Calls {
             let mut call = Call { choice, index, id, shape: Shape::default() };
             if self.is_busy() {
                 call.shape.take(&arguments);
-                self.hold(Waiting::Call { call, start, arguments }, seen);
+                let waiting = Waiting { call, start, arguments, said: Vec::new() };
+                self.held = self.held.saturating_add(waiting.size());
+                self.waiting.push_back(waiting);
+                self.limit(seen);
             } else {
                 self.open = Some(call);
                 seen.push(start);
@@ -108,7 +123,7 @@ impl Calls {
 
     /// Tells all that waits: the answer has ended.
     pub(super) fn finish(&mut self, seen: &mut Vec<Event>) {
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() || !self.said.is_empty() {
             self.open = None;
             self.release(seen);
         }
@@ -132,33 +147,26 @@ impl Calls {
 
     /// Tells what waits up to a call that is not whole.
     fn release(&mut self, seen: &mut Vec<Event>) {
-        while let Some(next) = self.waiting.pop_front() {
+        loop {
+            if !self.said.is_empty() {
+                self.open = None;
+                self.held = self.held.saturating_sub(self.said.iter().map(size).sum());
+                seen.append(&mut self.said);
+            }
+            let Some(next) = self.waiting.pop_front() else { return };
             self.held = self.held.saturating_sub(next.size());
-            match next {
-                Waiting::Said(event) => {
-                    self.open = None;
-                    seen.push(event);
-                }
-                Waiting::Call { call, start, arguments } => {
-                    let is_whole = call.shape.is_whole();
-                    self.open = Some(call);
-                    seen.extend([start, Event::ToolArguments(arguments)]);
-                    if !is_whole {
-                        return;
-                    }
-                }
+            let Waiting { call, start, arguments, said } = next;
+            let is_whole = call.shape.is_whole();
+            (self.open, self.said) = (Some(call), said);
+            seen.extend([start, Event::ToolArguments(arguments)]);
+            if !is_whole {
+                return;
             }
         }
     }
 
-    fn hold(&mut self, waiting: Waiting, seen: &mut Vec<Event>) {
-        self.held = self.held.saturating_add(waiting.size());
-        self.waiting.push_back(waiting);
-        self.limit(seen);
-    }
-
     fn limit(&mut self, seen: &mut Vec<Event>) {
-        if self.held > EVENT_MAX {
+        if self.held > EVENT_MAX || self.waiting.len() > WAITING_MAX {
             *self = Calls::default();
             seen.push(Event::Error(Outcome::BadBody));
         }
@@ -183,24 +191,11 @@ impl Call {
 }
 
 impl Waiting {
-    /// Returns the call and its arguments where the piece is of it.
-    fn of(&mut self, piece: &Piece) -> Option<(&mut Call, &mut String)> {
-        match self {
-            Waiting::Call { call, arguments, .. } if call.is_of(piece) => Some((call, arguments)),
-            Waiting::Call { .. } | Waiting::Said(_) => None,
-        }
-    }
-
+    /// Returns what it takes without what is told behind it. Names and ids count: a client chose the
+    /// tools, but not what a provider calls them.
     fn size(&self) -> usize {
-        let text = match self {
-            Waiting::Call { arguments, .. } => arguments.len(),
-            Waiting::Said(
-                Event::TextDelta(text) | Event::ThinkingDelta(text) | Event::RefusalDelta(text),
-            ) => text.len(),
-            Waiting::Said(Event::SignatureDelta(seal) | Event::RedactedThinking(seal)) => seal.text.len(),
-            Waiting::Said(_) => 0,
-        };
-        text.saturating_add(OVERHEAD)
+        let text = self.call.id.len().saturating_add(self.arguments.len());
+        text.saturating_add(size(&self.start))
     }
 }
 
@@ -224,6 +219,30 @@ impl Shape {
     fn is_whole(&self) -> bool {
         self.has_begun && self.depth == 0 && !self.is_text
     }
+}
+
+/// Returns what an event takes while it waits.
+fn size(event: &Event) -> usize {
+    let text = match event {
+        Event::TextDelta(text)
+        | Event::ThinkingDelta(text)
+        | Event::RefusalDelta(text)
+        | Event::ToolArguments(text) => text.len(),
+        Event::SignatureDelta(seal) | Event::RedactedThinking(seal) => seal.text.len(),
+        Event::ToolStart { id, name, seal } => {
+            let seal = seal.as_ref().map_or(0, |seal| seal.text.len());
+            id.len().saturating_add(name.len()).saturating_add(seal)
+        }
+        Event::Start { .. }
+        | Event::PartStart(_)
+        | Event::PartEnd
+        | Event::Usage(_)
+        | Event::Finish { .. }
+        | Event::End
+        | Event::Ping
+        | Event::Error(_) => 0,
+    };
+    text.saturating_add(OVERHEAD)
 }
 
 /// Tells whether an event says nothing: such a one does not close a call.
@@ -297,5 +316,36 @@ mod tests {
             calls.say(Event::TextDelta(long.clone()), &mut seen);
         }
         assert!(told(&seen).ends_with('!'));
+        let (mut seen, mut calls) = (Vec::new(), Calls::default());
+        calls.take(piece(0, "f", "{"), &mut seen);
+        for index in 1..=4 {
+            calls.take(piece(index, &long, ""), &mut seen);
+        }
+        assert!(told(&seen).ends_with('!'), "names count too");
+    }
+
+    #[test]
+    fn more_calls_under_way_than_any_answer_has_are_a_fault() {
+        let most = WAITING_MAX as u64;
+        let (mut seen, mut calls) = (Vec::new(), Calls::default());
+        for index in 0..=most {
+            calls.take(piece(index, "f", "{"), &mut seen);
+            // What is said between them is not held against a piece.
+            calls.say(Event::TextDelta("hm".to_owned()), &mut seen);
+        }
+        assert_eq!((told(&seen).as_str(), calls.waiting.len()), ("f({", WAITING_MAX));
+        for index in 0..=most {
+            calls.take(piece(index, "", "}"), &mut seen);
+        }
+        assert_eq!(told(&seen), "f({}'hm'".repeat(WAITING_MAX + 1));
+        assert_eq!(calls.held, 0, "all that was held is let go");
+
+        let (mut seen, mut calls) = (Vec::new(), Calls::default());
+        for index in 0..=most + 1 {
+            assert_eq!(told(&seen).matches('!').count(), 0, "call {index}");
+            calls.take(piece(index, "f", "{"), &mut seen);
+            assert!(calls.waiting.len() <= WAITING_MAX);
+        }
+        assert_eq!(seen.last(), Some(&Event::Error(Outcome::BadBody)));
     }
 }

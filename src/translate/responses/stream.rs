@@ -2,16 +2,24 @@
 //!
 //! The pieces are told as they come. What a server tells only at the end of an item, or only in
 //! `response.completed`, is told from there: some send no deltas of arguments, some no items.
+//!
+//! At most [`ITEMS_MAX`] items are under way, for each event is held against each of them; more is a
+//! fault.
 
 use super::super::fault;
 use super::super::form::{Content, Event, PartKind, ToolUse, Usage};
 use super::super::read::{Object, Raw};
 use super::{finish_of, said};
+use crate::base::outcome::Outcome;
+
+/// Items that may be under way. One is usual, and an answer of this many is none of a model's.
+const ITEMS_MAX: usize = 1_024;
 
 /// Reads events.
 #[derive(Debug, Default)]
 pub(in super::super) struct Reader {
     /// The items under way: one, but OpenRouter begins the next before the last is done.
+    /// At most [`ITEMS_MAX`].
     items: Vec<Item>,
     /// Whether any part of the answer was told.
     has_content: bool,
@@ -104,6 +112,9 @@ impl Reader {
     }
 
     fn begin(&mut self, event: &mut Object<'_>, seen: &mut Vec<Event>) {
+        if self.items.len() >= ITEMS_MAX {
+            return seen.push(Event::Error(Outcome::BadBody));
+        }
         let index = event.count("output_index");
         let mut item = event.object("item");
         let is_call = item.text("type").as_deref() == Some("function_call");
@@ -185,5 +196,35 @@ fn part(mut part: Object<'_>, seen: &mut Vec<Event>) {
         Some("output_text") => seen.push(Event::PartStart(PartKind::Text)),
         Some("refusal") => seen.push(Event::PartStart(PartKind::Refusal)),
         Some(_) | None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(reader: &mut Reader, event: &str, index: usize, seen: &mut Vec<Event>) {
+        let text = format!(
+            r#"{{"type":"response.output_item.{event}","output_index":{index},"item":{{"type":"message","content":[]}}}}"#
+        );
+        reader.event(b"", text.as_bytes(), seen);
+    }
+
+    #[test]
+    fn more_items_under_way_than_any_answer_has_are_a_fault() {
+        let (mut reader, mut seen) = (Reader::default(), Vec::new());
+        for index in 0..2 * ITEMS_MAX {
+            item(&mut reader, "added", index, &mut seen);
+            item(&mut reader, "done", index, &mut seen);
+        }
+        assert!(reader.items.is_empty(), "one after another is never too much");
+        for index in 0..ITEMS_MAX {
+            item(&mut reader, "added", index, &mut seen);
+        }
+        assert!(!seen.contains(&Event::Error(Outcome::BadBody)));
+        assert_eq!(reader.items.len(), ITEMS_MAX);
+        item(&mut reader, "added", ITEMS_MAX, &mut seen);
+        assert_eq!(seen.last(), Some(&Event::Error(Outcome::BadBody)));
+        assert_eq!(reader.items.len(), ITEMS_MAX);
     }
 }

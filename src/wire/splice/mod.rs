@@ -61,9 +61,9 @@ pub struct Splice {
     /// The client has nothing of the answer yet, not even its opening.
     needs_opening: bool,
     /// Text that the client has and the second stream must say first.
-    owed: String,
+    owed: Owed,
     /// White space that the client has and the second stream may say first.
-    seam: String,
+    seam: Owed,
     /// Anthropic: the blocks as the client knows them.
     blocks: messages::Blocks,
     /// Responses: the message that goes on in the one that is open.
@@ -73,6 +73,16 @@ pub struct Splice {
     /// Responses: how many letters the second stream has said.
     said: usize,
     has_diverged: bool,
+}
+
+/// Text that the client has, and how much of it the second stream has said.
+///
+/// It is as long as an answer and is said in small pieces: what is left of it is never copied.
+#[derive(Debug, Default)]
+struct Owed {
+    text: String,
+    /// Where that begins which the second stream has not said yet, in bytes.
+    from: usize,
 }
 
 impl Splice {
@@ -85,10 +95,11 @@ impl Splice {
         let blocks = messages::Blocks::new(&place);
         let needs_opening = !place.has_begun && text.is_empty();
         let (owed, seam) = match way {
-            Way::Verify => (text, String::new()),
+            Way::Verify => (Owed { text, from: 0 }, Owed::default()),
             Way::Continue => {
                 let kept = text.trim_end().len();
-                (String::new(), text.get(kept..).unwrap_or_default().to_owned())
+                let seam = text.get(kept..).unwrap_or_default().to_owned();
+                (Owed::default(), Owed { text: seam, from: 0 })
             }
         };
         Splice {
@@ -210,28 +221,17 @@ impl Splice {
     /// Returns what of a piece of text the client does not have yet.
     fn unheard(&mut self, text: &str) -> String {
         if !self.seam.is_empty() && !text.is_empty() {
-            let seam = std::mem::take(&mut self.seam);
-            return match (text.strip_prefix(seam.as_str()), seam.strip_prefix(text)) {
-                (Some(rest), _) => rest.to_owned(),
-                (None, Some(still)) => {
-                    still.clone_into(&mut self.seam);
-                    String::new()
-                }
-                (None, None) => text.to_owned(),
-            };
+            return self.seam.hear(text).map_or_else(
+                || {
+                    self.seam = Owed::default();
+                    text.to_owned()
+                },
+                str::to_owned,
+            );
         }
-        if self.owed.is_empty() {
-            return text.to_owned();
-        }
-        if let Some(rest) = text.strip_prefix(self.owed.as_str()) {
-            self.owed.clear();
-            return rest.to_owned();
-        }
-        match self.owed.strip_prefix(text) {
-            Some(still) => self.owed = still.to_owned(),
-            None => self.has_diverged = true,
-        }
-        String::new()
+        let rest = self.owed.hear(text);
+        self.has_diverged |= rest.is_none();
+        rest.unwrap_or_default().to_owned()
     }
 
     /// Works one chunk over; tells whether it passes.
@@ -288,6 +288,32 @@ impl Splice {
             self.has_diverged = true;
         }
         has_text || is_finish || other || opens
+    }
+}
+
+impl Owed {
+    fn is_empty(&self) -> bool {
+        self.rest().is_empty()
+    }
+
+    /// Returns what the second stream has not said yet.
+    fn rest(&self) -> &str {
+        self.text.get(self.from..).unwrap_or_default()
+    }
+
+    /// Hears a piece of the second stream. Returns what of it goes beyond what was owed, or nothing
+    /// where it says something else.
+    fn hear<'a>(&mut self, piece: &'a str) -> Option<&'a str> {
+        let owed = self.rest();
+        if let Some(more) = piece.strip_prefix(owed) {
+            *self = Owed::default();
+            return Some(more);
+        }
+        if !owed.starts_with(piece) {
+            return None;
+        }
+        self.from += piece.len();
+        Some("")
     }
 }
 
@@ -396,6 +422,39 @@ mod tests {
             let (text, diverged, _) = heard(before, Way::Continue, &second);
             assert_eq!((text.as_str(), diverged), (want, false), "{before:?} + {pieces:?}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_heard_piece_by_piece_without_being_copied() {
+        for (way, piece) in [(Way::Verify, "é "), (Way::Continue, "\n ")] {
+            let before = piece.repeat(5_000);
+            let mut splice = Splice::new(&mut told(&before), way);
+            let owed = |splice: &Splice| match way {
+                Way::Verify => (splice.owed.text.as_ptr(), splice.owed.rest().to_owned()),
+                Way::Continue => (splice.seam.text.as_ptr(), splice.seam.rest().to_owned()),
+            };
+            let (home, _) = owed(&splice);
+            for said in 1..5_000 {
+                assert_eq!(splice.unheard(piece), "");
+                let (at, rest) = owed(&splice);
+                assert_eq!(at, home, "{way:?}: copied by piece {said}");
+                assert_eq!(Some(rest.as_str()), before.get(said * piece.len()..), "{way:?} after {said}");
+            }
+            assert_eq!(splice.unheard(&format!("{piece}x")), "x");
+            assert!(splice.owed.is_empty() && splice.seam.is_empty() && !splice.has_diverged);
+            assert_eq!(splice.unheard("é"), "é");
+        }
+    }
+
+    #[test]
+    fn what_differs_behind_the_first_pieces_is_told_apart_where_it_differs() {
+        let mut splice = Splice::new(&mut told("the quick"), Way::Verify);
+        assert_eq!(splice.unheard("the "), "");
+        assert_eq!((splice.unheard("the "), splice.has_diverged), (String::new(), true), "said once more");
+        let mut splice = Splice::new(&mut told("one\n\n "), Way::Continue);
+        assert_eq!(splice.unheard("\n"), "");
+        assert_eq!((splice.unheard("two").as_str(), splice.has_diverged), ("two", false));
+        assert_eq!(splice.unheard("\n "), "\n ", "the seam is behind");
     }
 
     #[test]
