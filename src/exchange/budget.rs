@@ -13,13 +13,14 @@
 use crate::base::time::Tick;
 use crate::config::plan::RetryPolicy;
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// What the bucket holds at most, and at the start.
 const CAPACITY: f64 = 100.0;
 
-/// The budget of one process.
-#[derive(Debug)]
-pub struct RetryBudget(Mutex<Bucket>);
+/// The budget of one process. A clone draws on the same bucket.
+#[derive(Clone, Debug)]
+pub struct RetryBudget(Arc<Mutex<Bucket>>);
 
 #[derive(Debug)]
 struct Bucket {
@@ -29,7 +30,7 @@ struct Bucket {
 
 impl Default for RetryBudget {
     fn default() -> Self {
-        RetryBudget(Mutex::new(Bucket { tokens: CAPACITY, filled_at: Tick(0) }))
+        RetryBudget(Arc::new(Mutex::new(Bucket { tokens: CAPACITY, filled_at: Tick(0) })))
     }
 }
 
@@ -41,16 +42,32 @@ impl RetryBudget {
     }
 
     /// Takes one token; `false` when there is none.
+    #[must_use]
     pub fn withdraw(&self, now: Tick, policy: &RetryPolicy) -> bool {
         let mut bucket = self.0.lock();
-        let passed = now.since(bucket.filled_at).as_secs_f64();
-        let grown = passed * f64::from(policy.budget_min_per_second);
-        bucket.tokens = (bucket.tokens + grown).min(CAPACITY);
-        bucket.filled_at = bucket.filled_at.max(now);
+        bucket.fill(now, policy);
         let may = bucket.tokens >= 1.0;
         if may {
             bucket.tokens -= 1.0;
         }
         may
+    }
+
+    /// Tells whether there is a token, without taking it.
+    #[must_use]
+    pub fn has_token(&self, now: Tick, policy: &RetryPolicy) -> bool {
+        let mut bucket = self.0.lock();
+        bucket.fill(now, policy);
+        bucket.tokens >= 1.0
+    }
+}
+
+impl Bucket {
+    /// Adds what time has brought.
+    fn fill(&mut self, now: Tick, policy: &RetryPolicy) {
+        let passed = now.since(self.filled_at).as_secs_f64();
+        let grown = passed * f64::from(policy.budget_min_per_second);
+        self.tokens = (self.tokens + grown).min(CAPACITY);
+        self.filled_at = self.filled_at.max(now);
     }
 }

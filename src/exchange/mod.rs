@@ -22,7 +22,8 @@
 //! 5. *Commit.* Once content went downstream nothing starts over visibly. What may still happen is
 //!    *rescue*: the usable targets that are left, in the order of choice and the failed one last,
 //!    are asked to go on (`continues: prefill`) or to begin anew and be held against what was told.
-//!    A target that refuses to go on (400) is asked to begin anew. Where the stream cannot be gone
+//!    A target that refuses to go on (400) is asked to begin anew, and one that was not reached
+//!    because a kept connection was dead is asked again (rows 19 and 20 hold here as well). Where the stream cannot be gone
 //!    on from, or nobody is left, the request breaks off.
 //!
 //! Repeats, hedges and restarts are paid from the [`budget::RetryBudget`]; failovers are free.
@@ -151,8 +152,11 @@ pub struct Try {
     pub candidate: usize,
     /// The right to it; hand it to `Units::report` when it has ended.
     pub permit: Permit,
-    /// How it came about. A [`Cause::Resend`] wants a fresh connection.
+    /// How it came about.
     pub cause: Cause,
+    /// Whether it wants a connection of its own, as a [`Cause::Resend`] does, and so does who takes up
+    /// a stream for the second time because a kept one was dead.
+    pub wants_fresh: bool,
 }
 
 /// How a request ends.
@@ -251,6 +255,8 @@ pub struct Exchange {
     /// How the stream first broke.
     first_break: Option<Break>,
     is_rescuable: bool,
+    /// What a new beginning would be paid from, where that is known.
+    purse: Option<RetryBudget>,
     budget_ran_dry: bool,
     /// Why nobody else is asked, once that is so.
     halt: Halt,
@@ -274,6 +280,7 @@ impl Exchange {
             is_committed: false,
             first_break: None,
             is_rescuable: false,
+            purse: None,
             budget_ran_dry: false,
             halt: Halt::default(),
             reserved: Permit::default(),
@@ -311,6 +318,12 @@ impl Exchange {
     /// [`Exchange::has_alternative`] are asked about a committed stream.
     pub fn rescuable(&mut self, is_rescuable: bool) {
         self.is_rescuable = is_rescuable;
+    }
+
+    /// Says what a new beginning would be paid from, so that [`Exchange::has_alternative`] counts on
+    /// nobody who could not be paid for. Without it every rescuer counts.
+    pub fn pays_from(&mut self, budget: &RetryBudget) {
+        self.purse = Some(budget.clone());
     }
 
     /// Notes that the attempt delivered its answer whole.
@@ -410,14 +423,7 @@ impl Exchange {
             return false;
         }
         if self.is_committed {
-            let policy = &self.rules.health;
-            let may_rescue = self.rules.may_rescue && self.is_rescuable;
-            // Silence of the one that is asked now would be why, so it is no way out itself.
-            let current = self.records.last().map(|record| record.candidate);
-            return may_rescue
-                && self
-                    .rescuers()
-                    .any(|at| current != Some(at) && self.candidates[at].health.look(now, policy).is_ok());
+            return self.has_rescuer(now);
         }
         self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
     }
@@ -516,7 +522,7 @@ impl Exchange {
             is_called_off: false,
             is_unsaid: false,
         });
-        Try { candidate, permit, cause }
+        Try { candidate, permit, cause, wants_fresh: cause == Cause::Resend }
     }
 
     fn close(&mut self, failure: &Failure, now: Tick) {

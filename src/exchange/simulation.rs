@@ -142,6 +142,8 @@ struct Running {
     is_rescuable: bool,
     attempts_on: HashMap<usize, u32>,
     rescues: Vec<(usize, Cause)>,
+    /// Who was asked once more because a kept connection was dead, after commit.
+    resent: Vec<usize>,
     /// Who broke the stream first, and whether by silence.
     broke: Option<(usize, bool)>,
     was_filtered: bool,
@@ -325,6 +327,7 @@ impl World {
             is_rescuable,
             attempts_on: HashMap::new(),
             rescues: Vec::new(),
+            resent: Vec::new(),
             broke: None,
             was_filtered: false,
             listener: Listener::new(self.seed.wrapping_add(id)),
@@ -342,10 +345,12 @@ impl World {
             Step::Try(order) => {
                 self.check_attempt(&running, &order);
                 // Both are paid for out of the budget.
-                if matches!(order.cause, Cause::Repeat | Cause::Restart) {
+                if matches!(order.cause, Cause::Repeat | Cause::Restart) && !order.wants_fresh {
                     self.repeats += 1;
                 }
-                if order.cause.is_rescue() {
+                if order.cause.is_rescue() && order.wants_fresh {
+                    running.resent.push(order.candidate);
+                } else if order.cause.is_rescue() {
                     running.rescues.push((order.candidate, order.cause));
                 }
                 *running.attempts_on.entry(order.candidate).or_default() += 1;
@@ -418,6 +423,7 @@ impl World {
                 running.exchange.answered(200);
                 running.exchange.commit(self.now);
                 running.exchange.rescuable(running.is_rescuable);
+                running.exchange.pays_from(&self.budget);
                 units.content_began(&mut permit, self.now, &policy());
                 running.broke.get_or_insert((at, outcome == Outcome::TimeoutStall));
                 running.was_filtered |= outcome == Outcome::ContentFiltered;
@@ -512,7 +518,8 @@ impl World {
         let is_more = order.cause != Cause::First && order.cause != Cause::Resend;
         assert!(!(running.is_single && is_more), "seed {seed}: {:?} of a single attempt", order.cause);
         let before = running.attempts_on.get(&order.candidate).copied().unwrap_or(0);
-        // One rescue at the target that broke, and a new beginning where it refused to go on.
+        // One rescue at the target that broke, and a new beginning where it refused to go on. A resend
+        // is counted for everybody.
         let as_rescuer = if order.cause.is_rescue() { 2 } else { 0 };
         let most = 1 + self.retry.same_target.max(1) + 1 + as_rescuer;
         assert!(before < most, "seed {seed}: target {} tried {} times", order.candidate, before + 1);
@@ -533,6 +540,12 @@ impl World {
         let is_allowed = running.may_rescue && running.is_rescuable && running.may_replay;
         assert!(is_allowed, "seed {seed}: rescued what must not be");
         assert!(!running.was_filtered, "seed {seed}: rescued from a content filter");
+        if order.wants_fresh {
+            let last = running.rescues.last();
+            assert_eq!(last, Some(&(at, order.cause)), "seed {seed}: a resend of something else");
+            assert!(!running.resent.contains(&at), "seed {seed}: target {at} is asked afresh again");
+            return;
+        }
         let (broke_at, was_silent) = running.broke.expect("a rescue follows a break");
         let before: Vec<Cause> =
             running.rescues.iter().filter(|(other, _)| *other == at).map(|(_, cause)| *cause).collect();
@@ -551,7 +564,12 @@ impl World {
             for other in untried {
                 let excluded = running.exchange.tallies[other].is_excluded;
                 let rests = self.units[other].look(self.now, &policy()).is_err();
-                assert!(excluded || rests, "seed {seed}: {other} was passed over for the one that broke");
+                // A new beginning there could not be paid for, and the one that broke goes on.
+                let was_too_dear = running.exchange.budget_ran_dry() && order.cause == Cause::Continue;
+                assert!(
+                    excluded || rests || was_too_dear,
+                    "seed {seed}: {other} was passed over for the one that broke"
+                );
             }
         }
         assert_eq!(

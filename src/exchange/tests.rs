@@ -520,6 +520,129 @@ fn what_is_asked_again_at_once_counts_among_the_attempts_at_a_provider() {
     }
 }
 
+/// A stream that has broken, taken up by the next target.
+fn taken_up(continues: [bool; 3], change: impl FnOnce(&mut Rules)) -> Scene {
+    let mut scene = scene(three(continues), change);
+    scene.start();
+    scene.exchange.commit(scene.now);
+    scene.exchange.rescuable(true);
+    scene.exchange.pays_from(&scene.budget);
+    scene
+}
+
+fn fresh(step: &Step) -> bool {
+    matches!(step, Step::Try(Try { wants_fresh: true, .. }))
+}
+
+#[test]
+fn a_rescuer_that_was_not_reached_is_asked_once_more_on_a_fresh_connection() {
+    let stale = Failure { is_stale: true, ..Failure::plain(Outcome::Reset) };
+    let disowned = Failure { is_disowned: true, ..Failure::plain(Outcome::Reset) };
+    let calm = Failure { hint: RetryHint::After(Duration::from_secs(10)), ..disowned };
+    let reset = Failure::plain(Outcome::Reset);
+    for (failure, continues, is_again, why) in [
+        (stale, true, true, "row 19"),
+        (stale, false, true, "row 19, and a new beginning is paid for once"),
+        (disowned, true, true, "row 20"),
+        (calm, true, false, "it asked for calm"),
+        (reset, true, false, "a fresh connection broke"),
+    ] {
+        let mut scene = taken_up([false, continues, true], |rules| rules.retry.budget_min_per_second = 0);
+        let cause = if continues { Cause::Continue } else { Cause::Restart };
+        let step = scene.fail(&Failure::plain(Outcome::Truncated));
+        assert_eq!((went(&step, scene.now), fresh(&step)), (Went::To(1, cause), false), "{why}");
+        while scene.budget.withdraw(scene.now, &scene.exchange.rules.retry) {}
+        if is_again {
+            let step = scene.fail(&failure);
+            assert_eq!((went(&step, scene.now), fresh(&step)), (Went::To(1, cause), true), "{why}");
+        }
+        let step = scene.fail(&failure);
+        assert_eq!(
+            (went(&step, scene.now), fresh(&step)),
+            (Went::To(2, Cause::Continue), false),
+            "{why}: no more than once"
+        );
+        let changes = scene.exchange.records().iter().filter(|record| record.candidate == 1).count();
+        assert_eq!((changes, scene.exchange.failovers), (1 + usize::from(is_again), 2), "{why}");
+    }
+}
+
+#[test]
+fn a_refusal_to_go_on_after_a_resend_is_still_a_new_beginning() {
+    let mut scene = taken_up([false, true, true], |_| {});
+    scene.fail(&Failure::plain(Outcome::Truncated));
+    scene.fail(&Failure { is_stale: true, ..Failure::plain(Outcome::Reset) });
+    let step = scene.fail(&status(Outcome::ClientError, 400));
+    assert_eq!((went(&step, scene.now), fresh(&step)), (Went::To(1, Cause::Restart), false));
+}
+
+#[test]
+fn a_target_that_was_asked_afresh_before_commit_is_not_again_after_it() {
+    let stale = Failure { is_stale: true, ..Failure::plain(Outcome::Reset) };
+    let mut scene = scene(vec![candidate(0, 0, "m")], |_| {});
+    scene.start();
+    let step = scene.fail(&stale);
+    assert_eq!((went(&step, scene.now), fresh(&step)), (Went::To(0, Cause::Resend), true));
+    scene.exchange.commit(scene.now);
+    scene.exchange.rescuable(true);
+    let step = scene.fail(&Failure::plain(Outcome::Truncated));
+    assert_eq!((went(&step, scene.now), fresh(&step)), (Went::To(0, Cause::Restart), false));
+    assert_eq!(went(&scene.fail(&stale), scene.now), Went::Ends("break off"));
+}
+
+#[test]
+fn a_stream_is_cut_off_only_for_somebody_who_can_be_paid() {
+    for (continues, has_token, want, why) in [
+        ([false, false, false], true, true, "there is a token for a new beginning"),
+        ([false, false, false], false, false, "nobody could take it up"),
+        ([true, false, false], false, false, "the silent one itself is no way out"),
+        ([false, false, true], false, true, "the last goes on, which is free"),
+    ] {
+        let mut scene = taken_up(continues, |rules| rules.retry.budget_min_per_second = 0);
+        while !has_token && scene.budget.withdraw(scene.now, &scene.exchange.rules.retry) {}
+        assert_eq!(scene.exchange.has_alternative(scene.now), want, "{why}");
+        assert!(scene.exchange.has_alternative(scene.now) == want, "{why}: looking takes none");
+        let step = scene.fail(&Failure::plain(Outcome::TimeoutStall));
+        assert_eq!(matches!(step, Step::Try(_)), want, "{why}");
+    }
+}
+
+#[test]
+fn who_cannot_be_paid_for_is_passed_over_for_one_that_goes_on() {
+    for (continues, want) in [
+        ([false, false, true], Went::To(2, Cause::Continue)),
+        ([true, false, false], Went::To(0, Cause::Continue)),
+        ([false, false, false], Went::Ends("break off")),
+    ] {
+        let mut scene = taken_up(continues, |rules| rules.retry.budget_min_per_second = 0);
+        while scene.budget.withdraw(scene.now, &scene.exchange.rules.retry) {}
+        let step = scene.fail(&Failure::plain(Outcome::Truncated));
+        assert_eq!(went(&step, scene.now), want, "{continues:?}");
+        assert!(scene.exchange.budget_ran_dry());
+    }
+}
+
+#[test]
+fn who_refuses_to_go_on_and_cannot_begin_anew_leaves_the_stream_to_others() {
+    let mut scene = taken_up([false, true, true], |rules| rules.retry.budget_min_per_second = 0);
+    scene.fail(&Failure::plain(Outcome::Truncated));
+    while scene.budget.withdraw(scene.now, &scene.exchange.rules.retry) {}
+    let step = scene.fail(&status(Outcome::ClientError, 400));
+    assert_eq!(went(&step, scene.now), Went::To(2, Cause::Continue));
+}
+
+#[test]
+fn a_look_at_the_budget_takes_nothing() {
+    let policy = RetryPolicy { budget_min_per_second: 1, ..RetryPolicy::default() };
+    let budget = RetryBudget::default();
+    while budget.withdraw(Tick(0), &policy) {}
+    assert!(!budget.has_token(Tick(0), &policy));
+    let later = Tick(1_000_000);
+    assert!(budget.has_token(later, &policy) && budget.has_token(later, &policy));
+    assert!(budget.clone().withdraw(later, &policy), "it was still there");
+    assert!(!budget.has_token(later, &policy), "a clone draws on the same bucket");
+}
+
 #[test]
 fn a_silent_rescuer_is_left_for_the_target_that_only_broke_off() {
     for (outcome, want) in [(Outcome::Truncated, true), (Outcome::TimeoutStall, false)] {

@@ -13,6 +13,15 @@
 //! step. The cap is low on purpose: with 4 s between requests any step over 18 s can miss a whole
 //! recovery window (simulated for the flapping scenario S15).
 //!
+//! *A probe has an age.* One that was taken up and never answered, by a request with nowhere else to
+//! go, would keep the target shut for everybody until that request's deadline (600 s). So after
+//! `open`, and no sooner than [`PROBE`], it no longer fills its place and another may be made. What
+//! it says in the end still counts, unless the breaker has opened again since.
+//!
+//! *Requests that were under way when it opened are one event.* What they come to while it is open
+//! is noted and climbs no ladder: ten handshakes that fail together are one fault. What they come to
+//! later, while it is half open, is older than the opening and says nothing.
+//!
 //! `breaker.permanent` is a second ladder: a fault that no waiting mends opens the breaker at its
 //! first occurrence, for 5, 10, 20, 40, then 80 minutes, until a success closes it.
 //!
@@ -27,6 +36,9 @@ use std::time::Duration;
 
 /// Slots of the sliding window: a tenth of it each, so that old failures leave smoothly.
 const SLOTS: usize = 10;
+/// Least age at which a probe no longer fills its place: the default of `open`. A shorter `open` is a
+/// wish for quick probes, and no measure of how long a first word takes.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// How an attempt counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +102,10 @@ pub struct Breaker {
     open_until: Option<Tick>,
     /// How often it opened without closing in between.
     openings: u32,
-    probes: u32,
+    /// The probes under way, by when they were claimed; those that are too old may still be among them.
+    probes: Vec<Tick>,
+    /// What tells a claim from all others, also from those before a reset.
+    last_claim: Tick,
     successes: u32,
     consecutive: u32,
     slots: [Slot; SLOTS],
@@ -122,25 +137,43 @@ impl Breaker {
             Some(until) if now < until => {
                 Err(Resting::Open { until, reason: self.reason.unwrap_or(Outcome::ServerError) })
             }
-            Some(_) if self.probes >= policy.half_open_probes => Err(Resting::Probing),
+            Some(_) if self.probing(now, policy) >= policy.half_open_probes as usize => Err(Resting::Probing),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// Claims a probe where one is due; `true` when the caller now holds one.
+    /// Claims a probe where one is due; returns the claim when the caller now holds one. It is the
+    /// time at which it was made, or up to some microseconds later: no two are alike.
     ///
     /// # Errors
     /// Returns why nothing may pass.
-    pub fn claim(&mut self, now: Tick, policy: &BreakerPolicy) -> Result<bool, Resting> {
+    pub fn claim(&mut self, now: Tick, policy: &BreakerPolicy) -> Result<Option<Tick>, Resting> {
         self.look(now, policy)?;
-        let is_probe = policy.enabled && self.open_until.is_some();
-        self.probes += u32::from(is_probe);
-        Ok(is_probe)
+        if !policy.enabled || self.open_until.is_none() {
+            return Ok(None);
+        }
+        let claim = now.max(Tick(self.last_claim.0.saturating_add(1)));
+        self.last_claim = claim;
+        self.probes.retain(|since| is_fresh(*since, now, policy));
+        self.probes.push(claim);
+        Ok(Some(claim))
     }
 
-    /// Gives a claimed probe back.
-    pub fn release(&mut self) {
-        self.probes = self.probes.saturating_sub(1);
+    /// Gives a claimed probe back. One that was too old, or from before a reset, frees nobody else's
+    /// place.
+    pub fn release(&mut self, claim: Tick) {
+        self.probes.retain(|since| *since != claim);
+    }
+
+    /// Tells whether what began at `began` can know more than the last opening did.
+    #[must_use]
+    pub fn is_news(&self, began: Tick) -> bool {
+        self.open_until.is_none_or(|until| began >= until)
+    }
+
+    /// Closes it and forgets everything. Claims that are still held stay apart from later ones.
+    pub fn reset(&mut self) {
+        *self = Breaker { last_claim: self.last_claim, ..Breaker::default() };
     }
 
     /// Counts one attempt. A success while open (a stream that began before the breaker opened)
@@ -151,7 +184,8 @@ impl Breaker {
         }
         match (mark, self.state(now, policy)) {
             (Mark::Neutral, _) | (Mark::Success, BreakerState::Open) => {}
-            (Mark::Trip, _) | (Mark::Failure, BreakerState::HalfOpen) => self.trip(reason, now, policy, dice),
+            (Mark::Trip, BreakerState::Closed | BreakerState::HalfOpen)
+            | (Mark::Failure, BreakerState::HalfOpen) => self.trip(reason, now, policy, dice),
             // Requests that were under way when it opened are one event.
             (Mark::Permanent, BreakerState::Open) if self.permanents > 0 => self.reason = Some(reason),
             (Mark::Permanent, _) => self.trip_for_long(reason, now, policy, dice),
@@ -162,7 +196,7 @@ impl Breaker {
             (Mark::Success, BreakerState::HalfOpen) => {
                 self.successes += 1;
                 if self.successes >= policy.close_after {
-                    *self = Breaker::default();
+                    self.reset();
                 }
             }
             (Mark::Failure, BreakerState::Closed) => {
@@ -172,8 +206,13 @@ impl Breaker {
                     self.trip(reason, now, policy, dice);
                 }
             }
-            (Mark::Failure, BreakerState::Open) => self.reason = Some(reason),
+            (Mark::Failure | Mark::Trip, BreakerState::Open) => self.reason = Some(reason),
         }
+    }
+
+    /// Returns how many probes fill a place now.
+    fn probing(&self, now: Tick, policy: &BreakerPolicy) -> usize {
+        self.probes.iter().filter(|since| is_fresh(**since, now, policy)).count()
     }
 
     fn trip(&mut self, reason: Outcome, now: Tick, policy: &BreakerPolicy, dice: u64) {
@@ -244,6 +283,11 @@ impl Breaker {
         }
         slot
     }
+}
+
+/// Tells whether a probe claimed at `since` still fills its place.
+fn is_fresh(since: Tick, now: Tick, policy: &BreakerPolicy) -> bool {
+    now < since.after(policy.open.max(PROBE))
 }
 
 /// Slot numbers start at one, so that an untouched slot is never current.
@@ -321,12 +365,12 @@ mod tests {
         let mut breaker = Breaker::default();
         fail(&mut breaker, 5, at(0));
         assert_eq!(breaker.claim(at(4), &policy()).ok(), None, "still open");
-        assert_eq!(breaker.claim(at(5), &policy()), Ok(true));
+        let claim = breaker.claim(at(5), &policy()).unwrap().expect("a probe is due");
         assert_eq!(breaker.claim(at(5), &policy()), Err(Resting::Probing));
         breaker.mark(Mark::Success, Outcome::Ok, at(5), &policy(), EVEN);
-        breaker.release();
+        breaker.release(claim);
         assert_eq!(breaker.state(at(5), &policy()), BreakerState::HalfOpen, "one success is not enough");
-        assert_eq!(breaker.claim(at(6), &policy()), Ok(true));
+        assert!(matches!(breaker.claim(at(6), &policy()), Ok(Some(_))));
         breaker.mark(Mark::Success, Outcome::Ok, at(6), &policy(), EVEN);
         assert_eq!(breaker.state(at(6), &policy()), BreakerState::Closed);
     }
@@ -337,15 +381,66 @@ mod tests {
         fail(&mut breaker, 5, at(0));
         let mut now = at(5);
         for expected in [10, 10, 10] {
-            assert_eq!(breaker.claim(now, &policy()), Ok(true));
+            let claim = breaker.claim(now, &policy()).unwrap().expect("a probe is due");
             fail(&mut breaker, 1, now);
-            breaker.release();
+            breaker.release(claim);
             let until = now.after(Duration::from_secs(expected));
             assert!(
                 matches!(breaker.look(now, &policy()), Err(Resting::Open { until: u, .. }) if u == until)
             );
             now = until;
         }
+    }
+
+    #[test]
+    fn a_probe_that_hangs_fills_its_place_for_the_open_time_and_no_longer() {
+        let short = BreakerPolicy { open: Duration::from_millis(100), ..policy() };
+        let long = BreakerPolicy { open: Duration::from_secs(30), ..policy() };
+        for (policy, age) in [(policy(), 5), (short, 5), (long, 30)] {
+            let mut breaker = Breaker::default();
+            for _ in 0..5 {
+                breaker.mark(Mark::Failure, Outcome::ServerError, at(0), &policy, EVEN);
+            }
+            let hung = breaker.claim(at(40), &policy).unwrap().expect("a probe is due");
+            let almost = Tick(at(40 + age).0 - 1);
+            assert_eq!(breaker.look(almost, &policy), Err(Resting::Probing), "open: {:?}", policy.open);
+            let other = breaker.claim(at(40 + age), &policy).unwrap().expect("its place is free");
+            assert_eq!(breaker.look(at(40 + age), &policy), Err(Resting::Probing), "one place, no more");
+            breaker.release(hung);
+            assert_eq!(breaker.look(at(40 + age), &policy), Err(Resting::Probing), "not the other's");
+            breaker.release(hung);
+            breaker.release(other);
+            breaker.release(other);
+            assert!(matches!(breaker.claim(at(40 + age), &policy), Ok(Some(_))), "as many places as ever");
+            assert_eq!(breaker.look(at(40 + age), &policy), Err(Resting::Probing));
+        }
+    }
+
+    #[test]
+    fn a_claim_from_before_a_reset_frees_nobody_elses_place() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, 5, at(0));
+        let before = breaker.claim(at(5), &policy()).unwrap().expect("a probe is due");
+        breaker.reset();
+        fail(&mut breaker, 5, at(0));
+        let after = breaker.claim(at(5), &policy()).unwrap().expect("a probe is due");
+        breaker.release(before);
+        assert_eq!(breaker.look(at(5), &policy()), Err(Resting::Probing));
+        breaker.release(after);
+        assert!(breaker.look(at(5), &policy()).is_ok());
+    }
+
+    #[test]
+    fn ten_handshakes_that_fail_together_open_it_once() {
+        let policy = BreakerPolicy { open_max: minutes(60), ..policy() };
+        let mut breaker = Breaker::default();
+        for millis in 0..10 {
+            breaker.mark(Mark::Trip, Outcome::Tls, Tick(millis * 1000), &policy, EVEN);
+        }
+        let until = at(5);
+        assert_eq!(breaker.look(at(1), &policy), Err(Resting::Open { until, reason: Outcome::Tls }));
+        breaker.mark(Mark::Trip, Outcome::Tls, at(5), &policy, EVEN);
+        assert!(matches!(breaker.look(at(5), &policy), Err(Resting::Open { until, .. }) if until == at(15)));
     }
 
     #[test]
@@ -364,7 +459,7 @@ mod tests {
         let off = BreakerPolicy { enabled: false, ..policy() };
         for now in [at(1), at(60)] {
             assert_eq!(breaker.state(now, &off), BreakerState::Closed);
-            assert_eq!(breaker.claim(now, &off), Ok(false));
+            assert_eq!(breaker.claim(now, &off), Ok(None));
         }
         breaker.mark(Mark::Trip, Outcome::Tls, at(60), &off, EVEN);
         assert_eq!(breaker.state(at(60), &policy()), BreakerState::HalfOpen, "as it was, when on again");

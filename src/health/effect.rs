@@ -29,26 +29,33 @@ pub(super) struct Effect {
 }
 
 impl Effect {
-    /// A success counts towards closing a half-open breaker only for the probe itself: a request
-    /// from before it opened, or one whose probe was settled at its first content, says no more.
+    /// Of a half-open breaker only those say more who began after it had opened. A success counts
+    /// towards closing it only for the probe itself: one whose probe was settled at its first content
+    /// was counted then. A failure counts without one too: that stream has broken since.
     /// A credential's breaker opens only for what is permanent, so that only its probe counts.
     pub(super) fn seen_by(
         mut self,
         permit: &Permit,
         units: &Units,
+        began: Tick,
         now: Tick,
         policy: &BreakerPolicy,
     ) -> Self {
-        let settled = |unit: &Unit, claim: &Option<Arc<Unit>>| {
-            claim.is_none() && unit.breaker(now, policy) == BreakerState::HalfOpen
+        let seen = |mark: Mark, unit: &Arc<Unit>| {
+            let breaker = &unit.0.lock().breaker;
+            if breaker.state(now, policy) != BreakerState::HalfOpen {
+                return mark;
+            }
+            let is_news = breaker.is_news(began);
+            match mark {
+                Mark::Success if !is_news || !permit.probes(unit) => Mark::Neutral,
+                Mark::Failure | Mark::Trip if !is_news => Mark::Neutral,
+                Mark::Success | Mark::Failure | Mark::Trip | Mark::Permanent | Mark::Neutral => mark,
+            }
         };
-        if self.target == Mark::Success && settled(&units.target, &permit.target) {
-            self.target = Mark::Neutral;
-        }
-        if self.endpoint == Mark::Success && settled(&units.endpoint, &permit.endpoint) {
-            self.endpoint = Mark::Neutral;
-        }
-        if self.credential == Mark::Success && permit.credential.is_none() {
+        self.target = seen(self.target, &units.target);
+        self.endpoint = seen(self.endpoint, &units.endpoint);
+        if self.credential == Mark::Success && !permit.probes(&units.credential) {
             self.credential = Mark::Neutral;
         }
         self

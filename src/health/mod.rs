@@ -17,7 +17,7 @@
 //!
 //! [`Units::admit`] asks for leave and claims the half-open probe where one is due; the returned
 //! [`Permit`] gives the claim back when it is dropped, so that a cancelled attempt cannot hold a
-//! target shut. [`Units::report`] is the one place that turns an outcome into state (`report`; the
+//! target shut; nor can one that hangs, since a claim has an age ([`breaker`]). [`Units::report`] is the one place that turns an outcome into state (`report`; the
 //! cooldown and breaker columns of the failure table).
 //!
 //! Pure: time, policy and dice are arguments.
@@ -218,16 +218,12 @@ impl Units {
     fn admit_in(&self, need: Need, now: Tick, policy: &Policy) -> Result<Permit, Resting> {
         self.look_in(need, now, policy)?;
         let mut permit = Permit::default();
-        for (unit, probe) in [
-            (&self.endpoint, &mut permit.endpoint),
-            (&self.credential, &mut permit.credential),
-            (&self.target, &mut permit.target),
-        ] {
+        for unit in [&self.endpoint, &self.credential, &self.target] {
             let mut state = unit.0.lock();
             // Somebody may have been quicker since the look.
             state.rest.look(now, need)?;
-            if state.breaker.claim(now, &policy.breaker)? {
-                *probe = Some(Arc::clone(unit));
+            if let Some(claim) = state.breaker.claim(now, &policy.breaker)? {
+                permit.probes.push((Arc::clone(unit), claim));
             }
             if state.rest.claim(now) {
                 permit.trials.push((Arc::clone(unit), now));

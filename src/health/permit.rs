@@ -13,17 +13,16 @@ use std::sync::Arc;
 /// The right to one attempt. Dropping it gives claimed probes back without counting them.
 #[derive(Debug, Default)]
 pub struct Permit {
-    pub(super) target: Option<Arc<Unit>>,
-    pub(super) credential: Option<Arc<Unit>>,
-    pub(super) endpoint: Option<Arc<Unit>>,
+    /// Half-open probes, and the breaker's claims for them. Nearly always empty.
+    pub(super) probes: Vec<(Arc<Unit>, Tick)>,
     /// First tries after a rest, and for when they were claimed. Nearly always empty.
     pub(super) trials: Vec<(Arc<Unit>, Tick)>,
 }
 
 impl Permit {
-    /// Takes the probes that it holds.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Arc<Unit>> + use<> {
-        [self.target.take(), self.credential.take(), self.endpoint.take()].into_iter().flatten()
+    /// Tells whether it holds a probe of a unit.
+    pub(super) fn probes(&self, unit: &Arc<Unit>) -> bool {
+        self.probes.iter().any(|(claimed, _)| Arc::ptr_eq(claimed, unit))
     }
 
     /// Lets others follow where this was the first try after a rest.
@@ -36,8 +35,8 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        for claimed in self.take() {
-            claimed.0.lock().breaker.release();
+        for (unit, claim) in self.probes.drain(..) {
+            unit.0.lock().breaker.release(claim);
         }
         for (unit, claimed) in self.trials.drain(..) {
             unit.0.lock().rest.release(claimed);

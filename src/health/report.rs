@@ -34,11 +34,13 @@ impl Units {
     #[allow(clippy::must_use_candidate, reason = "whoever tells nobody has nothing to do with it")]
     pub fn content_began(&self, permit: &mut Permit, now: Tick, policy: &Policy) -> bool {
         let mut had_probe = false;
-        for claimed in permit.take() {
+        for (unit, claim) in permit.probes.drain(..) {
             had_probe = true;
-            let mut state = claimed.0.lock();
-            state.breaker.mark(Mark::Success, Outcome::Ok, now, &policy.breaker, 0);
-            state.breaker.release();
+            let mut state = unit.0.lock();
+            if state.breaker.is_news(claim) {
+                state.breaker.mark(Mark::Success, Outcome::Ok, now, &policy.breaker, 0);
+            }
+            state.breaker.release(claim);
         }
         permit.pass();
         had_probe
@@ -55,7 +57,7 @@ impl Units {
         policy: &Policy,
         dice: u64,
     ) -> SmallVec<[Change; 2]> {
-        let effect = effect(report, policy).seen_by(&permit, self, now, &policy.breaker);
+        let effect = effect(report, policy).seen_by(&permit, self, report.began, now, &policy.breaker);
         let mut changes = SmallVec::new();
         self.note(Scope::Endpoint, &effect, report, now, policy, dice, &mut changes);
         self.note(Scope::Credential, &effect, report, now, policy, dice, &mut changes);

@@ -74,6 +74,66 @@ fn a_dropped_permit_gives_its_probe_back() {
     assert!(own.admit(at(6), &policy()).is_ok());
 }
 
+/// Ends an attempt that began at `began`.
+fn end(units: &Units, permit: Permit, outcome: Outcome, began: Tick, now: Tick) {
+    let report = Report { outcome, hint: RetryHint::None, account_wide: false, is_permanent: false, began };
+    units.report(permit, &report, now, &policy(), 20);
+}
+
+#[test]
+fn a_probe_that_hangs_keeps_nobody_away_for_longer_than_the_open_time() {
+    let own = units();
+    for _ in 0..5 {
+        tell(&own, Outcome::ServerError, false, at(0));
+    }
+    let hangs = own.admit(at(6), &policy()).unwrap();
+    assert_eq!(own.admit(at(10), &policy()).unwrap_err(), Resting::Probing);
+    let second = own.admit(at(11), &policy()).unwrap();
+    drop(hangs);
+    assert_eq!(own.admit(at(11), &policy()).unwrap_err(), Resting::Probing, "the second's place");
+    end(&own, second, Outcome::Ok, at(11), at(12));
+    tell(&own, Outcome::Ok, false, at(12));
+    assert!(own.is_closed(at(12), &policy()));
+}
+
+#[test]
+fn a_probe_that_was_overtaken_still_counts_unless_it_opened_again() {
+    for (opens_again, want) in [(false, true), (true, false)] {
+        let own = units();
+        for _ in 0..5 {
+            tell(&own, Outcome::ServerError, false, at(0));
+        }
+        let mut slow = own.admit(at(6), &policy()).unwrap();
+        let second = own.admit(at(11), &policy()).unwrap();
+        let outcome = if opens_again { Outcome::ServerError } else { Outcome::Ok };
+        end(&own, second, outcome, at(11), at(12));
+        own.content_began(&mut slow, at(23), &policy());
+        if opens_again {
+            tell(&own, Outcome::Ok, false, at(23));
+        }
+        assert_eq!(own.is_closed(at(23), &policy()), want, "opens again: {opens_again}");
+    }
+}
+
+#[test]
+fn a_half_open_breaker_opens_for_what_began_after_it_had_opened() {
+    for (outcome, began, opens, why) in [
+        (Outcome::ServerError, 1, false, "it was under way when the breaker opened"),
+        (Outcome::Tls, 1, false, "so was this handshake"),
+        (Outcome::Truncated, 6, true, "its probe was settled at the first content, and now it broke"),
+    ] {
+        let own = units();
+        for _ in 0..5 {
+            let fault = if outcome == Outcome::Tls { Outcome::Connect } else { Outcome::ServerError };
+            tell(&own, fault, false, at(1));
+        }
+        end(&own, Permit::default(), outcome, at(began), at(7));
+        let unit = if outcome == Outcome::Tls { &own.endpoint } else { &own.target };
+        let is_open = unit.breaker(at(7), &policy().breaker) == BreakerState::Open;
+        assert_eq!(is_open, opens, "{outcome:?}: {why}");
+    }
+}
+
 #[test]
 fn one_long_stream_is_one_success_of_a_half_open_breaker() {
     let own = units();

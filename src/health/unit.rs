@@ -147,7 +147,7 @@ impl Unit {
     /// Forgets breaker, cooldown and ladder; what the operator wants stays.
     pub fn reset(&self) {
         let mut state = self.0.lock();
-        state.breaker = Breaker::default();
+        state.breaker.reset();
         state.rest = Rest::default();
         state.climb = Climb::default();
     }
@@ -157,6 +157,6 @@ impl Unit {
     pub fn key_changed(&self) {
         let mut state = self.0.lock();
         state.rest.end(&[Outcome::Auth, Outcome::Permission, Outcome::Quota]);
-        state.breaker = Breaker::default();
+        state.breaker.reset();
     }
 }

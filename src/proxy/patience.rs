@@ -6,6 +6,10 @@
 //! and the deadline, which always counts. A soft limit that ran out without an alternative is
 //! asked again each second: a target may come back while we wait.
 //!
+//! What is there is taken before the clock is asked: a client that reads slowly is not the provider's
+//! fault. But a provider that always has more would then never let the clock be asked, so the deadline,
+//! and whether the process goes, are looked at before each wait as well.
+//!
 //! One timer serves a whole request. It is not set again for every chunk: when it fires early, it
 //! is set to what is due by then. A stream of a thousand chunks so costs a handful of timer
 //! operations instead of a thousand. The timers are Pingora's, which share one clock thread: one of
@@ -135,6 +139,9 @@ impl Patience {
     ) -> impl Future<Output = Result<T, Cut>> {
         async move {
             let clock = &house.clock;
+            if is_over(clock.tick(), deadline, house.parting.has_begun()) {
+                return Err(Cut::Late(Outcome::TimeoutTotal));
+            }
             let mut soft = limit.soft;
             loop {
                 let until = soft.min(deadline);
@@ -160,6 +167,11 @@ impl Patience {
     }
 }
 
+/// Tells whether a wait is not to be begun: the deadline has passed, or the process goes.
+fn is_over(now: Tick, deadline: Tick, is_parting: bool) -> bool {
+    is_parting || now >= deadline
+}
+
 /// Returns when a timer for `until` is to fire: a far one a little later, together with others.
 fn shared(until: Tick, now: Tick) -> Tick {
     if until.left(now) < LONG {
@@ -175,5 +187,35 @@ pub(super) async fn client_leaves(session: &mut Session) {
     // says no more. What it says of HTTP/2 behind an end is no farewell either: no spinning.
     if session.read_body_or_idle(true).await.is_ok() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::log::Log;
+    use crate::route::fixture::plan;
+    use crate::server;
+    use std::pin::pin;
+
+    #[tokio::test]
+    async fn a_provider_that_always_has_more_does_not_outlast_the_deadline_or_the_process() {
+        let far = Tick(u64::MAX);
+        for (deadline, is_parting, want) in [
+            (far, false, Ok(7)),
+            (Tick(0), false, Err(Cut::Late(Outcome::TimeoutTotal))),
+            (far, true, Err(Cut::Late(Outcome::TimeoutTotal))),
+        ] {
+            let (log, _lines) = Log::capture();
+            let house = server::open_without_state(plan(&[], &[]), Clock::new(), log).unwrap();
+            if is_parting {
+                house.parting.begin();
+            }
+            let (ours, _theirs) = tokio::io::duplex(64);
+            let mut session = Session::new_http1(Box::new(ours));
+            let (mut patience, there) = (Patience::default(), pin!(std::future::ready(7)));
+            let waited = patience.with(&mut session, &house, deadline, Limit::UNWATCHED, |_| false, there);
+            assert_eq!(waited.await, want, "deadline {deadline:?}, parting: {is_parting}");
+        }
     }
 }

@@ -114,6 +114,7 @@ pub(super) struct Letter {
 pub(super) struct Setting {
     pub(super) at: usize,
     pub(super) cause: Cause,
+    wants_fresh: bool,
     pub(super) began: Tick,
     timeouts: Timeouts,
     reasons: bool,
@@ -266,7 +267,9 @@ impl<'a> Round<'a> {
         let Letter { tongue, body, rendering } = letter;
         let head = outgoing::head(aim.slot, aim.signature, self.asked, tongue.api, body.len)?;
         let head = outgoing::signed(head, aim.slot, aim.signature, &body, || self.house.clock.wall())?;
-        Ok(Box::new(Errand { head, body, rendering, cause: setting.cause }))
+        // An errand's cause says which connection it takes: a rescue on a fresh one goes as a resend.
+        let cause = if setting.wants_fresh { Cause::Resend } else { setting.cause };
+        Ok(Box::new(Errand { head, body, rendering, cause }))
     }
 
     /// Aims an attempt.
@@ -316,6 +319,7 @@ impl<'a> Trial<'a> {
         let setting = Setting {
             at: order.candidate,
             cause: order.cause,
+            wants_fresh: order.wants_fresh,
             began,
             timeouts: round.live.plan.timeouts(round.asked.route, slot.target.provider),
             reasons: wants_reasoning(round.live, slot, round.asked),

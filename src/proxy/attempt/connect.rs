@@ -1,7 +1,7 @@
 //! The way to a provider: a kept connection or a new one.
 //!
-//! Kept ones serve whatever address they lead to. A resend gets a connection of its own, since the
-//! pool may hold more that died with the first. A new one has the provider's addresses race; a route
+//! Kept ones serve whatever address they lead to. A resend, of a rescue as well, gets a connection of
+//! its own, since the pool may hold more that died with the first. A new one has the provider's addresses race; a route
 //! may have a connect limit of its own.
 
 use super::{Aim, End, Fault, Opening};

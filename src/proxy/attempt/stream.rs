@@ -2,12 +2,16 @@
 //!
 //! [`Delivery::commit`] is the point of no return. Behind it bytes go on as they come, of a stream
 //! whole events at a time.
+//!
+//! Silence is borne for `stall`, and a stream of nothing but pings and comments for [`ONLY_PINGS`]
+//! (row 28): each byte shows that the provider's end is alive, but only events show that it works.
 
 use super::hold::taken;
 use super::{Aim, Answer, End, Fault, Stage};
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
+use crate::config::plan::Timeouts;
 use crate::health::Permit;
 use crate::live::memory::Share;
 use crate::proxy::downstream;
@@ -24,6 +28,9 @@ use std::time::Duration;
 
 /// How long a provider may keep the connection open behind the end of its stream.
 pub(super) const AFTER_COMPLETE: Duration = Duration::from_secs(2);
+
+/// How long a stream of nothing but pings is borne (row 28); a longer `stall` is the operator's word.
+const ONLY_PINGS: Duration = Duration::from_secs(300);
 
 /// The second half of an attempt.
 pub(super) struct Delivery<'a, 's> {
@@ -84,8 +91,8 @@ impl Delivery<'_, '_> {
         }
         answer.share = Share::default();
         loop {
-            let limit = self.stall_limit();
-            match self.read(incoming, limit).await {
+            let now = self.aim.house.clock.tick();
+            match self.read(incoming, stall_limit(self.aim.timeouts, now, now)).await {
                 Ok(Ok(Some(piece))) => {
                     if downstream::write(self.stage.session, piece).await.is_err() {
                         return End::Gone;
@@ -121,6 +128,9 @@ impl Delivery<'_, '_> {
         }
         let status = answer.status;
         let mut mark = std::mem::take(&mut answer.mark);
+        // When an event last came that was more than a ping.
+        let mut heard = self.aim.house.clock.tick();
+        let mut is_ping = false;
         loop {
             self.stage.story.next_sequence = self.next_sequence(answer, reader);
             if let Some(end) = self.aim.broken_off(&mark, reader, status) {
@@ -133,7 +143,7 @@ impl Delivery<'_, '_> {
             let limit = if is_awaited {
                 self.aim.first_limit(self.stage.exchange)
             } else {
-                self.stream_limit(reader)
+                self.stream_limit(reader, &mut heard, is_ping)
             };
             let read = match self.read_on(incoming, limit).await {
                 Ok(read) => read,
@@ -141,10 +151,11 @@ impl Delivery<'_, '_> {
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             };
+            is_ping = matches!(&read, Ok(Some(chunk)) if is_only_pings(chunk));
             let (pieces, next) = taken(reader, answer.rendering.as_deref_mut(), read);
             // Before it is sent on: who leaves meanwhile has used it all the same.
             self.stage.story.spending.say(reader.usage());
-            if let Err(end) = self.forward(pieces).await {
+            if let Err(end) = self.forward(pieces, status).await {
                 return end;
             }
             mark = next;
@@ -202,11 +213,11 @@ impl Delivery<'_, '_> {
         self.stage.wait(self.aim.house, limit, reading).await
     }
 
-    async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>) -> Result<(), End> {
+    async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>, status: u16) -> Result<(), End> {
         for piece in pieces {
             if self.splice.is_some() {
                 // On the heap: few streams are taken up, and the others should not carry the wait along.
-                Box::pin(self.forward_spliced(&piece)).await?;
+                Box::pin(self.forward_spliced(&piece, status)).await?;
             } else {
                 self.pass(piece).await?;
             }
@@ -215,7 +226,7 @@ impl Delivery<'_, '_> {
     }
 
     /// Sends on what of a piece goes on from what was told.
-    async fn forward_spliced(&mut self, piece: &Bytes) -> Result<(), End> {
+    async fn forward_spliced(&mut self, piece: &Bytes, status: u16) -> Result<(), End> {
         let Some(spliced) = self.splice.as_mut().map(|splice| splice.push(piece)) else { return Ok(()) };
         let has_spoken = !spliced.release.is_empty() || spliced.diverged;
         if has_spoken && let Some(telling) = self.stage.told.as_mut() {
@@ -224,7 +235,8 @@ impl Delivery<'_, '_> {
         for event in spliced.release {
             self.pass(event).await?;
         }
-        if spliced.diverged { Err(End::Failed(Fault::plain(Outcome::Ok))) } else { Ok(()) }
+        // With its status: without one its connection, with all other streams on it, would be given up.
+        if spliced.diverged { Err(End::Failed(Fault::after_head(Outcome::Ok, status))) } else { Ok(()) }
     }
 
     /// Sends on what need not wait.
@@ -270,6 +282,9 @@ impl Delivery<'_, '_> {
         let now = self.aim.house.clock.tick();
         self.stage.exchange.commit(now);
         self.stage.exchange.rescuable(self.stage.told.is_some());
+        if self.stage.told.is_some() {
+            self.stage.exchange.pays_from(&self.aim.house.budget);
+        }
         if self.aim.slot.health.content_began(self.permit, now, &self.aim.live.policy) {
             self.aim.house.states_moved();
         }
@@ -294,22 +309,102 @@ impl Delivery<'_, '_> {
         self.stage.story.tell(self.aim.house, self.aim.slots, records, Some(self.aim.at), now);
     }
 
-    /// Silence is borne for `stall` while the stream could be taken up elsewhere, else for
-    /// `stall_last`.
-    fn stall_limit(&self) -> Limit {
+    /// How long the next piece of a stream is waited for. `heard` is when it last said more than a ping;
+    /// what came since then did where it was none.
+    fn stream_limit(&self, reader: &StreamReader, heard: &mut Tick, is_ping: bool) -> Limit {
         let now = self.aim.house.clock.tick();
-        Limit {
-            soft: now.after(self.aim.timeouts.stall),
-            outcome: Outcome::TimeoutStall,
-            is_hard: false,
-            last: Some(now.after(self.aim.timeouts.stall_last)),
+        if !is_ping {
+            *heard = now;
+        }
+        if reader.is_complete() {
+            return Limit::hard(now.after(AFTER_COMPLETE), Outcome::TimeoutStall);
+        }
+        stall_limit(self.aim.timeouts, now, *heard)
+    }
+}
+
+/// Silence is borne for `stall` while the stream could be taken up elsewhere, else for `stall_last`.
+/// Pings alone are from `heard` on borne for [`ONLY_PINGS`] in the place of `stall`, and for
+/// `stall_last` more where nobody could take the stream up.
+fn stall_limit(timeouts: &Timeouts, now: Tick, heard: Tick) -> Limit {
+    let pinged_out = heard.after(timeouts.stall.max(ONLY_PINGS));
+    Limit {
+        soft: now.after(timeouts.stall).min(pinged_out),
+        outcome: Outcome::TimeoutStall,
+        is_hard: false,
+        last: Some(now.after(timeouts.stall_last).min(pinged_out.after(timeouts.stall_last))),
+    }
+}
+
+/// Tells whether a chunk holds nothing but comments and pings: Anthropic's `event: ping`, the
+/// `keepalive` of OpenAI's Responses, the comment lines of many (`: OPENROUTER PROCESSING`). What cannot
+/// be told, as the second half of an event, is more than that: a stream is rather borne than cut off.
+fn is_only_pings(chunk: &[u8]) -> bool {
+    let mut is_ping = false;
+    chunk.split(|byte| *byte == b'\n').all(|line| {
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
+            is_ping = false;
+        } else if let Some(name) = line.strip_prefix(b"event:") {
+            is_ping = matches!(name.trim_ascii(), b"ping" | b"keepalive");
+            return is_ping;
+        }
+        is_ping || line.is_empty() || line.starts_with(b":") || line == br#"data: {"type": "ping"}"#
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_stream_of_nothing_but_pings_does_not_last_for_ever() {
+        let minute = Duration::from_secs(60);
+        let usual = Timeouts {
+            connect: minute,
+            first_content: minute,
+            first_content_reasoning: minute,
+            stall: Duration::from_secs(30),
+            stall_last: Duration::from_secs(120),
+            response: minute,
+            total: minute * 10,
+        };
+        let patient = Timeouts { stall: Duration::from_secs(400), ..usual };
+        for (timeouts, now, heard, soft, last, why) in [
+            (usual, 1000, 1000, 1030, 1120, "a word has just come"),
+            (usual, 1260, 1000, 1290, 1380, "the pings may still be a long thought"),
+            (usual, 1290, 1000, 1300, 1410, "300 s behind the last word"),
+            (usual, 1400, 1000, 1300, 1420, "however many pings come"),
+            (patient, 1100, 1000, 1400, 1220, "the operator bears longer silence than that"),
+        ] {
+            let limit = stall_limit(&timeouts, at(now), at(heard));
+            assert_eq!((limit.soft, limit.last), (at(soft), Some(at(last))), "{why}");
+            assert_eq!((limit.outcome, limit.is_hard), (Outcome::TimeoutStall, false));
         }
     }
 
-    fn stream_limit(&self, reader: &StreamReader) -> Limit {
-        if reader.is_complete() {
-            return Limit::hard(self.aim.house.clock.tick().after(AFTER_COMPLETE), Outcome::TimeoutStall);
+    #[test]
+    fn pings_and_comments_are_told_from_words() {
+        for (chunk, want) in [
+            (&b": OPENROUTER PROCESSING\n\n"[..], true),
+            (b":\r\n\r\n: again\r\n\r\n", true),
+            (b"event: ping\ndata: {\"type\": \"ping\"}\n\n", true),
+            (b"event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":3}\n\n", true),
+            (b"data: {\"type\": \"ping\"}\n\n", true),
+            (b"\n", true),
+            (b"data: {\"choices\":[]}\n\n", false),
+            (b": hi\n\ndata: {}\n\n", false),
+            (b"event: ping\ndata: {}\n\ndata: {}\n\n", false),
+            (b"event: content_block_delta\ndata: {}\n\n", false),
+            (b"g\"}\n\n", false),
+            (b"[{\"candidates\":[]}", false),
+            (b"\x00\x00\x00\x65", false),
+        ] {
+            assert_eq!(is_only_pings(chunk), want, "{}", String::from_utf8_lossy(chunk));
         }
-        self.stall_limit()
     }
 }
