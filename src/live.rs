@@ -335,6 +335,12 @@ impl Live {
         self.turns.get(route.at())
     }
 
+    /// Returns what proves us in this generation, by credential; of a login that is nothing.
+    #[must_use]
+    pub fn signatures(&self) -> Vec<Arc<keyring::Signature>> {
+        self.keyrings.iter().map(|ring| ring.current()).collect()
+    }
+
     /// Returns the slot of a target.
     #[must_use]
     pub fn slot(&self, target: TargetIdx) -> Option<&Arc<Slot>> {

@@ -161,6 +161,7 @@ impl Steward {
         self.house.log.target_state(&TargetStateLine {
             at,
             target,
+            scope: Scope::Target.as_label(),
             from,
             to,
             reason,

@@ -92,6 +92,7 @@ impl House {
         self.log.target_state(&TargetStateLine {
             at: now.wall,
             target: target.as_str(),
+            scope: change.scope.as_label(),
             from: change.from,
             to: change.to,
             reason: change.reason.as_label(),

@@ -79,6 +79,8 @@ pub struct TargetStateLine<'a> {
     pub at: WallTime,
     /// The target's id.
     pub target: &'a str,
+    /// What of it changed: the target, or the credential or endpoint that others may share.
+    pub scope: &'static str,
     /// The state it left.
     pub from: &'a str,
     /// The state it is in; `ready` is told as information, all others as warnings.
@@ -139,6 +141,10 @@ impl TargetStateLine<'_> {
         line.text(key!("reason"), Some(self.reason));
         line.time(key!("until"), self.until);
         line.text(key!("next"), self.next);
+        // A target's own needs no word.
+        if self.scope != "target" {
+            line.text(key!("scope"), Some(self.scope));
+        }
     }
 }
 
@@ -448,6 +454,7 @@ mod tests {
         let gone = TargetStateLine {
             at: AT,
             target: "openai/work/gpt-4o",
+            scope: "target",
             from: "ready",
             to: "cooling",
             reason: "overloaded",
@@ -461,6 +468,9 @@ mod tests {
             "ts=2026-11-21T02:14:22.123Z level=warn msg=target_state target=openai/work/gpt-4o from=ready \
              to=cooling reason=overloaded until=2026-11-21T02:15:03.123Z next=-\n"
         );
+        let mut line = Line::new(false, gone.at, gone.level(), "target_state");
+        TargetStateLine { scope: "credential", ..gone }.write(&mut line);
+        assert!(line.finish().ends_with(" next=- scope=credential\n"));
         assert_eq!(TargetStateLine { to: "ready", ..gone }.level(), Level::Info);
     }
 

@@ -304,6 +304,7 @@ mod tests {
         TargetStateLine {
             at: WallTime(0),
             target,
+            scope: "target",
             from: "cooling",
             to: "ready",
             reason: "probe",

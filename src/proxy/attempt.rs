@@ -21,6 +21,7 @@ mod stream;
 
 pub(super) use apart::{Ready, deliver, open};
 pub(super) use connect::connect_fault;
+pub(super) use judge::is_encoded;
 use stream::Delivery;
 
 use super::carried::{Carried, Rendering};

@@ -75,17 +75,31 @@ impl Body {
 
 /// Waits for the next piece of a body of which `so_far` bytes came in the time `spent`.
 async fn next(
+    house: &House,
     session: &mut Session,
     pace: &Pace,
     so_far: usize,
     spent: Duration,
 ) -> Result<Option<Bytes>, BodyFault> {
     let allowed = pace.next_by(so_far as u64).saturating_sub(spent);
-    match fast_timeout(allowed, session.read_request_body()).await {
+    let read = tokio::select! {
+        biased;
+        read = fast_timeout(allowed, session.read_request_body()) => read,
+        () = house.parting.comes() => return Err(BodyFault::Refused(504, ErrorCode::DeadlineExceeded, LEAVING)),
+    };
+    match read {
         Ok(Ok(piece)) => Ok(piece),
+        Ok(Err(error)) if is_malformed(&error) => {
+            Err(BodyFault::Refused(400, ErrorCode::ValidationFailed, MALFORMED))
+        }
         Ok(Err(_)) => Err(BodyFault::Gone),
         Err(_) => Err(BodyFault::Refused(408, ErrorCode::ValidationFailed, TOO_SLOW)),
     }
+}
+
+/// Tells whether the client sent chunks that are none, rather than left (threat C4).
+pub(super) fn is_malformed(error: &pingora::Error) -> bool {
+    matches!(error.etype(), pingora::ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd"))
 }
 
 /// Prepares a body that is passed through unread: one that is announced as too large is refused,
@@ -109,7 +123,7 @@ async fn read_all(
     pace: &Pace,
 ) -> Result<Bytes, BodyFault> {
     let began = house.clock.tick();
-    let Some(first) = next(session, pace, 0, Duration::ZERO).await? else {
+    let Some(first) = next(house, session, pace, 0, Duration::ZERO).await? else {
         return Ok(Bytes::new());
     };
     if announced == Some(first.len() as u64) {
@@ -139,7 +153,7 @@ async fn read_all(
         }
         whole.push(piece);
         let spent = house.clock.tick().since(began);
-        let Some(next) = next(session, pace, whole.len(), spent).await? else { break };
+        let Some(next) = next(house, session, pace, whole.len(), spent).await? else { break };
         piece = next;
     }
     Ok(whole.into_bytes())
@@ -165,6 +179,12 @@ fn reserve(house: &House, limits: &Limits, share: &mut Share, bytes: u64) -> Res
 
 /// What a client is told whose body is too large.
 pub(super) const TOO_LARGE: &str = "the request body is larger than limits.max_body allows";
+
+/// What a client is told whose chunks are none.
+pub(super) const MALFORMED: &str = "the chunks of the request body are malformed";
+
+/// What a client is told whose body is still coming when the process goes.
+const LEAVING: &str = "this proxy is leaving and could not wait for the rest of the request body";
 
 /// What a client is told whose body came below its pace.
 pub(super) const TOO_SLOW: &str = "the request body did not arrive in time";

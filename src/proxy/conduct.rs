@@ -23,6 +23,7 @@ use crate::config::plan::{Continues, Route};
 use crate::exchange::ending::{self, Refusal};
 use crate::exchange::{Ending, Exchange, Record, Rules, Step};
 use crate::health::{Change, Resting};
+use crate::live::keyring::Signature;
 use crate::live::{House, Live, Slot};
 use crate::parse::{Parsed, Replay};
 use crate::select::{Candidate, Candidates};
@@ -177,7 +178,7 @@ pub(super) async fn conduct(
         (Ending::Answered, _) => Ok(true),
         (_, Some(filtered)) => {
             course.chosen = Some(filtered.at);
-            Box::pin(relay_filtered(house, &slots, &exchange, filtered, asked, session, story)).await
+            Box::pin(relay_filtered((house, live), &slots, &exchange, filtered, asked, session, story)).await
         }
         // On the heap: what is said when nobody answered is larger than the rest, and rare.
         (ending, None) => {
@@ -282,8 +283,7 @@ async fn conclude(
                 }
                 Some(held) => {
                     let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
-                    let keys = sent.as_ref().map_or(&[][..], |sent| sent.keys());
-                    relay(session, story, *held, keys).await.map(|()| true)
+                    relay(session, story, *held, (live, sent)).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
             }
@@ -374,10 +374,17 @@ fn quota_type(
     verdict.provider_type.filter(is_told)
 }
 
-/// Passes a provider's own error on, less our keys should it echo them.
-async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Secret]) -> pingora::Result<()> {
+/// Passes a provider's own error on, less our keys should it say them: those that it was sent, and every
+/// other.
+async fn relay(
+    session: &mut Session,
+    story: &mut Story,
+    held: Held,
+    (live, sent): (&Live, Option<Arc<Signature>>),
+) -> pingora::Result<()> {
     let Held { mut head, body, _share, .. } = held;
-    let body = echo::redacted(body, keys);
+    let all: Vec<_> = sent.into_iter().chain(live.signatures()).collect();
+    let body = echo::redacted(body, all.iter().flat_map(|signature| signature.keys()));
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
     reply::open(session, head, Some(body), true).await.map_err(|_| gone())
@@ -385,7 +392,7 @@ async fn relay(session: &mut Session, story: &mut Story, held: Held, keys: &[Sec
 
 /// Passes on what a content filter left of an answer, since nobody else had a better one.
 async fn relay_filtered(
-    house: &House,
+    (house, live): (&House, &Live),
     slots: &[Arc<Slot>],
     exchange: &Exchange,
     Filtered { at, held }: Filtered,
@@ -394,9 +401,10 @@ async fn relay_filtered(
     story: &mut Story,
 ) -> pingora::Result<bool> {
     story.is_stream = asked.parsed.stream;
+    story.gives(at);
     story.tell(house, slots, exchange.records(), Some(at), house.clock.tick());
     let sent = slots.get(at).map(|slot| slot.keyring.current());
-    relay(session, story, *held, sent.as_ref().map_or(&[][..], |sent| sent.keys())).await.map(|()| true)
+    relay(session, story, *held, (live, sent)).await.map(|()| true)
 }
 
 async fn refuse_badly(session: &mut Session, story: &mut Story, asked: &Asked<'_>) -> pingora::Result<()> {

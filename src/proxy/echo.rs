@@ -3,8 +3,9 @@
 //! Some providers quote the key that they refuse, in words or in a header. The client must not
 //! learn it (threat P3): a header that holds it is dropped, whatever the status, and in the body
 //! of an error [`redacted`] stands in its place. Answers that are no errors pass byte for byte.
-//! Only keys that the provider was sent are looked for (the one in force and former ones of the same
-//! credential); it knows no other.
+//! In headers only keys that the provider was sent are looked for (the one in force and former ones of the
+//! same credential), in errors every key of ours. JSON may write some of a key's characters in other ways
+//! (`\\/`, `\\u002B`); these are looked for as well.
 //!
 //! An error that is passed through as it comes ([`Overwriter`]) keeps its length, for its head has
 //! gone ahead: the key is overwritten, and of a piece only the end that may be the beginning of a
@@ -21,6 +22,12 @@ use std::ops::Range;
 const REDACTED: &[u8] = b"[redacted]";
 /// Shortest key that is looked for: a shorter one would be found in ordinary words.
 const REDACTED_FROM: usize = 8;
+/// What encoders of JSON write in other ways, though they need not: PHP the first, .NET and Gson the others.
+const SPELLED: [(u8, &[&[u8]]); 3] = [
+    (b'/', &[b"\\/", b"\\u002F", b"\\u002f"]),
+    (b'+', &[b"\\u002B", b"\\u002b"]),
+    (b'=', &[b"\\u003D", b"\\u003d"]),
+];
 /// Stands for each byte of a key whose place must keep its length.
 const COVER: u8 = b'*';
 
@@ -32,18 +39,17 @@ pub fn is_in(value: &HeaderValue, keys: &[Secret]) -> bool {
 
 /// Returns a body without the keys.
 #[must_use]
-pub fn redacted(body: Bytes, keys: &[Secret]) -> Bytes {
-    keys.iter().fold(body, without)
+pub fn redacted<'a>(body: Bytes, keys: impl Iterator<Item = &'a Secret>) -> Bytes {
+    keys.flat_map(spellings).fold(body, |body, key| without(body, &key))
 }
 
-fn without(body: Bytes, key: &Secret) -> Bytes {
-    if !holds(&body, key) {
+fn without(body: Bytes, key: &[u8]) -> Bytes {
+    if memchr::memmem::find(&body, key).is_none() {
         return body;
     }
-    let key = key.expose();
     let mut clean = Vec::with_capacity(body.len());
     let mut rest = &body[..];
-    while let Some(at) = memchr::memmem::find(rest, key.as_bytes()) {
+    while let Some(at) = memchr::memmem::find(rest, key) {
         clean.extend_from_slice(&rest[..at]);
         clean.extend_from_slice(REDACTED);
         rest = &rest[at + key.len()..];
@@ -55,10 +61,34 @@ fn without(body: Bytes, key: &Secret) -> Bytes {
 /// Tells whether a key, long enough to be one, lies in these bytes.
 #[must_use]
 pub fn holds(bytes: &[u8], key: &Secret) -> bool {
-    let key = key.expose();
-    key.len() >= REDACTED_FROM
-        && bytes.len() >= key.len()
-        && memchr::memmem::find(bytes, key.as_bytes()).is_some()
+    let plain = key.expose();
+    if plain.len() < REDACTED_FROM || bytes.len() < plain.len() {
+        return false;
+    }
+    memchr::memmem::find(bytes, plain.as_bytes()).is_some()
+        || memchr::memchr(b'\\', bytes).is_some()
+            && spellings(key).iter().any(|key| memchr::memmem::find(bytes, key).is_some())
+}
+
+/// The ways in which JSON may write a key that is long enough to be looked for.
+fn spellings(key: &Secret) -> Vec<Vec<u8>> {
+    let key = key.expose().as_bytes();
+    if key.len() < REDACTED_FROM {
+        return Vec::new();
+    }
+    let mut all = vec![key.to_vec()];
+    for (plain, others) in SPELLED {
+        if !key.contains(&plain) {
+            continue;
+        }
+        let respelled = |other: &&[u8]| {
+            let spell = |byte: &u8| if *byte == plain { other.to_vec() } else { vec![*byte] };
+            all.iter().map(|known| known.iter().flat_map(spell).collect()).collect::<Vec<Vec<u8>>>()
+        };
+        let more: Vec<Vec<u8>> = others.iter().flat_map(respelled).collect();
+        all.extend(more);
+    }
+    all
 }
 
 /// Takes keys out of a body that passes in pieces.
@@ -72,8 +102,14 @@ pub struct Overwriter {
 
 impl Overwriter {
     /// Takes a piece and leaves in its place what may go out now.
-    pub fn pass(&mut self, piece: &mut Option<Bytes>, is_last: bool, keys: &[Secret]) {
-        let keys = || keys.iter().map(|key| key.expose().as_bytes()).filter(|key| key.len() >= REDACTED_FROM);
+    pub fn pass<'a>(
+        &mut self,
+        piece: &mut Option<Bytes>,
+        is_last: bool,
+        keys: impl Iterator<Item = &'a Secret>,
+    ) {
+        let keys: Vec<Vec<u8>> = keys.flat_map(spellings).collect();
+        let keys = || keys.iter().map(Vec::as_slice);
         if keys().next().is_none() {
             return;
         }
@@ -129,7 +165,7 @@ mod tests {
         let mut out = Vec::new();
         for (part, is_last) in [(&text[..split], false), (&text[split..], false), ("", true)] {
             let mut piece = Some(Bytes::copy_from_slice(part.as_bytes()));
-            overwriter.pass(&mut piece, is_last, &keys(sent));
+            overwriter.pass(&mut piece, is_last, keys(sent).iter());
             out.extend_from_slice(&piece.unwrap_or_default());
         }
         String::from_utf8(out).unwrap()
@@ -169,7 +205,7 @@ mod tests {
         let mut overwriter = Overwriter::default();
         for text in ["no such file", "{\"error\":{}}", "sk-1"] {
             let mut piece = Some(Bytes::from_static(text.as_bytes()));
-            overwriter.pass(&mut piece, false, &keys(&[KEY]));
+            overwriter.pass(&mut piece, false, keys(&[KEY]).iter());
             assert_eq!(piece.as_deref(), Some(text.as_bytes()));
         }
         assert_eq!(passed("abc abc", 3, &["abc"]), "abc abc", "a key too short to look for");
@@ -178,12 +214,28 @@ mod tests {
     #[test]
     fn a_relayed_error_loses_the_key_and_keeps_the_rest() {
         let body = Bytes::from(format!("[{KEY}] {KEY}"));
-        assert_eq!(redacted(body.clone(), &keys(&[KEY])), "[[redacted]] [redacted]");
-        assert_eq!(redacted(body.clone(), &[]), body);
+        assert_eq!(redacted(body.clone(), keys(&[KEY]).iter()), "[[redacted]] [redacted]");
+        assert_eq!(redacted(body.clone(), std::iter::empty()), body);
         let both = Bytes::from(format!("{FORMER} {KEY}"));
-        assert_eq!(redacted(both, &keys(&[KEY, FORMER])), "[redacted] [redacted]");
+        assert_eq!(redacted(both, keys(&[KEY, FORMER]).iter()), "[redacted] [redacted]");
         let header = HeaderValue::from_static("Bearer sk-0123456789");
         assert!(is_in(&header, &keys(&[FORMER, KEY])));
         assert!(!is_in(&header, &keys(&["sk-other-key"])) && !is_in(&header, &[]));
+    }
+
+    #[test]
+    fn a_key_is_found_in_each_way_of_writing_it() {
+        let key = "ab+cd/ef==";
+        for text in
+            ["ab+cd/ef==", "ab+cd\\/ef==", "ab\\u002Bcd/ef\\u003D\\u003D", "ab\\u002bcd\\/ef\\u003d\\u003d"]
+        {
+            let body = Bytes::from(format!("<{text}>"));
+            assert_eq!(redacted(body, keys(&[key]).iter()), "<[redacted]>", "{text}");
+            assert!(is_in(&HeaderValue::from_str(text).unwrap(), &keys(&[key])), "{text}");
+            for split in 0..text.len() {
+                assert_eq!(passed(text, split, &[key]), "*".repeat(text.len()), "{text} at {split}");
+            }
+        }
+        assert_eq!(redacted(Bytes::from_static(b"ab-cd/ef=="), keys(&[key]).iter()), "ab-cd/ef==");
     }
 }

@@ -12,6 +12,7 @@
 //! What an answer means is read of its head alone: the body passes unread.
 
 use super::attempt::connect_fault;
+use super::attempt::is_encoded;
 use super::conduct;
 use super::echo::{self, Overwriter};
 use super::hop;
@@ -23,6 +24,7 @@ use crate::base::outcome::Outcome;
 use crate::base::time::{Tick, WallTime};
 use crate::classify::{self, TransportFault, Verdict};
 use crate::exchange::course::{Course, Halt, Passed};
+use crate::exchange::ending::{self, Refusal};
 use crate::exchange::{Cause, Record};
 use crate::health::{Permit, Report};
 use crate::live::keyring::Signature;
@@ -61,6 +63,8 @@ pub(super) struct Forward {
     /// The processes that it passed, this one included.
     hop: HeaderValue,
     overwriter: Overwriter,
+    /// Whether the answer is an error that cannot be read.
+    is_unreadable: bool,
     /// What became of its candidates.
     course: Course,
 }
@@ -113,6 +117,7 @@ impl Forward {
             upload: Upload::default(),
             hop,
             overwriter: Overwriter::default(),
+            is_unreadable: false,
             course: Course::default(),
         }
     }
@@ -210,6 +215,8 @@ impl Forward {
             }
         }
         clean.insert_header(header::HOST, slot.authority.clone())?;
+        // What cannot be read may hold our key.
+        clean.insert_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))?;
         if hop::is_told(slot) {
             clean.insert_header(hop::HOP, self.hop.clone())?;
         }
@@ -222,7 +229,12 @@ impl Forward {
 
     /// Notes the head of an answer, tells health what it means, and takes the headers off it that are
     /// not for the client.
-    pub(super) fn answered(&mut self, house: &House, live: &Live, response: &mut ResponseHeader) {
+    pub(super) fn answered(
+        &mut self,
+        house: &House,
+        live: &Live,
+        response: &mut ResponseHeader,
+    ) -> pingora::Result<()> {
         self.record.status = Some(response.status.as_u16());
         if let Some(slot) = self.slots.get(self.at) {
             let meaning = meaning(live, slot, response, house.clock.wall());
@@ -239,13 +251,31 @@ impl Forward {
         for name in dropped {
             response.remove_header(&name);
         }
+        self.is_unreadable = response.status.as_u16() >= 400 && is_encoded(&response.headers);
+        if self.is_unreadable {
+            response.remove_header(&header::CONTENT_ENCODING);
+            response.remove_header(&header::TRANSFER_ENCODING);
+            response.insert_header(header::CONTENT_LENGTH, "0")?;
+        }
+        Ok(())
     }
 
-    /// Takes our key out of the body of an error.
-    pub(super) fn body(&mut self, piece: &mut Option<Bytes>, is_last: bool) {
-        if self.record.status.is_some_and(|status| status >= 400) {
-            self.overwriter.pass(piece, is_last, self.signature.keys());
+    /// Takes our keys out of the body of an error. One that is packed though we asked for none that is has
+    /// no body.
+    pub(super) fn body(&mut self, piece: &mut Option<Bytes>, is_last: bool, live: Option<&Live>) {
+        if self.is_unreadable {
+            *piece = None;
+        } else if self.record.status.is_some_and(|status| status >= 400) {
+            let rings: Vec<_> = live.map(Live::signatures).unwrap_or_default();
+            let ours = rings.iter().flat_map(|signature| signature.keys());
+            self.overwriter.pass(piece, is_last, self.signature.keys().iter().chain(ours));
         }
+    }
+
+    /// Notes that the provider sends the client elsewhere, which is where nobody was asked to go.
+    pub(super) fn led_astray(&mut self, house: &House, live: &Live, status: u16) {
+        self.record.status = Some(status);
+        self.settle(house, live, &Meaning::plain(Outcome::BadBody));
     }
 
     /// Notes that the provider refused our key; tells whether to ask it again, with another.
@@ -369,18 +399,28 @@ impl Forward {
         story.tell(house, &self.slots, self.records(), answering, now);
     }
 
+    /// What the client is told where nobody was asked because all of them rest.
+    pub(super) fn resting(&self, house: &House, live: &Live) -> Option<Refusal> {
+        let now = house.clock.tick();
+        let resting = self.slots.iter().map(|slot| slot.health.look(now, &live.policy).err());
+        let all_rest = self.records().is_empty() && resting.clone().all(|why| why.is_some());
+        (all_rest && !self.slots.is_empty()).then(|| ending::refusal(&[], &resting, now))
+    }
+
     /// What was asked: nothing where nobody could be.
     fn records(&self) -> &[Record] {
         if self.record.began.0 == 0 { &[] } else { std::slice::from_ref(&self.record) }
     }
 }
 
-/// Gives a provider as long between two reads as the route gives it for a whole answer: what passes
+/// Gives a provider as long between two reads, and two writes, as the route gives it for a whole answer: what passes
 /// unread may be a download of hours, which silence is not.
 fn patient(live: &Live, slot: &Slot, mut peer: Box<HttpPeer>) -> Box<HttpPeer> {
     let route = live.plan.default_route.map(|at| live.plan.route(at));
     let timeouts = live.plan.timeouts(route, slot.target.provider);
-    peer.options.read_timeout = Some(timeouts.response.min(timeouts.total));
+    let silence = timeouts.response.min(timeouts.total);
+    peer.options.read_timeout = Some(silence);
+    peer.options.write_timeout = Some(silence);
     peer
 }
 

@@ -29,6 +29,9 @@ use std::time::Duration;
 /// How a provider's 401 to a request that is passed through goes from hook to hook.
 const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
 
+/// The same of an answer that leads elsewhere (threat P1).
+const ASTRAY: ErrorType = ErrorType::Custom("Astray");
+
 /// What the hooks of one request share.
 pub struct Context {
     pub(super) story: Story,
@@ -40,22 +43,30 @@ impl Proxy {
     /// Tells a client whose request could not be answered, where there is still something to tell;
     /// returns the status.
     pub(super) async fn failed(&self, session: &mut Session, error: &Error, context: &mut Context) -> u16 {
-        let is_gone = *error.esource() == pingora::ErrorSource::Downstream;
+        let is_gone = *error.esource() == pingora::ErrorSource::Downstream && !body::is_malformed(error);
         if is_gone {
             context.story.client_left();
-        }
-        if is_gone || session.response_written().is_some() {
             return 0;
         }
-        let (status, code, message) = told_of(error);
+        if session.response_written().is_some() {
+            // What came before the break goes out, and no end of it.
+            session.shutdown().await;
+            return 0;
+        }
+        let (mut status, mut code, message) = told_of(error);
         let shape = shape_of(&Endpoint::PassThrough, session.req_header());
         let has_new_key = context.forward.as_ref().is_some_and(|forward| forward.has_new_key());
         let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key).or(advice(status));
+        let retry_after = (status == 503).then_some(1);
+        let mut extra = Extra { retry_after, should_retry, ..Extra::default() };
         if let Some(forward) = &context.forward {
             forward.tell_head(&self.house, &mut context.story);
+            let resting = context.story.live.as_ref().and_then(|live| forward.resting(&self.house, live));
+            if let Some(refusal) = resting {
+                (status, code) = (refusal.status, refusal.code);
+                extra = Extra::from(&refusal);
+            }
         }
-        let retry_after = (status == 503).then_some(1);
-        let extra = Extra { retry_after, should_retry, ..Extra::default() };
         session.set_keepalive(None);
         // A client that left meanwhile cannot be told.
         drop(reply::refuse(session, &mut context.story, shape, status, code, message, &extra).await);
@@ -75,6 +86,9 @@ impl Proxy {
 /// What is said of a request that could not be answered.
 fn told_of(error: &Error) -> (u16, ErrorCode, &'static str) {
     match error.etype() {
+        _ if body::is_malformed(error) && *error.esource() == pingora::ErrorSource::Downstream => {
+            (400, ErrorCode::ValidationFailed, body::MALFORMED)
+        }
         ErrorType::HTTPStatus(400) => (400, ErrorCode::ValidationFailed, "the request target must be a path"),
         ErrorType::HTTPStatus(408) => (408, ErrorCode::ValidationFailed, body::TOO_SLOW),
         ErrorType::HTTPStatus(413) => (413, ErrorCode::PayloadTooLarge, body::TOO_LARGE),
@@ -97,6 +111,12 @@ fn told_of(error: &Error) -> (u16, ErrorCode, &'static str) {
         },
         ErrorType::ReadTimedout if *error.esource() == pingora::ErrorSource::Upstream => {
             (504, ErrorCode::DeadlineExceeded, "the provider was silent for too long")
+        }
+        ErrorType::WriteTimedout if *error.esource() == pingora::ErrorSource::Upstream => {
+            (504, ErrorCode::DeadlineExceeded, "the provider did not take the request in time")
+        }
+        kind if *kind == ASTRAY => {
+            (502, ErrorCode::UpstreamError, "the provider answered with a redirect, which is not followed")
         }
         kind if *kind == KEY_REFUSED => (502, ErrorCode::UpstreamAuth, reply::KEY_REFUSED),
         _ if *error.esource() == pingora::ErrorSource::Upstream => {
@@ -185,12 +205,16 @@ impl ProxyHttp for Proxy {
             if framing::length(&response.headers) > framing::ANSWER_HEAD_MAX {
                 return Err(Error::explain(ErrorType::InvalidHTTPHeader, "a head without end").into_up());
             }
+            if response.status.is_redirection() && status != 304 {
+                forward.led_astray(&self.house, &live, status);
+                return Err(Error::explain(ASTRAY, "the provider answered with a redirect").into_up());
+            }
             if status >= 200 {
                 // An HTTP/1.0 client knows no chunks (RFC 9112 section 6.1).
                 if session.req_header().version == http::Version::HTTP_10 {
                     response.remove_header(&http::header::TRANSFER_ENCODING);
                 }
-                forward.answered(&self.house, &live, response);
+                forward.answered(&self.house, &live, response)?;
                 forward.tell_head(&self.house, story);
                 story.answered(status);
                 reply::sign(response, story)?;
@@ -219,7 +243,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
         if let Some(forward) = context.forward.as_mut() {
-            forward.body(body, end_of_stream);
+            forward.body(body, end_of_stream, context.story.live.as_deref());
         }
         Ok(None)
     }
@@ -257,6 +281,10 @@ impl ProxyHttp for Proxy {
                 forward.was_stale(&self.house);
                 return error;
             }
+            if [KEY_REFUSED, ASTRAY].contains(error.etype()) {
+                // Told where its head was read.
+                return error;
+            }
             let outcome = match error.esource() {
                 // Our own limit, in the middle of an upload: never counted against a target (row 32).
                 pingora::ErrorSource::Internal
@@ -264,17 +292,22 @@ impl ProxyHttp for Proxy {
                 {
                     Outcome::ClientError
                 }
+                pingora::ErrorSource::Downstream if body::is_malformed(&error) => Outcome::ClientError,
                 pingora::ErrorSource::Downstream => Outcome::ClientGone,
                 pingora::ErrorSource::Upstream
                 | pingora::ErrorSource::Internal
                 | pingora::ErrorSource::Unset => match (error.etype(), forward.has_head()) {
-                    (ErrorType::ReadTimedout, false) => Outcome::TimeoutTotal,
+                    (ErrorType::ReadTimedout | ErrorType::WriteTimedout, false) => Outcome::TimeoutTotal,
                     (ErrorType::ReadTimedout, true) => Outcome::TimeoutStall,
                     (_, true) => Outcome::Truncated,
                     (_, false) => Outcome::Reset,
                 },
             };
+            let is_cut = forward.has_head() && outcome != Outcome::ClientGone;
             forward.broke(&self.house, live, outcome);
+            if is_cut {
+                context.story.was_interrupted();
+            }
         }
         error
     }

@@ -244,7 +244,9 @@ impl Proxy {
         let api = call.api;
         let shape = api.dialect().error_shape();
         story.dialect = Some(api.dialect());
-        story.is_free = api == Api::CountTokens;
+        if api == Api::CountTokens {
+            story.spending.costs_nothing();
+        }
         let Ok(hop) = hop::onward(house, &session.req_header().headers) else {
             return goes_round(session, story, shape).await;
         };

@@ -19,10 +19,15 @@ use crate::wire::Usage;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+/// Most tokens that are believed of one answer, as of a report: sums of more would say nothing.
+const TOKENS_MAX: u64 = 1_000_000_000_000;
+
 /// What one request used.
 #[derive(Default)]
 pub(super) struct Spending {
     device: Option<Box<str>>,
+    /// Whether nothing is used whatever the answer says: it counts tokens for the client.
+    is_free: bool,
     /// What was delivered, in order: the candidate, the number of its attempt, the tokens.
     entries: SmallVec<[(usize, u32, Usage); 1]>,
 }
@@ -39,8 +44,16 @@ impl Spending {
         self.device = name;
     }
 
+    /// The numbers of the answer are what was asked for, and used nothing.
+    pub(super) fn costs_nothing(&mut self) {
+        self.is_free = true;
+    }
+
     /// An answer of this candidate begins, with the attempt of this number.
     pub(super) fn begin(&mut self, candidate: usize, attempt: usize) {
+        if self.is_free {
+            return;
+        }
         let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
         self.entries.push((candidate, attempt, Usage::default()));
     }
@@ -48,7 +61,14 @@ impl Spending {
     /// The answer under way used so much by now.
     pub(super) fn say(&mut self, usage: Usage) {
         if let Some((_, _, known)) = self.entries.last_mut() {
-            *known = usage;
+            let believed = |tokens: Option<u64>| tokens.filter(|tokens| *tokens <= TOKENS_MAX);
+            *known = Usage {
+                input: believed(usage.input),
+                output: believed(usage.output),
+                cached: believed(usage.cached),
+                cache_written: believed(usage.cache_written),
+                reasoning: believed(usage.reasoning),
+            };
         }
     }
 
@@ -89,7 +109,7 @@ impl Spending {
             slot.meter.tokens(usage.input.unwrap_or(0), usage.output.unwrap_or(0));
             slot.meter.cost(cost.map_or(0.0, usd));
             bill.add(*usage, cost);
-            let unpriced = u64::from(cost.is_none() && !ended.is_free);
+            let unpriced = u64::from(cost.is_none());
             let count = Count { unpriced, ..count_of(usage, cost) };
             if Some(*candidate) == ended.last {
                 own += count;
@@ -98,7 +118,7 @@ impl Spending {
             }
         }
         let last = ended.last.and_then(|last| ended.slots.get(last));
-        let may_cost = last.is_some() && !ended.is_free && (!is_error || ended.is_client_gone);
+        let may_cost = last.is_some() && !self.is_free && (!is_error || ended.is_client_gone);
         // Passed through unread, too long to be held, or left before a word was said.
         own.unpriced += u64::from(may_cost && self.entries.is_empty());
         house.usage.count(at, &self.who(live, ended, last), &own);

@@ -44,8 +44,6 @@ pub(super) struct Story {
     pub(super) model: Option<String>,
     pub(super) is_stream: bool,
     pub(super) spending: Spending,
-    /// Whether the call costs nothing whatever it answers (counting tokens).
-    pub(super) is_free: bool,
     /// The number of the next event of a stream, where the client's dialect counts them.
     pub(super) next_sequence: u64,
     /// What is told of the first choice.
@@ -56,6 +54,8 @@ pub(super) struct Story {
     /// Who was left out of the line, and the groups of who was not.
     pub(super) lineup: Lineup,
     pub(super) course: Course,
+    /// Whose answer the client got, where that is not the last one asked.
+    given: Option<usize>,
     /// What candidates of other dialects were not told.
     pub(super) lost: SmallVec<[(usize, Losses); 2]>,
     pub(super) status: Option<u16>,
@@ -82,11 +82,10 @@ pub(super) struct Ended<'a> {
     pub(super) status: u16,
     /// The candidates.
     pub(super) slots: &'a [Arc<Slot>],
-    /// The last one tried.
+    /// The one whose answer the client got, or the last one tried.
     pub(super) last: Option<usize>,
     pub(super) is_client_gone: bool,
     pub(super) is_interrupted: bool,
-    pub(super) is_free: bool,
 }
 
 /// What the headers say about the target that answered and the way to it.
@@ -138,7 +137,7 @@ impl Story {
             model: None,
             is_stream: false,
             spending: Spending::default(),
-            is_free: false,
+            given: None,
             next_sequence: 0,
             first: First::default(),
             guard: None,
@@ -231,14 +230,17 @@ impl Story {
         now: Tick,
     ) {
         self.chronicle(house, slots, records);
-        let target = answering.zip(records.last()).map(|(at, record)| ToldTarget {
+        let record = answering.and_then(|at| records.iter().rfind(|record| record.candidate == at));
+        // That of a filtered answer is not the last, and has ended.
+        let is_last = record.map(|record| record.began) == records.last().map(|record| record.began);
+        let target = answering.zip(record).map(|(at, record)| ToldTarget {
             is_fallback: at != 0 || self.first.was_left_out,
             is_degraded: slots.get(at).is_some_and(|slot| self.is_degraded(slot)),
             breaker: slots
                 .get(at)
                 .zip(self.live.as_ref())
                 .map_or("closed", |(slot, live)| slot.breaker(now, &live.policy).as_label()),
-            response_ms: millis(now.since(record.began)),
+            response_ms: millis(if is_last { now } else { record.ended }.since(record.began)),
         });
         let trail = way(slots, records);
         let slot = answering.and_then(|at| slots.get(at)).cloned();
@@ -273,12 +275,12 @@ impl Story {
         let counted_from = self.body_read.unwrap_or(self.began);
         let took = now.since(counted_from);
         let overhead = self.overhead(now);
-        let answering = self.records.last().and_then(|r| self.slots.get(r.candidate)).cloned();
+        let answering = self.answering().and_then(|record| self.slots.get(record.candidate)).cloned();
         let route = live.meters.route(self.route);
         let by = answering.as_ref().map(|slot| &*slot.meter);
         route.answered(self.dialect, status, by, took);
         house.metrics.overhead(overhead);
-        if self.is_interrupted {
+        if self.is_interrupted && self.is_stream {
             house.metrics.stream_interrupted(route);
         }
         self.count_attempts(house, &live);
@@ -338,15 +340,25 @@ impl Story {
             dialect: self.dialect,
             status,
             slots: &self.slots,
-            last: self.records.last().map(|record| record.candidate),
+            last: self.answering().map(|record| record.candidate),
             is_client_gone: self.is_client_gone,
             is_interrupted: self.is_interrupted,
-            is_free: self.is_free,
         }
     }
 
+    /// The attempt whose answer the client got, or the last one where it got none.
+    pub(super) fn answering(&self) -> Option<&Record> {
+        let given = self.given.and_then(|at| self.records.iter().rfind(|record| record.candidate == at));
+        given.or(self.records.last())
+    }
+
     pub(super) fn has_ended_well(&self) -> bool {
-        self.records.last().is_some_and(|record| record.outcome == Outcome::Ok)
+        self.given.is_some() || self.records.last().is_some_and(|record| record.outcome == Outcome::Ok)
+    }
+
+    /// Notes whose answer the client gets where that is not the last one asked.
+    pub(super) fn gives(&mut self, candidate: usize) {
+        self.given = Some(candidate);
     }
 
     /// What was spent on neither the client, nor a provider, nor a wait that the rules asked for.

@@ -149,6 +149,7 @@ pub fn keeps_response_header(name: &HeaderName, drop_rate_limits: bool) -> bool 
     let name = name.as_str();
     let is_dropped = DROPPED.contains(&name)
         || name.starts_with("x-pointsman-")
+        || name.starts_with("access-control-")
         || name == "x-used-provider"
         || names_account(name);
     !(is_dropped || drop_rate_limits && tells_rate_limit(name))

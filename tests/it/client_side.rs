@@ -755,7 +755,7 @@ async fn what_was_made_for_a_model_that_no_route_names_is_kept_within_a_bound() 
     assert!(!Arc::ptr_eq(&looked_at[0], &made[0]), "a look without effect left a slot behind");
     assert!(Arc::ptr_eq(&made[0], &stage.house.direct(&live, at, "model-0")[0]), "made twice");
     for number in 1..2_000 {
-        stage.house.direct(&live, at, &format!("model-{number}"));
+        drop(stage.house.direct(&live, at, &format!("model-{number}")));
     }
     assert_eq!(Arc::strong_count(&made[0]), 1, "kept beyond every bound");
     let answer = Call::chat("one/model-0").send(stage.data).await.unwrap();

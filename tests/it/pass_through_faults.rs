@@ -5,7 +5,7 @@ use crate::scene::{KEY_ONE, ms, provider, trail};
 use crate::stage::{Stage, eventually};
 use bytes::Bytes;
 use pointsman::live::Slot;
-use pointsman::standin::caller::{Answer, Call};
+use pointsman::standin::caller::{Answer, BodyEnd, Call};
 use pointsman::standin::{Gate, Place, Provider, Reply, Script, Twist};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -241,10 +241,81 @@ async fn silence_ends_with_the_time_that_an_answer_has() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_is_no_success() {
-    let (stage, _standin) = one(Reply::ok().at(Place::AfterHead, Twist::Close), "").await;
-    // Whether the client saw the head depends on how much of it waited for more.
-    let _ = Call::get("/v1/files").send(stage.data).await;
-    eventually("it is counted", || is(attempts(&stage, "truncated"), 1)).await;
-    assert!(is(attempts(&stage, "ok"), 0));
+async fn an_answer_that_is_cut_is_no_success_and_what_came_of_it_reaches_the_client() {
+    let cut = Reply::body(200, "text/plain", "a".repeat(100)).header("content-length", "200").then_close();
+    for (reply, body) in [(Reply::ok().at(Place::AfterHead, Twist::Close), 0), (cut, 100)] {
+        let (stage, _standin) = one(reply, "").await;
+        let answer = list(&stage).await;
+        assert!(matches!(answer.end, BodyEnd::Cut(_)), "{:?}", answer.end);
+        assert_eq!((answer.status, answer.body.len()), (200, body));
+        eventually("it is counted", || is(attempts(&stage, "truncated"), 1)).await;
+        assert!(is(attempts(&stage, "ok"), 0));
+        let decided = stage.said("request");
+        assert_eq!(decided[0]["trail"], "one/k:truncated");
+    }
+}
+
+/// Packed, it could hold our key where nobody sees it.
+#[tokio::test]
+async fn an_error_that_is_packed_has_no_body() {
+    for status in [400, 500] {
+        let packed =
+            Reply::body(status, "application/json", "not really gzip").header("content-encoding", "gzip");
+        let (stage, standin) = one(packed, "").await;
+        let answer = list(&stage).await;
+        assert_eq!((answer.status, answer.body_text().as_str()), (status, ""));
+        assert_eq!(answer.header("content-encoding"), None);
+        assert_eq!(standin.last().unwrap().header("accept-encoding"), Some("identity"));
+    }
+}
+
+#[tokio::test]
+async fn no_key_of_ours_leaves_in_an_error_however_json_writes_it() {
+    let other = "sk-other+key/with=signs";
+    let text = format!("{{\"error\":\"{KEY_ONE} {other} sk-other\\u002Bkey\\/with\\u003dsigns\"}}");
+    let standin = Provider::start(Reply::body(400, "application/json", text)).await.unwrap();
+    let line = provider("one", "openai", &standin.base_url(), KEY_ONE, "")
+        + &provider("two", "openai", &standin.base_url(), other, "");
+    let stage = open(&line, "").await;
+    for answer in [list(&stage).await, Call::chat("chat").send(stage.data).await.unwrap()] {
+        let body = answer.body_text();
+        assert_eq!(answer.status, 400, "{body}");
+        for part in [KEY_ONE, other, "with"] {
+            assert!(!body.contains(part), "{part} in {body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_a_fault_and_leads_nobody() {
+    for status in [301, 302, 307, 308] {
+        let (stage, _standin) =
+            one(Reply::status(status).header("location", "http://169.254.169.254/"), "").await;
+        let answer = list(&stage).await;
+        assert_eq!((answer.status, answer.error_code().as_str()), (502, "upstream_error"), "{status}");
+        eventually("it is counted", || is(attempts(&stage, "bad_body"), 1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_refused_is_counted_as_that() {
+    let (stage, _standin) = one(Reply::status(401), "").await;
+    let answer = list(&stage).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (502, "upstream_auth"));
+    eventually("it is counted", || is(attempts(&stage, "auth"), 1)).await;
+    assert!(is(attempts(&stage, "truncated"), 0));
+    let answer = list(&stage).await;
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!(answer.status == 503 && wait > 100, "{} {wait}", answer.status);
+}
+
+#[tokio::test]
+async fn a_provider_that_rests_is_told_as_for_any_call() {
+    let (stage, standin) = one(Reply::rate_limited(Some("30")), "").await;
+    list(&stage).await;
+    let answer = list(&stage).await;
+    assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((29..=30).contains(&wait), "{wait}");
+    assert_eq!(standin.count(), 1);
 }

@@ -148,15 +148,20 @@ impl Opening<'_, '_> {
             && !answer.is_encoded
             && matches!(answer.status, 400 | 406 | 409 | 413..=418 | 420..=423 | 426..=428 | 431 | 451);
         let most = if is_relayed { RELAYED_BODY } else { REFUSAL_BODY };
+        let mut is_whole = false;
         while body.len() < most && (body.len() < REFUSAL_BODY || self.aim.has_room(answer, body.len())) {
             match self.read(incoming, limit).await {
                 Ok(Ok(Some(piece))) => {
                     let room = most - body.len();
                     body.extend_from_slice(&piece[..piece.len().min(room)]);
                 }
+                Ok(Ok(None)) => {
+                    is_whole = true;
+                    break;
+                }
                 Err(Cut::Gone) => return End::Gone,
                 // The status says enough; what there is of the body is judged.
-                Ok(Ok(None) | Err(_)) | Err(Cut::Late(_)) => break,
+                Ok(Err(_)) | Err(Cut::Late(_)) => break,
             }
         }
         let body = body.freeze();
@@ -165,8 +170,9 @@ impl Opening<'_, '_> {
         let headers = incoming.headers().unwrap_or(&none);
         let wall = aim.house.clock.wall();
         let verdict = classify::response(aim.patterns(), answer.status, headers, &body, wall);
-        // What cannot be read may hold our key: it is not passed on.
-        let held = if answer.is_encoded { None } else { Held::of(answer, body) };
+        // What cannot be read may hold our key, and a part is not sold as the whole: neither is passed on.
+        let is_held = !answer.is_encoded && (is_whole || !is_relayed);
+        let held = if is_held { Held::of(answer, body) } else { None };
         End::Failed(Fault::judged(&verdict, answer.status, false, held))
     }
 
@@ -275,7 +281,7 @@ fn media_type(headers: &HeaderMap) -> &[u8] {
 }
 
 /// Packed in a way that [`Incoming`] does not undo: it cannot be judged, and so is no answer.
-fn is_encoded(headers: &HeaderMap) -> bool {
+pub(in crate::proxy) fn is_encoded(headers: &HeaderMap) -> bool {
     let is_plain = |value: &[u8]| value.is_empty() || value.eq_ignore_ascii_case(b"identity");
     headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !is_plain(value.as_bytes().trim_ascii()))
 }

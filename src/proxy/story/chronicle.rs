@@ -27,7 +27,7 @@ impl Story {
         if !house.audit.is_on() {
             return;
         }
-        let last = self.records.last();
+        let last = self.answering();
         let slot = last.and_then(|record| self.slots.get(record.candidate));
         house.audit.decision(&Decision {
             at: house.clock.wall(),
