@@ -194,8 +194,8 @@ pub(super) async fn client_leaves(session: &mut Session) {
 mod tests {
     use super::*;
     use crate::observe::log::Log;
+    use crate::observe::metrics::Metrics;
     use crate::route::fixture::plan;
-    use crate::server;
     use std::pin::pin;
 
     #[tokio::test]
@@ -207,7 +207,8 @@ mod tests {
             (far, true, Err(Cut::Late(Outcome::TimeoutTotal))),
         ] {
             let (log, _lines) = Log::capture();
-            let house = server::open_without_state(plan(&[], &[]), Clock::new(), log).unwrap();
+            let metrics = Metrics::new("test", log.dropped()).unwrap();
+            let house = House::open(plan(&[], &[]), Clock::new(), metrics, log).unwrap();
             if is_parting {
                 house.parting.begin();
             }
