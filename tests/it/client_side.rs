@@ -10,6 +10,7 @@ use pointsman::standin::{GREETING, Gate, Place, Provider, Reply};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 const LAPTOP: &str = "pm-laptop-0123456789";
 const PHONE: &str = "pm-phone-0123456789";
@@ -970,4 +971,63 @@ async fn what_was_counted_adds_up() {
         "{}",
         pair.stage.metrics()
     );
+}
+
+async fn chat_only(reply: Reply) -> (Stage, Provider) {
+    let one = Provider::start(reply).await.unwrap();
+    let yaml = format!(
+        "providers:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\n",
+        provider("one", "openai", &one.base_url(), KEY_ONE, "")
+    );
+    (Stage::open(&yaml).await, one)
+}
+
+/// What is read of an answer that ends with its connection.
+async fn last_words(mut stream: impl AsyncRead + Unpin) -> String {
+    let mut all = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all));
+    read.await.expect("the connection does not end").unwrap();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test]
+async fn chunks_that_are_none_are_refused_with_a_word() {
+    let (stage, one) = chat_only(Reply::ok()).await;
+    for body in ["zz\r\n", "+5\r\nhello\r\n", "5\r\nhelloX\r\n"] {
+        let mut stream = stage.connect(4096);
+        let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let said = last_words(stream).await;
+        assert!(said.starts_with("HTTP/1.1 400"), "{body:?}: {said}");
+    }
+    eventually("they have their lines", || stage.said("request").len() == 3).await;
+    assert!(stage.said("request").iter().all(|line| line["status"] == 400));
+    assert_eq!(one.count(), 0);
+}
+
+#[tokio::test]
+async fn an_error_that_is_longer_than_we_hold_is_told_in_our_words() {
+    let long = format!("{{\"error\":{{\"message\":\"{}\"}}}}", "x".repeat(1024 * 1024));
+    let (stage, _one) = chat_only(Reply::body(400, "application/json", long)).await;
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert!(answer.status >= 400, "{}", answer.status);
+    assert!(answer.body.len() < 4096, "{} bytes of it", answer.body.len());
+    assert!(answer.json()["error"]["message"].is_string());
+}
+
+#[tokio::test]
+async fn counting_tokens_uses_none() {
+    let claude = Provider::start(Reply::ok().usage(11, 0)).await.unwrap();
+    let yaml = format!(
+        "providers:\n{}routes: {{chat: {{targets: [{{provider: claude, model: c}}]}}}}\n",
+        provider("claude", "anthropic", &claude.origin(), KEY_ONE, "")
+    );
+    let stage = Stage::open(&yaml).await;
+    let body = json!({"model": "chat", "messages": [{"role": "user", "content": "hi"}]});
+    let answer = Call::json("/v1/messages/count_tokens", &body).send(stage.data).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+    assert!(answer.json()["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0));
+    eventually("it has its line", || stage.said("request").len() == 1).await;
+    assert!(stage.said("request")[0]["in_tokens"].is_null());
+    assert!(stage.metric("pointsman_tokens_total", &[]).abs() < 0.5);
 }

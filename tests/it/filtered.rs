@@ -4,7 +4,7 @@
 //! another target is asked as long as nothing of it went to the client.
 
 use crate::scene::{Api, KEY_ONE, KEY_TWO, Pair, RESCUER, Wire, ms, provider, trail};
-use crate::stage::Stage;
+use crate::stage::{Stage, eventually};
 use pointsman::standin::caller::{Answer, Call};
 use pointsman::standin::{Gate, Place, Provider, Reply, Script};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -109,6 +109,8 @@ async fn where_nobody_has_a_better_one_the_client_gets_the_filtered_answer_as_it
         assert_eq!((answer.status, answer.text().as_str()), (200, "half of"), "{}", answer.body_text());
         assert_eq!(answer.json()["choices"][0]["finish_reason"], "content_filter");
         assert_eq!((answer.header("x-used-provider"), answer.header("x-attempts")), (Some("one"), Some("2")));
+        eventually("it has its line", || !pair.stage.said("request").is_empty()).await;
+        assert_eq!(pair.stage.said("request")[0]["target"], "one/k/alpha", "who gave the answer");
         pair.first.set_script(filtered_stream(""));
         let answer = pair.stream().await;
         assert_eq!((answer.status, answer.body_text()), (200, stream("")), "{:?}", answer.headers);

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// At once, on a machine that may be busy; far below any `grace` in here.
@@ -152,6 +153,28 @@ async fn int_leaves_now_whatever_is_under_way() {
         assert!(status.code().is_some(), "the signal killed it: {status}");
         assert!(took < AT_ONCE, "{took:?}, draining: {is_draining}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_still_coming_at_int_has_an_answer_and_a_line() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    let mut process = program(&yaml(&provider, "30s")).start().await;
+    let mut stream = TcpStream::connect(process.data).await.unwrap();
+    // Behind `100 Continue` the body is being waited for.
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut said = [0; 4096];
+    let count = stream.read(&mut said).await.unwrap();
+    assert!(said[..count].starts_with(b"HTTP/1.1 100"));
+    stream.write_all(b"{").await.unwrap();
+    process.signal("INT");
+    let mut all = String::new();
+    tokio::time::timeout(SOON, stream.read_to_string(&mut all)).await.expect("it ends").unwrap();
+    assert!(all.starts_with("HTTP/1.1 504"), "{all}");
+    let (status, _) = process.end(SOON).await;
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert_eq!(process.log_of("request")[0]["status"], 504);
+    assert_eq!(provider.count(), 0);
 }
 
 /// Tells whether a process handles SIGHUP (`SigCgt` of proc(5), bit 0).
