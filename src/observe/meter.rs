@@ -19,7 +19,7 @@ mod target;
 pub use route::RouteMeter;
 pub use target::{InFlight, LimitKind, TargetMeter, WarmResult};
 
-use super::metrics::{Metrics, Names, OTHER, credential_name, entries, other_target};
+use super::metrics::{Kind, KnownNames, Metrics, Names, OTHER, credential_name, entries, other_target};
 use crate::base::ids::{CredentialIdx, RouteIdx, TargetIdx};
 use crate::config::plan::Plan;
 use prometheus::Gauge;
@@ -31,6 +31,8 @@ type Lazy<T> = OnceLock<Option<T>>;
 /// The meters of one plan.
 pub struct Meters {
     metrics: Arc<Metrics>,
+    /// Held so that the series of these names are kept while there is anything to count.
+    _names: Arc<KnownNames>,
     routes: Vec<Arc<RouteMeter>>,
     targets: Vec<Arc<TargetMeter>>,
     other_route: Arc<RouteMeter>,
@@ -41,10 +43,10 @@ pub struct Meters {
 
 impl Meters {
     /// Makes the meters of a plan and lets its names have series. [`Metrics::retain`] with the
-    /// same plan, once it is in force, deletes those of the plan before.
+    /// same plan, once it is in force, deletes those of the plan before that nobody counts into.
     #[must_use]
     pub fn new(metrics: &Arc<Metrics>, plan: &Plan) -> Meters {
-        metrics.admit(plan);
+        let names = metrics.admit(plan);
         let target = |name: &Arc<str>| Arc::new(TargetMeter::new(metrics, Arc::clone(name)));
         let route = |name: &Arc<str>| Arc::new(RouteMeter::new(metrics, Arc::clone(name)));
         let other = plan.credentials.iter().map(|credential| {
@@ -53,6 +55,7 @@ impl Meters {
         });
         let meters = Meters {
             metrics: Arc::clone(metrics),
+            _names: names,
             routes: plan.routes.iter().map(|r| route(&r.name)).collect(),
             targets: plan.targets.iter().map(|t| target(&t.id.0)).collect(),
             other_route: route(&Arc::from(OTHER)),
@@ -106,7 +109,7 @@ impl Meters {
 /// The gauge of a credential; it is there from the start, for an alert to look at.
 fn invalid(metrics: &Metrics, name: &str) -> Option<Gauge> {
     let names = Names { credential: Some(name), ..Names::default() };
-    metrics.child(&metrics.families.credential_invalid, names, &[name])
+    metrics.child(&metrics.families.credential_invalid, (Kind::State, names), &[name])
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@
 //! not be 10^6 series). The hot path holds its children through [`super::meter`]; the lookups by
 //! label here are for what is rare.
 //!
-//! Series follow the plan: [`Metrics::retain`] deletes those of routes, targets and credentials that a
-//! reload removed. A request that outlives its target counts into a child that is no longer shown; that
-//! it brings no deleted series back is why children are only made under the lock on `Live`.
+//! Series follow the plan. Of a route or target that a reload removed the counters stay for as long as
+//! requests are under way that began before it, or what these came to would be counted nowhere, and until
+//! one page has shown their last. What tells how something stands ([`Kind::State`]) goes with the reload:
+//! nobody would bring it up to date. That a deleted series does not come back is why children are only
+//! made under the lock on `Live`.
 //!
 //! Buckets: calls to models take 5 ms (a mock next door) to ten minutes (`timeouts.total`), our
 //! own share 10 µs to 100 ms. 13 bounds each keep a target of a route within 40 series.
@@ -86,9 +88,28 @@ pub struct Metrics {
 /// The names that may have series.
 #[derive(Default)]
 struct Live {
+    /// Those of the plan in force, and of one that is being put in force.
+    in_force: KnownNames,
+    /// Those of every plan that has meters, the one in force among them, and of such as had some since
+    /// the last page.
+    plans: Vec<Arc<KnownNames>>,
+}
+
+/// The names of a plan. Its meters hold them, and so tell by that whether they are in use.
+#[derive(Default)]
+pub(super) struct KnownNames {
     routes: HashSet<Arc<str>>,
     targets: HashSet<Arc<str>>,
     credentials: HashSet<Arc<str>>,
+}
+
+/// How long the series of a name outlive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// What happened: until all that is under way has been counted.
+    Event,
+    /// How it stands: not at all.
+    State,
 }
 
 /// Which names a series carries, to be checked against `Live`.
@@ -195,6 +216,8 @@ impl Metrics {
             shown.inc_by(count.load(Ordering::Relaxed).saturating_sub(shown.get()));
         }
         let mut text = Vec::with_capacity(16 * 1024);
+        // Asked before: what ends while the page is gathered may not be on it.
+        let shown = self.live.read().unused();
         let gathered = {
             let _whole = self.reload_told.lock();
             self.registry.gather()
@@ -207,6 +230,7 @@ impl Metrics {
                 text.truncate(before);
             }
         }
+        self.let_go(&shown);
         text
     }
 
@@ -215,7 +239,7 @@ impl Metrics {
         let targets = [Some(from.name()), Some(to.name())];
         let names = Names { route: Some(route.name()), targets, ..Names::default() };
         let labels = [route.name(), from.name(), to.name(), reason.as_label()];
-        if let Some(series) = self.child(&self.families.failovers, names, &labels) {
+        if let Some(series) = self.child(&self.families.failovers, (Kind::Event, names), &labels) {
             series.inc();
         }
     }
@@ -293,38 +317,55 @@ impl Metrics {
         self.families.last_reload_successful.set(0.0);
     }
 
-    /// Lets the names of a plan have series, beside those that have them already.
-    pub(super) fn admit(&self, plan: &Plan) {
+    /// Lets the names of a plan have series, beside those that have them already, for as long as what is
+    /// returned is kept.
+    pub(super) fn admit(&self, plan: &Plan) -> Arc<KnownNames> {
         let mut live = self.live.write();
-        let names = Live::of(plan);
-        live.routes.extend(names.routes);
-        live.targets.extend(names.targets);
-        live.credentials.extend(names.credentials);
+        let names = Arc::new(KnownNames::of(plan));
+        live.in_force.extend(&names);
+        live.plans.push(Arc::clone(&names));
+        names
     }
 
-    /// Deletes the series of every route, target and credential that `plan` does not have. Called once its
-    /// [`super::meter::Meters`] are in force.
+    /// Deletes the series of every route, target and credential that `plan` does not have, but for what is
+    /// counted of those that are under way. Called once its [`super::meter::Meters`] are in force.
     pub fn retain(&self, plan: &Plan) {
         let mut live = self.live.write();
-        *live = Live::of(plan);
+        live.in_force = KnownNames::of(plan);
+        let unused = live.unused();
+        live.forget(&unused);
+        self.prune(&live);
+    }
+
+    /// Deletes what is left of plans that nobody uses any more, once a page has shown it.
+    fn let_go(&self, shown: &[Arc<KnownNames>]) {
+        if shown.is_empty() {
+            return;
+        }
+        let mut live = self.live.write();
+        live.forget(shown);
+        self.prune(&live);
+    }
+
+    fn prune(&self, live: &Live) {
         let all = &self.families;
         for family in
             [&all.requests, &all.attempts, &all.ambiguous_attempts, &all.failovers, &all.rescues, &all.tokens]
         {
-            live.prune(family);
+            live.prune(family, Kind::Event);
         }
-        live.prune(&all.hedges);
-        live.prune(&all.warm_connections);
-        live.prune(&all.stream_interrupted);
-        live.prune(&all.in_flight);
-        live.prune(&all.cost);
+        live.prune(&all.hedges, Kind::Event);
+        live.prune(&all.warm_connections, Kind::Event);
+        live.prune(&all.stream_interrupted, Kind::Event);
+        live.prune(&all.in_flight, Kind::Event);
+        live.prune(&all.cost, Kind::Event);
         for family in [&all.request_duration, &all.first_content] {
-            live.prune(family);
+            live.prune(family, Kind::Event);
         }
         for family in
             [&all.available, &all.breaker, &all.cooldown, &all.ratelimit_remaining, &all.credential_invalid]
         {
-            live.prune(family);
+            live.prune(family, Kind::State);
         }
     }
 
@@ -333,31 +374,31 @@ impl Metrics {
     pub(super) fn child<B: MetricVecBuilder>(
         &self,
         family: &MetricVec<B>,
-        names: Names<'_>,
+        (kind, names): (Kind, Names<'_>),
         labels: &[&str],
     ) -> Option<B::M> {
         let live = self.live.read();
-        let is_live = names.route.is_none_or(|name| live.has_route(name))
-            && names.targets.iter().flatten().all(|name| live.has_target(name))
-            && names.credential.is_none_or(|name| live.credentials.contains(name));
+        let is_live = names.route.is_none_or(|name| live.has_route(name, kind))
+            && names.targets.iter().flatten().all(|name| live.has_target(name, kind))
+            && names.credential.is_none_or(|name| live.has_credential(name, kind));
         is_live.then(|| family.get_metric_with_label_values(labels).ok()).flatten()
     }
 
     fn count_for_route(&self, family: &IntCounterVec, route: &RouteMeter, labels: &[&str]) {
         let names = Names { route: Some(route.name()), ..Names::default() };
-        if let Some(series) = self.child(family, names, labels) {
+        if let Some(series) = self.child(family, (Kind::Event, names), labels) {
             series.inc();
         }
     }
 }
 
-impl Live {
-    fn of(plan: &Plan) -> Live {
+impl KnownNames {
+    fn of(plan: &Plan) -> KnownNames {
         let others = plan.credentials.iter().map(|credential| {
             let provider = plan.provider(credential.provider);
             other_target(&provider.name, &credential.name)
         });
-        Live {
+        KnownNames {
             routes: plan.routes.iter().map(|route| Arc::clone(&route.name)).collect(),
             targets: plan.targets.iter().map(|target| Arc::clone(&target.id.0)).chain(others).collect(),
             credentials: plan
@@ -368,16 +409,42 @@ impl Live {
         }
     }
 
-    fn has_route(&self, name: &str) -> bool {
-        name == OTHER || self.routes.contains(name)
+    fn extend(&mut self, more: &KnownNames) {
+        self.routes.extend(more.routes.iter().cloned());
+        self.targets.extend(more.targets.iter().cloned());
+        self.credentials.extend(more.credentials.iter().cloned());
+    }
+}
+
+impl Live {
+    fn has_route(&self, name: &str, kind: Kind) -> bool {
+        name == OTHER || self.has(kind, |names| names.routes.contains(name))
     }
 
-    fn has_target(&self, name: &str) -> bool {
-        name == OTHER || name == NONE || self.targets.contains(name)
+    fn has_target(&self, name: &str, kind: Kind) -> bool {
+        name == OTHER || name == NONE || self.has(kind, |names| names.targets.contains(name))
+    }
+
+    fn has_credential(&self, name: &str, kind: Kind) -> bool {
+        self.has(kind, |names| names.credentials.contains(name))
+    }
+
+    fn has(&self, kind: Kind, is_in: impl Fn(&KnownNames) -> bool) -> bool {
+        let is_left = || kind == Kind::Event && self.plans.iter().any(|names| is_in(names));
+        is_in(&self.in_force) || is_left()
+    }
+
+    /// Returns the plans that have no meters any more.
+    fn unused(&self) -> Vec<Arc<KnownNames>> {
+        self.plans.iter().filter(|names| Arc::strong_count(names) == 1).cloned().collect()
+    }
+
+    fn forget(&mut self, unused: &[Arc<KnownNames>]) {
+        self.plans.retain(|names| !unused.iter().any(|gone| Arc::ptr_eq(gone, names)));
     }
 
     /// Removes the series of a family that carry a name which is not live.
-    fn prune<B>(&self, family: &MetricVec<B>)
+    fn prune<B>(&self, family: &MetricVec<B>, kind: Kind)
     where
         B: MetricVecBuilder,
         MetricVec<B>: Collector,
@@ -385,9 +452,9 @@ impl Live {
         for series in family.collect().iter().flat_map(prometheus::proto::MetricFamily::get_metric) {
             let labels = series.get_label();
             let is_live = labels.iter().all(|label| match label.name() {
-                "route" => self.has_route(label.value()),
-                "target" | "from" | "to" => self.has_target(label.value()),
-                "credential" => self.credentials.contains(label.value()),
+                "route" => self.has_route(label.value(), kind),
+                "target" | "from" | "to" => self.has_target(label.value(), kind),
+                "credential" => self.has_credential(label.value(), kind),
                 _ => true,
             });
             if !is_live {

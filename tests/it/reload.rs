@@ -295,7 +295,15 @@ async fn requests_under_way_keep_their_plan() {
     let line = line(&process).unwrap();
     assert_eq!((&line["generation"], &line["target"]), (&1.into(), &"one/k/m".into()), "{line}");
     let page = process.metrics().await;
-    assert!(!page.contains("target=\"one/k/m\""), "series of a target that is gone:\n{page}");
+    let is_counted = |name: &str| {
+        page.lines().any(|l| l.starts_with(name) && l.contains("target=\"one/k/m\"") && l.ends_with(" 1"))
+    };
+    assert!(is_counted("pointsman_attempts_total"), "it ended after its target had gone:\n{page}");
+    assert!(!page.contains("pointsman_target_available{target=\"one/k/m\""), "{page}");
+    eventually("the series of a target that is gone are gone", async || {
+        !process.metrics().await.contains("target=\"one/k/m\"")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::Lazy;
 use super::target::TargetMeter;
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
-use crate::observe::metrics::{Metrics, Names, OTHER};
+use crate::observe::metrics::{Kind, Metrics, Names, OTHER};
 use parking_lot::RwLock;
 use prometheus::{Histogram, IntCounter};
 use std::sync::{Arc, OnceLock};
@@ -112,9 +112,9 @@ impl RouteMeter {
         }
     }
 
-    fn names<'a>(&'a self, target: Option<&'a TargetMeter>) -> Names<'a> {
+    fn names<'a>(&'a self, target: Option<&'a TargetMeter>) -> (Kind, Names<'a>) {
         let targets = [target.map(TargetMeter::name), None];
-        Names { route: Some(self.name()), targets, ..Names::default() }
+        (Kind::Event, Names { route: Some(self.name()), targets, ..Names::default() })
     }
 
     fn pair(&self, target: &TargetMeter) -> Arc<Pair> {

@@ -2,7 +2,7 @@
 
 use super::Lazy;
 use crate::health::breaker::BreakerState;
-use crate::observe::metrics::{Metrics, Names};
+use crate::observe::metrics::{Kind, Metrics, Names};
 use prometheus::core::{MetricVec, MetricVecBuilder};
 use prometheus::{Counter, Gauge, IntCounter, IntGauge};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,7 +94,7 @@ impl TargetMeter {
     /// Counts an attempt that was given up after its request had been sent: perhaps billed.
     pub fn ambiguous(&self) {
         let families = &self.metrics.families;
-        if let Some(series) = self.lazy(&self.ambiguous, &families.ambiguous_attempts, None) {
+        if let Some(series) = self.lazy(&self.ambiguous, (Kind::Event, &families.ambiguous_attempts), None) {
             series.inc();
         }
     }
@@ -103,7 +103,7 @@ impl TargetMeter {
     pub fn warm(&self, result: WarmResult) {
         let family = &self.metrics.families.warm_connections;
         let lazy = self.warm.get(result as usize);
-        if let Some(series) = lazy.and_then(|lazy| self.lazy(lazy, family, Some(result.as_label()))) {
+        if let Some(series) = lazy.and_then(|lazy| self.lazy(lazy, (Kind::Event, family), Some(result.as_label()))) {
             series.inc();
         }
     }
@@ -113,7 +113,7 @@ impl TargetMeter {
         let families = &self.metrics.families;
         let [input_series, output_series] = &self.tokens;
         for (lazy, direction, count) in [(input_series, "input", input), (output_series, "output", output)] {
-            if let Some(series) = self.lazy(lazy, &families.tokens, Some(direction)) {
+            if let Some(series) = self.lazy(lazy, (Kind::Event, &families.tokens), Some(direction)) {
                 series.inc_by(count);
             }
         }
@@ -122,7 +122,7 @@ impl TargetMeter {
     /// Counts cost in US dollars; what is negative or not a number counts nothing.
     pub fn cost(&self, usd: f64) {
         let families = &self.metrics.families;
-        if let Some(series) = self.lazy(&self.cost, &families.cost, None)
+        if let Some(series) = self.lazy(&self.cost, (Kind::Event, &families.cost), None)
             && usd.is_finite()
             && usd > 0.0
         {
@@ -145,7 +145,7 @@ impl TargetMeter {
             (&self.breaker, &families.breaker, breaker),
             (&self.cooldown, &families.cooldown, cooldown_left.as_secs_f64()),
         ] {
-            if let Some(series) = self.lazy(lazy, family, None) {
+            if let Some(series) = self.lazy(lazy, (Kind::State, family), None) {
                 series.set(value);
             }
         }
@@ -158,7 +158,7 @@ impl TargetMeter {
         let series = self
             .ratelimit_remaining
             .get(kind as usize)
-            .and_then(|lazy| self.lazy(lazy, &families.ratelimit_remaining, Some(kind.as_label())));
+            .and_then(|lazy| self.lazy(lazy, (Kind::State, &families.ratelimit_remaining), Some(kind.as_label())));
         if let Some(series) = series {
             series.set(left as f64);
         }
@@ -174,21 +174,21 @@ impl TargetMeter {
     }
 
     fn in_flight_gauge(&self) -> Option<&IntGauge> {
-        self.lazy(&self.in_flight, &self.metrics.families.in_flight, None)
+        self.lazy(&self.in_flight, (Kind::Event, &self.metrics.families.in_flight), None)
     }
 
     /// The child of a family whose labels are `target` and perhaps one more.
     fn lazy<'a, B: MetricVecBuilder>(
         &self,
         lazy: &'a Lazy<B::M>,
-        family: &MetricVec<B>,
+        (kind, family): (Kind, &MetricVec<B>),
         second: Option<&str>,
     ) -> Option<&'a B::M> {
         let make = || {
             let names = Names { targets: [Some(self.name()), None], ..Names::default() };
             match second {
-                Some(second) => self.metrics.child(family, names, &[self.name(), second]),
-                None => self.metrics.child(family, names, &[self.name()]),
+                Some(second) => self.metrics.child(family, (kind, names), &[self.name(), second]),
+                None => self.metrics.child(family, (kind, names), &[self.name()]),
             }
         };
         lazy.get_or_init(make).as_ref()

@@ -116,25 +116,82 @@ fn a_guard_that_is_dropped_by_a_panic_still_leaves_the_gauge() {
 }
 
 #[test]
-fn a_name_that_left_the_plan_has_no_series_and_gets_none_back() {
+fn a_name_that_left_the_plan_is_counted_until_nobody_is_under_way_there_and_gets_no_series_back() {
     let metrics = metrics();
     let (old_plan, new_plan) = (plan("llama"), plan("qwen"));
     let old = Meters::new(&metrics, &old_plan);
     touch_everything(&metrics, &old);
     let guard = old.target(TargetIdx(1)).in_flight();
-    assert!(text(&metrics).contains("groq/main/llama"));
+    let (route, gone) = (Arc::clone(old.route(Some(RouteIdx(0)))), Arc::clone(old.target(TargetIdx(1))));
 
     let new = Meters::new(&metrics, &new_plan);
     metrics.retain(&new_plan);
-    assert!(!text(&metrics).contains("groq/main/llama"), "{}", text(&metrics));
+    let attempts = r#"pointsman_attempts_total{outcome="ok",route="chat",target="groq/main/llama"}"#;
+    let under_way = r#"pointsman_in_flight{target="groq/main/llama"}"#;
+    let (before, first) = (value(&metrics, attempts).unwrap(), value(&metrics, under_way));
+    assert_eq!(first, Some(1.0));
     drop(guard);
     touch_everything(&metrics, &old);
-    old.route(Some(RouteIdx(0))).attempt(old.target(TargetIdx(2)), Outcome::Ok);
+    assert_eq!(value(&metrics, attempts), Some(before + 1.0), "what ends now is counted");
+    let states = ["target_available", "breaker_state", "cooldown_remaining_seconds", "ratelimit_remaining"];
+    for line in text(&metrics).lines().filter(|line| line.contains("groq/main/llama")) {
+        assert!(!states.iter().any(|state| line.contains(state)), "nobody brings it up to date: {line}");
+    }
+
+    route.attempt(old.target(TargetIdx(2)), Outcome::Ok);
+    drop(old);
+    assert_eq!(value(&metrics, attempts), Some(before + 1.0), "one page shows the last of it");
+    assert_eq!(value(&metrics, under_way), None, "and no other");
+    route.attempt(&gone, Outcome::Ok);
+    gone.tokens(1, 1);
     assert!(!text(&metrics).contains("groq/main/llama"), "{}", text(&metrics));
     assert!(text(&metrics).contains("groq/main/listed"), "what the new plan has is counted");
 
     touch_everything(&metrics, &new);
     assert!(text(&metrics).contains("groq/main/qwen"));
+}
+
+#[test]
+fn a_name_that_came_back_goes_on_and_one_of_two_reloads_ago_is_gone_unseen() {
+    let metrics = metrics();
+    let series = r#"pointsman_attempts_total{outcome="ok",route="chat",target="groq/main/llama"}"#;
+    let put_in_force = |model: &str| {
+        let plan = plan(model);
+        let meters = Meters::new(&metrics, &plan);
+        metrics.retain(&plan);
+        meters
+    };
+    let count = |meters: &Meters| {
+        meters.route(Some(RouteIdx(0))).attempt(meters.target(TargetIdx(1)), Outcome::Ok);
+    };
+    let first = put_in_force("llama");
+    count(&first);
+    let second = put_in_force("qwen");
+    let third = put_in_force("llama");
+    count(&third);
+    count(&first);
+    drop(first);
+    assert_eq!(value(&metrics, series), Some(3.0));
+    count(&third);
+    assert_eq!(value(&metrics, series), Some(4.0), "it is in force again, whoever has left");
+    drop((second, third));
+    let _fourth = put_in_force("qwen");
+    assert_eq!(value(&metrics, series), None, "pages that nobody asks for keep nothing");
+}
+
+#[test]
+fn what_ends_after_a_reload_that_kept_its_name_counts_in_the_same_series() {
+    let metrics = metrics();
+    let (old_plan, new_plan) = (plan("llama"), plan("qwen"));
+    let old = Meters::new(&metrics, &old_plan);
+    let new = Meters::new(&metrics, &new_plan);
+    metrics.retain(&new_plan);
+    for meters in [&old, &new] {
+        let route = meters.route(Some(RouteIdx(0)));
+        route.answered(Some(Dialect::OpenAiChat), 200, Some(meters.target(TargetIdx(1))), Duration::ZERO);
+    }
+    let series = r#"pointsman_requests_total{code_class="2xx",dialect="openai.chat",route="chat"}"#;
+    assert_eq!(value(&metrics, series), Some(2.0));
 }
 
 #[test]
