@@ -98,7 +98,7 @@ fn reason(decision: &Value, candidate: &Value) -> String {
         ("usable", _) => "may be used".to_owned(),
         ("not_needed", _) if is_past => "one before it answered".to_owned(),
         ("not_needed", _) => "would be asked after a failure".to_owned(),
-        ("called_off", _) => "another one's answer came first".to_owned(),
+        ("called_off", _) => "another one's answer came first, or there was no room for its own".to_owned(),
         (reason, "") => reason.replace('_', " "),
         (_, detail) => detail.to_owned(),
     };

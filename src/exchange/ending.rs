@@ -6,6 +6,7 @@
 //! * every attempt ended alike: that status (404, 429, 502, 503, 504);
 //! * mixed: 503 `all_targets_unavailable`. "Model not found" drops out of the mix where another
 //!   target said anything else;
+//! * we had no room for an answer that must be had whole: 503, as for a request that finds none;
 //! * the deadline passed, or is too near for a target that is left: 504 `deadline_exceeded`;
 //! * a rejected provider key is 502, never 401: the client would rotate its own.
 //!
@@ -81,7 +82,7 @@ pub fn refusal<'a>(
     };
     // Repeats of one target count by its last word, so that a 429 after a 500 is one answer.
     let mut last_words: Vec<&Record> = Vec::with_capacity(attempts.len());
-    for record in attempts {
+    for record in attempts.iter().filter(|record| !record.is_called_off) {
         last_words.retain(|known| known.candidate != record.candidate);
         last_words.push(record);
     }
@@ -121,6 +122,12 @@ pub fn refusal<'a>(
 #[must_use]
 pub fn out_of_time<'a>(resting: &(impl Iterator<Item = Option<Resting>> + Clone + 'a), now: Tick) -> Refusal {
     advised(504, ErrorCode::DeadlineExceeded, soonest(resting.clone(), now))
+}
+
+/// Returns the answer for a request whose answer we had no room for (failure table, row 32).
+#[must_use]
+pub fn without_room() -> Refusal {
+    advised(503, ErrorCode::RateLimited, None)
 }
 
 /// Adds what the client should do.

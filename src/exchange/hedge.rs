@@ -122,6 +122,9 @@ impl Exchange {
     /// request, or the rules say to stop there.
     #[must_use]
     pub fn ends_both(&self, failure: &Failure) -> bool {
+        if failure.is_without_room {
+            return false;
+        }
         match self.rule_of(failure).onward {
             // It is this target that cannot be asked so.
             Onward::Relay | Onward::Stop if failure.refuses_thinking => false,

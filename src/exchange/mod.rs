@@ -125,7 +125,8 @@ pub struct Record {
     pub status: Option<u16>,
     /// Whether a connect fault was a time-out.
     pub timed_out: bool,
-    /// Whether we called it off because another attempt had the answer; it has no outcome then.
+    /// Whether we called it off, because another attempt had the answer or we had no room for its own; it
+    /// has no outcome then.
     pub is_called_off: bool,
     /// Whether nobody was asked: the request cannot be said in the target's dialect.
     pub is_unsaid: bool,
@@ -198,6 +199,8 @@ pub struct Failure {
     pub timed_out: bool,
     /// Whether the request could not be said in the target's dialect, so that nobody was asked.
     pub is_unsaid: bool,
+    /// Whether there was no room here for its answer, which is no fault of the target's.
+    pub is_without_room: bool,
 }
 
 impl Failure {
@@ -215,6 +218,7 @@ impl Failure {
             is_inband: false,
             timed_out: false,
             is_unsaid: false,
+            is_without_room: false,
         }
     }
 }
@@ -352,6 +356,11 @@ impl Exchange {
         }
         if self.is_committed {
             return self.rescue(failure, current, now, budget);
+        }
+        if failure.is_without_room {
+            // Our own shortage: whoever is asked next has an answer as large, and is paid for it as well.
+            self.halt = Halt::Final;
+            return Step::End(Ending::Refuse(ending::without_room()));
         }
         if failure.outcome == Outcome::TimeoutTotal {
             self.leave(current, failure.outcome, now);
@@ -531,6 +540,7 @@ impl Exchange {
             record.status = failure.status.or(record.status);
             record.timed_out = failure.timed_out;
             record.is_unsaid = failure.is_unsaid;
+            record.is_called_off = failure.is_without_room;
             record.ended = now;
         }
     }

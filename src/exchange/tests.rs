@@ -732,6 +732,19 @@ fn attempts_that_ended_alike_give_their_common_answer_and_mixed_ones_503() {
 }
 
 #[test]
+fn what_we_had_no_room_for_ends_in_our_own_shortage_and_counts_among_no_faults() {
+    let no_room = Failure { is_without_room: true, ..status(Outcome::Ok, 200) };
+    let mut scene = scene(equals(), |rules| rules.retry.same_target = 0);
+    scene.start();
+    scene.fail(&status(Outcome::ServerError, 500));
+    let Step::End(Ending::Refuse(refusal)) = scene.fail(&no_room) else { panic!() };
+    assert_eq!((refusal.status, refusal.code), (503, ErrorCode::RateLimited));
+    assert_eq!((refusal.retry_after, refusal.should_retry), (Some(1), Some(true)));
+    assert!(scene.exchange.records().last().unwrap().is_called_off);
+    assert!(!scene.exchange.ends_both(&no_room), "the other of two may have a smaller answer");
+}
+
+#[test]
 fn a_spent_budget_means_no_repeat_but_failovers_stay_free() {
     let mut scene = scene(lesser(), |rules| rules.retry.budget_min_per_second = 0);
     while scene.budget.withdraw(scene.now, &scene.exchange.rules.retry) {}

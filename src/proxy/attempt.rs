@@ -208,6 +208,13 @@ impl Fault {
         Fault { failure, account_wide: false, is_told: false, held: None }
     }
 
+    /// There was no room here for an answer that must be had whole. The provider did well as far as it came.
+    fn without_room(status: u16) -> Self {
+        let mut fault = Fault::after_head(Outcome::Ok, status);
+        fault.failure.is_without_room = true;
+        fault
+    }
+
     fn judged(verdict: &Verdict, status: u16, is_inband: bool, held: Option<Box<Held>>) -> Self {
         let failure = Failure {
             status: Some(status),

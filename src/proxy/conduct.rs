@@ -67,6 +67,9 @@ impl Asked<'_> {
 /// Longest list of targets in an explanation to a client, in bytes.
 pub(super) const EXPLANATION: usize = 1500;
 
+/// What a client is told whose answer had to be had whole, to be translated, and could not.
+const NO_ROOM: &str = "there is no room to hold the answer beside others (limits.replay_memory); try again in a moment, or have it streamed";
+
 /// Plays the request through.
 #[allow(clippy::too_many_arguments, reason = "what `service` has found out, each its own")]
 pub(super) async fn conduct(
@@ -290,7 +293,11 @@ async fn conclude(
         }
         Ending::Refuse(refusal) => {
             story.tell(house, slots, exchange.records(), None, house.clock.tick());
-            let message = explain(house, live, slots, exchange, &refusal, asked, story);
+            let message = if refusal == ending::without_room() {
+                format!("{NO_ROOM}; request id {}", story.id())
+            } else {
+                explain(house, live, slots, exchange, &refusal, asked, story)
+            };
             let shape = dialect.error_shape();
             let provider_type = quota_type(house, live, slots, exchange, held.as_deref());
             let extra = Extra { provider_type, ..Extra::from(&refusal) };

@@ -432,17 +432,20 @@ fn first_content(records: &[Record]) -> Option<Tick> {
 
 /// The way of a request, as trail: one word for each attempt.
 fn way(slots: &[Arc<Slot>], records: &[Record]) -> String {
-    let words: SmallVec<[_; 4]> =
-        records.iter().filter_map(|record| Some((slots.get(record.candidate)?, word(record)))).collect();
+    let is_race = records.iter().any(|record| record.cause == Cause::Hedge);
+    let words: SmallVec<[_; 4]> = records
+        .iter()
+        .filter_map(|record| Some((slots.get(record.candidate)?, word(record, is_race))))
+        .collect();
     trail::render(words.iter().map(|(slot, word)| (&*slot.provider, &*slot.credential, word.as_ref())))
 }
 
 /// The word of one attempt in the trail: the status a provider refused with, else the outcome. That
 /// two ran side by side shows in `hedge_lost`, who was called off, and `hedge_` before the fault of
-/// the second.
-fn word(record: &Record) -> Cow<'static, str> {
+/// the second. Outside of a race we had no room for the answer.
+fn word(record: &Record, is_race: bool) -> Cow<'static, str> {
     if record.is_called_off {
-        return Cow::Borrowed("hedge_lost");
+        return Cow::Borrowed(if is_race { "hedge_lost" } else { "called_off" });
     }
     let word = own_word(record);
     if record.cause == Cause::Hedge && record.outcome != Outcome::Ok {

@@ -369,6 +369,9 @@ impl<'a> Trial<'a> {
             End::Failed(f) => (f.failure.outcome, f.failure.hint, f.account_wide),
         };
         let now = house.clock.tick();
+        if matches!(&*end, End::Failed(fault) if fault.failure.is_without_room) {
+            return (SmallVec::new(), now);
+        }
         self.counted.ended = (outcome, status_of(end), Some(now));
         if let End::Failed(fault) = end {
             // On the heap: it is rare, and would make every attempt's future larger.

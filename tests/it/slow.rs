@@ -3,11 +3,11 @@
 //! Threat C7: heads and bodies that drip, answers that nobody reads. The pace here is a fiftieth of
 //! the usual one; `Pace::default` has a test of its own.
 
-use crate::scene::{KEY_ONE, KEY_TWO, provider};
+use crate::scene::{KEY_ONE, KEY_TWO, provider, trail};
 use crate::stage::{Stage, eventually, plan};
 use pointsman::proxy::Pace;
-use pointsman::standin::caller::Call;
-use pointsman::standin::{Gate, Place, Provider, Reply};
+use pointsman::standin::caller::{Answer, Call};
+use pointsman::standin::{Gate, Place, Provider, Reply, Script};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -248,4 +248,53 @@ async fn answers_fill_half_of_the_memory_and_the_others_go_on_at_once() {
         assert!(said.starts_with(b"HTTP/1.1 200") && said.len() > text.len());
     }
     eventually("all is given back", || stage.house.memory.kept() == 0).await;
+}
+
+async fn in_another_dialect(script: impl Into<Script>) -> (Stage, Provider) {
+    let standin = Provider::start(script).await.unwrap();
+    let yaml = format!(
+        "providers:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\nlimits: {{max_body: 1MiB, replay_memory: 1MiB}}\nbreaker: {{consecutive_failures: 1}}\n",
+        provider("one", "anthropic", &standin.origin(), KEY_ONE, "")
+    );
+    (Stage::open(&yaml).await, standin)
+}
+
+fn assert_no_room(answer: &Answer, stage: &Stage) {
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.body_text());
+    assert!(answer.body_text().contains("limits.replay_memory"), "{}", answer.body_text());
+    assert_eq!(trail(answer), ["one/k:called_off"]);
+    assert!(stage.metric("pointsman_attempts_total", &["outcome=\"timeout"]) < 0.5);
+}
+
+/// An answer that is translated must be had whole. That there is no room for it is our own shortage.
+#[tokio::test]
+async fn an_answer_that_never_fits_is_refused_at_once_and_held_against_nobody() {
+    let (stage, standin) = in_another_dialect(Reply::says("word ".repeat(120_000))).await;
+    for asked in 1..=3 {
+        let began = Instant::now();
+        assert_no_room(&Call::chat("chat").send(stage.data).await.unwrap(), &stage);
+        assert!(began.elapsed() < Duration::from_secs(5), "it waited for what cannot come");
+        assert_eq!(standin.count(), asked, "neither rest nor breaker keeps the next one out");
+    }
+    standin.set_script(Reply::says("short"));
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "short"));
+    eventually("all is given back", || stage.house.memory.kept() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_waited_for_room_in_vain_is_held_against_nobody() {
+    let gate = Gate::closed();
+    let long = "word ".repeat(100_000);
+    let held = Reply::says(long.clone()).hold(Place::BeforeEnd, &gate);
+    let (stage, standin) = in_another_dialect(Script::of([held]).then(Reply::says(long.clone()))).await;
+    let data = stage.data;
+    let first = tokio::spawn(async move { Call::chat("chat").send(data).await.unwrap() });
+    eventually("one half of the first is held", || stage.house.memory.kept() > 200_000).await;
+    let hurried = Call::chat("chat").header("x-request-timeout-ms", "1000");
+    assert_no_room(&hurried.send(data).await.unwrap(), &stage);
+    gate.open();
+    assert_eq!((first.await.unwrap().text(), standin.count()), (long.clone(), 2));
+    let answer = Call::chat("chat").send(data).await.unwrap();
+    assert_eq!((answer.status, answer.text(), standin.count()), (200, long, 3));
 }

@@ -5,7 +5,8 @@
 //! operators, and a test compares.
 //!
 //! A candidate that was *tried* or *chosen* has an outcome for its reason, of the closed list of
-//! metrics and log (`ok`, `rate_limited`, …), or `called_off` where another one's answer came first.
+//! metrics and log (`ok`, `rate_limited`, …), or `called_off` where another one's answer came first, or
+//! there was no room for its own.
 //! In an explanation, where nothing was tried, the chosen one is `usable`.
 
 use super::{Decision, Fate, Seat};
@@ -44,7 +45,10 @@ impl State {
 /// Why a candidate was passed over or not reached: each word with what it means.
 pub const REASONS: [(&str, &str); 30] = [
     ("usable", "explain only: it may be used now and would be asked first"),
-    ("called_off", "it was asked beside another one, whose answer came first (hedging)"),
+    (
+        "called_off",
+        "it was asked beside another one, whose answer came first (hedging), or there was no room here to hold its answer",
+    ),
     (
         "cooling",
         "it rests until a time, on the provider's word or our rule for the fault; `cause` says which",

@@ -103,7 +103,9 @@ impl TargetMeter {
     pub fn warm(&self, result: WarmResult) {
         let family = &self.metrics.families.warm_connections;
         let lazy = self.warm.get(result as usize);
-        if let Some(series) = lazy.and_then(|lazy| self.lazy(lazy, (Kind::Event, family), Some(result.as_label()))) {
+        if let Some(series) =
+            lazy.and_then(|lazy| self.lazy(lazy, (Kind::Event, family), Some(result.as_label())))
+        {
             series.inc();
         }
     }
@@ -155,10 +157,9 @@ impl TargetMeter {
     #[allow(clippy::cast_precision_loss, reason = "exact below 2^53")]
     pub fn ratelimit_remaining(&self, kind: LimitKind, left: u64) {
         let families = &self.metrics.families;
-        let series = self
-            .ratelimit_remaining
-            .get(kind as usize)
-            .and_then(|lazy| self.lazy(lazy, (Kind::State, &families.ratelimit_remaining), Some(kind.as_label())));
+        let series = self.ratelimit_remaining.get(kind as usize).and_then(|lazy| {
+            self.lazy(lazy, (Kind::State, &families.ratelimit_remaining), Some(kind.as_label()))
+        });
         if let Some(series) = series {
             series.set(left as f64);
         }

@@ -4,12 +4,12 @@
 //! it is whole, because an error may stand inside a 200, as far as there is room
 //! ([`memory`](crate::live::memory)).
 
-use super::{Aim, Answer, End, Fault, Held, Mark, Opening};
+use super::{Aim, Answer, End, Fault, Held, Mark, Opening, Watch};
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::classify;
 use crate::exchange::rules::{self, Onward};
-use crate::live::memory::Share;
+use crate::live::memory::{FREE, Share};
 use crate::proxy::carried::Rendering;
 use crate::proxy::gathered::Gathered;
 use crate::proxy::incoming::{Incoming, Packing};
@@ -176,13 +176,28 @@ impl Opening<'_, '_> {
         End::Failed(Fault::judged(&verdict, answer.status, false, held))
     }
 
-    /// Waits until so much of an answer that must be had whole may be held.
-    async fn find_room(&mut self, answer: &mut Answer, length: usize, limit: Limit) -> Result<(), End> {
-        while !self.aim.has_room(answer, length) {
-            let pause = pin!(pingora::time::sleep(ROOM_LOOK));
-            self.wait(limit, pause).await?;
+    /// Waits until so much of an answer that must be had whole may be held, and returns how long that took.
+    /// What never could be is given up at once. So is what runs beside another attempt: whoever watches
+    /// both would take the wait for the provider's silence.
+    async fn find_room(&mut self, answer: &mut Answer, length: usize, limit: Limit) -> Result<Duration, End> {
+        let whole = answer.length.unwrap_or_default().max(length as u64);
+        let fits = whole <= (self.aim.live.plan.limits.replay_memory / 2).max(FREE);
+        if fits && self.aim.has_room(answer, length) {
+            return Ok(Duration::ZERO);
         }
-        Ok(())
+        let from = self.aim.house.clock.tick();
+        while fits && matches!(self.watch, Watch::Stage(_)) {
+            let pause = pin!(pingora::time::sleep(ROOM_LOOK));
+            match self.wait(limit, pause).await {
+                Ok(()) => {}
+                Err(Cut::Gone) => return Err(End::Gone),
+                Err(Cut::Late(_)) => break,
+            }
+            if self.aim.has_room(answer, length) {
+                return Ok(self.aim.house.clock.tick().since(from));
+            }
+        }
+        Err(End::Failed(Fault::without_room(answer.status)))
     }
 
     /// Holds an answer that is not streamed until it is whole, and judges it.
@@ -191,7 +206,7 @@ impl Opening<'_, '_> {
         incoming: &mut Incoming<'_>,
         answer: &mut Answer,
     ) -> Result<(), End> {
-        let limit = self.first_limit();
+        let mut limit = self.first_limit();
         let status = answer.status;
         let memory = &self.aim.house.memory;
         let mut body = Gathered::new(memory, answer.length, HELD_ANSWER as u64);
@@ -213,7 +228,11 @@ impl Opening<'_, '_> {
                     if body.len() > TRANSLATED_ANSWER {
                         return Err(End::Failed(Fault::after_head(Outcome::BadBody, status)));
                     }
-                    self.find_room(answer, body.len(), limit).await?;
+                    if answer.rendering.is_some() {
+                        let waited = self.find_room(answer, body.len(), limit).await?;
+                        // It was not the provider that took this time.
+                        limit.soft = limit.soft.after(waited);
+                    }
                 }
                 Ok(None) => break,
                 Err(_) => {
