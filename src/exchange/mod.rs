@@ -437,6 +437,12 @@ impl Exchange {
         self.failovers < self.rules.retry.failovers && self.peek_next(None, now).is_some()
     }
 
+    /// Tells whether what a content filter stopped is left for another target.
+    #[must_use]
+    pub fn leaves_filtered(&self) -> bool {
+        self.rules.retry.moves_on_content_filter && !self.is_committed
+    }
+
     /// Returns what was tried so far.
     #[must_use]
     pub fn records(&self) -> &[Record] {

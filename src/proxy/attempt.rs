@@ -94,7 +94,7 @@ pub(super) struct Held {
     pub(super) _share: Share,
 }
 
-/// An answer that a content filter stopped, for the client where nobody has a better one
+/// What a content filter left: an answer that it stopped, or its refusal. For the client where nobody has a better one
 /// (`retry.on_content_filter: failover`).
 pub(super) struct Filtered {
     pub(super) at: usize,
@@ -161,7 +161,7 @@ pub(super) struct Stage<'a> {
     pub(super) told: &'a mut Option<Telling>,
     /// The request in the dialects that it was translated to.
     pub(super) carried: &'a mut Carried,
-    /// The first answer that a content filter stopped.
+    /// The first that a content filter left: an answer rather than a refusal.
     pub(super) filtered: &'a mut Option<Filtered>,
 }
 
@@ -347,16 +347,21 @@ impl Aim<'_> {
 }
 
 impl Stage<'_> {
-    /// Puts an answer aside that a content filter stopped, and counts what it used: it is paid for,
-    /// whoever answers in the end.
+    /// Puts aside what a content filter left, where another target may do better. What an answer used is
+    /// counted: it is paid for, whoever answers in the end.
     pub(super) fn put_aside(&mut self, at: usize, end: &mut End) {
-        let End::Failed(Fault { held, .. }) = end else { return };
-        let Some(usage) = held.as_ref().and_then(|held| held.filtered) else { return };
-        let attempt = self.exchange.records().iter().rposition(|record| record.candidate == at);
-        self.story.spending.begin(at, attempt.unwrap_or_default());
-        self.story.spending.say(usage);
+        let End::Failed(Fault { held, failure, .. }) = end else { return };
+        let is_left = failure.outcome == Outcome::ContentFiltered && self.exchange.leaves_filtered();
+        let Some(usage) = held.as_ref().filter(|_| is_left).map(|held| held.filtered) else { return };
+        if let Some(usage) = usage {
+            let attempt = self.exchange.records().iter().rposition(|record| record.candidate == at);
+            self.story.spending.begin(at, attempt.unwrap_or_default());
+            self.story.spending.say(usage);
+        }
         let held = held.take();
-        if self.filtered.is_none() {
+        let is_better =
+            usage.is_some() && self.filtered.as_ref().is_some_and(|known| !known.held.is_answer());
+        if self.filtered.is_none() || is_better {
             *self.filtered = held.map(|held| Filtered { at, held });
         }
     }

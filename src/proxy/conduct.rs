@@ -280,7 +280,7 @@ async fn conclude(
                     reply::refuse(session, story, shape, 502, code, reply::KEY_REFUSED, &extra).await?;
                     Ok(true)
                 }
-                Some(held) if is_translated(live, slots, exchange, asked) => {
+                Some(held) if is_translated(live, slots, exchange.records().last(), asked) => {
                     let record = exchange.records().last();
                     refuse_translated(session, story, &held, record, dialect).await.map(|()| true)
                 }
@@ -327,8 +327,8 @@ async fn conclude(
 }
 
 /// Tells whether what is to be relayed are a provider's words in another dialect than the client's.
-fn is_translated(live: &Live, slots: &[Arc<Slot>], exchange: &Exchange, asked: &Asked<'_>) -> bool {
-    let said = exchange.records().last().filter(|record| record.status.is_some());
+fn is_translated(live: &Live, slots: &[Arc<Slot>], record: Option<&Record>, asked: &Asked<'_>) -> bool {
+    let said = record.filter(|record| record.status.is_some());
     let slot = said.and_then(|record| slots.get(record.candidate));
     slot.is_some_and(|slot| carried::api_of(live, slot, asked.api) != asked.api)
 }
@@ -397,7 +397,7 @@ async fn relay(
     reply::open(session, head, Some(body), true).await.map_err(|_| gone())
 }
 
-/// Passes on what a content filter left of an answer, since nobody else had a better one.
+/// Passes on what a content filter left of an answer, or its refusal, since nobody else had a better one.
 async fn relay_filtered(
     (house, live): (&House, &Live),
     slots: &[Arc<Slot>],
@@ -407,9 +407,14 @@ async fn relay_filtered(
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
-    story.is_stream = asked.parsed.stream;
+    story.is_stream = asked.parsed.stream && held.is_answer();
     story.gives(at);
     story.tell(house, slots, exchange.records(), Some(at), house.clock.tick());
+    let record = exchange.records().iter().rfind(|record| record.candidate == at);
+    if !held.is_answer() && is_translated(live, slots, record, asked) {
+        let dialect = asked.api.dialect();
+        return refuse_translated(session, story, &held, record, dialect).await.map(|()| true);
+    }
     let sent = slots.get(at).map(|slot| slot.keyring.current());
     relay(session, story, *held, (live, sent)).await.map(|()| true)
 }

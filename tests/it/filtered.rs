@@ -174,3 +174,66 @@ async fn a_hedge_answers_in_the_place_of_a_filtered_answer_and_else_the_client_g
         assert_eq!((answer.status, answer.text().as_str()), (200, want), "{:?}", answer.headers);
     }
 }
+
+/// A refusal of a content filter: of OpenAI's, Azure's and many others' before they began.
+fn refusal(status: u16) -> Reply {
+    Reply::status(status).code("content_filter").message("the prompt was filtered")
+}
+
+#[tokio::test]
+async fn where_nobody_has_a_better_one_the_client_gets_the_refusal_of_the_filter_as_it_came() {
+    for status in [400, 403] {
+        for second in [Reply::status(500), Reply::status(400), Reply::reset(), Reply::status(529)] {
+            let pair = open(refusal(status), second.clone(), FAILOVER).await;
+            let alone = Call::chat("one/alpha").send(pair.stage.data).await.unwrap();
+            for answer in [pair.chat().await, pair.stream().await] {
+                assert_eq!((answer.status, answer.body_text()), (status, alone.body_text()), "{second:?}");
+                assert!(answer.body_text().contains("content_filter"), "{}", answer.body_text());
+                assert_eq!(trail(&answer)[0], format!("one/k:{status}"));
+                assert_eq!(answer.header("x-used-provider"), Some("one"));
+            }
+            assert!(pair.second.count() >= 1, "the other was asked");
+        }
+    }
+    let pair = open(refusal(400), Reply::says(RESCUER), FAILOVER).await;
+    assert_eq!(pair.chat().await.text(), RESCUER);
+}
+
+/// What there is of an answer is more than a refusal, whoever was asked first.
+#[tokio::test]
+async fn of_what_filters_left_an_answer_comes_before_a_refusal() {
+    let mut yaml = format!("{FAILOVER}providers:\n");
+    let one = Provider::start(refusal(400)).await.unwrap();
+    let two = Provider::start(filtered()).await.unwrap();
+    let three = Provider::start(Reply::status(500)).await.unwrap();
+    for (name, provider_of) in [("one", &one), ("two", &two), ("three", &three)] {
+        yaml += &provider(name, "openai", &provider_of.base_url(), KEY_ONE, "");
+    }
+    yaml += "routes:\n  chat: {targets: [{provider: one, model: a, priority: 1}, {provider: two, model: b, priority: 2}, {provider: three, model: c, priority: 3}]}\n";
+    let stage = Stage::open(&yaml).await;
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "half of"), "{}", answer.body_text());
+    assert_eq!(trail(&answer), ["one/k:400", "two/k:content_filtered", "three/k:500"]);
+}
+
+/// Its own words may speak of what the client never wrote.
+#[tokio::test]
+async fn a_refusal_of_the_filter_is_told_in_the_clients_dialect() {
+    let one = Provider::start(
+        Reply::status(400)
+            .kind("invalid_request_error")
+            .message("Output blocked by content filtering policy"),
+    )
+    .await
+    .unwrap();
+    let two = Provider::start(Reply::status(500)).await.unwrap();
+    let mut yaml = format!("{FAILOVER}providers:\n");
+    yaml += &provider("one", "anthropic", &one.origin(), KEY_ONE, "");
+    yaml += &provider("two", "openai", &two.base_url(), KEY_TWO, "");
+    yaml += "routes:\n  chat: {targets: [{provider: one, model: opus, priority: 1}, {provider: two, model: gpt, priority: 2}]}\n";
+    let stage = Stage::open(&yaml).await;
+    let answer = Call::chat("chat").send(stage.data).await.unwrap();
+    assert_eq!(answer.status, 400, "{}", answer.body_text());
+    assert!(answer.body_text().contains("content filter"), "{}", answer.body_text());
+    assert_eq!(trail(&answer), ["one/k:400", "two/k:500"]);
+}

@@ -287,6 +287,11 @@ impl Held {
         Held { head, body, filtered: None, _share: Share::default() }
     }
 
+    /// Tells whether it is an answer, of which a content filter stopped the rest.
+    pub(in crate::proxy) fn is_answer(&self) -> bool {
+        self.filtered.is_some()
+    }
+
     fn of(answer: &mut Answer, body: Bytes) -> Option<Box<Held>> {
         let share = std::mem::take(&mut answer.share);
         answer.head.take().map(|head| Box::new(Held { head, body, filtered: None, _share: share }))
