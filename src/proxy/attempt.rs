@@ -279,6 +279,9 @@ async fn see_through(
     let mut reader = None;
     let mut opening = Opening { aim, watch: Watch::Stage(stage) };
     if let Err(end) = opening.hold(&mut incoming, answer, &mut reader).await {
+        if let Some(reader) = &reader {
+            stage.broke_early(aim.at, &end, reader.usage());
+        }
         return end;
     }
     let mut delivery = Delivery { aim, stage, permit, splice };
@@ -363,6 +366,28 @@ impl Stage<'_> {
             usage.is_some() && self.filtered.as_ref().is_some_and(|known| !known.held.is_answer());
         if self.filtered.is_none() || is_better {
             *self.filtered = held.map(|held| Filtered { at, held });
+        }
+    }
+
+    /// Counts what a stream used that broke, or was left, before its first content: the provider has read
+    /// the prompt. Who says itself that it failed bills nothing.
+    fn broke_early(&mut self, at: usize, end: &End, usage: Usage) {
+        let is_billed = match end {
+            End::Gone => true,
+            End::Delivered => false,
+            End::Failed(fault) => matches!(
+                fault.failure.outcome,
+                Outcome::Reset
+                    | Outcome::Truncated
+                    | Outcome::TimeoutFirstContent
+                    | Outcome::TimeoutStall
+                    | Outcome::TimeoutTotal
+            ),
+        };
+        if is_billed && usage.input.is_some() {
+            let attempt = self.exchange.records().iter().rposition(|record| record.candidate == at);
+            self.story.spending.begin(at, attempt.unwrap_or_default());
+            self.story.spending.say(usage);
         }
     }
 

@@ -1,7 +1,8 @@
 //! What did a request use, at whom, and what did it cost?
 //!
 //! Each answer that is delivered, whole or as a stream, has an entry of its own: a stream that breaks
-//! and is taken up by another target was paid for at both. What a provider said last counts, also
+//! and is taken up by another target was paid for at both, and so is one that broke before its content, as
+//! far as the provider had said what it read. What a provider said last counts, also
 //! where the client left or the stream broke before its end. The log has the sum, counters and the
 //! [`Ledger`](crate::observe::usage::ledger::Ledger) each target's own share.
 //!

@@ -4,10 +4,12 @@
 //! block of any other type (a tool call has its name there) and every non-empty delta is content.
 //! The answer is complete with `message_stop`, or with the `stop_reason` in `message_delta` (a
 //! finish reason without the last event is complete, failure table row 26). Input is counted in
-//! `message_start`, output in `message_delta`.
+//! `message_start`, output in `message_delta`. The output of `message_start`, usually 1, is a beginning:
+//! taken for the whole, a stream that broke would cost next to nothing (Anthropic docs, streaming, read
+//! 2026-11).
 
 use super::Progress;
-use super::json::{Broken, Scan};
+use super::json::{Broken, Scan, Text};
 use super::template::says_text;
 use super::usage::{self, Usage};
 
@@ -52,8 +54,12 @@ pub(super) fn read(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(), B
         }
         Ok(())
     })?;
+    let kind = kind.as_ref().map(Text::bytes);
+    if kind.as_deref() == Some(b"message_start") {
+        counted.output = None;
+    }
     progress.usage.replace_by(counted);
-    match kind.map(|kind| kind.bytes()).as_deref() {
+    match kind.as_deref() {
         Some(b"error") => progress.fault = true,
         Some(b"message_stop") => progress.ended = true,
         Some(b"message_delta") => progress.note_choice(0, stopped.as_ref()),

@@ -2,7 +2,7 @@
 
 use crate::process::{HEAD, Process, Program, SOON, eventually};
 use pointsman::standin::caller::{Answer, Call};
-use pointsman::standin::{Provider, Reply};
+use pointsman::standin::{Place, Provider, Reply, Twist};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -239,6 +239,48 @@ routes: {{talk: {{targets: [{{provider: claude, model: c}}]}}}}
     assert_eq!(process.metric("pointsman_tokens_total", &label).await.to_string(), "40");
 }
 
+/// The prompt was read; what there is of an answer is somebody else's.
+#[tokio::test]
+async fn a_stream_that_broke_before_its_first_word_has_used_its_prompt() {
+    let one = Provider::start(Reply::ok().usage(40, 60).at(Place::AfterOpening, Twist::Close)).await.unwrap();
+    let two = Provider::start(Reply::ok().usage(50, 70)).await.unwrap();
+    let provider = |name: &str, provider: &Provider| {
+        format!(
+            "  {name}: {{kind: anthropic, base_url: \"{}\", credentials: [{{name: k, key: {{env: KEY_ONE}}}}], models: {{c: {{price: {{input: 1, output: 1}}}}}}}}\n",
+            provider.origin()
+        )
+    };
+    let yaml = format!(
+        "{HEAD}log: {{format: json}}
+providers:
+{}{}routes: {{talk: {{targets: [{{provider: one, model: c, priority: 1}}, {{provider: two, model: c, priority: 2}}]}}}}
+",
+        provider("one", &one),
+        provider("two", &two)
+    );
+    let process = Program::new(&yaml).env("KEY_ONE", "sk-one-0123456789").start().await;
+    let answer = Call::message("talk", true).limit(SOON).send(process.data).await.unwrap();
+    assert!(answer.has_end_marker() && answer.header("x-used-provider") == Some("two"), "{answer:?}");
+    let page = usage(&process, "by=target", 1).await;
+    let [broken, whole] = &page["rows"].as_array().unwrap()[..] else { panic!("{page}") };
+    let told = |row: &Value| {
+        json!([
+            row["target"],
+            row["requests"],
+            row["input_tokens"],
+            row["output_tokens"],
+            row["unpriced_requests"]
+        ])
+    };
+    assert_eq!(told(broken), json!(["one/k/c", 0, 40, 0, 1]), "{page}");
+    assert_eq!(told(whole), json!(["two/k/c", 1, 50, 70, 0]), "{page}");
+    // Who says itself that it failed bills nothing.
+    one.set_script(Reply::error_event(529));
+    assert!(Call::message("talk", true).limit(SOON).send(process.data).await.unwrap().has_end_marker());
+    let page = usage(&process, "by=target", 2).await;
+    assert_eq!(page["rows"][0]["input_tokens"], 40, "{page}");
+}
+
 #[tokio::test]
 async fn a_rescued_stream_was_paid_for_at_both_targets() {
     let one = Provider::start(Reply::end_after(5).usage(40, 60)).await.unwrap();
@@ -268,6 +310,9 @@ providers:
         .map(|row| json!([row["target"], row["requests"], row["input_tokens"]]))
         .collect();
     assert_eq!(told, [json!(["one/k/c", 0, 40]), json!(["two/k/c", 1, 50])], "{page}");
+    let [broken, whole] = &page["rows"].as_array().unwrap()[..] else { panic!("{page}") };
+    assert_eq!((&broken["cost_usd"], &broken["output_tokens"]), (&Value::Null, &json!(0)), "{page}");
+    assert_eq!((&broken["unpriced_requests"], &whole["unpriced_requests"]), (&json!(1), &json!(0)), "{page}");
     eventually("its line", async || process.log_of("request").len() == 1).await;
     assert_eq!(process.log_of("request")[0]["in_tokens"], 90, "{:?}", process.log_of("request"));
 }
