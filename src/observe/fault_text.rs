@@ -167,6 +167,7 @@ fn anthropic_type(code: ErrorCode, status: u16) -> &'static str {
         ErrorCode::MissingApiKey | ErrorCode::InvalidApiKey => "authentication_error",
         ErrorCode::ModelNotFound => "not_found_error",
         ErrorCode::ValidationFailed | ErrorCode::CapabilityNotSupported => match status {
+            403 => "permission_error",
             404 => "not_found_error",
             _ => "invalid_request_error",
         },
@@ -195,6 +196,7 @@ fn google_status(code: ErrorCode, status: u16) -> &'static str {
         ErrorCode::ModelNotFound => "NOT_FOUND",
         // A path that is not there.
         ErrorCode::ValidationFailed if status == 404 => "NOT_FOUND",
+        ErrorCode::ValidationFailed if status == 403 => "PERMISSION_DENIED",
         ErrorCode::ValidationFailed | ErrorCode::CapabilityNotSupported | ErrorCode::PayloadTooLarge => {
             "INVALID_ARGUMENT"
         }

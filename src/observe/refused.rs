@@ -16,18 +16,21 @@ pub enum RefusedAt {
     WrongKey,
     /// The same, and too many of them from that address.
     Guessing,
+    /// A web page of another site asked where no clients are configured.
+    WebPage,
     /// The client has had all that `clients[].limits` lets it have for now.
     Limits,
 }
 
 impl RefusedAt {
     /// All of them.
-    pub const ALL: [RefusedAt; 6] = [
+    pub const ALL: [RefusedAt; 7] = [
         RefusedAt::Gate,
         RefusedAt::Handshake,
         RefusedAt::NoKey,
         RefusedAt::WrongKey,
         RefusedAt::Guessing,
+        RefusedAt::WebPage,
         RefusedAt::Limits,
     ];
 
@@ -40,6 +43,7 @@ impl RefusedAt {
             RefusedAt::NoKey => "no_key",
             RefusedAt::WrongKey => "wrong_key",
             RefusedAt::Guessing => "guessing",
+            RefusedAt::WebPage => "web_page",
             RefusedAt::Limits => "limits",
         }
     }

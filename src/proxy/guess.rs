@@ -4,8 +4,9 @@
 //! body is read; the connection ends, because that body may follow. Who has shown too many wrong keys
 //! ([`crate::live::guesses`]) is told to wait, and waits a second for that; a right key is never asked
 //! how many wrong ones came from its address. A known client that has had all it may have for now is told
-//! when it may ask again.
+//! when it may ask again. Where nobody needs a key, a web page of another site is told what would help.
 
+use super::origin;
 use super::reply::{self, Extra};
 use super::story::Story;
 use crate::authenticate::AuthFault;
@@ -53,6 +54,20 @@ pub(super) async fn refuse(
         }
     };
     reply::refuse(session, story, shape, 401, code, &fault.to_string(), &extra).await
+}
+
+/// Answers a web page of another site where nobody needs a key.
+pub(super) async fn refuse_page(
+    house: &House,
+    session: &mut Session,
+    story: &mut Story,
+    shape: ErrorShape,
+) -> pingora::Result<()> {
+    house.metrics.refused(RefusedAt::WebPage);
+    session.set_keepalive(None);
+    let extra = Extra { should_retry: Some(false), ..Extra::default() };
+    let code = ErrorCode::ValidationFailed;
+    reply::refuse(session, story, shape, 403, code, origin::FOREIGN, &extra).await
 }
 
 /// Answers a client that has had all that its limits let it have for now.

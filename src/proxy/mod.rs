@@ -12,6 +12,7 @@
 //!   body        the request body, once, bounded
 //!     gathered    a body that comes in pieces, in one piece
 //!   wishes      what a client asks for in its headers
+//!   origin      does a web page from elsewhere ask
 //!   guess       what somebody is told who may not call
 //!   refusal     what a client is told whose request goes nowhere
 //!   pages       what this proxy says of itself
@@ -57,6 +58,7 @@ mod hooks;
 mod hop;
 mod incoming;
 mod line;
+mod origin;
 mod outgoing;
 mod pace;
 mod pages;

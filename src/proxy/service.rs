@@ -14,6 +14,7 @@ use super::guess;
 use super::hooks::Context;
 use super::hop;
 use super::line::{self, Effect};
+use super::origin;
 use super::pace::Pace;
 use super::pages;
 use super::refusal::{advice, goes_round, no_body, refuse, shape_of};
@@ -160,6 +161,10 @@ impl Proxy {
         is_call: bool,
     ) -> pingora::Result<Option<Wishes>> {
         let head = session.req_header();
+        if live.plan.clients.is_empty() && origin::is_foreign_page(&head.headers) {
+            guess::refuse_page(&self.house, session, story, shape).await?;
+            return Ok(None);
+        }
         let presented = authenticate::presented(&head.headers, head.uri.query());
         let client = authenticate::check(&live.plan.clients, &presented);
         drop(presented);

@@ -511,6 +511,48 @@ async fn a_path_or_method_that_is_not_served_is_refused() {
     assert_eq!(pair.first.count(), before, "none of these reaches a provider");
 }
 
+/// Whoever is on this machine may call where no clients are configured, but not whoever it visits.
+#[tokio::test]
+async fn without_clients_a_web_page_of_another_site_spends_nothing() {
+    let wire = Wire { is_http2_client: true, ..Wire::default() };
+    let first = Provider::start(Reply::ok()).await.unwrap();
+    let open = Pair::open(Api::Chat, wire, first, Reply::says(RESCUER), "default_route: chat\n").await;
+    let data = open.stage.data;
+    let chat = Call::chat("chat").header("content-type", "text/plain");
+    let calls = [
+        (chat.clone(), "/error/code"),
+        (chat.clone().http2(), "/error/code"),
+        (Call::message("chat", true), "/error/type"),
+        (Call::post("/v1beta/models/chat:generateContent", "{}"), "/error/status"),
+        (Call::post("/v1/images/generations", "{}"), "/error/code"),
+        (Call::get("/v1/models"), "/error/code"),
+    ];
+    for (call, shape) in &calls {
+        for (origin, site) in [
+            ("https://evil.example", "none"),
+            ("http://rebound.example:8080", "same-origin"),
+            ("null", "cross-site"),
+        ] {
+            let call = call.clone().header("origin", origin).header("sec-fetch-site", site);
+            let answer = call.send(data).await.unwrap();
+            assert_eq!(answer.status, 403, "{}", answer.body_text());
+            assert!(answer.json().pointer(shape).is_some(), "{}", answer.body_text());
+            assert!(answer.body_text().contains("configure clients"), "{}", answer.body_text());
+            assert_eq!(answer.header("x-should-retry"), Some("false"));
+        }
+    }
+    assert_eq!(open.first.count(), 0);
+    let refused = open.stage.metric("pointsman_refused_total", &["reason=\"web_page\""]);
+    assert!((refused - 18.0).abs() < 0.5, "{refused}");
+    for origin in ["http://localhost:3000", "tauri://localhost", "app://obsidian.md", "null"] {
+        assert_eq!(chat.clone().header("origin", origin).send(data).await.unwrap().status, 200, "{origin}");
+    }
+    let closed = pair(Api::Chat, &clients()).await;
+    let page =
+        chat.bearer(LAPTOP).header("origin", "https://app.example").header("sec-fetch-site", "cross-site");
+    assert_eq!(page.send(closed.stage.data).await.unwrap().status, 200, "it has a key");
+}
+
 #[tokio::test]
 async fn a_body_that_is_not_a_request_is_refused() {
     for api in [Api::Chat, Api::Messages] {
