@@ -21,6 +21,10 @@
 //!
 //! A request that would go on in another protocol is none of ours either (`is_upgrade`).
 //!
+//! HTTP/2 frames its bodies itself and has no lines to cut, but the fields are the same: of two equal lengths
+//! the library makes one, and it has one limit for all fields together. So what HTTP/1 is refused for its
+//! fields is refused there as well (`head_fault`). What it sends behind a body is never read.
+//!
 //! A field line longer than [`FIELD_MAX`] is too large. Source: RFC 9112 sections 2.2, 3.2, 5 and 6.
 
 use http::{HeaderMap, Version, header};
@@ -36,6 +40,8 @@ const UNDERSCORED: [&[u8]; 3] = [b"session_id", b"conversation_id", b"thread_id"
 const FIELDS_MAX: usize = 100;
 /// What a client is told who sends more.
 pub(super) const TOO_MANY: &str = "the request head has more than 100 fields";
+/// What a client is told whose head, or one field of it, is too long.
+pub(super) const TOO_LARGE: &str = "the request head is larger than limits.max_header allows";
 /// Longest head of an answer, in bytes (threat P4); Pingora takes a mebibyte.
 pub(super) const ANSWER_HEAD_MAX: usize = 64 * 1024;
 
@@ -83,13 +89,27 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
         .any(|value| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
-/// Tells why a head is too large, whatever protocol brought it.
-pub(super) fn head_fault(headers: &HeaderMap, max: u64) -> Option<(u16, &'static str)> {
+/// Tells why a head is too large, whatever protocol brought it, or cannot be meant, where that was HTTP/2:
+/// one of HTTP/1 has passed [`check`].
+pub(super) fn head_fault(head: &RequestHeader, max: u64) -> Option<(u16, &'static str)> {
+    let headers = &head.headers;
     let bytes = length(headers);
     if headers.len() > FIELDS_MAX {
         return Some((431, TOO_MANY));
     }
-    (bytes as u64 > max).then_some((431, "the request head is larger than limits.max_header allows"))
+    if bytes as u64 > max {
+        return Some((431, TOO_LARGE));
+    }
+    if head.version != Version::HTTP_2 {
+        return None;
+    }
+    let mut framing = Framing::default();
+    headers.iter().find_map(|(name, value)| framing.take(name.as_str(), value.as_bytes()).err()).map(
+        |fault| match fault {
+            HeadFault::Ambiguous(why) => (400, why),
+            HeadFault::TooLarge | HeadFault::TooMany => (431, TOO_LARGE),
+        },
+    )
 }
 
 /// Checks the head of an HTTP/1 request, which may be followed by anything.
@@ -175,11 +195,22 @@ impl Framing {
         if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
             return Err(HeadFault::Ambiguous("a field has no proper name"));
         }
+        self.known(name, value.get(1..).unwrap_or_default().trim_ascii())
+    }
+
+    /// Takes a field that was parsed already.
+    fn take(&mut self, name: &str, value: &[u8]) -> Result<(), HeadFault> {
+        if name.len() + value.len() > FIELD_MAX {
+            return Err(HeadFault::TooLarge);
+        }
+        self.known(name.as_bytes(), value.trim_ascii())
+    }
+
+    fn known(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadFault> {
         let has_underscore = memchr::memchr(b'_', name).is_some();
         if has_underscore && !UNDERSCORED.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             return Err(HeadFault::Ambiguous("a field name has an underscore"));
         }
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
         // Their lengths tell the three that matter from nearly all others.
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),

@@ -85,10 +85,7 @@ enum Head {
 struct Refused(StatusCode, &'static str);
 
 const TOO_SLOW: Refused = Refused(StatusCode::REQUEST_TIMEOUT, "the request head took too long");
-const TOO_LARGE: Refused = Refused(
-    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "the request head is larger than limits.max_header allows",
-);
+const TOO_LARGE: Refused = Refused(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, framing::TOO_LARGE);
 /// What only Pingora's parser refuses: a target that is no URI.
 const UNREADABLE: Refused = Refused(StatusCode::BAD_REQUEST, "the request head cannot be read");
 

@@ -93,7 +93,7 @@ impl Proxy {
         let head = session.req_header();
         let endpoint = route::endpoint(head.method.as_str(), head.uri.path());
         let shape = shape_of(&endpoint, head);
-        if let Some((status, message)) = framing::head_fault(&head.headers, live.plan.limits.max_header) {
+        if let Some((status, message)) = framing::head_fault(head, live.plan.limits.max_header) {
             session.set_keepalive(None);
             let code = ErrorCode::ValidationFailed;
             return refuse(session, story, shape, status, code, message).await;

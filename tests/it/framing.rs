@@ -393,6 +393,47 @@ async fn two_hundred_ambiguous_requests_are_refused_and_none_goes_on() {
     assert_eq!(Call::chat("chat").send(stage.data).await.unwrap().status, 200);
 }
 
+/// HTTP/2 has frames for a body's length; what its fields say of it goes on to providers of HTTP/1.
+#[tokio::test]
+async fn over_http2_a_head_is_refused_for_the_same_fields() {
+    let standin = Provider::start(Reply::ok()).await.unwrap();
+    let yaml = format!(
+        "listen: [{{address: \"127.0.0.1:0\", h2c: true}}]\nproviders:\n{}routes: {{chat: {{targets: [{{provider: one, model: alpha}}]}}}}\n",
+        provider("one", "openai", &standin.base_url(), KEY_ONE, "")
+    );
+    let stage = Stage::open(&yaml).await;
+    let n = BODY.len().to_string();
+    let long = "a".repeat(20_000);
+    let call = |fields: &[(&str, &str)]| {
+        let call = Call::post("/v1/chat/completions", BODY).http2().chunked();
+        fields.iter().fold(call, |call, (name, value)| call.header(name, value))
+    };
+    for (fields, status) in [
+        (&[("content-length", &*n), ("content-length", &*n)][..], 400),
+        (&[("x_forwarded_for", "a")], 400),
+        (&[("transfer_encoding", "chunked")], 400),
+        (&[("x", &*long)], 431),
+    ] {
+        let answer = call(fields).send(stage.data).await;
+        let shown = format!("{fields:.60?}: {answer:?}");
+        assert_eq!(answer.unwrap().status, status, "{shown}");
+    }
+    // These the library refuses, by the end of the stream.
+    for fields in [
+        &[("content-length", &*n), ("content-length", "3")][..],
+        &[("content-length", "+3")],
+        &[("content-length", &*format!("{n}, {n}"))],
+        &[("transfer-encoding", "chunked")],
+    ] {
+        let answer = call(fields).send(stage.data).await;
+        assert_eq!(answer.map_or(0, |answer| answer.status), 0, "{fields:?}");
+    }
+    assert_eq!(standin.count(), 0, "none goes on");
+    for fields in [&[][..], &[("content-length", &*n)], &[("session_id", "a"), ("x-empty", "")]] {
+        assert_eq!(call(fields).send(stage.data).await.unwrap().status, 200, "{fields:?}");
+    }
+}
+
 /// Counts the answers; the sentence of a refusal may name a version as well.
 fn answers(said: &str) -> usize {
     said.split("HTTP/1.1 ").skip(1).filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).count()
