@@ -23,7 +23,7 @@ mod endpoint;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-pub use endpoint::{Call, Endpoint, InPath, endpoint, is_passed_through};
+pub use endpoint::{ALLOW_ANY, Call, Endpoint, InPath, endpoint, is_passed_through};
 
 use crate::base::ids::{ProviderIdx, RouteIdx};
 use crate::config::plan::Plan;

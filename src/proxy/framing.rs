@@ -40,6 +40,9 @@ const UNDERSCORED: [&[u8]; 3] = [b"session_id", b"conversation_id", b"thread_id"
 const FIELDS_MAX: usize = 100;
 /// What a client is told who sends more.
 pub(super) const TOO_MANY: &str = "the request head has more than 100 fields";
+/// What a client is told that takes this for a forward proxy.
+pub(super) const NO_TUNNEL: &str =
+    "this proxy opens no tunnels; call it by its own address, as the provider's base URL";
 /// What a client is told whose head, or one field of it, is too long.
 pub(super) const TOO_LARGE: &str = "the request head is larger than limits.max_header allows";
 /// Longest head of an answer, in bytes (threat P4); Pingora takes a mebibyte.
@@ -54,6 +57,8 @@ pub enum HeadFault {
     TooLarge,
     /// There are more than [`FIELDS_MAX`].
     TooMany,
+    /// It asks for a tunnel to somewhere (`CONNECT host:port`), which is no path.
+    Tunnel,
 }
 
 /// What the fields of a head say about its framing.
@@ -108,6 +113,7 @@ pub(super) fn head_fault(head: &RequestHeader, max: u64) -> Option<(u16, &'stati
         |fault| match fault {
             HeadFault::Ambiguous(why) => (400, why),
             HeadFault::TooLarge | HeadFault::TooMany => (431, TOO_LARGE),
+            HeadFault::Tunnel => (405, NO_TUNNEL),
         },
     )
 }
@@ -169,6 +175,9 @@ fn request_line(line: &[u8]) -> Result<bool, HeadFault> {
     }
     let target = target.unwrap_or_default();
     let is_url = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+    if method == Some(b"CONNECT") && target.first() != Some(&b'/') {
+        return Err(HeadFault::Tunnel);
+    }
     if target.first() != Some(&b'/') && target != b"*" && !is_url(b"http://") && !is_url(b"https://") {
         return Err(HeadFault::Ambiguous("the request target is not a path"));
     }
@@ -360,7 +369,6 @@ mod tests {
             "GET /\r\nhost: a\r\n\r\n",
             "GET v1/models HTTP/1.1\r\nhost: a\r\n\r\n",
             "GET ftp://a/v1 HTTP/1.1\r\nhost: a\r\n\r\n",
-            "CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n",
             "GET / HTTP/2.0\r\nhost: a\r\n\r\n",
             "GET / http/1.1\r\nhost: a\r\n\r\n",
             "G(T / HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -375,6 +383,11 @@ mod tests {
         ] {
             assert!(matches!(check(head.as_bytes()), Err(HeadFault::Ambiguous(_))), "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_tunnel_is_told_from_what_is_ambiguous() {
+        assert_eq!(check(b"CONNECT a:443 HTTP/1.1\r\nhost: a\r\n\r\n"), Err(HeadFault::Tunnel));
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl From<HeadFault> for Refused {
             HeadFault::Ambiguous(why) => Refused(StatusCode::BAD_REQUEST, why),
             HeadFault::TooLarge => TOO_LARGE,
             HeadFault::TooMany => Refused(TOO_LARGE.0, framing::TOO_MANY),
+            HeadFault::Tunnel => Refused(StatusCode::METHOD_NOT_ALLOWED, framing::NO_TUNNEL),
         }
     }
 }
@@ -245,8 +246,13 @@ impl Front {
     /// Refuses a head that was not read, in the shape that any client can show.
     async fn refuse(&self, stream: &mut Stream, why: &Refused) {
         let Said { id, body } = self.tell(why);
+        // RFC 9110 section 15.5.6: a 405 comes with it.
+        let allow = match why.0 {
+            StatusCode::METHOD_NOT_ALLOWED => format!("allow: {}\r\n", route::ALLOW_ANY),
+            _ => String::new(),
+        };
         let mut answer = format!(
-            "HTTP/1.1 {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\nx-request-id: {}\r\n\r\n",
+            "HTTP/1.1 {}\r\n{allow}content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\nx-request-id: {}\r\n\r\n",
             why.0,
             body.len(),
             id.to_str().unwrap_or_default()

@@ -92,14 +92,15 @@ const GEMINI_VERBS: [(&str, bool); 2] = [("generateContent", false), ("streamGen
 
 const ALLOW_READ: &str = "GET, HEAD";
 const ALLOW_POST: &str = "POST";
-const ALLOW_PASS_THROUGH: &str = "GET, HEAD, POST, DELETE";
+/// What some path here takes.
+pub const ALLOW_ANY: &str = "GET, HEAD, POST, DELETE";
 
 /// Finds what a method and a path (without the query) ask for. Both are case-sensitive.
 #[must_use]
 pub fn endpoint(method: &str, path: &str) -> Endpoint {
     // `*` of OPTIONS and the authority of CONNECT are no paths; the answer is about the method.
     if !path.starts_with('/') && matches!(method, "OPTIONS" | "CONNECT") {
-        return Endpoint::MethodNotAllowed(ALLOW_PASS_THROUGH);
+        return Endpoint::MethodNotAllowed(ALLOW_ANY);
     }
     let path = &*with_slashes_in_ids(path);
     if let Err(fault) = ambiguity(path) {
@@ -122,7 +123,7 @@ pub fn endpoint(method: &str, path: &str) -> Endpoint {
     }
     if is_passed_through(path) {
         let is_allowed = is_read || is_post || method == "DELETE";
-        return allowed(is_allowed, ALLOW_PASS_THROUGH, Endpoint::PassThrough);
+        return allowed(is_allowed, ALLOW_ANY, Endpoint::PassThrough);
     }
     below_models(path, is_read, is_post)
 }

@@ -508,6 +508,13 @@ async fn a_path_or_method_that_is_not_served_is_refused() {
         assert_eq!(answer.status, 405, "{method} {path}");
         assert!(answer.header("allow").is_some_and(|methods| methods.contains(allow)), "{method} {path}");
     }
+    for target in ["evil:443", "/v1/chat/completions", "*"] {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nhost: evil:443\r\n\r\n");
+        let answer = caller::raw(pair.stage.data, request.as_bytes(), Duration::from_secs(2)).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 405") && answer.contains("\r\nallow: "), "{target}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{target}: {answer}");
+    }
     assert_eq!(pair.first.count(), before, "none of these reaches a provider");
 }
 
