@@ -63,7 +63,7 @@ pub(super) fn read_retry(m: &mut Map<'_, '_>) -> RetryPolicy {
             "same_target",
             usual.same_target,
             0..=10,
-            "how often the same target is repeated",
+            "how often the same target is repeated after a back-off; a Retry-After that is waited out (`wait_in_place`) is no back-off, and is repeated once where this is 0",
         ),
         wait_in_place: m.duration(
             "wait_in_place",

@@ -217,6 +217,29 @@ fn a_repeat_goes_to_the_same_target_and_then_on() {
     );
 }
 
+/// The two have a key each: who wants neither sets both to nothing.
+#[test]
+fn a_short_retry_after_is_waited_out_once_though_nothing_is_repeated_after_a_back_off() {
+    for (wait_in_place, want) in [(5, Went::Waits(2_000)), (0, Went::To(1, Cause::Failover))] {
+        let mut scene = scene(lesser(), |rules| {
+            rules.retry.same_target = 0;
+            rules.retry.wait_in_place = Duration::from_secs(wait_in_place);
+        });
+        scene.start();
+        let step = scene.fail(&said(2));
+        assert_eq!(went(&step, scene.now), want, "{wait_in_place} s");
+        if let Step::Pause { until } = step {
+            scene.resume(until);
+            let step = scene.fail(&said(2));
+            assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "once");
+        }
+    }
+    let mut scene = scene(lesser(), |rules| rules.retry.same_target = 0);
+    scene.start();
+    let step = scene.fail(&status(Outcome::ServerError, 500));
+    assert_eq!(went(&step, scene.now), Went::To(1, Cause::Failover), "no back-off");
+}
+
 #[test]
 fn prefer_same_target_repeats_before_an_equal_one() {
     let mut scene = scene(equals(), |rules| {
