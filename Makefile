@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow fuzz supply sbom systemd contrib ui package check build bench layout load rivals clean
+.PHONY: help demo test scenarios outage kills upgrades soak matrix clients schemathesis corpus sim walkthroughs slow fuzz supply sbom systemd contrib ui package check build bench profile layout load rivals clean
 
 # Criterion benches; the load bench is `make load`.
 BENCHES := $(basename $(notdir $(wildcard benches/*.rs)))
@@ -96,6 +96,9 @@ build: ## builds target/release/pointsman
 bench: ## runs the benches of single decisions
 	@. scripts/prepare; [ -n "$(BENCHES)" ] || fail "there is no bench in benches/ yet"; \
 	for bench in $(BENCHES); do cargo bench --locked --bench "$$bench"; done
+
+profile: ## writes which ways calls take through the program, from a run of it (20 minutes); `make layout` is next
+	@. scripts/prepare; scripts/profile
 
 layout: build ## writes which functions of the program lie beside each other, from a run of it (1 minute)
 	@scripts/layout

@@ -7,15 +7,19 @@
 //! the linker puts them together; `scripts/layout` writes it from a run of the program. (Chromium and
 //! Firefox link by such a list too, and call it an order file.)
 //!
+//! The list speaks of functions as they are with the profile of `scripts/rustc`, and is written after it.
 //! Names that are no longer there cost nothing, and functions that are new lie with the rest. GNU ld
 //! and LLD read the list. `POINTSMAN_LAYOUT=off` links without it, for a linker that does not.
 
 use std::env;
 
 const LIST: &str = "packaging/layout/functions.ld";
+/// Read by the compiler itself; cargo would not see that it is another.
+const PROFILE: &str = "packaging/profile/pointsman.profdata";
 
 fn main() {
     println!("cargo:rerun-if-changed={LIST}");
+    println!("cargo:rerun-if-changed={PROFILE}");
     println!("cargo:rerun-if-env-changed=POINTSMAN_LAYOUT");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|said| said == value);
     let is_read = is("CARGO_CFG_TARGET_OS", "linux") && !is("POINTSMAN_LAYOUT", "off");
