@@ -101,8 +101,8 @@ pub(super) struct Filtered {
     pub(super) held: Box<Held>,
 }
 
-/// A provider's answer: what we need to know of its head, and what is held of it. It stays in one
-/// place from its head to its end, since whatever one async function hands to the next is copied.
+/// A provider's answer: what we need to know of its head, and what is held of it. On the heap: whatever
+/// one async function hands to the next is copied, and an open stream has no more use for most of it.
 struct Answer {
     status: u16,
     /// As the client may see it; gone once it went downstream.
@@ -180,6 +180,9 @@ struct Opening<'a, 's> {
     watch: Watch<'a, 's>,
 }
 
+/// A connection, and the answer that was begun on it or how that failed.
+type Begun = (Box<Upstream>, Result<Box<Answer>, Box<End>>);
+
 /// Who watches the client, the deadline and the soft limits while the provider is waited for.
 enum Watch<'a, 's> {
     /// The attempt itself.
@@ -196,6 +199,13 @@ struct Mark {
     untold: Option<Outcome>,
     has_ended: bool,
     is_clean_end: bool,
+}
+
+impl Answer {
+    /// Keeps what is still wanted of a stream whose beginning went downstream, and gives the rest back.
+    fn into_rest(self: Box<Self>) -> (u16, Mark, Option<Box<Rendering>>) {
+        (self.status, self.mark, self.rendering)
+    }
 }
 
 impl Fault {
@@ -247,19 +257,16 @@ pub(super) async fn run(
     stage: &mut Stage<'_>,
     permit: &mut Permit,
     splice: &mut Option<Box<Splice>>,
-    mut errand: Box<Errand>,
+    errand: Box<Errand>,
 ) -> End {
-    let rendering = errand.rendering.take();
-    let mut opening = Opening { aim, watch: Watch::Stage(stage) };
-    let (mut upstream, is_reused) = match opening.connect(errand.cause).await {
-        Ok(connected) => connected,
-        Err(end) => return end,
+    let begun = Opening { aim, watch: Watch::Stage(stage) }.begin(errand).await;
+    let (mut upstream, drafted) = match begun {
+        Ok(begun) => begun,
+        Err(end) => return *end,
     };
-    let asked = opening.ask(&mut upstream, errand, is_reused).await;
-    let mut place = None;
-    let mut end = match asked.and_then(|()| opening.draft(&upstream, rendering, &mut place)) {
+    let mut end = match drafted {
         Ok(answer) => see_through(aim, stage, permit, splice, &mut upstream, answer).await,
-        Err(end) => end,
+        Err(end) => *end,
     };
     part_with(aim, upstream, &mut end).await;
     end
@@ -273,16 +280,19 @@ async fn see_through(
     permit: &mut Permit,
     splice: &mut Option<Box<Splice>>,
     upstream: &mut Upstream,
-    answer: &mut Answer,
+    mut answer: Box<Answer>,
 ) -> End {
     let mut incoming = Incoming::new(upstream, answer.packing, answer.is_event_stream);
     let mut reader = None;
-    let mut opening = Opening { aim, watch: Watch::Stage(stage) };
-    if let Err(end) = opening.hold(&mut incoming, answer, &mut reader).await {
+    let held = {
+        let mut opening = Opening { aim, watch: Watch::Stage(stage) };
+        opening.hold(&mut incoming, &mut answer, &mut reader).await.map_err(Box::new)
+    };
+    if let Err(end) = held {
         if let Some(reader) = &reader {
             stage.broke_early(aim.at, &end, reader.usage());
         }
-        return end;
+        return *end;
     }
     let mut delivery = Delivery { aim, stage, permit, splice };
     delivery.run(&mut incoming, answer, reader.as_mut()).await
@@ -422,11 +432,18 @@ impl Opening<'_, '_> {
         }
     }
 
-    async fn wait<T>(&mut self, limit: Limit, future: Pin<&mut impl Future<Output = T>>) -> Result<T, Cut> {
-        let house = self.aim.house;
-        match &mut self.watch {
-            Watch::Stage(stage) => stage.wait(house, limit, future).await,
-            Watch::Elsewhere(patience) => patience.alone(&house.clock, limit, future).await,
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+    fn wait<T>(
+        &mut self,
+        limit: Limit,
+        future: Pin<&mut impl Future<Output = T>>,
+    ) -> impl Future<Output = Result<T, Cut>> {
+        async move {
+            let house = self.aim.house;
+            match &mut self.watch {
+                Watch::Stage(stage) => stage.wait(house, limit, future).await,
+                Watch::Elsewhere(patience) => patience.alone(&house.clock, limit, future).await,
+            }
         }
     }
 
@@ -435,6 +452,16 @@ impl Opening<'_, '_> {
             Watch::Stage(stage) => self.aim.first_limit(stage.exchange),
             Watch::Elsewhere(_) => Limit::UNWATCHED,
         }
+    }
+
+    /// Connects, asks, and begins the answer. Whoever is connected has a connection to part with, however
+    /// that went.
+    async fn begin(&mut self, mut errand: Box<Errand>) -> Result<Begun, Box<End>> {
+        let rendering = errand.rendering.take();
+        let (mut upstream, is_reused) = self.connect(errand.cause).await?;
+        let asked = self.ask(&mut upstream, errand, is_reused).await;
+        let drafted = asked.and_then(|()| self.draft(&upstream, rendering));
+        Ok((upstream, drafted.map_err(Box::new)))
     }
 
     /// Sends the request and reads the head of the answer.
@@ -478,13 +505,8 @@ impl Opening<'_, '_> {
         }
     }
 
-    /// Begins the answer, in the place that it keeps, with what its head says.
-    fn draft<'p>(
-        &mut self,
-        upstream: &Upstream,
-        rendering: Option<Box<Rendering>>,
-        place: &'p mut Option<Answer>,
-    ) -> Result<&'p mut Answer, End> {
+    /// Begins the answer with what its head says.
+    fn draft(&mut self, upstream: &Upstream, rendering: Option<Box<Rendering>>) -> Result<Box<Answer>, End> {
         let head = upstream.response_header();
         if let Some(left) = head.and_then(|head| rate_limit::remaining(&head.headers)) {
             self.aim.slot.limits_are(left, || self.aim.house.clock.wall());
@@ -494,7 +516,7 @@ impl Opening<'_, '_> {
         if let Watch::Stage(stage) = &mut self.watch {
             stage.exchange.answered(answer.status);
         }
-        Ok(place.insert(answer))
+        Ok(answer)
     }
 
     /// Holds an answer until it is fit to go downstream. A stream leaves its reader behind.

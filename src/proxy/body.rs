@@ -27,7 +27,7 @@ const READ_BUFFER: u64 = 64 * 1024;
 pub(super) struct Body {
     pub(super) bytes: Bytes,
     /// Returns its share of the replay memory when dropped.
-    share: Share,
+    pub(super) share: Share,
 }
 
 /// Why there is no body.

@@ -31,6 +31,7 @@ use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::protocols::http::ServerSession as Session;
+use smallvec::smallvec;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,8 @@ const NO_ROOM: &str = "there is no room to hold the answer beside others (limits
 
 /// Plays the request through.
 #[allow(clippy::too_many_arguments, reason = "what `service` has found out, each its own")]
-pub(super) async fn conduct(
+#[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+pub(super) fn conduct(
     house: &House,
     live: &Live,
     mut slots: Vec<Arc<Slot>>,
@@ -80,118 +82,126 @@ pub(super) async fn conduct(
     mut carried: Carried,
     session: &mut Session,
     story: &mut Story,
-) -> pingora::Result<bool> {
-    let now = asked.now;
-    house.budget.deposit(&live.plan.retry);
-    let total = slots.first().map(|slot| live.plan.timeouts(asked.route, slot.target.provider).total);
-    let total = total.unwrap_or_default();
-    let hurry = asked.within.filter(|within| *within < total);
-    let rules = Rules {
-        may_rescue: may_rescue(live, asked),
-        deadline: now.after(hurry.unwrap_or(total)),
-        is_single: asked.refuses_retry,
-        ..rules(live, &asked.parsed)
-    };
-    let can_be_taken_up = rules.may_rescue && rules.may_replay;
-    let mut exchange = Exchange::new(rules, candidates(live, &slots, &story.lineup.groups));
-    let mut patience = Patience::default();
-    let mut held = None;
-    let mut filtered = None;
-    let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
-    let hedge = live.plan.hedge(asked.route).filter(|_| exchange.could_hedge());
-    if let Some(hedge) = hedge {
-        house.hedges.deposit(hedge.max_ratio);
-    }
-    let mut step = exchange.start(now);
-    let ending = loop {
-        step = match step {
-            Step::Try(order) => {
-                // Only the last refusal is ever told.
-                held = None;
-                let hedge = hedge.filter(|_| exchange.may_hedge());
-                let proving = match slots[order.candidate].purse {
-                    // On the heap: few requests wait for a token, and none should carry the wait along.
-                    Some(_) => {
-                        let slot = &mut slots[order.candidate];
-                        let deadline = exchange.deadline();
-                        Box::pin(trial::prove_within(slot, house, deadline, session, &mut patience)).await
-                    }
-                    None => Ok(()),
-                };
-                let round = Round { house, live, slots: &slots, asked };
-                let mut stage = Stage {
-                    session,
-                    exchange: &mut exchange,
-                    patience: &mut patience,
-                    story,
-                    told: &mut told,
-                    carried: &mut carried,
-                    filtered: &mut filtered,
-                };
-                let over = match hedge.filter(|_| proving.is_ok()) {
-                    // On the heap: a request that is not hedged should not carry a second attempt.
-                    Some(hedge) => Box::pin(race::run(&round, order, hedge.after, &mut stage)).await,
-                    None => trial::alone(&round, order, proving, &mut stage).await,
-                };
-                let Over { at, mut end, changes, now, proved } = over;
-                stage.put_aside(at, &mut end);
-                if let Some(proved) = proved {
-                    slots[at] = proved;
-                }
-                note(house, live, &slots, at, &changes);
-                match end {
-                    End::Delivered => exchange.delivered(now),
-                    End::Gone => exchange.client_gone(now),
-                    End::Failed(fault) => {
-                        held = fault.held;
-                        exchange.rescuable(told.as_mut().is_some_and(|told| told.bar().is_none()));
-                        told.as_mut().into_iter().for_each(Telling::broke);
-                        exchange.failed(&fault.failure, now, &house.budget, rand::random())
-                    }
-                }
-            }
-            Step::Pause { until } => {
-                let from = house.clock.tick();
-                let (is_gone, is_over) = tokio::select! {
-                    () = client_leaves(session) => (true, false),
-                    () = house.parting.comes() => (false, true),
-                    () = patience.pass(&house.clock, until) => (false, false),
-                };
-                let now = house.clock.tick();
-                story.paused(now.since(from));
-                match (is_gone, is_over) {
-                    (true, _) => exchange.client_gone(now),
-                    // The process goes, as if the request's time were up.
-                    (false, true) => exchange.resume(now.max(exchange.deadline())),
-                    (false, false) => exchange.resume(now),
-                }
-            }
-            Step::End(ending) => break ending,
+) -> impl Future<Output = pingora::Result<bool>> {
+    async move {
+        let now = asked.now;
+        house.budget.deposit(&live.plan.retry);
+        let total = slots.first().map(|slot| live.plan.timeouts(asked.route, slot.target.provider).total);
+        let total = total.unwrap_or_default();
+        let rules = Rules {
+            may_rescue: may_rescue(live, asked),
+            deadline: now.after(asked.within.unwrap_or(total).min(total)),
+            is_single: asked.refuses_retry,
+            ..rules(live, &asked.parsed)
         };
-        for (at, change) in exchange.take_changes() {
-            note(house, live, &slots, at, &[change]);
+        let can_be_taken_up = rules.may_rescue && rules.may_replay;
+        let mut exchange = Exchange::new(rules, candidates(live, &slots, &story.lineup.groups));
+        let mut patience = Patience::default();
+        let mut held = None;
+        let mut filtered = None;
+        let mut told = can_be_taken_up.then(|| Telling::new(asked.api.dialect(), live.plan.rescue.hold));
+        let hedge = live.plan.hedge(asked.route).filter(|_| exchange.could_hedge());
+        if let Some(hedge) = hedge {
+            house.hedges.deposit(hedge.max_ratio);
         }
-    };
-    if exchange.budget_ran_dry() {
-        house.metrics.retry_budget_exhausted();
+        let mut step = exchange.start(now);
+        let ending = loop {
+            step = match step {
+                Step::Try(order) => {
+                    // Only the last refusal is ever told.
+                    held = None;
+                    let hedge = hedge.filter(|_| exchange.may_hedge());
+                    let proving = match slots[order.candidate].purse {
+                        // On the heap: few requests wait for a token, and none should carry the wait along.
+                        Some(_) => {
+                            let slot = &mut slots[order.candidate];
+                            let deadline = exchange.deadline();
+                            Box::pin(trial::prove_within(slot, house, deadline, session, &mut patience)).await
+                        }
+                        None => Ok(()),
+                    };
+                    let round = Round { house, live, slots: &slots, asked };
+                    let mut stage = Stage {
+                        session,
+                        exchange: &mut exchange,
+                        patience: &mut patience,
+                        story,
+                        told: &mut told,
+                        carried: &mut carried,
+                        filtered: &mut filtered,
+                    };
+                    let over = match hedge.filter(|_| proving.is_ok()) {
+                        // On the heap: a request that is not hedged should not carry a second attempt.
+                        Some(hedge) => Box::pin(race::run(&round, order, hedge.after, &mut stage)).await,
+                        None => trial::alone(&round, order, proving, &mut stage).await,
+                    };
+                    let Over { at, mut end, changes, now, proved } = over;
+                    stage.put_aside(at, &mut end);
+                    if let Some(proved) = proved {
+                        slots[at] = proved;
+                    }
+                    note(house, live, &slots, at, &changes);
+                    match end {
+                        End::Delivered => exchange.delivered(now),
+                        End::Gone => exchange.client_gone(now),
+                        End::Failed(fault) => {
+                            held = fault.held;
+                            exchange.rescuable(told.as_mut().is_some_and(|told| told.bar().is_none()));
+                            told.as_mut().into_iter().for_each(Telling::broke);
+                            exchange.failed(&fault.failure, now, &house.budget, rand::random())
+                        }
+                    }
+                }
+                Step::Pause { until } => {
+                    let from = house.clock.tick();
+                    let (is_gone, is_over) = tokio::select! {
+                        () = client_leaves(session) => (true, false),
+                        () = house.parting.comes() => (false, true),
+                        () = patience.pass(&house.clock, until) => (false, false),
+                    };
+                    let now = house.clock.tick();
+                    story.paused(now.since(from));
+                    match (is_gone, is_over) {
+                        (true, _) => exchange.client_gone(now),
+                        // The process goes, as if the request's time were up.
+                        (false, true) => exchange.resume(now.max(exchange.deadline())),
+                        (false, false) => exchange.resume(now),
+                    }
+                }
+                Step::End(ending) => break ending,
+            };
+            for (at, change) in exchange.take_changes() {
+                note(house, live, &slots, at, &[change]);
+            }
+        };
+        if exchange.budget_ran_dry() {
+            house.metrics.retry_budget_exhausted();
+        }
+        let left = filtered.filter(|_| matches!(ending, Ending::Relay | Ending::Refuse(_)));
+        let chosen = left.as_ref().map(|filtered| filtered.at);
+        let result = if ending == Ending::Answered {
+            Ok(true)
+        } else {
+            // On the heap: what is said when nobody answered is larger than the rest, and rare.
+            let words = Words { held, filtered: left, told };
+            Box::pin(conclude(house, live, &slots, &exchange, ending, words, asked, session, story)).await
+        };
+        let mut course = exchange.course(ending);
+        course.chosen = chosen.or(course.chosen);
+        let lost = carried.lost(live, &slots, exchange.records(), asked.api);
+        story.conclude(slots, exchange.records(), course, lost);
+        result
     }
-    let mut course = exchange.course(ending);
-    let is_unanswered = matches!(ending, Ending::Relay | Ending::Refuse(_));
-    let result = match (ending, filtered.filter(|_| is_unanswered)) {
-        (Ending::Answered, _) => Ok(true),
-        (_, Some(filtered)) => {
-            course.chosen = Some(filtered.at);
-            Box::pin(relay_filtered((house, live), &slots, &exchange, filtered, asked, session, story)).await
-        }
-        // On the heap: what is said when nobody answered is larger than the rest, and rare.
-        (ending, None) => {
-            let said = conclude(house, live, &slots, &exchange, ending, held, told, asked, session, story);
-            Box::pin(said).await
-        }
-    };
-    let lost = carried.lost(live, &slots, exchange.records(), asked.api);
-    story.conclude(slots, exchange.records(), course, lost);
-    result
+}
+
+/// What there is to say where nobody answered.
+struct Words {
+    /// The last refusal.
+    held: Option<Box<Held>>,
+    /// What a content filter left, which is better than any refusal.
+    filtered: Option<Filtered>,
+    /// What the client was told of a stream that broke.
+    told: Option<Telling>,
 }
 
 /// The rules of a request as far as the plan and its body make them; its deadline is set by who asks.
@@ -255,12 +265,15 @@ async fn conclude(
     slots: &[Arc<Slot>],
     exchange: &Exchange,
     ending: Ending,
-    held: Option<Box<Held>>,
-    told: Option<Telling>,
+    words: Words,
     asked: &Asked<'_>,
     session: &mut Session,
     story: &mut Story,
 ) -> pingora::Result<bool> {
+    let Words { held, filtered, told } = words;
+    if let Some(filtered) = filtered {
+        return relay_filtered((house, live), slots, exchange, filtered, asked, session, story).await;
+    }
     let dialect = asked.api.dialect();
     match ending {
         Ending::Answered => Ok(true),
@@ -394,7 +407,7 @@ async fn relay(
     let body = echo::redacted(body, all.iter().flat_map(|signature| signature.keys()));
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
-    reply::open(session, head, Some(body), true).await.map_err(|_| gone())
+    reply::open(session, head, smallvec![body], true).await.map_err(|_| gone())
 }
 
 /// Passes on what a content filter left of an answer, or its refusal, since nobody else had a better one.

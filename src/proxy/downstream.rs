@@ -4,9 +4,15 @@
 //! and whatever waits for it carries the room of the largest of them, 224 bytes for each open stream. Nobody
 //! comes here by those ways.
 
+use crate::layers::corked::join_next;
 use bytes::Bytes;
+use http::header;
+use pingora::ErrorType;
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::ServerSession as Session;
+use pingora::protocols::http::v1::server::HttpSession;
+use smallvec::SmallVec;
 
 /// The client can no longer be written to.
 pub(super) struct Unwritable;
@@ -17,27 +23,71 @@ impl From<Box<pingora::Error>> for Unwritable {
     }
 }
 
-/// Sends a head and what of the body goes with it.
-pub(super) async fn begin(session: &mut Session, tasks: Vec<HttpTask>) -> Result<(), Unwritable> {
+/// Sends a head and what of the body goes with it, in one write.
+pub(super) async fn begin(
+    session: &mut Session,
+    head: Box<ResponseHeader>,
+    pieces: SmallVec<[Bytes; 4]>,
+    is_whole: bool,
+) -> pingora::Result<()> {
     match session {
-        Session::H1(session) => session.response_duplex_vec(tasks).await?,
-        Session::H2(session) => session.response_duplex_vec(tasks).await?,
-        Session::Subrequest(_) | Session::Custom(_) => return Err(Unwritable),
-    };
+        Session::H1(session) => {
+            let written = begin_http1(session, head, pieces, is_whole).await;
+            join_next(session.stream(), false);
+            written.map_err(|fault| fault.into_down())
+        }
+        Session::H2(session) => {
+            let last = pieces.len().saturating_sub(1);
+            let mut tasks = Vec::with_capacity(pieces.len() + 1);
+            tasks.push(HttpTask::Header(head, is_whole && pieces.is_empty()));
+            let pieces = pieces.into_iter().enumerate();
+            tasks.extend(pieces.map(|(at, piece)| HttpTask::Body(Some(piece), is_whole && at == last)));
+            session.response_duplex_vec(tasks).await?;
+            Ok(())
+        }
+        Session::Subrequest(_) | Session::Custom(_) => {
+            Err(pingora::Error::explain(ErrorType::InternalError, "no client comes this way"))
+        }
+    }
+}
+
+/// Piece by piece: what Pingora takes all at once it gathers first, which is a copy of each answer.
+async fn begin_http1(
+    session: &mut HttpSession,
+    head: Box<ResponseHeader>,
+    mut pieces: SmallVec<[Bytes; 4]>,
+    is_whole: bool,
+) -> pingora::Result<()> {
+    // An empty piece is none: in chunks it would be the end.
+    pieces.retain(|piece| !piece.is_empty());
+    // The head of a stream is flushed by itself, and the first events would go out in a second write.
+    join_next(session.stream(), head.headers.contains_key(header::TRANSFER_ENCODING) && !pieces.is_empty());
+    session.write_response_header(head).await?;
+    let last = pieces.len().saturating_sub(1);
+    for (at, piece) in pieces.iter().enumerate() {
+        join_next(session.stream(), at < last);
+        session.write_body(piece).await?;
+    }
+    if is_whole {
+        session.finish_body().await?;
+    }
     Ok(())
 }
 
 /// Sends a piece of a body behind its head. An empty piece is none: in chunks it would be the end.
-pub(super) async fn write(session: &mut Session, piece: Bytes) -> Result<(), Unwritable> {
-    match session {
-        _ if piece.is_empty() => {}
-        Session::H1(session) => {
-            session.write_body(&piece).await?;
+#[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while a stream is open")]
+pub(super) fn write(session: &mut Session, piece: Bytes) -> impl Future<Output = Result<(), Unwritable>> {
+    async move {
+        match session {
+            _ if piece.is_empty() => {}
+            Session::H1(session) => {
+                session.write_body(&piece).await?;
+            }
+            Session::H2(session) => session.write_body(piece, false).await?,
+            Session::Subrequest(_) | Session::Custom(_) => return Err(Unwritable),
         }
-        Session::H2(session) => session.write_body(piece, false).await?,
-        Session::Subrequest(_) | Session::Custom(_) => return Err(Unwritable),
+        Ok(())
     }
-    Ok(())
 }
 
 /// Ends a body.

@@ -136,17 +136,20 @@ impl Front {
         let mut leaving = shutdown.clone();
         let mut came = BytesMut::new();
         loop {
-            let head = match self.head(&mut stream, &mut leaving, came).await {
-                Head::Whole(head) => head,
-                Head::Quiet => return,
-                Head::Refused(why) => return self.refuse(&mut stream, &why).await,
+            let (mut session, is_passed_through) = {
+                let head = match self.head(&mut stream, &mut leaving, came).await {
+                    Head::Whole(head) => head,
+                    Head::Quiet => return,
+                    Head::Refused(why) => return self.refuse(&mut stream, &why).await,
+                };
+                if let Err(fault) = framing::check(&head) {
+                    return self.refuse(&mut stream, &fault.into()).await;
+                }
+                let is_passed_through = target_of(&head).is_some_and(route::is_passed_through);
+                let mut session = ServerSession::new_http1(stream);
+                session.set_pipelined_prefix(head);
+                (session, is_passed_through)
             };
-            if let Err(fault) = framing::check(&head) {
-                return self.refuse(&mut stream, &fault.into()).await;
-            }
-            let is_passed_through = target_of(&head).is_some_and(route::is_passed_through);
-            let mut session = ServerSession::new_http1(stream);
-            session.set_pipelined_prefix(head);
             session.set_pipelining_enabled(!is_passed_through);
             session.set_keepalive((!*leaving.borrow()).then_some(IDLE_S));
             let next = if is_passed_through {

@@ -34,17 +34,18 @@ const WINDOW_BITS: u8 = 15;
 /// A body under way.
 pub(super) struct Incoming<'a> {
     upstream: &'a mut Upstream,
-    unpacking: Option<Unpacking>,
+    /// On the heap: few are packed, and an open stream carries the room.
+    unpacking: Option<Box<Unpacking>>,
 }
 
 /// A body under way whose connection is elsewhere.
-pub(super) struct Paused(Option<Unpacking>);
+pub(super) struct Paused(Option<Box<Unpacking>>);
 
 impl<'a> Incoming<'a> {
     /// Begins to read a body that is packed in this way; a stream may be as long as it likes.
     pub(super) fn new(upstream: &'a mut Upstream, packing: Option<Packing>, is_stream: bool) -> Self {
         let longest = if is_stream { u64::MAX } else { WHOLE_MAX };
-        Incoming { upstream, unpacking: packing.map(|packing| Unpacking::new(packing, longest)) }
+        Incoming { upstream, unpacking: packing.map(|packing| Box::new(Unpacking::new(packing, longest))) }
     }
 
     /// Goes on with a body that was begun and put aside with [`Incoming::pause`].
@@ -54,7 +55,7 @@ impl<'a> Incoming<'a> {
 
     /// Tells whether what was packed unpacks to more than any answer.
     pub(super) fn is_bomb(&self) -> bool {
-        self.unpacking.as_ref().is_some_and(Unpacking::is_bomb)
+        self.unpacking.as_ref().is_some_and(|unpacking| unpacking.is_bomb())
     }
 
     /// Lets go of the connection in the midst of a body.

@@ -13,17 +13,16 @@ use crate::base::outcome::ErrorCode;
 use crate::base::secret::Secret;
 use crate::classify::ProviderType;
 use crate::exchange::ending::Refusal;
-use crate::layers::corked::join_next;
 use crate::observe::fault_text;
 use crate::rewrite;
 use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::{ErrorType, OrErr};
 use serde_json::json;
+use smallvec::{SmallVec, smallvec};
 use std::time::Duration;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -130,6 +129,15 @@ impl Head {
         Ok(())
     }
 
+    /// Leaves no room behind the headers: Pingora keeps a head for as long as the body takes, adds two headers
+    /// of its own to it, and a map that grows has twice the room. What is cloned has no more than it holds.
+    fn fitted(mut self) -> Self {
+        for name in [header::DATE, header::CONNECTION] {
+            self.headers.insert(name, HeaderValue::from_static(""));
+        }
+        Head { status: self.status, headers: self.headers.clone() }
+    }
+
     fn into_pingora(self) -> Box<ResponseHeader> {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = self.status;
@@ -228,34 +236,11 @@ pub(super) fn decimal(number: u64) -> HeaderValue {
 pub(super) fn open(
     session: &mut Session,
     head: Head,
-    first: impl IntoIterator<Item = Bytes>,
+    first: SmallVec<[Bytes; 4]>,
     is_whole: bool,
 ) -> impl Future<Output = Result<(), Unwritable>> {
-    // Pingora flushes a head without a length, and would send the first events in a second write.
-    let flushes = head.headers.contains_key(header::TRANSFER_ENCODING);
-    let mut tasks = Vec::with_capacity(3);
-    tasks.push(HttpTask::Header(head.into_pingora(), false));
-    tasks.extend(first.into_iter().map(|bytes| HttpTask::Body(Some(bytes), false)));
-    if is_whole {
-        match tasks.last_mut() {
-            Some(HttpTask::Body(_, end)) => *end = true,
-            Some(_) | None => tasks.push(HttpTask::Body(None, true)),
-        }
-    }
-    let has_body =
-        tasks.iter().any(|task| matches!(task, HttpTask::Body(Some(bytes), _) if !bytes.is_empty()));
-    async move {
-        join(session, flushes && has_body);
-        let written = downstream::begin(session, tasks).await;
-        join(session, false);
-        written
-    }
-}
-
-fn join(session: &Session, joins: bool) {
-    if let Session::H1(session) = session {
-        join_next(session.stream(), joins);
-    }
+    let head = if is_whole { head.into_pingora() } else { head.fitted().into_pingora() };
+    async move { Ok(downstream::begin(session, head, first, is_whole).await?) }
 }
 
 /// Answers with an error of our own in the caller's shape.
@@ -334,8 +319,7 @@ async fn send_whole(session: &mut Session, mut head: Head, body: Bytes) -> pingo
     if session.req_header().method == Method::HEAD {
         return session.write_response_header(head.into_pingora()).await;
     }
-    let tasks = vec![HttpTask::Header(head.into_pingora(), false), HttpTask::Body(Some(body), true)];
-    session.response_duplex_vec(tasks).await.map(|_| ())
+    downstream::begin(session, head.into_pingora(), smallvec![body], true).await
 }
 
 /// Ends a started stream that cannot go on: what was kept back of it, a blank line (so that a broken

@@ -5,7 +5,7 @@
 //! whatever way it ended.
 
 use super::body;
-use super::carried::{self, Source};
+use super::carried::{self, Carried, Source};
 use super::conduct::{self, Asked};
 use super::decided::Lineup;
 use super::forward::{self, Forward};
@@ -25,7 +25,8 @@ use crate::authenticate;
 use crate::base::api::{Api, ErrorShape};
 use crate::base::outcome::ErrorCode;
 use crate::config::plan::{Client, Plan};
-use crate::live::{House, Live};
+use crate::live::memory::Share;
+use crate::live::{House, Live, Slot};
 use crate::parse;
 use crate::rewrite;
 use crate::route::{self, Call, Endpoint, Named};
@@ -48,6 +49,15 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Proxy {
     pub(super) house: Arc<House>,
     pub(super) pace: Pace,
+}
+
+/// A call that may go to its targets.
+struct Ready<'a> {
+    slots: Vec<Arc<Slot>>,
+    carried: Carried,
+    asked: Asked<'a>,
+    /// The memory that its body takes of what all share.
+    share: Share,
 }
 
 impl Proxy {
@@ -245,6 +255,24 @@ impl Proxy {
         call: &Call,
         wishes: &Wishes,
     ) -> pingora::Result<bool> {
+        // A function of its own: what it works with would stay there as long as the call takes.
+        let Some(Ready { slots, carried, asked, share: _share }) =
+            self.ready(session, story, live, call, wishes).await?
+        else {
+            return Ok(true);
+        };
+        conduct::conduct(&self.house, live, slots, &asked, carried, session, story).await
+    }
+
+    /// Reads a call and finds out who may be asked, or answers why nobody is.
+    async fn ready<'a>(
+        &self,
+        session: &mut Session,
+        story: &mut Story,
+        live: &'a Arc<Live>,
+        call: &Call,
+        wishes: &Wishes,
+    ) -> pingora::Result<Option<Ready<'a>>> {
         let house = &*self.house;
         let api = call.api;
         let shape = api.dialect().error_shape();
@@ -253,18 +281,20 @@ impl Proxy {
             story.spending.costs_nothing();
         }
         let Ok(hop) = hop::onward(house, &session.req_header().headers) else {
-            return goes_round(session, story, shape).await;
+            return goes_round(session, story, shape).await.map(|_| None);
         };
         if session.req_header().headers.contains_key(http::header::CONTENT_ENCODING) {
             session.set_keepalive(None);
             let message = "compressed request bodies are not taken; send the body as it is";
-            return refuse(session, story, shape, 415, ErrorCode::ValidationFailed, message).await;
+            return refuse(session, story, shape, 415, ErrorCode::ValidationFailed, message)
+                .await
+                .map(|_| None);
         }
         let mut body = match body::read(house, session, &live.plan.limits, &self.pace).await {
             Ok(body) => body,
             Err(fault) => {
                 story.body_was_read(house.clock.tick());
-                return no_body(session, story, shape, fault).await;
+                return no_body(session, story, shape, fault).await.map(|_| None);
             }
         };
         let now = house.clock.tick();
@@ -274,7 +304,7 @@ impl Proxy {
             Ok(parsed) => Box::new(parsed),
             Err(fault) => {
                 let code = ErrorCode::ValidationFailed;
-                return refuse(session, story, shape, 400, code, &fault.to_string()).await;
+                return refuse(session, story, shape, 400, code, &fault.to_string()).await.map(|_| None);
             }
         };
         if let Some(in_path) = &call.in_path {
@@ -284,11 +314,16 @@ impl Proxy {
         story.is_stream = parsed.stream;
         story.model.clone_from(&parsed.model);
         let Ok(named) = route::resolve(&live.plan, parsed.model.as_deref()) else {
-            return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
+            return self
+                .unknown_model(session, story, live, shape, parsed.model.as_deref())
+                .await
+                .map(|_| None);
         };
         let Ok(tier) = wishes.tier() else {
             let message = "x-pointsman-tier must be fast, medium, large or reasoning";
-            return refuse(session, story, shape, 400, ErrorCode::ValidationFailed, message).await;
+            return refuse(session, story, shape, 400, ErrorCode::ValidationFailed, message)
+                .await
+                .map(|_| None);
         };
         let wish = Wish { needs: parsed.needs, tokens: parsed.tokens_estimate(), tier };
         let route = match &named {
@@ -300,7 +335,10 @@ impl Proxy {
         };
         let name = route.map(|route| &*route.name).or(parsed.model.as_deref()).unwrap_or_default();
         if !client_may_use(story, &live.plan, name) {
-            return self.unknown_model(session, story, live, shape, parsed.model.as_deref()).await;
+            return self
+                .unknown_model(session, story, live, shape, parsed.model.as_deref())
+                .await
+                .map(|_| None);
         }
         if let Named::Route(at) = &named {
             self.house.route_used(live, *at, now);
@@ -318,16 +356,16 @@ impl Proxy {
             let left_out = &story.lineup.left_out;
             let code = line::code_of_nobody(left_out);
             let message = line::nobody(name, left_out, &wish, api.dialect());
-            return refuse(session, story, shape, 400, code, &message).await;
+            return refuse(session, story, shape, 400, code, &message).await.map(|_| None);
         }
         if body.is_counted()
             && slots.iter().any(|slot| carried::api_of(live, slot, api) != api)
             && let Err(fault) = body.count_twice(house, &live.plan.limits)
         {
-            return no_body(session, story, shape, fault).await;
+            return no_body(session, story, shape, fault).await.map(|_| None);
         }
         let (headers, query) = onward(session.req_header());
-        let body = std::mem::take(&mut body.bytes);
+        let body::Body { bytes: body, share } = body;
         let asked = Asked {
             now,
             api,
@@ -341,7 +379,7 @@ impl Proxy {
             refuses_rescue: wishes.refuses_retry || wishes.refuses_rescue,
             within: wishes.within,
         };
-        conduct::conduct(house, live, slots, &asked, carried, session, story).await
+        Ok(Some(Ready { slots, carried, asked, share }))
     }
 
     async fn unknown_model(

@@ -79,12 +79,12 @@ pub(super) async fn prove_within(
     deadline: Tick,
     session: &mut Session,
     patience: &mut Patience,
-) -> Result<(), End> {
+) -> Result<(), Box<End>> {
     let proving = pin!(prove(slot));
     match patience.with(session, house, deadline, Limit::UNWATCHED, |_| false, proving).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(no_token)) => Err(End::Failed(no_token.into())),
-        Err(cut) => Err(cut.into()),
+        Ok(Err(no_token)) => Err(Box::new(End::Failed(no_token.into()))),
+        Err(cut) => Err(Box::new(cut.into())),
     }
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Trial<'a> {
 pub(super) fn alone<'a>(
     round: &'a Round<'_>,
     order: Try,
-    proving: Result<(), End>,
+    proving: Result<(), Box<End>>,
     stage: &'a mut Stage<'_>,
 ) -> impl Future<Output = Over> {
     let mut trial = Trial::begin(round, order);
@@ -146,10 +146,10 @@ pub(super) fn alone<'a>(
             Ok(ready) => ready,
             Err(fault) => return trial.unwritten(*fault),
         };
-        let mut end = match (proving, errand) {
-            (Err(end), _) => end,
-            (Ok(()), Ok(errand)) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, errand).await,
-            (Ok(()), Err(_)) => End::Failed(Fault::plain(Outcome::ClientError)),
+        let unsaid = |_| Box::new(End::Failed(Fault::plain(Outcome::ClientError)));
+        let mut end = match proving.and_then(|()| errand.map_err(unsaid)) {
+            Ok(errand) => attempt::run(&aim, stage, &mut trial.permit, &mut splice, errand).await,
+            Err(end) => *end,
         };
         let (changes, now) = trial.conclude(&mut end, stage.carried).await;
         Over { at: trial.setting.at, end, changes, now, proved: None }

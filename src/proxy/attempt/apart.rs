@@ -15,7 +15,7 @@ use pingora::protocols::http::client::HttpSession as Upstream;
 pub(in crate::proxy) struct Ready {
     upstream: Box<Upstream>,
     paused: Paused,
-    answer: Answer,
+    answer: Box<Answer>,
     reader: Option<StreamReader>,
 }
 
@@ -31,9 +31,11 @@ pub(in crate::proxy) async fn open(aim: &Aim<'_>, errand: Box<Errand>) -> Result
     let mut opening = Opening { aim, watch: Watch::Elsewhere(Patience::default()) };
     match opening.make(errand).await {
         Ok(ready) => Ok(ready),
-        Err(End::Failed(fault)) => Err(fault),
-        // Nobody here knows of a client.
-        Err(End::Delivered | End::Gone) => Err(Fault::plain(crate::base::outcome::Outcome::Reset)),
+        Err(end) => Err(match *end {
+            End::Failed(fault) => fault,
+            // Nobody here knows of a client.
+            End::Delivered | End::Gone => Fault::plain(crate::base::outcome::Outcome::Reset),
+        }),
     }
 }
 
@@ -44,34 +46,31 @@ pub(in crate::proxy) async fn deliver(
     permit: &mut Permit,
     ready: Ready,
 ) -> End {
-    let Ready { mut upstream, paused, mut answer, mut reader } = ready;
+    let Ready { mut upstream, paused, answer, mut reader } = ready;
     let mut end = {
         let mut incoming = Incoming::resume(&mut upstream, paused);
         let mut delivery = Delivery { aim, stage, permit, splice: &mut None };
-        delivery.run(&mut incoming, &mut answer, reader.as_mut()).await
+        delivery.run(&mut incoming, answer, reader.as_mut()).await
     };
     part_with(aim, upstream, &mut end).await;
     end
 }
 
 impl Opening<'_, '_> {
-    async fn make(&mut self, mut errand: Box<Errand>) -> Result<Ready, End> {
-        let rendering = errand.rendering.take();
-        let (mut upstream, is_reused) = self.connect(errand.cause).await?;
-        let asked = self.ask(&mut upstream, errand, is_reused).await;
-        let (mut place, mut reader) = (None, None);
-        let held = match asked.and_then(|()| self.draft(&upstream, rendering, &mut place)) {
-            Ok(answer) => {
+    async fn make(&mut self, errand: Box<Errand>) -> Result<Ready, Box<End>> {
+        let (mut upstream, drafted) = self.begin(errand).await?;
+        let mut reader = None;
+        let held = match drafted {
+            Ok(mut answer) => {
                 let mut incoming = Incoming::new(&mut upstream, answer.packing, answer.is_event_stream);
-                let held = self.hold(&mut incoming, answer, &mut reader).await;
-                held.map(|()| incoming.pause())
+                let held = self.hold(&mut incoming, &mut answer, &mut reader).await.map_err(Box::new);
+                held.map(|()| (incoming.pause(), answer))
             }
             Err(end) => Err(end),
         };
-        match (held, place) {
-            (Ok(paused), Some(answer)) => Ok(Ready { upstream, paused, answer, reader }),
-            (held, _) => {
-                let mut end = held.err().unwrap_or(End::Gone);
+        match held {
+            Ok((paused, answer)) => Ok(Ready { upstream, paused, answer, reader }),
+            Err(mut end) => {
                 part_with(self.aim, upstream, &mut end).await;
                 Err(end)
             }

@@ -41,7 +41,11 @@ const REFUSAL_TIME: Duration = Duration::from_millis(1500);
 
 impl Aim<'_> {
     /// Takes from the provider's head what is needed of it, in one pass.
-    pub(super) fn draft(&self, head: &ResponseHeader, rendering: Option<Box<Rendering>>) -> Option<Answer> {
+    pub(super) fn draft(
+        &self,
+        head: &ResponseHeader,
+        rendering: Option<Box<Rendering>>,
+    ) -> Option<Box<Answer>> {
         let packing = Packing::of(&head.headers);
         let is_event_stream = self.is_stream(&head.headers);
         let own = match &rendering {
@@ -56,7 +60,7 @@ impl Aim<'_> {
             own.headers.remove(header::CONTENT_ENCODING);
             own.headers.remove(header::ETAG);
         }
-        Some(Answer {
+        Some(Box::new(Answer {
             status: head.status.as_u16(),
             is_event_stream,
             is_encoded: packing.is_none() && is_encoded(&head.headers),
@@ -70,7 +74,7 @@ impl Aim<'_> {
             usage: Usage::default(),
             mark: Mark::default(),
             rendering,
-        })
+        }))
     }
 
     /// Tells whether an answer is a stream: by its media type, and where a dialect streams under
@@ -130,13 +134,16 @@ impl Aim<'_> {
 
 impl Opening<'_, '_> {
     /// Reads the next piece of the answer's body.
-    pub(super) async fn read(
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+    pub(super) fn read(
         &mut self,
         incoming: &mut Incoming<'_>,
         limit: Limit,
-    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
-        let reading = pin!(incoming.next());
-        self.wait(limit, reading).await
+    ) -> impl Future<Output = Result<pingora::Result<Option<Bytes>>, Cut>> {
+        async move {
+            let reading = pin!(incoming.next());
+            self.wait(limit, reading).await
+        }
     }
 
     /// Reads a refusing answer's body within bounds and judges it.

@@ -7,13 +7,13 @@
 //! (row 28): each byte shows that the provider's end is alive, but only events show that it works.
 
 use super::hold::taken;
-use super::{Aim, Answer, End, Fault, Stage};
+use super::{Aim, Answer, End, Fault, Mark, Stage};
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::config::plan::Timeouts;
 use crate::health::Permit;
-use crate::live::memory::Share;
+use crate::proxy::carried::Rendering;
 use crate::proxy::downstream;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::{Cut, Limit, Patience};
@@ -46,7 +46,7 @@ impl Delivery<'_, '_> {
     pub(super) async fn run(
         &mut self,
         incoming: &mut Incoming<'_>,
-        answer: &mut Answer,
+        mut answer: Box<Answer>,
         reader: Option<&mut StreamReader>,
     ) -> End {
         if let Some(reader) = reader {
@@ -58,7 +58,7 @@ impl Delivery<'_, '_> {
         self.spend();
         self.stage.story.spending.say(answer.usage);
         let length = answer.held.iter().map(Bytes::len).sum::<usize>();
-        match self.commit(answer, Framing::Length(length as u64)).await {
+        match self.commit(&mut answer, Framing::Length(length as u64)).await {
             Ok(()) => End::Delivered,
             Err(end) => end,
         }
@@ -70,26 +70,29 @@ impl Delivery<'_, '_> {
         self.stage.story.spending.begin(self.aim.at, attempt);
     }
 
-    async fn read(
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while a stream is open")]
+    fn read(
         &mut self,
         incoming: &mut Incoming<'_>,
         limit: Limit,
-    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
-        let reading = pin!(incoming.next());
-        self.stage.wait(self.aim.house, limit, reading).await
+    ) -> impl Future<Output = Result<pingora::Result<Option<Bytes>>, Cut>> {
+        async move {
+            let reading = pin!(incoming.next());
+            self.stage.wait(self.aim.house, limit, reading).await
+        }
     }
 
     /// Delivers an answer that is too long to be held: from here on it is committed.
-    async fn pour(&mut self, incoming: &mut Incoming<'_>, answer: &mut Answer) -> End {
-        let status = answer.status;
+    async fn pour(&mut self, incoming: &mut Incoming<'_>, mut answer: Box<Answer>) -> End {
+        let (status, ends_anyhow) = (answer.status, answer.ends_anyhow);
         let framing = match answer.length {
             Some(length) => Framing::Length(length),
             None => Framing::endless(self.stage.session),
         };
-        if let Err(end) = self.commit(answer, framing).await {
+        if let Err(end) = self.commit(&mut answer, framing).await {
             return end;
         }
-        answer.share = Share::default();
+        drop(answer);
         loop {
             let now = self.aim.house.clock.tick();
             match self.read(incoming, stall_limit(self.aim.timeouts, now, now)).await {
@@ -98,7 +101,7 @@ impl Delivery<'_, '_> {
                         return End::Gone;
                     }
                 }
-                Ok(Ok(None)) if !answer.ends_anyhow => return self.finish().await,
+                Ok(Ok(None)) if !ends_anyhow => return self.finish().await,
                 Ok(Ok(None) | Err(_)) => return End::Failed(Fault::after_head(Outcome::Truncated, status)),
                 Err(Cut::Gone) => return End::Gone,
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
@@ -110,35 +113,23 @@ impl Delivery<'_, '_> {
     async fn stream(
         &mut self,
         incoming: &mut Incoming<'_>,
-        answer: &mut Answer,
+        mut answer: Box<Answer>,
         reader: &mut StreamReader,
     ) -> End {
         self.stage.story.is_stream = true;
         self.spend();
         self.stage.story.spending.say(reader.usage());
-        let begun = if self.splice.is_some() {
-            // What is taken up has sent its head long ago.
-            self.name_the_seam().await
-        } else {
-            let framing = Framing::endless(self.stage.session);
-            self.commit(answer, framing).await
-        };
-        if let Err(end) = begun {
+        if let Err(end) = self.begin_stream(&mut answer).await {
             return end;
         }
-        let status = answer.status;
-        let mut mark = std::mem::take(&mut answer.mark);
+        let (status, mark, mut rendering) = answer.into_rest();
+        if let Some(end) = self.settle(mark, rendering.as_deref(), reader, status).await {
+            return end;
+        }
         // When an event last came that was more than a ping.
         let mut heard = self.aim.house.clock.tick();
         let mut is_ping = false;
         loop {
-            self.stage.story.next_sequence = self.next_sequence(answer, reader);
-            if let Some(end) = self.aim.broken_off(&mark, reader, status) {
-                return end;
-            }
-            if mark.has_ended {
-                return self.finish().await;
-            }
             let is_awaited = !reader.has_content() && self.splice.is_some();
             let limit = if is_awaited {
                 self.aim.first_limit(self.stage.exchange)
@@ -151,20 +142,49 @@ impl Delivery<'_, '_> {
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
                 Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
             };
-            is_ping = matches!(&read, Ok(Some(chunk)) if is_only_pings(chunk));
-            let (pieces, next) = taken(reader, answer.rendering.as_deref_mut(), read);
+            let (pieces, mark);
+            (is_ping, pieces, mark) = take(reader, rendering.as_deref_mut(), read);
             // Before it is sent on: who leaves meanwhile has used it all the same.
             self.stage.story.spending.say(reader.usage());
             if let Err(end) = self.forward(pieces, status).await {
                 return end;
             }
-            mark = next;
+            if let Some(end) = self.settle(mark, rendering.as_deref(), reader, status).await {
+                return end;
+            }
         }
     }
 
+    /// Looks at what a piece came to that has been sent on, and returns how the stream ended with it. The
+    /// mark is kept no longer: most of the time a stream waits.
+    async fn settle(
+        &mut self,
+        mark: Mark,
+        rendering: Option<&Rendering>,
+        reader: &StreamReader,
+        status: u16,
+    ) -> Option<End> {
+        self.stage.story.next_sequence = self.next_sequence(rendering, reader);
+        match self.aim.broken_off(&mark, reader, status) {
+            Some(end) => Some(end),
+            None if mark.has_ended => Some(self.finish().await),
+            None => None,
+        }
+    }
+
+    /// Sends the head and what was held of a stream.
+    async fn begin_stream(&mut self, answer: &mut Answer) -> Result<(), End> {
+        if self.splice.is_some() {
+            // What is taken up has sent its head long ago.
+            return self.name_the_seam().await;
+        }
+        let framing = Framing::endless(self.stage.session);
+        self.commit(answer, framing).await
+    }
+
     /// Returns the number of the client's next event, where its dialect counts them.
-    fn next_sequence(&self, answer: &Answer, reader: &StreamReader) -> u64 {
-        match (&*self.splice, &answer.rendering) {
+    fn next_sequence(&self, rendering: Option<&Rendering>, reader: &StreamReader) -> u64 {
+        match (&*self.splice, rendering) {
             (Some(splice), _) => splice.next_sequence(),
             (None, Some(rendering)) => rendering.next_sequence(),
             (None, None) => reader.next_sequence(),
@@ -172,16 +192,19 @@ impl Delivery<'_, '_> {
     }
 
     /// Reads the next piece of the stream; what waits to be told goes out meanwhile.
-    async fn read_on(
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while a stream is open")]
+    fn read_on(
         &mut self,
         incoming: &mut Incoming<'_>,
         limit: Limit,
-    ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
-        if self.stage.told.as_ref().and_then(Telling::next_due).is_some() {
-            // On the heap: streams that hold nothing back should not carry its timers.
-            return Box::pin(self.read_holding(incoming, limit)).await;
+    ) -> impl Future<Output = Result<pingora::Result<Option<Bytes>>, Cut>> {
+        async move {
+            if self.stage.told.as_ref().and_then(Telling::next_due).is_some() {
+                // On the heap: streams that hold nothing back should not carry its timers.
+                return Box::pin(self.read_holding(incoming, limit)).await;
+            }
+            self.read(incoming, limit).await
         }
-        self.read(incoming, limit).await
     }
 
     async fn read_holding(
@@ -213,21 +236,29 @@ impl Delivery<'_, '_> {
         self.stage.wait(self.aim.house, limit, reading).await
     }
 
-    async fn forward(&mut self, pieces: SmallVec<[Bytes; 2]>, status: u16) -> Result<(), End> {
-        for piece in pieces {
-            if self.splice.is_some() {
-                // On the heap: few streams are taken up, and the others should not carry the wait along.
-                Box::pin(self.forward_spliced(&piece, status)).await?;
-            } else {
-                self.pass(piece).await?;
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while a stream is open")]
+    fn forward(
+        &mut self,
+        pieces: SmallVec<[Bytes; 2]>,
+        status: u16,
+    ) -> impl Future<Output = Result<(), End>> {
+        let mut pieces = pieces.into_iter();
+        async move {
+            loop {
+                let Some(piece) = pieces.next() else { return Ok(()) };
+                if self.splice.is_some() {
+                    // On the heap: few streams are taken up, and the others should not carry the wait along.
+                    Box::pin(self.forward_spliced(piece, status)).await?;
+                } else {
+                    self.pass(piece).await?;
+                }
             }
         }
-        Ok(())
     }
 
     /// Sends on what of a piece goes on from what was told.
-    async fn forward_spliced(&mut self, piece: &Bytes, status: u16) -> Result<(), End> {
-        let Some(spliced) = self.splice.as_mut().map(|splice| splice.push(piece)) else { return Ok(()) };
+    async fn forward_spliced(&mut self, piece: Bytes, status: u16) -> Result<(), End> {
+        let Some(spliced) = self.splice.as_mut().map(|splice| splice.push(&piece)) else { return Ok(()) };
         let has_spoken = !spliced.release.is_empty() || spliced.diverged;
         if has_spoken && let Some(telling) = self.stage.told.as_mut() {
             telling.forget();
@@ -240,15 +271,12 @@ impl Delivery<'_, '_> {
     }
 
     /// Sends on what need not wait.
-    async fn pass(&mut self, events: Bytes) -> Result<(), End> {
+    fn pass(&mut self, events: Bytes) -> impl Future<Output = Result<(), End>> {
         let events = match self.stage.told.as_mut() {
-            Some(telling) => telling.pass(events, &self.aim.house.clock),
-            None => Some(events),
+            Some(telling) => telling.pass(events, &self.aim.house.clock).unwrap_or_default(),
+            None => events,
         };
-        match events {
-            Some(events) => downstream::write(self.stage.session, events).await.map_err(End::from),
-            None => Ok(()),
-        }
+        async move { downstream::write(self.stage.session, events).await.map_err(End::from) }
     }
 
     /// A comment line that tells whoever reads the raw stream where another target took over. Google's
@@ -321,6 +349,17 @@ impl Delivery<'_, '_> {
         }
         stall_limit(self.aim.timeouts, now, *heard)
     }
+}
+
+/// Puts what was read through the reader and the rendering; tells first whether it was nothing but pings.
+fn take(
+    reader: &mut StreamReader,
+    rendering: Option<&mut Rendering>,
+    read: pingora::Result<Option<Bytes>>,
+) -> (bool, SmallVec<[Bytes; 2]>, Mark) {
+    let is_ping = matches!(&read, Ok(Some(chunk)) if is_only_pings(chunk));
+    let (pieces, mark) = taken(reader, rendering, read);
+    (is_ping, pieces, mark)
 }
 
 /// Silence is borne for `stall` while the stream could be taken up elsewhere, else for `stall_last`.
