@@ -17,7 +17,8 @@ use std::time::Duration;
 
 /// The telling of one stream.
 pub(super) struct Telling {
-    told: Transcript,
+    /// On the heap: a request that is not streamed, and the wait of any, should not carry the room.
+    told: Box<Transcript>,
     hold: Option<Box<Hold>>,
     tail: Option<Bytes>,
 }
@@ -26,7 +27,7 @@ impl Telling {
     /// Begins before the first byte; keeps text back for `span`, which may be zero.
     pub(super) fn new(dialect: Dialect, span: Duration) -> Self {
         let hold = (!span.is_zero()).then(|| Box::new(Hold::new(dialect, span)));
-        Telling { told: Transcript::new(dialect), hold, tail: None }
+        Telling { told: Box::new(Transcript::new(dialect)), hold, tail: None }
     }
 
     /// Returns what the client was told.

@@ -512,10 +512,10 @@ fn ends_in(word: u64) -> u64 {
 fn long_run(rest: &[u8]) -> usize {
     let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
     let run = rest.get(..end).unwrap_or_default();
-    let mut has_control = false;
-    for b in run {
-        has_control |= *b < 0x20;
-    }
+    // Of a fixed size: whether a loop of any length is made one of vectors is for a profile to say.
+    let (chunks, tail) = run.as_chunks::<32>();
+    let has_control = chunks.iter().any(|chunk| chunk.iter().fold(false, |has, b| has | (*b < 0x20)))
+        || tail.iter().any(|b| *b < 0x20);
     if has_control { run.iter().position(|b| *b < 0x20).unwrap_or(end) } else { end }
 }
 
