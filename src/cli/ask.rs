@@ -1,7 +1,7 @@
 //! How does the command line reach the process that runs?
 //!
 //! By its admin address: `--admin`, else `POINTSMAN_ADMIN`, else `admin.address` of the
-//! configuration file (`-c`, else the usual one), else 127.0.0.1:9901. Plain HTTP/1.1 over the
+//! configuration file (`-c`, else the usual one) and of the variables over it, else 127.0.0.1:9901. Plain HTTP/1.1 over the
 //! caller that the demo and the tests use.
 //!
 //! The token is looked for only when it is wanted: before a writing verb, and when a reading one was
@@ -47,6 +47,13 @@ pub(super) struct Whom {
     /// Configuration file of the process; its admin address and token are read from it.
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+}
+
+impl Whom {
+    /// Tells whether the process was named by its address.
+    pub(super) fn is_by_address(&self) -> bool {
+        self.admin.is_some()
+    }
 }
 
 /// Why a verb came to nothing.
@@ -106,7 +113,11 @@ impl<'a> Desk<'a> {
             Some(Err(fault)) if whom.config.is_some() && name.is_none() => return Err(fault),
             Some(Err(_)) | None => AdminPlace::default(),
         };
-        let name = name.or_else(|| place.address.clone()).unwrap_or_else(|| USUAL_ADDRESS.to_owned());
+        let name = name
+            .or_else(|| place.address.clone())
+            // A process without a file has the variables all the same.
+            .or_else(|| named("POINTSMAN__ADMIN__ADDRESS"))
+            .unwrap_or_else(|| USUAL_ADDRESS.to_owned());
         let bare = name.strip_prefix("http://").unwrap_or(&name).trim_end_matches('/').to_owned();
         let address = resolve(&bare)?;
         Ok(Desk { keeper, name: bare, address, place, token: OnceCell::new() })

@@ -6,8 +6,8 @@
 //! README.md, which `make clients` plays with the real programs; a test compares them. KEY stands for
 //! the client's key: no key is ever printed.
 
-use super::ask::{Desk, Whom};
-use super::settings::texts;
+use super::ask::{Desk, Fault, Whom};
+use super::settings::{texts, unsound};
 use super::status::{list, text};
 use super::{Exit, complain, say};
 use crate::config::settings;
@@ -73,8 +73,11 @@ struct Known {
 }
 
 pub(super) fn client(keeper: &Keeper, arguments: &Arguments) -> Exit {
-    let known = of_process(keeper, &arguments.whom).or_else(|| of_file(arguments));
-    let place = place(known.unwrap_or_default(), arguments);
+    let known = match known(keeper, arguments) {
+        Ok(known) => known,
+        Err(fault) => return fault.tell(),
+    };
+    let place = place(known, arguments);
     let snippet = snippet(arguments.tool, &place);
     if arguments.json {
         let tool = arguments.tool.to_possible_value().map(|value| value.get_name().to_owned());
@@ -92,15 +95,28 @@ pub(super) fn client(keeper: &Keeper, arguments: &Arguments) -> Exit {
     Exit::Done
 }
 
-fn of_process(keeper: &Keeper, whom: &Whom) -> Option<Known> {
-    let desk = Desk::find(keeper, whom).ok()?;
-    let config = desk.get("/v1/config").ok()?;
+/// Looks where it may be said. What was named must be there; what is only usual need not.
+fn known(keeper: &Keeper, arguments: &Arguments) -> Result<Known, Fault> {
+    let whom = &arguments.whom;
+    match of_process(keeper, whom) {
+        Ok(known) => Ok(known),
+        Err(fault) if whom.is_by_address() => Err(fault),
+        Err(_) => match of_file(arguments) {
+            Err(fault) if whom.config.is_some() => Err(fault),
+            known => Ok(known.unwrap_or_default()),
+        },
+    }
+}
+
+fn of_process(keeper: &Keeper, whom: &Whom) -> Result<Known, Fault> {
+    let desk = Desk::find(keeper, whom)?;
+    let config = desk.get("/v1/config")?;
     let routes = desk.get("/v1/routes").unwrap_or_default();
     // Not what the file says: a reload may have read addresses that wait for a restart.
     let bound = list(&config, "bound").first().or(list(&config, "listen").first());
     let listen = bound.cloned().unwrap_or_default();
     let named = |value: &Value| text(value, "name").to_owned();
-    Some(Known {
+    Ok(Known {
         address: Some(text(&listen, "address").to_owned()),
         is_tls: listen.get("tls").and_then(Value::as_bool).unwrap_or(false),
         default_route: config.get("default_route").and_then(Value::as_str).map(str::to_owned),
@@ -109,16 +125,16 @@ fn of_process(keeper: &Keeper, whom: &Whom) -> Option<Known> {
     })
 }
 
-fn of_file(arguments: &Arguments) -> Option<Known> {
-    let texts = texts(arguments.whom.config.clone()).ok()?;
-    let shown = settings::show(&texts.sources()).ok()?;
+fn of_file(arguments: &Arguments) -> Result<Known, Fault> {
+    let texts = texts(arguments.whom.config.clone())?;
+    let shown = settings::show(&texts.sources()).map_err(|problems| unsound(&problems))?;
     let value = |wanted: &str| shown.iter().find(|s| s.path == wanted).map(|s| s.value.clone());
     let inside = |start: &str, end: &str| -> Vec<String> {
         let values = shown.iter().filter(|s| s.path.starts_with(start) && s.path.ends_with(end));
         values.map(|s| s.value.clone()).collect()
     };
     let route = shown.iter().find_map(|s| s.path.strip_prefix("routes.")?.strip_suffix(".strategy"));
-    Some(Known {
+    Ok(Known {
         address: inside("listen[", "].address").into_iter().next(),
         is_tls: !inside("listen[", "].tls.cert").is_empty(),
         default_route: value("default_route").filter(|route| route != "null"),

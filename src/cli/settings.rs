@@ -125,6 +125,7 @@ pub(super) fn texts(config: Option<PathBuf>) -> Result<Texts, Fault> {
     read.map_err(|fault| Fault { exit: Exit::of_load(&fault), lines: fault.lines() })
 }
 
-fn unsound(problems: &[Problem]) -> Fault {
+/// What a file that cannot be used means.
+pub(super) fn unsound(problems: &[Problem]) -> Fault {
     Fault { exit: Exit::Configuration, lines: problems.iter().map(ToString::to_string).collect() }
 }

@@ -9,6 +9,7 @@ use super::{Exit, say, say_all};
 use crate::admin::NO_TARGET;
 use crate::config::did_you_mean;
 use crate::server::Keeper;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 
 /// The verbs below `target`.
@@ -19,7 +20,7 @@ pub(super) enum TargetVerb {
     /// Show one target with all that is known of it.
     Show {
         /// Its id: provider/credential/model.
-        #[arg(value_name = "TARGET")]
+        #[arg(value_name = "TARGET", value_parser = NonEmptyStringValueParser::new())]
         id: String,
         #[command(flatten)]
         reading: Reading,
@@ -59,7 +60,7 @@ pub(super) struct Reading {
 #[derive(Debug, clap::Args)]
 pub(super) struct Acting {
     /// Ids: provider/credential/model.
-    #[arg(value_name = "TARGET", required = true)]
+    #[arg(value_name = "TARGET", required = true, value_parser = NonEmptyStringValueParser::new())]
     ids: Vec<String>,
     #[command(flatten)]
     reading: Reading,

@@ -36,6 +36,7 @@ pub struct Fault {
 #[derive(Debug, Default)]
 pub struct Faults {
     kept: RefCell<Vec<Fault>>,
+    /// How many were not kept; only warnings, as long as there is one to drop for an error.
     dropped: Cell<usize>,
     is_partial: Cell<bool>,
 }
@@ -67,17 +68,22 @@ impl Faults {
     /// Notes a fault as it is.
     pub fn push(&self, fault: Fault) {
         let mut kept = self.kept.borrow_mut();
-        if kept.len() < SHOWN_MAX {
-            kept.push(fault);
-        } else {
+        if kept.len() >= SHOWN_MAX {
             self.dropped.set(self.dropped.get() + 1);
+            let is_warning = |fault: &Fault| fault.severity == Severity::Warning;
+            match kept.iter().rposition(is_warning) {
+                // No number of warnings hides an error.
+                Some(at) if !is_warning(&fault) => drop(kept.remove(at)),
+                Some(_) | None => return,
+            }
         }
+        kept.push(fault);
     }
 
-    /// Tells whether any error was noted. Dropped faults count: nobody knows what they were.
+    /// Tells whether any error was noted.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.dropped.get() > 0 || self.kept.borrow().iter().any(|fault| fault.severity == Severity::Error)
+        self.kept.borrow().iter().any(|fault| fault.severity == Severity::Error)
     }
 
     /// Returns the faults in the order in which they were found.
@@ -85,8 +91,9 @@ impl Faults {
     pub fn into_vec(self) -> Vec<Fault> {
         let mut kept = self.kept.into_inner();
         if self.dropped.get() > 0 {
+            let is_error = kept.iter().any(|fault| fault.severity == Severity::Error);
             kept.push(Fault {
-                severity: Severity::Error,
+                severity: if is_error { Severity::Error } else { Severity::Warning },
                 at: KeyPath::root(),
                 line: None,
                 message: format!("{} more faults are not shown", self.dropped.get()),

@@ -62,20 +62,19 @@ pub struct KeyDoc {
 }
 
 impl Shape {
-    /// Tells whether `key:` with nothing behind it is the same as leaving it out: a list or mapping
-    /// whose entries are all commented out.
+    /// Tells whether `key:` with nothing behind it is the same as leaving it out: a mapping, or a list of
+    /// mappings, whose entries are all commented out. Not a list of plain values: `routes:` of a client
+    /// would then mean all of them.
     #[must_use]
     pub fn takes_nothing(&self) -> bool {
         match self {
-            Shape::List
-            | Shape::Table
-            | Shape::Section
-            | Shape::Durations(..)
+            Shape::List | Shape::Table | Shape::Section => true,
+            Shape::Durations(..)
             | Shape::Texts
             | Shape::Integers(..)
             | Shape::TextTable
-            | Shape::JsonTable => true,
-            Shape::Duration(..)
+            | Shape::JsonTable
+            | Shape::Duration(..)
             | Shape::Size(..)
             | Shape::Integer(..)
             | Shape::Number(..)

@@ -215,7 +215,11 @@ const BAD_BESIDE_A_PROVIDER: &[Bad] = &[
     ),
     ("thread: 2", &[("thread", "is not a known key (did you mean \"threads\"?)")]),
     ("zzz: 2", &[("zzz", "is not a known key; known here: version, threads")]),
-    ("1: 2", &[("", "has a key that is a number")]),
+    ("1: 2", &[("1", "is a key that is a number")]),
+    (
+        "clients: [{name: a, key: {env: OPENAI_API_KEY}, routes: }]",
+        &[("clients[0].routes", "is empty; give it a value or leave it out")],
+    ),
     ("<<: {threads: 1}", &[("\"<<\"", "is not a known key")]),
     ("version: 2", &[("version", "must be a whole number between 1 and 1")]),
     ("version: one", &[("version", "must be a whole number, not text")]),

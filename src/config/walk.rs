@@ -21,7 +21,7 @@ use super::fault::Faults;
 use super::keydoc::{KeyDoc, Shape};
 use super::path::{KeyPath, did_you_mean, word_of};
 use super::settings::Setting;
-use super::value::type_of;
+use super::value::{scalar_text, type_of};
 use serde_yaml::{Mapping, Value};
 use std::cell::RefCell;
 
@@ -188,7 +188,9 @@ impl<'w, 'v> Map<'w, 'v> {
         let Some(entries) = self.entries else { return };
         for key in entries.keys() {
             let Value::String(key) = key else {
-                self.walk.faults.error(&self.at, format!("has a key that is {}, not a word", type_of(key)));
+                // Under the key as it is written, which has a line.
+                let at = scalar_text(key).map_or_else(|| self.at.clone(), |key| self.at.key(&key));
+                self.walk.faults.error(&at, format!("is a key that is {}, not a word", type_of(key)));
                 continue;
             };
             if !self.known.contains(&key.as_str()) {

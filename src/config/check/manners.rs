@@ -15,7 +15,8 @@ use std::sync::Arc;
 const PATH_MAX: usize = 512;
 
 /// Headers that are ours to set, or that would break the connection.
-const OUR_HEADERS: [&str; 14] = [
+const OUR_HEADERS: [&str; 15] = [
+    "accept-encoding",
     "authorization",
     "x-api-key",
     "host",
@@ -31,6 +32,9 @@ const OUR_HEADERS: [&str; 14] = [
     "expect",
     "content-type",
 ];
+
+/// What the names of our own headers begin with; one of them keeps requests from going round.
+const OUR_PREFIX: &str = "x-pointsman-";
 
 /// Headers of which some carry keys, and none may carry one but by `credentials`.
 const KEY_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
@@ -178,7 +182,7 @@ pub(super) fn check_headers(
             bench.faults.error(&at, "is not the name of an HTTP header");
             continue;
         };
-        if OUR_HEADERS.contains(&name.as_str()) {
+        if OUR_HEADERS.contains(&name.as_str()) || name.as_str().starts_with(OUR_PREFIX) {
             bench.faults.error(
                 &at,
                 "cannot be set here: keys belong under credentials, and the rest is the proxy's to say",
