@@ -258,6 +258,11 @@ pub fn let_go(session: &Upstream) {
     }
 }
 
+/// Tells whether anything of an answer came back. HTTP/2 says by itself what was processed.
+pub fn was_heard(session: &Upstream) -> bool {
+    matches!(session, Upstream::H1(session) if watched::was_heard(session.stream()))
+}
+
 /// Tells what was agreed on. Without TLS nothing is: HTTP/2 is spoken only where it alone may be.
 fn speaks_http2(stream: &Stream, peer: &HttpPeer) -> bool {
     match stream.selected_alpn_proto() {

@@ -277,7 +277,8 @@ fn by_status(status: u16) -> Outcome {
         // begin: nothing is wrong with the request, so it counts and moves on as a 5xx does (408 and
         // 425 without a repeat). It is no timeout of ours, and its label must not say so. 424: a model behind it failed;
         // 499: it cancelled by itself.
-        408 | 424 | 425 | 499 | 500..=528 | 530..=599 => Outcome::ServerError,
+        // From 600 on there are no statuses: RFC 9110 section 15 has them read as 5xx.
+        408 | 424 | 425 | 499 | 500..=528 | 530.. => Outcome::ServerError,
         413 => Outcome::TooLarge,
         429 => Outcome::RateLimited,
         // Groq's flex tier has no capacity left.

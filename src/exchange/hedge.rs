@@ -150,6 +150,7 @@ impl Exchange {
         if let Some(record) = self.records.last_mut() {
             record.is_called_off = true;
         }
+        self.tallies[candidate].was_called_off = true;
         self.put_behind();
     }
 

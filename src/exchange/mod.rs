@@ -232,6 +232,8 @@ struct Tally {
     had_new_key: bool,
     was_without_thinking: bool,
     is_excluded: bool,
+    /// It ran beside another whose answer came first: nothing is known against it.
+    was_called_off: bool,
     /// When its turn began: at the first attempt there.
     asked_at: Tick,
     /// Why it was passed over when the last choice was made.

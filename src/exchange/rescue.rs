@@ -1,7 +1,7 @@
 //! Who takes up a stream that broke after content went downstream?
 //!
-//! The usable targets that are left, in the order of choice, and the one that broke last of all; it
-//! is never asked again where it fell silent. A target that can go on from a text is asked to; any
+//! The usable targets that are left, in the order of choice, then the one that broke, and those last that
+//! ran beside it and were slower; it is never asked again where it fell silent. A target that can go on from a text is asked to; any
 //! other begins anew, which is paid for, and is held against what was told. A target that refuses to
 //! go on (400) is asked to begin anew. Who cannot be paid for is passed over for somebody behind who
 //! goes on. All of it within `retry.provider_attempts`, but for one free resend where a kept connection
@@ -9,7 +9,7 @@
 
 use super::budget::RetryBudget;
 use super::course::Passed;
-use super::{Break, Cause, Ending, Exchange, Failure, Step, Try};
+use super::{Break, Cause, Ending, Exchange, Failure, Step, Tally, Try};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::health::Permit;
@@ -105,21 +105,25 @@ impl Exchange {
     }
 
     /// Who may still take up the broken stream, in the order in which they are asked; health has
-    /// its own say. Before a stream first breaks that is everybody who was not tried.
+    /// its own say. Before a stream first breaks that is everybody who was not tried. Last of all come those
+    /// that were called off for the one that broke: nothing is known against them, but they were slow.
     pub(super) fn rescuers(&self) -> impl Iterator<Item = usize> + '_ {
         let broke_at = self.first_break.map(|first| first.at);
-        let others = (0..self.candidates.len()).filter(move |at| {
-            let tally = self.tallies[*at];
+        let elsewhere = move |at: &usize| {
             let may_change =
                 self.failovers < self.rules.retry.failovers && !self.is_spent(&self.candidates[*at]);
-            broke_at != Some(*at) && tally.attempts == 0 && !tally.is_excluded && may_change
-        });
+            broke_at != Some(*at) && !self.tallies[*at].is_excluded && may_change
+        };
+        let everywhere = 0..self.candidates.len();
+        let others = everywhere.clone().filter(|at| self.tallies[*at].attempts == 0).filter(elsewhere);
+        let was_slow = |tally: &Tally| tally.was_called_off && tally.rescues == 0;
+        let slow = everywhere.filter(move |at| was_slow(&self.tallies[*at])).filter(elsewhere);
         let itself = self.first_break.filter(|first| {
             let tally = self.tallies[first.at];
             let is_spent = self.is_spent(&self.candidates[first.at]);
             !first.was_silent && tally.rescues == 0 && !tally.is_excluded && !is_spent
         });
-        others.chain(itself.map(|first| first.at))
+        others.chain(itself.map(|first| first.at)).chain(slow)
     }
 
     /// Starts anew at a target, if the budget allows.

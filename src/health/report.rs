@@ -72,7 +72,19 @@ impl Units {
         if effect.endpoint == Mark::Success {
             permit.pass();
         }
+        // What it claimed hides the state that the scope is in now.
+        let has_claims = !permit.probes.is_empty() || !permit.trials.is_empty();
         drop(permit);
+        if has_claims {
+            let scopes = [
+                (Scope::Endpoint, &self.endpoint),
+                (Scope::Credential, &self.credential),
+                (Scope::Target, &self.target),
+            ];
+            for (scope, unit) in scopes {
+                changes.extend(unit.0.lock().news(scope, Some(report.outcome), now, &policy.breaker));
+            }
+        }
         changes
     }
 

@@ -326,3 +326,20 @@ fn the_ladder_and_the_providers_word_rest_together_and_a_reset_ends_both() {
     own.target.reset();
     assert!(own.look(at(1), &policy).is_ok());
 }
+
+#[test]
+fn a_failed_probe_that_was_a_first_try_as_well_is_told() {
+    let own = units();
+    for _ in 0..5 {
+        tell(&own, Outcome::ServerError, false, at(0));
+    }
+    let states =
+        |changes: &[Change]| changes.iter().map(|change| (change.from, change.to)).collect::<Vec<_>>();
+    assert_eq!(
+        states(&tell(&own, Outcome::RateLimited, false, at(6))).last(),
+        Some(&("half_open", "cooling"))
+    );
+    let again = tell(&own, Outcome::ServerError, false, at(300));
+    assert_eq!(states(&again), [("cooling", "half_open"), ("half_open", "open")]);
+    assert!(matches!(own.look(at(300), &policy()), Err(Resting::Open { .. })));
+}

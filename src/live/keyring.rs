@@ -242,7 +242,8 @@ impl Keyring {
         self.is_another_than(refused)
     }
 
-    fn is_another_than(&self, refused: &Arc<Signature>) -> bool {
+    /// Tells whether another key is in force than this one.
+    pub fn is_another_than(self: &Arc<Self>, refused: &Arc<Signature>) -> bool {
         !Arc::ptr_eq(&self.current.load(), refused)
     }
 

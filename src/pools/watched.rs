@@ -18,6 +18,9 @@
 //! broken upload. Interim answers and a 2xx stop nothing: the rest of the upload is still wanted.
 //! What was read ahead is handed out first. A write that is never held up costs nothing more.
 //!
+//! **Heard.** A kept connection that breaks is asked once more for free only where not a byte came back
+//! for this request ([`was_heard`]): whoever has begun to answer has read it.
+//!
 //! A connection on which an upload was cut short must not carry another request: the provider would
 //! read it as the rest of the first one. [`is_spoilt`] says so to the pool.
 
@@ -46,12 +49,21 @@ pub(super) fn watch(stream: Stream) -> Stream {
         was_cut_short: false,
         held: Held::default(),
         holds_back: AtomicBool::new(false),
+        was_heard: AtomicBool::new(false),
     })
 }
 
-/// Lets what is written from now on wait for [`let_go`].
+/// Begins a request: lets what is written from now on wait for [`let_go`].
 pub(super) fn hold_back(stream: &Stream) {
     set_hold(stream, true);
+    if let Some(watched) = stream.as_any().downcast_ref::<Watched>() {
+        watched.was_heard.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Tells whether anything came back since the request began.
+pub(super) fn was_heard(stream: &Stream) -> bool {
+    stream.as_any().downcast_ref::<Watched>().is_some_and(|it| it.was_heard.load(Ordering::Relaxed))
 }
 
 /// Lets the next flush send what waits.
@@ -81,6 +93,7 @@ struct Watched {
     /// Written, and not sent yet.
     held: Held,
     holds_back: AtomicBool,
+    was_heard: AtomicBool,
 }
 
 /// What the beginning of an answer means for the upload.
@@ -166,8 +179,14 @@ impl AsyncRead for Watched {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(context, out);
+            let before = out.filled().len();
+            let read = Pin::new(&mut self.inner).poll_read(context, out);
+            if out.filled().len() > before {
+                *self.was_heard.get_mut() = true;
+            }
+            return read;
         }
+        *self.was_heard.get_mut() = true;
         let count = self.ahead.len().min(out.remaining());
         out.put_slice(self.ahead.get(..count).unwrap_or_default());
         self.ahead.advance(count);
@@ -300,6 +319,23 @@ mod tests {
             assert_eq!(answer, head);
             assert!(!is_spoilt(&ours));
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_is_untouched_until_a_byte_comes_back() {
+        let (ours, mut theirs) = tokio::io::duplex(1000);
+        let mut ours = watch(Box::new(ours));
+        for _ in 0..2 {
+            hold_back(&ours);
+            assert!(!was_heard(&ours), "of this request nothing yet");
+            theirs.write_all(b"H").await.unwrap();
+            ours.read_exact(&mut [0]).await.unwrap();
+            assert!(was_heard(&ours));
+        }
+        hold_back(&ours);
+        drop(theirs);
+        assert_eq!(ours.read(&mut [0]).await.unwrap(), 0);
+        assert!(!was_heard(&ours), "an end is no answer");
     }
 
     /// Counts the writes that reach the connection.

@@ -495,7 +495,10 @@ impl Opening<'_, '_> {
         };
         match read {
             Ok(()) => Ok(()),
-            Err(HeadFault::Broken(error)) => Err(End::Failed(broken_before_head(&error, is_reused))),
+            Err(HeadFault::Broken(error)) => {
+                let is_untouched = is_reused && !pools::was_heard(upstream);
+                Err(End::Failed(broken_before_head(&error, is_untouched)))
+            }
             Err(HeadFault::TooManyInterim) => {
                 Err(End::Failed(Fault::plain(classify::transport(TransportFault::UnexpectedHead))))
             }
@@ -602,15 +605,15 @@ async fn read_head(upstream: &mut Upstream) -> Result<(), HeadFault> {
     Err(HeadFault::TooManyInterim)
 }
 
-/// A connection that broke before the head: dead on arrival where it was a kept one (row 19),
-/// refused by HTTP/2's own word (row 20), or lost on the way (row 21).
-fn broken_before_head(error: &pingora::Error, is_reused: bool) -> Fault {
+/// A connection that broke before the head: dead on arrival where it was a kept one on which nothing came
+/// back (row 19), refused by HTTP/2's own word (row 20), or lost on the way (row 21).
+fn broken_before_head(error: &pingora::Error, is_untouched: bool) -> Fault {
     let transport = match error.etype() {
         ErrorType::H2Downgrade => TransportFault::NotProcessed,
         ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 => TransportFault::BadHead,
         _ => match error.root_cause().downcast_ref::<h2::Error>().and_then(word_of_http2) {
             Some(word) => word,
-            None if is_reused => TransportFault::StaleConnection,
+            None if is_untouched => TransportFault::StaleConnection,
             None => TransportFault::ResetBeforeHead,
         },
     };

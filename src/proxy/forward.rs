@@ -358,6 +358,12 @@ impl Forward {
         }
         let now = house.clock.tick();
         self.ended(meaning.outcome, now);
+        // What another model is short of says nothing of the one that calls go to here.
+        let is_of_model = matches!(meaning.outcome, Outcome::RateLimited | Outcome::Overloaded);
+        if is_of_model && !meaning.account_wide {
+            drop(std::mem::take(&mut self.permit));
+            return;
+        }
         if let Some(slot) = self.slots.get(self.at) {
             let report = Report {
                 outcome: meaning.outcome,

@@ -375,8 +375,13 @@ impl<'a> Trial<'a> {
         self.counted.ended = (outcome, status_of(end), Some(now));
         if let End::Failed(fault) = end {
             // On the heap: it is rare, and would make every attempt's future larger.
-            let is_refused = outcome == Outcome::Auth && fault.failure.status.is_some();
-            fault.failure.has_new_key = is_refused && Box::pin(slot.keyring.renewed(&self.signature)).await;
+            fault.failure.has_new_key = match outcome {
+                _ if fault.failure.status.is_none() => false,
+                Outcome::Auth => Box::pin(slot.keyring.renewed(&self.signature)).await,
+                // What the former key spent, or was not allowed, is no matter of the one in force.
+                Outcome::Quota | Outcome::Permission => slot.keyring.is_another_than(&self.signature),
+                _ => false,
+            };
             // A turn that is short because the client's patience is says nothing about the target:
             // else a client in a hurry could open breakers for everybody.
             let is_hurried = asked.within.is_some_and(|within| within < timeouts.total)

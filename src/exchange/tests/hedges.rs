@@ -200,3 +200,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_was_called_off_takes_up_the_stream_of_who_was_faster() {
+    for (loser, winner) in [(0, 1), (1, 0)] {
+        let mut scene = scene(three(), |_| {});
+        scene.start();
+        assert_eq!(hedge(&mut scene), Some(1));
+        scene.exchange.call_off(loser, scene.now);
+        scene.exchange.commit(scene.now);
+        scene.exchange.rescuable(true);
+        let broke = Failure::plain(Outcome::Truncated);
+        for (at, why) in [(2, "who was not tried"), (winner, "itself"), (loser, "who was slow, last")] {
+            let step = scene.fail(&broke);
+            assert_eq!(went(&step, scene.now), Went::To(at, Cause::Restart), "{why}");
+        }
+    }
+}
