@@ -14,6 +14,7 @@ use crate::config::plan::Limits;
 use crate::live::House;
 use crate::live::memory::{FREE, Share};
 use bytes::Bytes;
+use http::Version;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::time::fast_timeout::fast_timeout;
 use std::time::Duration;
@@ -49,12 +50,19 @@ pub(super) async fn read(
     if announced.is_some_and(|length| length > limits.max_body) {
         return Err(too_large());
     }
-    if session.req_header().headers.contains_key(http::header::EXPECT) {
+    if is_waiting(session) {
         session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
     }
     let mut share = Share::default();
     let bytes = read_all(house, session, limits, announced, &mut share, pace).await?;
     Ok(Body { bytes, share })
+}
+
+/// Tells whether the client waits for leave to send its body. One of HTTP/1.0 does not know what that is
+/// (RFC 9110 section 10.1.1).
+fn is_waiting(session: &Session) -> bool {
+    let head = session.req_header();
+    head.version >= Version::HTTP_11 && head.headers.contains_key(http::header::EXPECT)
 }
 
 impl Body {
@@ -108,7 +116,7 @@ pub(super) async fn pass(session: &mut Session, max: u64) -> Result<(), BodyFaul
     if announced_length(session)?.is_some_and(|length| length > max) {
         return Err(too_large());
     }
-    if session.req_header().headers.contains_key(http::header::EXPECT) {
+    if is_waiting(session) {
         session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
     }
     Ok(())

@@ -297,8 +297,10 @@ async fn conclude(
                     let record = exchange.records().last();
                     refuse_translated(session, story, &held, record, dialect).await.map(|()| true)
                 }
-                Some(held) => {
+                Some(mut held) => {
                     let sent = at.and_then(|at| slots.get(at)).map(|slot| slot.keyring.current());
+                    // Row 14: that it is too large comes under 429 as well, which SDKs repeat.
+                    held.head.advise_against_retry();
                     relay(session, story, *held, (live, sent)).await.map(|()| true)
                 }
                 None => refuse_badly(session, story, asked).await.map(|()| true),
@@ -366,7 +368,8 @@ async fn refuse_translated(
     };
     let message = format!("{what} (status {said}, {}); request id {}", outcome.as_label(), story.id());
     let shape = dialect.error_shape();
-    reply::refuse(session, story, shape, status, code, &message, &Extra::default()).await
+    let extra = Extra { should_retry: reply::is_repeated(status).then_some(false), ..Extra::default() };
+    reply::refuse(session, story, shape, status, code, &message, &extra).await
 }
 
 fn gone() -> Box<pingora::Error> {

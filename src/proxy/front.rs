@@ -255,7 +255,7 @@ impl Front {
             _ => String::new(),
         };
         let mut answer = format!(
-            "HTTP/1.1 {}\r\n{allow}content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\nx-request-id: {}\r\n\r\n",
+            "HTTP/1.1 {}\r\n{allow}content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\nx-request-id: {}\r\nx-attempts: 0\r\nx-should-retry: false\r\n\r\n",
             why.0,
             body.len(),
             id.to_str().unwrap_or_default()
@@ -347,6 +347,8 @@ async fn answer_unread(session: &mut ServerSession, said: Said) -> pingora::Resu
     let mut head = ResponseHeader::build(UNREADABLE.0, Some(3))?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     head.insert_header("x-request-id", said.id)?;
+    head.insert_header("x-attempts", "0")?;
+    head.insert_header("x-should-retry", "false")?;
     head.set_content_length(said.body.len())?;
     session.write_error_response(head, said.body.into()).await
 }

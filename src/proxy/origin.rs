@@ -9,24 +9,27 @@
 //! its name. Programs send no origin, and those that are pages at heart have their own schemes
 //! (`app:`, `tauri:`, `vscode-webview:`, `file:`).
 //!
-//! A page that only reads sends no origin to what it takes for its own: of one that had its name rebound this
-//! refuses whatever costs money, and not `GET`.
+//! A page that only reads (a picture, a link) sends no origin: refused is what the browser says comes from
+//! another site. Of a page that had its name rebound, and so takes us for its own, this refuses whatever costs
+//! money, and not `GET`.
 //!
 //! Source: Fetch Standard, *`Origin` header*; W3C Fetch Metadata, section 2.3; RFC 6761 section 6.3.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What a page is told.
 pub(super) const FOREIGN: &str = "this request comes from a web page of another site, which anybody on this machine may open; configure clients, and have the page send a key, if it is to call";
 
-/// Tells whether a page of another site asks. Without an origin that is one look-up.
+static SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Tells whether a page of another site asks. Of a program that is two look-ups.
 pub(super) fn is_foreign_page(headers: &HeaderMap) -> bool {
-    if !headers.contains_key(header::ORIGIN) {
-        return false;
-    }
-    let site = headers.get("sec-fetch-site");
+    let site = headers.get(&SITE);
     let is_cross_site = site.is_some_and(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site"));
+    if !headers.contains_key(header::ORIGIN) {
+        return is_cross_site;
+    }
     let host = headers.get(header::HOST);
     let is_elsewhere = is_cross_site || host.is_some_and(|host| !host.to_str().is_ok_and(is_this_machine));
     let of_page = |origin: &[u8]| {
@@ -67,7 +70,9 @@ mod tests {
     fn pages_of_other_sites_are_told_from_pages_of_this_machine_and_from_programs() {
         for (origins, site, want) in [
             (&[][..], "", false),
-            (&[], "cross-site", false),
+            (&[], "cross-site", true),
+            (&[], "same-origin", false),
+            (&[], "none", false),
             (&["https://evil.example"], "", true),
             (&["http://evil.example:8080"], "same-origin", true),
             (&["HTTPS://EVIL.example"], "", true),

@@ -72,6 +72,11 @@ impl From<&Refusal> for Extra {
     }
 }
 
+/// Tells whether SDKs repeat what was answered with this status, unless they are told not to.
+pub(super) fn is_repeated(status: u16) -> bool {
+    matches!(status, 408 | 409 | 429 | 500..)
+}
+
 /// How the body of an answer is framed.
 #[derive(Clone, Copy)]
 pub(super) enum Framing {
@@ -127,6 +132,13 @@ impl Head {
             }
         }
         Ok(())
+    }
+
+    /// Tells a client not to repeat what comes to the same again, where its status alone says otherwise.
+    pub(super) fn advise_against_retry(&mut self) {
+        if is_repeated(self.status.as_u16()) && !self.headers.contains_key(&X_SHOULD_RETRY) {
+            self.headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
     }
 
     /// Leaves no room behind the headers: Pingora keeps a head for as long as the body takes, adds two headers
