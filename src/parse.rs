@@ -239,11 +239,21 @@ fn member(key: &[u8], scan: &mut Scan<'_>, parsed: &mut Parsed, state: &mut Stat
         b"response_format" | b"text" | b"output_format" | b"output_config" => {
             parsed.wants_json |= wants_json(scan)?;
         }
-        b"generationConfig" => generation_config(scan, parsed)?,
+        b"generationConfig" | b"generation_config" => generation_config(scan, parsed)?,
+        // What only the models of one maker know, in Bedrock's call.
+        b"additionalModelRequestFields" => {
+            scan.members::<ParseFault>(|scan, key| match key.bytes().as_ref() {
+                b"thinking" => {
+                    parsed.wants_reasoning |= wants_thoughts(scan)?;
+                    Ok(())
+                }
+                _ => scan.skip().map(drop).map_err(ParseFault::from),
+            })?;
+        }
         // Given twice, the less safe reading counts.
         b"store" => state.store = Some(scan.flag()? != Some(false) || state.store == Some(true)),
         b"background" => state.is_background |= scan.flag()? == Some(true),
-        b"previous_response_id" | b"conversation" | b"cachedContent" => {
+        b"previous_response_id" | b"conversation" | b"cachedContent" | b"cached_content" => {
             parsed.names_state |= scan.says_something()?;
         }
         _ => {
@@ -267,7 +277,9 @@ fn wants_thoughts(scan: &mut Scan<'_>) -> Result<bool, ParseFault> {
         match key.bytes().as_ref() {
             b"type" | b"effort" => is_on &= scan.text()?.is_none_or(|word| !is_off(&word)),
             b"enabled" => is_on &= scan.flag()? != Some(false),
-            b"max_tokens" | b"budget_tokens" | b"thinkingBudget" => is_on &= scan.count()? != Some(0),
+            b"max_tokens" | b"budget_tokens" | b"thinkingBudget" | b"thinking_budget" => {
+                is_on &= scan.count()? != Some(0);
+            }
             _ => {
                 scan.skip()?;
             }
@@ -309,13 +321,15 @@ fn is_json_type(scan: &mut Scan<'_>) -> Result<bool, ParseFault> {
 fn generation_config(scan: &mut Scan<'_>, parsed: &mut Parsed) -> Result<(), ParseFault> {
     scan.members::<ParseFault>(|scan, key| {
         match key.bytes().as_ref() {
-            b"thinkingConfig" => parsed.wants_reasoning |= wants_thoughts(scan)?,
-            b"responseSchema" | b"responseJsonSchema" => parsed.wants_json |= scan.says_something()?,
-            b"responseMimeType" => {
+            b"thinkingConfig" | b"thinking_config" => parsed.wants_reasoning |= wants_thoughts(scan)?,
+            b"responseSchema" | b"responseJsonSchema" | b"response_schema" | b"response_json_schema" => {
+                parsed.wants_json |= scan.says_something()?;
+            }
+            b"responseMimeType" | b"response_mime_type" => {
                 let kind = scan.text()?;
                 parsed.wants_json |= kind.is_some_and(|kind| kind.bytes().as_ref() == b"application/json");
             }
-            b"candidateCount" => {
+            b"candidateCount" | b"candidate_count" => {
                 parsed.n = scan.count()?.and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1);
             }
             _ => {

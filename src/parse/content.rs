@@ -1,9 +1,10 @@
 //! How much is the model to read, and are there images in it?
 //!
 //! Goes over the conversation in the pass that reads the body: counts the bytes of text, leaves out
-//! images and files (a megabyte of base64 is a thousand tokens, not a quarter of a million) and notes
-//! that there is an image. Looks for the parts of all dialects alike: an array under `content` or
-//! `parts` holds parts, whose `type` tells an image. Copies and allocates nothing.
+//! images, files and what proves thoughts or seals them (a megabyte of base64 is a thousand tokens, not
+//! a quarter of a million) and notes that there is an image. Looks for the parts of all dialects alike:
+//! arrays and objects under the names by which a part holds others are parts, whose `type` tells an
+//! image; Gemini's parts have no type, and their media type tells. Copies and allocates nothing.
 
 use super::ParseFault;
 use crate::catalog::Ability;
@@ -13,7 +14,7 @@ use crate::wire::request::Parsed;
 /// Reads what the model is to read: a text, or a list of turns whose content is a text or parts.
 pub(super) fn turns(scan: &mut Scan<'_>, parsed: &mut Parsed) -> Result<(), ParseFault> {
     if scan.peek() != Some(b'[') {
-        return text(scan, parsed);
+        return part(scan, parsed, NESTED_PARTS);
     }
     scan.items::<ParseFault>(|scan| {
         // A part may stand where a turn does: Anthropic's system, lists of inputs.
@@ -22,34 +23,61 @@ pub(super) fn turns(scan: &mut Scan<'_>, parsed: &mut Parsed) -> Result<(), Pars
     Ok(())
 }
 
-/// How deep parts hold parts: a turn, its parts, what a tool returned in one of them.
+/// How deep parts hold parts: a turn, its parts, what a tool returned in one of them (Gemini puts an
+/// object around that).
 const NESTED_PARTS: u8 = 3;
 
-/// Reads a turn or a part of one. Images and files are not text, whatever they weigh.
+/// Reads a turn or a part of one. Images, files and seals are not text, whatever they weigh.
 fn part(scan: &mut Scan<'_>, parsed: &mut Parsed, depth: u8) -> Result<(), ParseFault> {
     if scan.peek() != Some(b'{') {
         return text(scan, parsed);
     }
     scan.members::<ParseFault>(|scan, key| match key.bytes().as_ref() {
-        b"content" | b"parts" if depth > 0 && scan.peek() == Some(b'[') => {
-            scan.items::<ParseFault>(|scan| part(scan, parsed, depth - 1)).map(drop)
+        b"content" | b"parts" | b"output" | b"functionResponse" | b"function_response"
+        | b"reasoning_details" | b"thinking_blocks"
+            if depth > 0 =>
+        {
+            match scan.peek() {
+                Some(b'[') => scan.items::<ParseFault>(|scan| part(scan, parsed, depth - 1)).map(drop),
+                _ => part(scan, parsed, depth - 1),
+            }
         }
         b"type" => {
             let word = scan.text()?;
             let is_image = word.is_some_and(|word| {
-                matches!(word.bytes().as_ref(), b"image_url" | b"input_image" | b"image")
+                matches!(
+                    word.bytes().as_ref(),
+                    b"image_url" | b"input_image" | b"image" | b"computer_screenshot"
+                )
             });
             if is_image {
                 parsed.needs = parsed.needs.with(Ability::Vision);
             }
             Ok(())
         }
-        b"image_url" | b"source" | b"input_audio" | b"file" | b"file_data" | b"inlineData"
-        | b"inline_data" | b"result" => {
+        b"inlineData" | b"inline_data" | b"fileData" | b"file_data" => medium(scan, parsed),
+        // `data` holds thoughts that only their issuer can read.
+        b"image_url" | b"source" | b"input_audio" | b"file" | b"result" | b"images" | b"data"
+        | b"encrypted_content" | b"signature" | b"thoughtSignature" | b"thought_signature" => {
             scan.skip()?;
             Ok(())
         }
         _ => text(scan, parsed),
+    })?;
+    Ok(())
+}
+
+/// Reads Gemini's bytes or address of a medium; the same name has a file's bytes in OpenAI's dialects.
+fn medium(scan: &mut Scan<'_>, parsed: &mut Parsed) -> Result<(), ParseFault> {
+    scan.members::<ParseFault>(|scan, key| {
+        if !matches!(key.bytes().as_ref(), b"mimeType" | b"mime_type") {
+            scan.skip()?;
+            return Ok(());
+        }
+        if scan.text()?.is_some_and(|kind| kind.bytes().starts_with(b"image/")) {
+            parsed.needs = parsed.needs.with(Ability::Vision);
+        }
+        Ok(())
     })?;
     Ok(())
 }
@@ -110,6 +138,91 @@ mod tests {
                 ),
                 true,
             ),
+            (
+                Api::Responses,
+                format!(
+                    r#"{{"input":[{{"type":"function_call_output","output":[{{"type":"input_image","image_url":"data:{heavy}"}}]}}]}}"#
+                ),
+                true,
+            ),
+            (
+                Api::Responses,
+                format!(
+                    r#"{{"input":[{{"type":"computer_call_output","output":{{"type":"computer_screenshot","image_url":"data:{heavy}"}}}}]}}"#
+                ),
+                true,
+            ),
+            (
+                Api::Responses,
+                format!(r#"{{"input":[{{"type":"reasoning","summary":[],"encrypted_content":"{heavy}"}}]}}"#),
+                false,
+            ),
+            (
+                Api::Responses,
+                format!(r#"{{"input":[{{"content":[{{"type":"input_file","file_data":"{heavy}"}}]}}]}}"#),
+                false,
+            ),
+            (
+                Api::Messages,
+                format!(
+                    r#"{{"messages":[{{"content":[{{"type":"thinking","thinking":"t","signature":"{heavy}"}},{{"type":"redacted_thinking","data":"{heavy}"}}]}}]}}"#
+                ),
+                false,
+            ),
+            (
+                Api::ChatCompletions,
+                format!(
+                    r#"{{"messages":[{{"content":"a","reasoning_details":[{{"type":"reasoning.encrypted","data":"{heavy}"}}]}}]}}"#
+                ),
+                false,
+            ),
+            (
+                Api::GenerateContent,
+                format!(
+                    r#"{{"contents":[{{"parts":[{{"inlineData":{{"mimeType":"image/png","data":"{heavy}"}}}}]}}]}}"#
+                ),
+                true,
+            ),
+            (
+                Api::GenerateContent,
+                format!(
+                    r#"{{"contents":[{{"parts":[{{"inline_data":{{"data":"{heavy}","mime_type":"image/png"}}}}]}}]}}"#
+                ),
+                true,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"contents":[{"parts":[{"fileData":{"mimeType":"image/png","fileUri":"gs://a/b"}}]}]}"#
+                    .to_owned(),
+                true,
+            ),
+            (
+                Api::GenerateContent,
+                r#"{"contents":{"parts":[{"file_data":{"mime_type":"image/png","file_uri":"gs://a/b"}}]}}"#
+                    .to_owned(),
+                true,
+            ),
+            (
+                Api::GenerateContent,
+                format!(
+                    r#"{{"contents":[{{"parts":[{{"inlineData":{{"mimeType":"application/pdf","data":"{heavy}"}}}}]}}]}}"#
+                ),
+                false,
+            ),
+            (
+                Api::GenerateContent,
+                format!(
+                    r#"{{"contents":[{{"parts":[{{"functionResponse":{{"name":"f","response":{{}},"parts":[{{"inlineData":{{"mimeType":"image/png","data":"{heavy}"}}}}]}}}}]}}]}}"#
+                ),
+                true,
+            ),
+            (
+                Api::GenerateContent,
+                format!(
+                    r#"{{"contents":[{{"parts":[{{"functionCall":{{"name":"f"}},"thoughtSignature":"{heavy}"}},{{"text":"a","thought_signature":"{heavy}"}}]}}]}}"#
+                ),
+                false,
+            ),
             (Api::Responses, r#"{"input":"type image"}"#.to_owned(), false),
             (Api::ChatCompletions, r#"{"metadata":{"type":"image"},"messages":[]}"#.to_owned(), false),
         ] {
@@ -144,6 +257,20 @@ mod tests {
                 1015,
             ),
             (Api::Responses, format!(r#"{{"instructions":"{prose}","input":"{prose}"}}"#), 2000, 2010),
+            (
+                Api::Responses,
+                format!(r#"{{"input":[{{"type":"function_call_output","output":"{prose}"}}]}}"#),
+                1000,
+                1020,
+            ),
+            (
+                Api::GenerateContent,
+                format!(
+                    r#"{{"contents":[{{"parts":[{{"functionResponse":{{"name":"f","response":{{"result":"{prose}"}}}}}}]}}]}}"#
+                ),
+                1000,
+                1020,
+            ),
             (Api::Embeddings, format!(r#"{{"input":["{prose}","{prose}"]}}"#), 2000, 2010),
             (
                 Api::ChatCompletions,

@@ -103,6 +103,15 @@ fn streaming_choices_tools_reasoning_and_json_are_noted() {
             (false, 2, false, true, true),
         ),
         (r#"{"generationConfig":{"thinkingConfig":{"thinkingBudget":0}}}"#, plain),
+        (
+            r#"{"generation_config":{"response_mime_type":"application/json","thinking_config":{"thinking_budget":-1},"candidate_count":2}}"#,
+            (false, 2, false, true, true),
+        ),
+        (r#"{"generation_config":{"thinking_config":{"thinking_budget":0}}}"#, plain),
+        (
+            r#"{"additionalModelRequestFields":{"thinking":{"type":"enabled"},"top_k":5}}"#,
+            (false, 1, false, true, false),
+        ),
     ] {
         assert_eq!(notes(text), want, "{text}");
     }
@@ -146,6 +155,7 @@ fn what_a_provider_keeps_of_earlier_turns_is_noticed_unless_it_is_empty() {
         (Api::Responses, r#"{"previous_response_id":""}"#, false),
         (Api::Responses, r#"{"store":true,"background":true}"#, false),
         (Api::GenerateContent, r#"{"cachedContent":"cachedContents/1"}"#, true),
+        (Api::GenerateContent, r#"{"cached_content":"cachedContents/1"}"#, true),
         (Api::GenerateContent, r#"{"contents":[{"cachedContent":"x"}]}"#, false),
     ] {
         assert_eq!(body(api, text.as_bytes()).unwrap().names_state, want, "{text}");

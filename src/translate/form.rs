@@ -517,7 +517,9 @@ impl Extra {
     /// Tells whether a part of the conversation is kept at the provider and only named here.
     #[must_use]
     pub fn has_state(&self) -> bool {
-        let is_state = |name: &str| matches!(name, "previous_response_id" | "conversation" | "cachedContent");
+        let is_state = |name: &str| {
+            matches!(name, "previous_response_id" | "conversation" | "cachedContent" | "cached_content")
+        };
         self.members.iter().any(|(name, _)| is_state(name))
     }
 }
