@@ -207,6 +207,14 @@ impl<'a> Object<'a> {
         self.members.retain(|(key, _)| !names.contains(&key.as_ref()));
     }
 
+    /// Drops a tier of service that is the usual one, which is all that others have.
+    pub(super) fn ignore_usual_tier(&mut self) {
+        let is_usual = |value: &Raw<'_>| {
+            matches!(value.text().as_deref(), Some("auto" | "default" | "standard" | "standard_only"))
+        };
+        self.members.retain(|(key, value)| key != "service_tier" || !is_usual(value));
+    }
+
     /// Returns what was not taken, in order.
     pub(super) fn into_members(self) -> impl Iterator<Item = (Cow<'a, str>, Raw<'a>)> {
         self.members.into_iter()

@@ -59,6 +59,7 @@ mod provider_page;
 mod providers;
 mod readme;
 mod recordings;
+mod refusals;
 mod reload;
 mod rescue;
 mod scene;

@@ -13,7 +13,7 @@ mod stream;
 mod writing;
 
 pub(super) use answer::{call_id, read as read_answer, write as write_answer};
-pub(super) use reading::read as read_request;
+pub(super) use reading::{is_unknown_format, read as read_request};
 pub(super) use stream::{Reader, Writer};
 pub(super) use writing::{any_object, write as write_request};
 

@@ -10,14 +10,7 @@ use super::super::{Untranslatable, media};
 use super::OWN;
 
 /// Members that say nothing about the answer: where it is kept, billed, cached.
-const HINTS: [&str; 6] = [
-    "store",
-    "service_tier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "prediction",
-    "safety_identifier",
-];
+const HINTS: [&str; 4] = ["store", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"];
 
 /// Reads a request.
 pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslatable> {
@@ -30,6 +23,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     let tool_choice = choice.and_then(tool_choice);
     let mut stream_options = body.object("stream_options");
     let limit = body.count("max_tokens");
+    let format = body.take("response_format");
     let mut request = Request {
         model: body.text("model").unwrap_or_default(),
         turns,
@@ -39,7 +33,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
         sampling: sampling(&mut body),
         max_tokens: body.count("max_completion_tokens").or(limit),
         choices: body.count("n"),
-        output: body.take("response_format").map(|raw| output(raw.object())).unwrap_or_default(),
+        output: format.map(|raw| output(raw.object())).unwrap_or_default(),
         thinking: read_thinking(&mut body),
         user: body.text("user").or_else(|| body.text("safety_identifier")),
         metadata: body.take("metadata").filter(|raw| raw.is_object()).map(Raw::json),
@@ -48,16 +42,25 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
         extra: Extra::default(),
     };
     body.ignore(&HINTS);
+    body.ignore_usual_tier();
     request.extra = body.rest(OWN);
+    if let Some(raw) = format.filter(|raw| is_unknown_format(raw.object())) {
+        keep(&mut request.extra, "response_format", raw);
+    }
     if let Some((choice, names)) = choice.and_then(super::allowed) {
         request.allow_only(&names, choice);
     }
     if let (None, Some(raw)) = (&request.tool_choice, choice) {
         // What may come: only its owner can say it.
-        request.extra.owner = Some(OWN);
-        request.extra.members.push(("tool_choice".to_owned(), raw.json()));
+        keep(&mut request.extra, "tool_choice", raw);
     }
     Ok(request)
+}
+
+/// Keeps a member that only this dialect knows.
+fn keep(extra: &mut Extra, name: &str, raw: Raw<'_>) {
+    extra.owner = Some(OWN);
+    extra.members.push((name.to_owned(), raw.json()));
 }
 
 fn turn(mut message: Object<'_>) -> Result<Turn, Untranslatable> {
@@ -211,6 +214,11 @@ fn output(mut format: Object<'_>) -> OutputFormat {
         }
         _ => OutputFormat::Text,
     }
+}
+
+/// Tells whether the answer is to have a form that nobody else knows (a grammar).
+pub(in super::super) fn is_unknown_format(mut format: Object<'_>) -> bool {
+    format.text("type").is_some_and(|kind| !matches!(&*kind, "text" | "json_object" | "json_schema"))
 }
 
 /// Reads how much to think, in OpenAI's words and those of the compatible servers.

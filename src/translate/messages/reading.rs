@@ -9,8 +9,7 @@ use super::super::read::{Object, Raw};
 use super::{OWN, cache_mark};
 
 /// Members that say nothing about the answer: where it runs, what it costs, what is forgotten.
-const HINTS: [&str; 6] =
-    ["service_tier", "context_management", "inference_geo", "speed", "cache_control", "diagnostics"];
+const HINTS: [&str; 5] = ["context_management", "inference_geo", "speed", "cache_control", "diagnostics"];
 
 /// Reads a request.
 pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslatable> {
@@ -51,6 +50,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
         extra: Extra::default(),
     };
     body.ignore(&HINTS);
+    body.ignore_usual_tier();
     request.extra = body.rest(OWN);
     Ok(request)
 }

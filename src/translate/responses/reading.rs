@@ -9,9 +9,8 @@ use super::super::read::{Object, Raw};
 use super::{OWN, chat, content, keep, said};
 
 /// Members that say nothing about the answer: where it is kept, billed, cached, how it is padded.
-const HINTS: [&str; 10] = [
+const HINTS: [&str; 9] = [
     "store",
-    "service_tier",
     "prompt_cache_key",
     "prompt_cache_retention",
     "prompt_cache_options",
@@ -39,6 +38,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     let choice = body.take("tool_choice");
     let tool_choice = choice.and_then(tool_choice);
     let mut text = body.object("text");
+    let format = text.take("format");
     let mut request = Request {
         model: body.text("model").unwrap_or_default(),
         turns,
@@ -47,7 +47,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
         sampling: sampling(&mut body),
         max_tokens: body.count("max_output_tokens"),
         choices: None,
-        output: text.take("format").map(|raw| output(raw.object())).unwrap_or_default(),
+        output: format.map(|raw| output(raw.object())).unwrap_or_default(),
         thinking: read_thinking(body.object("reasoning")),
         user: body.text("user").or_else(|| body.text("safety_identifier")),
         metadata: body.take("metadata").filter(|raw| !raw.object().is_empty()).map(Raw::json),
@@ -60,7 +60,9 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     let top_logprobs = body.take("top_logprobs").filter(|raw| raw.count() != Some(0));
     let background = body.take("background").filter(|raw| raw.flag() != Some(false));
     body.ignore(&HINTS);
+    body.ignore_usual_tier();
     request.extra = body.rest(OWN);
+    keep(&mut request.extra, "text", format.filter(|raw| chat::is_unknown_format(raw.object())));
     keep(&mut request.extra, "background", background);
     keep(&mut request.extra, "top_logprobs", top_logprobs);
     keep(&mut request.extra, "verbosity", text.take("verbosity"));
