@@ -15,12 +15,12 @@ use pointsman::wire::{StreamFault, StreamReader};
 /// The calls of clients that are translated; letters `a` to `d`.
 const CLIENTS: [Api; 4] = [Api::ChatCompletions, Api::Messages, Api::Responses, Api::GenerateContent];
 
-/// What the operator may say of thinking.
-const RULES: [ThinkingRule; 4] = [
-    ThinkingRule::AsAsked,
-    ThinkingRule::Off,
-    ThinkingRule::Enabled { budget: 8192 },
-    ThinkingRule::Adaptive,
+/// What is asked of a target's thinking, and of which model: Claude's are told in other words.
+const ASKED: [(ThinkingRule, &str); 4] = [
+    (ThinkingRule::AsAsked, "m"),
+    (ThinkingRule::Off, "m"),
+    (ThinkingRule::AsAsked, "claude-sonnet-4-6"),
+    (ThinkingRule::AsAsked, "claude-opus-4-7"),
 ];
 
 /// How much longer a translation may be than what it says: a member in short words becomes objects
@@ -29,16 +29,16 @@ fn has_bounds(len: usize, of: usize) -> bool {
     len <= 4096 + 64 * of
 }
 
-/// Any request, after letters for the client's call, the target's dialect and the rule of thinking:
-/// what comes of it is JSON of bounded length; where clients speak that dialect, it is a request that we
-/// would take, stream and all, and read again; and it is the same each time.
+/// Any request, after letters for the client's call, the target's dialect and what is asked of whose
+/// thinking: what comes of it is JSON of bounded length; where clients speak that dialect, it is a request
+/// that we would take, stream and all, and read again; and it is the same each time.
 pub fn translate_request(input: &[u8]) {
     let mut body = input;
     let call = choose(&mut body, &CLIENTS);
     let to = choose(&mut body, &PROVIDERS);
     let from = call.dialect();
-    let thinking = choose(&mut body, &RULES);
-    let context = RequestContext { thinking, ..RequestContext::new("m") };
+    let (thinking, model) = choose(&mut body, &ASKED);
+    let context = RequestContext { thinking, ..RequestContext::new(model) };
     let made = translate::request(from, to, body, &context);
     let Ok(made) = made else { return };
     assert!(is_pair(from, to) || from == to, "{from:?} {to:?}");

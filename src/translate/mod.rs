@@ -11,7 +11,7 @@
 //! * What must not be guessed is refused ([`Untranslatable`]).
 //! * Thinking: signatures stay within their issuer and are dropped across; an answer hands out none
 //!   that a target of the client's own dialect would refuse when it comes back; a level that the target
-//!   cannot serve becomes the nearest ([`ThinkingRule`]).
+//!   cannot serve becomes the nearest (`thinking`, `claude`).
 //! * The answer names the model that served it, as everywhere (contract section 3).
 //! * A streamed answer has the order of the client's own dialect (see `order`), holds at most one
 //!   event of 8 MiB and never ends normally unless the provider's did. A fault inside is told to
@@ -25,6 +25,7 @@
 mod bedrock;
 mod bridge;
 mod chat;
+mod claude;
 mod cohere;
 mod fault;
 pub mod form;
@@ -75,7 +76,7 @@ pub struct RequestContext<'a> {
     pub server: Server,
     /// Most tokens of an answer where the client set no limit and the dialect wants one.
     pub max_tokens_default: u64,
-    /// What the operator says of thinking.
+    /// Whether the target is asked to think.
     pub thinking: ThinkingRule,
     /// Whether the model can think, where the catalogue knows; one that cannot refuses the words
     /// that steer it.
@@ -104,22 +105,14 @@ impl<'a> RequestContext<'a> {
     }
 }
 
-/// What the operator says of thinking.
+/// Whether a request asks of a target's thinking what the client does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ThinkingRule {
     /// As the client asks; a client that says nothing gets what the model does by itself.
     #[default]
     AsAsked,
-    /// Never; also for a second try after a provider refused the first for its thinking.
+    /// Nothing: the second try after a target refused the first for its thinking.
     Off,
-    /// With this budget where the client does not say.
-    Enabled {
-        /// Tokens; see [`THINKING_BUDGET`].
-        budget: u64,
-    },
-    /// As the model sees fit where the client does not say, and also where it asks for thinking
-    /// with a budget (newer Claude models refuse budgets).
-    Adaptive,
 }
 
 /// A request in the target's dialect.

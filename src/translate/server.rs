@@ -98,13 +98,10 @@ impl Server {
 
 /// Takes out what a model does not take that draws tokens as it likes; 1 is what it does unasked.
 fn drawn_alone(asked: &Sampling, sampling: &mut Sampling, lost: &mut Losses) {
-    let is_not = |number: &Option<Number>, default: f64| {
-        number.as_ref().and_then(Number::as_f64).is_some_and(|n| (n - default).abs() > f64::EPSILON)
-    };
-    lost.add_if(is_not(&asked.temperature, 1.0), Loss::Temperature);
-    lost.add_if(is_not(&asked.top_p, 1.0), Loss::TopP);
+    lost.add_if(is_not(asked.temperature.as_ref(), 1.0), Loss::Temperature);
+    lost.add_if(is_not(asked.top_p.as_ref(), 1.0), Loss::TopP);
     lost.add_if(
-        is_not(&asked.presence_penalty, 0.0) || is_not(&asked.frequency_penalty, 0.0),
+        is_not(asked.presence_penalty.as_ref(), 0.0) || is_not(asked.frequency_penalty.as_ref(), 0.0),
         Loss::Penalties,
     );
     lost.add_if(asked.logprobs == Some(true), Loss::Logprobs);
@@ -114,6 +111,11 @@ fn drawn_alone(asked: &Sampling, sampling: &mut Sampling, lost: &mut Losses) {
         stop: std::mem::take(&mut sampling.stop),
         ..Sampling::default()
     };
+}
+
+/// Tells whether a number is set to another than this.
+pub(super) fn is_not(number: Option<&Number>, default: f64) -> bool {
+    number.and_then(Number::as_f64).is_some_and(|n| (n - default).abs() > f64::EPSILON)
 }
 
 fn name_of(model: &str) -> &str {

@@ -195,10 +195,7 @@ fn thinking_leaves_room_for_the_answer_and_gives_way_where_it_cannot_be() {
     let none = ask(None);
     let (body, lost) = thinking_of(&none, &plain());
     assert_eq!((&body["max_tokens"], body.get("thinking"), lost.is_empty()), (&16_384.into(), None, true));
-    let by_operator =
-        RequestContext { thinking: ThinkingRule::Enabled { budget: THINKING_BUDGET }, ..plain() };
-    assert_eq!(thinking_of(&none, &by_operator).0["thinking"]["budget_tokens"], 8192);
-    let adaptive = RequestContext { thinking: ThinkingRule::Adaptive, ..plain() };
+    let adaptive = RequestContext { marks_cache: false, ..RequestContext::new("claude-opus-4-7") };
     let mut hard = on.clone();
     hard.thinking.effort = Some(Effort::Max);
     let (body, _) = thinking_of(&hard, &adaptive);
@@ -207,7 +204,16 @@ fn thinking_leaves_room_for_the_answer_and_gives_way_where_it_cannot_be() {
     let off = RequestContext { thinking: ThinkingRule::Off, ..plain() };
     assert_eq!(thinking_of(&on, &off).0.get("thinking"), None);
     let off = ask(Some(ThinkingLevel::Off));
-    assert_eq!(thinking_of(&off, &by_operator).0["thinking"]["type"], "disabled");
+    assert_eq!(thinking_of(&off, &plain()).0["thinking"]["type"], "disabled");
+    assert_eq!(thinking_of(&off, &adaptive).0.get("thinking"), None, "it does not unasked");
+    let mut warm = hard.clone();
+    warm.sampling.temperature = serde_json::Number::from_f64(0.2);
+    let (body, lost) = thinking_of(&Request { thinking: Thinking::default(), ..warm }, &adaptive);
+    assert_eq!((body.get("temperature"), lost.to_string()), (None, "temperature".to_owned()));
+    let word = Thinking { effort: Some(Effort::Medium), ..Thinking::default() };
+    let (body, lost) = thinking_of(&Request { thinking: word, ..none.clone() }, &adaptive);
+    assert_eq!(body["thinking"], serde_json::json!({"type": "adaptive"}));
+    assert_eq!((body["output_config"]["effort"].as_str(), lost.is_empty()), (Some("medium"), true));
     // Thoughts that cannot be there: a forced tool, a tool loop whose thoughts are gone, a model
     // that has none.
     let function = Tool::Function(Function { name: "f".to_owned(), ..Function::default() });

@@ -1,27 +1,19 @@
-//! How much does the model think, after client and operator were heard?
+//! How much does the model think, in the words that its dialect has?
 //!
-//! The operator's *off* is the last word. Otherwise the client's wish counts; where it has none,
-//! the operator's level. *Adaptive* by the operator also turns a client's budget into "as you see
-//! fit", because newer Claude models refuse budgets.
+//! As the client wishes, a word being as good as a number; where it says nothing, as the model does
+//! unasked. A target that refused to think is asked once more without, whatever the client wishes.
+//! What only some models of a dialect take is decided by who knows them (`claude`, `server`).
 
 use super::form::{Effort, Thinking, ThinkingLevel};
 use super::{THINKING_BUDGET, ThinkingRule};
 
-/// Returns the level that client and operator come to; nothing where neither says anything.
+/// Returns the level that is asked for; nothing where nothing is.
 pub(super) fn level(asked: &Thinking, rule: ThinkingRule) -> Option<ThinkingLevel> {
-    let wish = asked
-        .level
-        .or_else(|| asked.effort.map(|effort| ThinkingLevel::Enabled { budget: Some(effort.budget()) }));
-    match (rule, wish) {
-        (ThinkingRule::Off, _) | (ThinkingRule::Adaptive, Some(ThinkingLevel::Off)) => {
-            Some(ThinkingLevel::Off)
-        }
-        (ThinkingRule::AsAsked, wish) => wish,
-        (ThinkingRule::Enabled { budget }, None) => Some(ThinkingLevel::Enabled { budget: Some(budget) }),
-        (ThinkingRule::Enabled { .. }, Some(wish)) => Some(wish),
-        (ThinkingRule::Adaptive, None | Some(ThinkingLevel::Enabled { .. } | ThinkingLevel::Adaptive)) => {
-            Some(ThinkingLevel::Adaptive)
-        }
+    match rule {
+        ThinkingRule::Off => Some(ThinkingLevel::Off),
+        ThinkingRule::AsAsked => asked
+            .level
+            .or_else(|| asked.effort.map(|effort| ThinkingLevel::Enabled { budget: Some(effort.budget()) })),
     }
 }
 
@@ -56,22 +48,19 @@ mod tests {
     use ThinkingLevel::{Adaptive, Enabled, Off};
 
     #[test]
-    fn the_operator_s_off_is_final_and_otherwise_the_client_is_heard_first() {
+    fn a_word_is_as_good_as_a_number_and_off_is_final() {
         let none = Thinking::default();
         let off = Thinking { level: Some(Off), ..none.clone() };
+        let free = Thinking { level: Some(Adaptive), ..none.clone() };
         let on = Thinking { level: Some(Enabled { budget: Some(2000) }), ..none.clone() };
         let high = Thinking { effort: Some(Effort::High), ..none.clone() };
-        let by_operator = ThinkingRule::Enabled { budget: 8192 };
         for (asked, rule, want, word) in [
             (&none, ThinkingRule::AsAsked, None, None),
+            (&off, ThinkingRule::AsAsked, Some(Off), None),
+            (&free, ThinkingRule::AsAsked, Some(Adaptive), None),
             (&on, ThinkingRule::AsAsked, Some(Enabled { budget: Some(2000) }), Some(Effort::Low)),
             (&high, ThinkingRule::AsAsked, Some(Enabled { budget: Some(16_384) }), Some(Effort::High)),
             (&high, ThinkingRule::Off, Some(Off), None),
-            (&none, by_operator, Some(Enabled { budget: Some(8192) }), Some(Effort::Medium)),
-            (&off, by_operator, Some(Off), None),
-            (&on, ThinkingRule::Adaptive, Some(Adaptive), None),
-            (&off, ThinkingRule::Adaptive, Some(Off), None),
-            (&none, ThinkingRule::Adaptive, Some(Adaptive), None),
         ] {
             assert_eq!(level(asked, rule), want, "{asked:?} {rule:?}");
             assert_eq!(effort(asked, rule), word, "{asked:?} {rule:?}");

@@ -72,6 +72,15 @@ fn claude_thinks_here_by_anthropics_rules() {
     words.thinking = Thinking { effort: Some(Effort::Max), ..Thinking::default() };
     let (body, _) = said(&words, "openai.gpt-oss-120b-1:0");
     assert_eq!(body["additionalModelRequestFields"], json!({ "reasoning_effort": "high" }));
+    let (body, lost) = said(&on, "eu.anthropic.claude-opus-4-7-v1:0");
+    assert_eq!(
+        body["additionalModelRequestFields"],
+        json!({ "thinking": { "type": "adaptive" }, "output_config": { "effort": "high" } })
+    );
+    assert_eq!(
+        (&body["inferenceConfig"], lost.to_string()),
+        (&json!({ "maxTokens": 500 }), "top_k".to_owned())
+    );
     let off = RequestContext { thinking: ThinkingRule::Off, ..RequestContext::new(CLAUDE) };
     let translated = write_request(&on, CHAT, OWN, &off).unwrap();
     assert!(!String::from_utf8(translated.body).unwrap().contains("thinking"));

@@ -7,11 +7,12 @@
 //! tools out unless the history needs them. Temperature ends at 1.
 
 use super::super::form::{
-    Content, Function, OutputFormat, Part, Request, Role, Source, ThinkingLevel, Tool, ToolChoice, ToolResult,
+    Content, Function, OutputFormat, Part, Request, Role, Sampling, Source, ThinkingLevel, Tool, ToolChoice,
+    ToolResult,
 };
 use super::super::loss::{Loss, Losses};
 use super::super::messages::{self, Message};
-use super::super::{RequestContext, chat, ids, media, schema, thinking, write};
+use super::super::{RequestContext, chat, claude, ids, media, schema, thinking, write};
 use super::{Family, REDACTED};
 use serde_json::Number;
 use std::borrow::Cow;
@@ -33,6 +34,8 @@ struct Writer<'a> {
     caches: bool,
     /// What Anthropic's rules leave of the client's wish to think.
     level: Option<ThinkingLevel>,
+    /// What Anthropic's rules leave of how tokens are to be drawn.
+    sampling: Cow<'a, Sampling>,
     request: &'a Request,
     context: &'a RequestContext<'a>,
     lost: Losses,
@@ -43,7 +46,12 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     let family = Family::of(context.model);
     let is_old = WITHOUT_CACHE.iter().any(|name| context.model.contains(name));
     let caches = matches!(family, Family::Claude | Family::Nova) && !is_old;
-    let mut writer = Writer { family, caches, level: None, request, context, lost: Losses::default() };
+    let mut lost = Losses::default();
+    let sampling = match family {
+        Family::Claude => claude::sampling(&request.sampling, context.model, &mut lost),
+        Family::Nova | Family::GptOss | Family::Other => Cow::Borrowed(&request.sampling),
+    };
+    let mut writer = Writer { family, caches, level: None, sampling, request, context, lost };
     let mut instructions = writer.instructions();
     let mut conversation = writer.conversation();
     if conversation.is_empty() && !instructions.is_empty() {
@@ -237,7 +245,7 @@ impl<'a> Writer<'a> {
     }
 
     fn inference(&mut self, o: &mut write::Object<'_>) {
-        let (sampling, is_thinking) = (&self.request.sampling, self.is_thinking());
+        let (sampling, is_thinking) = (&self.sampling, self.is_thinking());
         match self.level {
             Some(ThinkingLevel::Enabled { .. }) => {
                 o.count("maxTokens", messages::max_tokens(self.request, self.context, self.level));
@@ -263,7 +271,7 @@ impl<'a> Writer<'a> {
         // Newer Claude models refuse both at once; 1 is the default.
         if let Some(top_p) = value(&sampling.top_p).filter(|top_p| *top_p < 1.0) {
             let is_second = self.family == Family::Claude && temperature.is_some();
-            if (is_thinking && top_p < 0.95) || (!is_thinking && is_second) {
+            if (is_thinking && top_p < claude::TOP_P_MIN) || (!is_thinking && is_second) {
                 self.lost.add(Loss::TopP);
             } else {
                 o.number_if("topP", sampling.top_p.as_ref());
@@ -355,16 +363,15 @@ impl<'a> Writer<'a> {
 
     /// Writes what only the models of one maker understand.
     fn fields(&mut self, o: &mut write::Object<'_>) {
-        let top_k = self.request.sampling.top_k.as_ref();
+        let top_k = self.sampling.top_k.as_ref();
         match self.family {
             Family::Claude => {
                 let top_k = top_k.filter(|_| !self.is_thinking());
-                self.lost.add_if(top_k.is_none() && self.request.sampling.top_k.is_some(), Loss::TopK);
+                self.lost.add_if(top_k.is_none() && self.sampling.top_k.is_some(), Loss::TopK);
                 if self.level.is_none() && top_k.is_none() {
                     return;
                 }
-                let effort = self.request.thinking.effort;
-                let effort = effort.filter(|_| self.level == Some(ThinkingLevel::Adaptive));
+                let effort = claude::effort(&self.request.thinking, self.level);
                 o.object("additionalModelRequestFields", |o| {
                     messages::write_thinking(o, self.request, self.level);
                     if let Some(effort) = effort {

@@ -3,16 +3,17 @@
 //! Turns of one side are one message, results of tools first in it; texts that
 //! say nothing are left out (Anthropic refuses them), and so is white space at the end of an
 //! answer that is to be continued; instructions without any conversation become its first turn.
-//! Thinking with a budget needs a longer answer than the budget (the client's limit grows to
-//! budget + 4096), excludes temperature, `top_k` and a small `top_p`, a forced tool, and an open
-//! tool loop whose thoughts are gone: there thinking is left out and listed.
+//! How a model thinks and draws tokens is said as that model takes it (`claude`). Thinking with a
+//! budget needs a longer answer than the budget (the client's limit grows to budget + 4096), excludes
+//! temperature, `top_k` and a small `top_p`, a forced tool, and an open tool loop whose thoughts are
+//! gone: there thinking is left out and listed.
 
 use super::super::form::{
     CacheMark, Content, Effort, Function, Issuer, OutputFormat, Part, Request, Role, Sampling, Seal, Source,
     ThinkingLevel, Tool, ToolChoice, ToolResult,
 };
 use super::super::loss::{Loss, Losses};
-use super::super::{BEYOND_BUDGET, RequestContext, ThinkingRule, chat, ids, schema, thinking, write};
+use super::super::{BEYOND_BUDGET, RequestContext, ThinkingRule, chat, claude, ids, schema, thinking, write};
 use super::{OWN, write_cache_mark, write_input};
 use serde_json::Number;
 
@@ -45,7 +46,8 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         }
         o.array("messages", |array| write_messages(array, &messages, &mut lost));
         write_tools(o, request, &mut lost);
-        write_sampling(o, &request.sampling, is_thinking, &mut lost);
+        let sampling = claude::sampling(&request.sampling, context.model, &mut lost);
+        write_sampling(o, &sampling, is_thinking, &mut lost);
         write_thinking(o, request, level);
         write_config(o, request, level, &mut lost);
         if let Some(user) = &request.user {
@@ -329,7 +331,7 @@ fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, is_thinking: b
     }
     // Newer Claude models refuse both at once; 1 is the default.
     if let Some(top_p) = value(&sampling.top_p).filter(|top_p| *top_p < 1.0) {
-        if (is_thinking && top_p < 0.95) || (!is_thinking && temperature.is_some()) {
+        if (is_thinking && top_p < claude::TOP_P_MIN) || (!is_thinking && temperature.is_some()) {
             lost.add(Loss::TopP);
         } else {
             o.number_if("top_p", sampling.top_p.as_ref());
@@ -353,9 +355,10 @@ pub(in super::super) fn thinking_level(
     messages: &[Message<'_>],
     lost: &mut Losses,
 ) -> Option<ThinkingLevel> {
-    // Off by the operator also answers a provider that refused the word itself: say nothing.
+    // A second try also answers a provider that refused the word itself: say nothing.
     let level = thinking::level(&request.thinking, context.thinking)
         .filter(|level| *level != ThinkingLevel::Off || context.thinking != ThinkingRule::Off);
+    let level = claude::level(&request.thinking, level, context.model, lost);
     let Some(level @ (ThinkingLevel::Enabled { .. } | ThinkingLevel::Adaptive)) = level else { return level };
     let is_forced = match &request.tool_choice {
         Some(ToolChoice::Required | ToolChoice::Named(_)) => !request.tools.is_empty(),
@@ -434,7 +437,7 @@ fn write_config(
     level: Option<ThinkingLevel>,
     lost: &mut Losses,
 ) {
-    let effort = request.thinking.effort.filter(|_| level == Some(ThinkingLevel::Adaptive));
+    let effort = claude::effort(&request.thinking, level);
     let schema = match &request.output {
         OutputFormat::Text => None,
         OutputFormat::JsonObject => {
