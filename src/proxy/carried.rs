@@ -8,7 +8,7 @@
 //! The operator's defaults and limits are set behind the translation, by the rules and the names of
 //! the target's own call; only a default length is known to it, because some dialects must have one.
 //!
-//! A target that refuses what a translated request asks of its thinking (400, `thinking` or
+//! A target that refuses what a translated request asks of its thinking (400 or 422, `thinking` or
 //! `reasoning` in its words) is asked once more without. So is Anthropic with a client's own request
 //! where it misses the thoughts of a turn: another target took that turn, and has none that it signed.
 
@@ -176,7 +176,8 @@ impl Carried {
             None => thinks && speaks_of_thinking(said),
             Some(api) => api == Api::Messages && misses_thoughts(said),
         };
-        let gives_up = status == Some(400) && is_about_it && !self.is_plain(at);
+        // Servers that check a body against a schema say 422 (Mistral).
+        let gives_up = matches!(status, Some(400 | 422)) && is_about_it && !self.is_plain(at);
         if gives_up {
             self.0.get_or_insert_default().plain.push(at);
         }

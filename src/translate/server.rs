@@ -2,12 +2,13 @@
 //!
 //! Chat completions are spoken by many. OpenAI refuses members that it does not know, and its models
 //! that reason refuse to be told how to draw tokens; Groq has its stop texts and strict schemas from
-//! it; Mistral wants ids of its own form. All others get what the client said: most ignore what they
-//! do not know. The word `openai` alone tells nothing, because any server may be configured under it:
-//! the model's name must be one of OpenAI's too.
+//! it; Mistral wants ids of its own form and refuses with 422 whatever it does not know, some of what
+//! all others take with it (`seed`, which is `random_seed` there, `user`, `stream_options`). All others
+//! get what the client said: most ignore what they do not know. The word `openai` alone tells nothing,
+//! because any server may be configured under it: the model's name must be one of OpenAI's too.
 //!
-//! Source: OpenAI's API reference and reasoning guide, Groq's and Mistral's API references, read
-//! 2026-11.
+//! Source: OpenAI's API reference and reasoning guide, Groq's and Mistral's API references,
+//! openai-agents-python#442 and avante.nvim#2347 (Mistral's 422 for `stream_options`), read 2026-11.
 
 use super::form::{Effort, Sampling};
 use super::ids;
@@ -51,7 +52,8 @@ impl Server {
         lost: &mut Losses,
     ) -> Cow<'a, Sampling> {
         let mut sampling = Cow::Borrowed(asked);
-        if self != Server::Other && asked.top_k.is_some() {
+        let refuses = |name| self.refuses(model, effort.is_some(), name);
+        if asked.top_k.is_some() && refuses("top_k") {
             lost.add(Loss::TopK);
             sampling.to_mut().top_k = None;
         }
@@ -59,17 +61,57 @@ impl Server {
             lost.add(Loss::Stop);
             sampling.to_mut().stop.truncate(self.stops_max());
         }
-        if !reasons(model) || model.contains("-chat") {
-            return sampling;
-        }
-        if !asked.stop.is_empty() {
+        if !asked.stop.is_empty() && refuses("stop") {
             lost.add(Loss::Stop);
             sampling.to_mut().stop.clear();
         }
-        if draws_alone(model, effort) {
+        if draws_alone(model, effort.is_some()) {
             drawn_alone(asked, sampling.to_mut(), lost);
         }
         sampling
+    }
+
+    /// Tells whether it refuses a member that steers the answer, whatever its value; `thinks` where
+    /// the model is told how hard to think.
+    pub(super) fn refuses(self, model: &str, thinks: bool, name: &str) -> bool {
+        match name {
+            "top_k" => self != Server::Other,
+            "stop" | "stop_sequences" => reasons_before_it_says(model),
+            "temperature" | "top_p" | "presence_penalty" | "frequency_penalty" | "logprobs"
+            | "top_logprobs" => draws_alone(model, thinks),
+            "seed" => self.seed_name() != name,
+            "stream_options" => !self.takes_stream_options(),
+            "user" => !self.takes_user(),
+            "reasoning_effort" => self.effort_word(model, Effort::High).is_none(),
+            _ => false,
+        }
+    }
+
+    /// Returns its name for the number that makes answers repeatable.
+    pub(super) fn seed_name(self) -> &'static str {
+        match self {
+            Server::Mistral => "random_seed",
+            Server::OpenAi | Server::Groq | Server::Other => "seed",
+        }
+    }
+
+    /// Tells whether it takes the end user's name.
+    pub(super) fn takes_user(self) -> bool {
+        self != Server::Mistral
+    }
+
+    /// Tells whether it takes `stream_options`; who does not tells usage unasked.
+    pub(super) fn takes_stream_options(self) -> bool {
+        self != Server::Mistral
+    }
+
+    /// Returns its word for how hard to think; nothing where the model takes none. Mistral's knows
+    /// one, and only the models that think when asked.
+    pub(super) fn effort_word(self, model: &str, effort: Effort) -> Option<&'static str> {
+        match self {
+            Server::Mistral => thinks_when_asked(model).then_some("high"),
+            Server::OpenAi | Server::Groq | Server::Other => Some(effort.as_word()),
+        }
     }
 
     /// Tells whether a schema that is to be followed exactly must be one of OpenAI's subset.
@@ -135,10 +177,25 @@ pub(super) fn reasons(model: &str) -> bool {
     ["o1", "o3", "o4", "gpt-5"].iter().any(|family| name.starts_with(family))
 }
 
-/// Tells whether a model that reasons cannot be told how to draw tokens: those since 5.1 can be
-/// while they do not reason, which is what they do unasked.
-fn draws_alone(model: &str, effort: Option<Effort>) -> bool {
-    !name_of(model).starts_with("gpt-5.") || effort.is_some()
+/// The same without those of the family that only chat, which take what others do.
+fn reasons_before_it_says(model: &str) -> bool {
+    reasons(model) && !model.contains("-chat")
+}
+
+/// Tells whether a model cannot be told how to draw tokens: those that reason, but for those since
+/// 5.1 while they do not, which is what they do unasked.
+fn draws_alone(model: &str, thinks: bool) -> bool {
+    reasons_before_it_says(model) && (thinks || !name_of(model).starts_with("gpt-5."))
+}
+
+/// Tells whether a model of Mistral's takes `reasoning_effort`: Small since 4 (2603) and Medium since
+/// 3.5 (2604), by the name that moves with them or their month.
+fn thinks_when_asked(model: &str) -> bool {
+    let name = name_of(model);
+    let edition = name.strip_prefix("mistral-small-").or_else(|| name.strip_prefix("mistral-medium-"));
+    edition.is_some_and(|edition| {
+        edition == "latest" || edition.parse::<u16>().is_ok_and(|month| (2603..10_000).contains(&month))
+    })
 }
 
 #[cfg(test)]
@@ -189,6 +246,9 @@ mod tests {
             assert_eq!(told, (want.to_owned(), stops, heats), "{server:?} {model} {effort:?}");
             assert_eq!(got.top_k.is_some(), server == Server::Other, "{server:?} {model}");
         }
+        assert_eq!(Server::Mistral.effort_word("magistral-medium-latest", Effort::Low), None);
+        assert_eq!(Server::Mistral.effort_word("mistral-small-2603", Effort::Low), Some("high"));
+        assert_eq!(Server::Mistral.effort_word("mistral-small-2506", Effort::Low), None);
         let warm = Sampling { temperature: tenths(10), ..Sampling::default() };
         let mut lost = Losses::default();
         assert_eq!(Server::OpenAi.sampling(&warm, "o3", None, &mut lost).temperature, None);

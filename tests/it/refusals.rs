@@ -31,6 +31,43 @@ fn said() -> Value {
 }
 
 #[tokio::test]
+async fn mistral_is_told_nothing_that_it_does_not_know() {
+    let routes = "  small: {targets: [{provider: one, model: mistral-small-latest}]}
+  large: {targets: [{provider: one, model: mistral-large-latest}]}\n";
+    let (stage, one, _two) =
+        scene(("mistral", Reply::ok().into()), ("openai", Reply::ok().into()), routes).await;
+    let ask = |model: &str| {
+        json!({"model": model, "max_tokens": 9, "stream": true, "metadata": {"user_id": "u"},
+            "thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}, "messages": said()})
+    };
+    for (model, effort) in [("small", json!("high")), ("large", Value::Null)] {
+        let answer = sent(&stage, "/v1/messages", &ask(model)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body_text());
+        let body = one.last().unwrap().json();
+        assert_eq!((body.get("user"), body.get("stream_options")), (None, None), "{body}");
+        assert_eq!(
+            body["reasoning_effort"],
+            if effort.is_null() { Value::Null } else { json!("high") },
+            "{body}"
+        );
+    }
+    let seeded = json!({"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"seed": 4}});
+    sent(&stage, "/v1beta/models/small:generateContent", &seeded).await;
+    let body = one.last().unwrap().json();
+    assert_eq!((body.get("seed"), &body["random_seed"]), (None, &json!(4)), "{body}");
+
+    // It answers 422 where others say 400.
+    let refusal = Reply::status(422).message("body.reasoning_effort: Extra inputs are not permitted");
+    one.set_script(Script::of([refusal, Reply::ok()]));
+    let mut plain = ask("small");
+    plain["stream"] = json!(false);
+    let answer = sent(&stage, "/v1/messages", &plain).await;
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+    assert_eq!(answer.header("x-pointsman-trail"), Some("one/k:422,one/k:ok"));
+    assert_eq!(one.last().unwrap().json().get("reasoning_effort"), None);
+}
+
+#[tokio::test]
 async fn a_strict_route_refuses_what_only_the_clients_dialect_knows() {
     let routes = "  exact: {translation: strict, targets: [{provider: one, model: opus}]}\n";
     let (stage, one, _two) =

@@ -23,21 +23,24 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         write_tools(o, request, &mut lost);
         let effort = thinking::effort(&request.thinking, context.thinking);
         let sampling = context.server.sampling(&request.sampling, context.model, effort, &mut lost);
-        write_sampling(o, &sampling);
+        write_sampling(o, &sampling, context.server.seed_name());
         let name = if server::reasons(context.model) { "max_completion_tokens" } else { "max_tokens" };
         o.count_if(name, request.max_tokens);
         write_output(o, &request.output, context, &mut lost);
         write_thinking(o, request, context, &mut lost);
-        o.text_if("user", request.user.as_deref());
+        o.text_if("user", request.user.as_deref().filter(|_| context.server.takes_user()));
         if request.stream {
             o.flag("stream", true);
             // Our own count of tokens wants it, whoever asked.
-            o.object("stream_options", |o| o.flag("include_usage", true));
+            if context.server.takes_stream_options() {
+                o.object("stream_options", |o| o.flag("include_usage", true));
+            }
         }
         if request.extra.owner == Some(OWN) {
             o.extra(&request.extra);
         }
     });
+    lost.add_if(request.user.is_some() && !context.server.takes_user(), Loss::User);
     lost.add_if(request.metadata.is_some(), Loss::Metadata);
     lost.add_if(request.has_cache_marks(), Loss::CacheMark);
     (body, lost)
@@ -275,12 +278,12 @@ fn write_function(array: &mut write::Array<'_>, function: &Function) {
     });
 }
 
-fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling) {
+fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, seed: &str) {
     o.number_if("temperature", sampling.temperature.as_ref());
     o.number_if("top_p", sampling.top_p.as_ref());
     // Not OpenAI's, but nearly every other server's.
     o.number_if("top_k", sampling.top_k.as_ref());
-    o.number_if("seed", sampling.seed.as_ref());
+    o.number_if(seed, sampling.seed.as_ref());
     if !sampling.stop.is_empty() {
         o.texts("stop", &sampling.stop);
     }
@@ -326,10 +329,10 @@ fn write_thinking(
     lost: &mut Losses,
 ) {
     let Some(effort) = thinking::effort(&request.thinking, context.thinking) else { return };
-    if context.can_think == Some(false) {
-        return lost.add(Loss::Thinking);
+    match context.server.effort_word(context.model, effort).filter(|_| context.can_think != Some(false)) {
+        Some(word) => o.text("reasoning_effort", word),
+        None => lost.add(Loss::Thinking),
     }
-    o.text("reasoning_effort", effort.as_word());
 }
 
 /// Returns a schema that allows anything, for dialects that want one.
