@@ -2,7 +2,7 @@
 //!
 //! `translate` knows the words; here is what it needs to know of a request that is being played. A
 //! request is read into the form once, and only when the first target of another dialect is asked;
-//! what is written for one target serves the other credentials of the same model. Targets of the
+//! what is written for one target serves the other credentials of the same model there. Targets of the
 //! client's own dialect pay nothing for this. Of a large request only what was written last is kept.
 //!
 //! The operator's defaults and limits are set behind the translation, by the rules and the names of
@@ -62,13 +62,36 @@ struct Inner {
     plain: SmallVec<[usize; 2]>,
 }
 
-/// A request in one dialect for one model.
-pub(super) struct Written {
+/// All that the writing of a request depends on beside the request: one server's refusals are another's
+/// words, also for a model of the same name.
+#[derive(Clone, PartialEq)]
+struct Occasion {
     api: Api,
     model: Arc<str>,
+    server: Server,
+    can_think: Option<bool>,
     is_plain: bool,
     /// The length that is asked for where the client sets none.
     length: u64,
+}
+
+impl Occasion {
+    fn of(live: &Live, slot: &Slot, api: Api, is_plain: bool, defaults: &[(String, String)]) -> Self {
+        let RequestContext { server, can_think, .. } = target_of(live, slot, api);
+        let length = length_default(live, slot, defaults);
+        Occasion { api, model: Arc::clone(&slot.target.model), server, can_think, is_plain, length }
+    }
+
+    /// Tells whether the same server and model are asked in the same call.
+    fn is_for(&self, target: &RequestContext<'_>, api: Api) -> bool {
+        let is_model = self.api == api && *self.model == *target.model;
+        is_model && self.server == target.server && self.can_think == target.can_think
+    }
+}
+
+/// A request in one dialect for one model.
+pub(super) struct Written {
+    occasion: Occasion,
     body: Bytes,
     parsed: Parsed,
     asked: translate::Asked,
@@ -100,11 +123,8 @@ impl Carried {
         let (from, to) = (source.api.dialect(), api.dialect());
         let inner = self.0.get_or_insert_default();
         let is_plain = inner.plain.contains(&at);
-        let model = &slot.target.model;
-        let length = length_default(live, slot, source.defaults);
-        let known =
-            |w: &Written| w.api == api && w.model == *model && w.is_plain == is_plain && w.length == length;
-        if let Some(place) = inner.written.iter().position(known) {
+        let occasion = Occasion::of(live, slot, api, is_plain, source.defaults);
+        if let Some(place) = inner.written.iter().position(|written| written.occasion == occasion) {
             if inner.written.get(place).is_some_and(|written| !written.body.is_empty()) {
                 return inner.written.get(place).ok_or(Untranslatable::NotJson);
             }
@@ -122,13 +142,13 @@ impl Carried {
         let request = read.as_ref().map_err(|why| *why)?;
         let thinking = if is_plain { ThinkingRule::Off } else { ThinkingRule::AsAsked };
         let context = RequestContext {
-            max_tokens_default: length,
+            max_tokens_default: occasion.length,
             // What the dialects say around the words differs by little.
             length: source.body.len() + source.body.len() / 16,
             thinking,
-            can_think: can_think(live, slot, api),
-            server: Server::of(live.plan.provider(slot.target.provider).word, model),
-            ..RequestContext::new(model)
+            can_think: occasion.can_think,
+            server: occasion.server,
+            ..RequestContext::new(&occasion.model)
         };
         let translated = translate::write_request(request, from, to, &context)?;
         let body = gathered::settled(source.memory, translated.body);
@@ -138,9 +158,8 @@ impl Carried {
             // Whoever is being asked with one of them has it; another of that model has it written again.
             inner.written.iter_mut().for_each(|other| other.body = Bytes::new());
         }
-        let (asked, lost) = (translated.asked, translated.lost);
-        let model = Arc::clone(model);
-        inner.written.push(Written { api, model, is_plain, length, body, parsed, asked, lost });
+        let translate::Translated { asked, lost, .. } = translated;
+        inner.written.push(Written { occasion, body, parsed, asked, lost });
         inner.written.last().ok_or(Untranslatable::NotJson)
     }
 
@@ -156,8 +175,12 @@ impl Carried {
         let lost = records.iter().filter_map(|record| {
             let slot = slots.get(record.candidate)?;
             let asked = api_of(live, slot, api);
-            let is_it = |w: &&Written| w.api == asked && w.model == slot.target.model;
-            inner.written.iter().filter(|_| asked != api).find(is_it).map(|w| (record.candidate, w.lost))
+            if asked == api {
+                return None;
+            }
+            let target = target_of(live, slot, asked);
+            let is_it = |written: &&Written| written.occasion.is_for(&target, asked);
+            inner.written.iter().find(is_it).map(|written| (record.candidate, written.lost))
         });
         lost.collect()
     }
@@ -193,12 +216,12 @@ impl Carried {
 impl Written {
     /// Returns the call that it is.
     pub(super) fn api(&self) -> Api {
-        self.api
+        self.occasion.api
     }
 
     /// Returns the body with what is set where the request says nothing.
     pub(super) fn body(&self, defaults: &[(String, String)]) -> Rewritten {
-        rewrite::body(&self.body, &self.parsed, &self.model, defaults)
+        rewrite::body(&self.body, &self.parsed, &self.occasion.model, defaults)
     }
 }
 
@@ -229,6 +252,20 @@ fn length_default(live: &Live, slot: &Slot, defaults: &[(String, String)]) -> u6
     let model = live.plan.provider(slot.target.provider).models.get(&slot.target.model);
     let most = model.and_then(|model| model.max_output).unwrap_or(u64::MAX);
     of_operator.unwrap_or(MAX_TOKENS_DEFAULT).min(most)
+}
+
+/// Returns what is known of a target as far as it changes what may be said to it.
+fn target_of<'a>(live: &Live, slot: &'a Slot, api: Api) -> RequestContext<'a> {
+    RequestContext {
+        can_think: can_think(live, slot, api),
+        server: server_of(live, slot),
+        ..RequestContext::new(&slot.target.model)
+    }
+}
+
+/// Returns whose server a target's is.
+fn server_of(live: &Live, slot: &Slot) -> Server {
+    Server::of(live.plan.provider(slot.target.provider).word, &slot.target.model)
 }
 
 /// What is known of a model's thinking. The catalogue's `reasoning` marks models that think unasked;
@@ -294,7 +331,7 @@ impl Rendering {
         listing: Option<Listing>,
     ) -> Box<Self> {
         Box::new(Rendering {
-            from: written.api.dialect(),
+            from: written.occasion.api.dialect(),
             to: client.dialect(),
             asked: written.asked.clone(),
             request_id: story.id().to_owned(),

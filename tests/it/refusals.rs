@@ -30,6 +30,40 @@ fn said() -> Value {
     json!([{"role": "user", "content": "Say something."}])
 }
 
+const BOTH: &str =
+    "targets: [{provider: one, model: m, priority: 1}, {provider: two, model: m, priority: 2}]";
+
+#[tokio::test]
+async fn what_was_written_for_one_server_is_not_sent_to_another_with_a_model_of_that_name() {
+    let routes = format!("  chat: {{{BOTH}}}\n  exact: {{translation: strict, {BOTH}}}\n");
+    for (kind, strict_asks) in [("groq", 0), ("mistral", 0)] {
+        let (lost, ok) = (Script::from(Reply::status(503)), Script::from(Reply::ok()));
+        let (stage, one, two) = scene(("openrouter", lost), (kind, ok), &routes).await;
+        let call = json!({"type": "tool_use", "id": "toolu_01", "name": "f", "input": {}});
+        let result = json!({"type": "tool_result", "tool_use_id": "toolu_01", "content": "x"});
+        let ask = |model: &str| {
+            json!({"model": model, "max_tokens": 9, "top_k": 5, "stop_sequences": ["a", "b", "c", "d", "e"],
+                "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": [call]},
+                    {"role": "user", "content": [result]}]})
+        };
+        let answer = sent(&stage, "/v1/messages", &ask("chat")).await;
+        assert_eq!(answer.status, 200, "{kind}: {}", answer.body_text());
+        let (first, second) = (one.last().unwrap().json(), two.last().unwrap().json());
+        assert_eq!((first["top_k"].as_u64(), second.get("top_k")), (Some(5), None), "{kind}");
+        assert_eq!(first["stop"].as_array().unwrap().len(), 5);
+        let id = second["messages"][2]["tool_call_id"].as_str().unwrap();
+        if kind == "groq" {
+            assert_eq!((second["stop"].as_array().unwrap().len(), id), (4, "toolu_01"));
+        } else {
+            assert_eq!(id.len(), 9, "{id}");
+            assert_eq!(second["messages"][1]["tool_calls"][0]["id"], id);
+        }
+        two.reset();
+        let answer = sent(&stage, "/v1/messages", &ask("exact")).await;
+        assert_eq!((answer.status, two.count()), (503, strict_asks), "{kind}: what it loses is its own");
+    }
+}
+
 #[tokio::test]
 async fn mistral_is_told_nothing_that_it_does_not_know() {
     let routes = "  small: {targets: [{provider: one, model: mistral-small-latest}]}
