@@ -15,7 +15,7 @@ use crate::base::api::Api;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
-use crate::config::plan::{Continues, Model, ModelLimits, Provider, Timeouts};
+use crate::config::plan::{Continues, Model, Provider, Timeouts};
 use crate::exchange::{Cause, Failure, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
@@ -226,11 +226,7 @@ impl<'a> Round<'a> {
         };
         let mut letter = match stage.carried.write(live, slot, setting.at, &source) {
             None => {
-                let mut body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
-                if stage.carried.is_plain(setting.at) {
-                    let drop_params = vec!["thinking".to_owned()];
-                    body = rewrite::limited(body, &ModelLimits { max_tokens: None, drop_params });
-                }
+                let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
                 let tongue = Tongue { api: asked.api, is_translated: false };
                 Letter { tongue, body, rendering: None }
             }
@@ -250,6 +246,9 @@ impl<'a> Round<'a> {
                 return Err(Box::new(Fault { failure, held, ..Fault::plain(Outcome::ClientError) }));
             }
         };
+        if letter.tongue.api == Api::Messages && stage.carried.is_plain(setting.at) {
+            letter.body = rewrite::without_thinking(letter.body);
+        }
         if let Some(Model { limits, .. }) = provider.models.get(&slot.target.model) {
             letter.body = rewrite::limited(letter.body, limits);
         }

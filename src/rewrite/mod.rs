@@ -1,8 +1,8 @@
 //! What do path, headers and body become for this target?
 //!
 //! A few ideas, a file each: [`body()`] puts the target's model in the place of the client's and
-//! appends absent defaults, [`limited`] cuts it to what a model takes, [`for_publisher`] moves what
-//! stands in a path out of it; [`Destination`] joins the call to the provider's base path and
+//! appends absent defaults, [`limited`] cuts it to what a model takes, [`without_thinking`] to what
+//! one takes that refused to think, [`for_publisher`] moves what stands in a path out of it; [`Destination`] joins the call to the provider's base path and
 //! [`query_without_keys`] takes keys out of the query; [`request_headers`] and
 //! [`keeps_response_header`] say what passes the house in either direction.
 //!
@@ -16,6 +16,7 @@ mod limits;
 mod path;
 mod place;
 mod publisher;
+mod thoughtless;
 
 pub use body::{ONE_PIECE_MAX, Rewritten, body, is_length_limit};
 pub use continuation::with_continuation;
@@ -23,6 +24,7 @@ pub use headers::{crosses_dialects, keeps_response_header, request_headers};
 pub use limits::limited;
 pub use path::{Destination, forwarded_path, query_without_keys, templated_path};
 pub use publisher::for_publisher;
+pub use thoughtless::without_thinking;
 
 /// Shortest key that is looked for. Where no clients are configured tools send `x` or `none`, which
 /// lie in ordinary words: such a key would take away whatever holds them.

@@ -4,7 +4,7 @@
 use crate::scene::{FORGETFUL, KEY_ONE, KEY_TWO, provider};
 use crate::stage::Stage;
 use pointsman::standin::caller::{Answer, Call};
-use pointsman::standin::{Provider, Reply, Script};
+use pointsman::standin::{Provider, Reply, Script, Seen};
 use serde_json::{Value, json};
 
 /// Two providers of these kinds, and routes among them.
@@ -62,6 +62,24 @@ async fn what_was_written_for_one_server_is_not_sent_to_another_with_a_model_of_
         let answer = sent(&stage, "/v1/messages", &ask("exact")).await;
         assert_eq!((answer.status, two.count()), (503, strict_asks), "{kind}: what it loses is its own");
     }
+}
+
+#[tokio::test]
+async fn edits_that_clear_thoughts_go_with_the_thinking() {
+    let missed = "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`.";
+    let script = Script::of([Reply::status(400).message(missed), Reply::ok()]);
+    let routes = "  chat: {targets: [{provider: one, model: opus}]}\n";
+    let (stage, one, _two) = scene(("anthropic", script), ("openai", Reply::ok().into()), routes).await;
+    let tools = json!({"type": "clear_tool_uses_20250919"});
+    let ask = json!({"model": "chat", "max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}, tools]},
+        "messages": said()});
+    let answer = sent(&stage, "/v1/messages", &ask).await;
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+    let bodies: Vec<Value> = one.seen().iter().map(Seen::json).collect();
+    assert_eq!(bodies[0]["context_management"], ask["context_management"]);
+    assert_eq!(bodies[1].get("thinking"), None);
+    assert_eq!(bodies[1]["context_management"], json!({"edits": [tools]}));
 }
 
 #[tokio::test]
