@@ -27,8 +27,8 @@ use crate::rewrite::{self, Rewritten};
 use crate::select;
 use crate::translate::form::{Request, Thinking};
 use crate::translate::{
-    self, AnswerContext, Losses, MAX_TOKENS_DEFAULT, RequestContext, Server, State, Stream, ThinkingRule,
-    Untranslatable,
+    self, AnswerContext, Beside, Losses, MAX_TOKENS_DEFAULT, RequestContext, Server, State, Stream,
+    ThinkingRule, Untranslatable,
 };
 use crate::wire::listing::Listing;
 use bytes::Bytes;
@@ -95,6 +95,8 @@ pub(super) struct Written {
     body: Bytes,
     parsed: Parsed,
     asked: translate::Asked,
+    /// What the client says, also where it could not be said.
+    pub(super) beside: Beside,
     /// What could not be said.
     pub(super) lost: Losses,
 }
@@ -158,8 +160,8 @@ impl Carried {
             // Whoever is being asked with one of them has it; another of that model has it written again.
             inner.written.iter_mut().for_each(|other| other.body = Bytes::new());
         }
-        let translate::Translated { asked, lost, .. } = translated;
-        inner.written.push(Written { occasion, body, parsed, asked, lost });
+        let translate::Translated { asked, beside, lost, .. } = translated;
+        inner.written.push(Written { occasion, body, parsed, asked, beside, lost });
         inner.written.last().ok_or(Untranslatable::NotJson)
     }
 
@@ -255,7 +257,7 @@ fn length_default(live: &Live, slot: &Slot, defaults: &[(String, String)]) -> u6
 }
 
 /// Returns what is known of a target as far as it changes what may be said to it.
-fn target_of<'a>(live: &Live, slot: &'a Slot, api: Api) -> RequestContext<'a> {
+pub(super) fn target_of<'a>(live: &Live, slot: &'a Slot, api: Api) -> RequestContext<'a> {
     RequestContext {
         can_think: can_think(live, slot, api),
         server: server_of(live, slot),
@@ -264,7 +266,7 @@ fn target_of<'a>(live: &Live, slot: &'a Slot, api: Api) -> RequestContext<'a> {
 }
 
 /// Returns whose server a target's is.
-fn server_of(live: &Live, slot: &Slot) -> Server {
+pub(super) fn server_of(live: &Live, slot: &Slot) -> Server {
     Server::of(live.plan.provider(slot.target.provider).word, &slot.target.model)
 }
 

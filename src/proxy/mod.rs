@@ -46,6 +46,7 @@ mod body;
 mod carried;
 mod conduct;
 mod decided;
+mod defaults;
 mod downstream;
 pub mod echo;
 mod explain;

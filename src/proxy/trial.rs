@@ -7,6 +7,7 @@
 use super::attempt::{self, Aim, End, Errand, Fault, Held, Stage};
 use super::carried::{self, Carried, Homes, Rendering, Source};
 use super::conduct::Asked;
+use super::defaults;
 use super::outgoing;
 use super::patience::{Limit, Patience};
 use super::reply;
@@ -15,7 +16,7 @@ use crate::base::api::Api;
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::clock::Clock;
-use crate::config::plan::{Continues, Model, Provider, Timeouts};
+use crate::config::plan::{Continues, Model, Timeouts};
 use crate::exchange::{Cause, Failure, Try};
 use crate::health::{Change, Permit, Report};
 use crate::live::keyring::Signature;
@@ -26,7 +27,6 @@ use crate::wire::retry_hint::RetryHint;
 use crate::wire::splice::{Splice, Way};
 use pingora::protocols::http::ServerSession as Session;
 use smallvec::SmallVec;
-use std::borrow::Cow;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::Arc;
@@ -216,26 +216,28 @@ impl<'a> Round<'a> {
         let Round { house, live, slots, asked } = *self;
         let slot = &slots[setting.at];
         let provider = live.plan.provider(slot.target.provider);
-        let defaults = defaults(asked, provider);
+        let all = defaults::of(asked, provider);
         let source = Source {
             api: asked.api,
             body: &asked.body,
             parsed: &asked.parsed,
-            defaults: &defaults,
+            defaults: &all,
             memory: &house.memory,
         };
         let mut letter = match stage.carried.write(live, slot, setting.at, &source) {
             None => {
-                let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &defaults);
+                let taken = defaults::own(&all, live, slot, asked);
+                let body = rewrite::body(&asked.body, &asked.parsed, &slot.target.model, &taken);
                 let tongue = Tongue { api: asked.api, is_translated: false };
                 Letter { tongue, body, rendering: None }
             }
             Some(Ok(written)) => {
-                let all = slots.iter().chain(stage.story.lineup.left_out.iter().map(|left| &left.slot));
-                let (homes, now) = (Homes::among(live, all, asked.api), house.clock.wall());
+                let others = slots.iter().chain(stage.story.lineup.left_out.iter().map(|left| &left.slot));
+                let (homes, now) = (Homes::among(live, others, asked.api), house.clock.wall());
                 let rendering = Rendering::new(asked.api, written, stage.story, now, homes, asked.listing());
                 let tongue = Tongue { api: written.api(), is_translated: true };
-                Letter { tongue, body: written.body(&defaults), rendering: Some(rendering) }
+                let taken = defaults::beside(&all, live, slot, tongue.api, written.beside);
+                Letter { tongue, body: written.body(&taken), rendering: Some(rendering) }
             }
             Some(Err(why)) => {
                 let message = format!("the request cannot be translated for {}: {why}", slot.target.id);
@@ -416,22 +418,6 @@ impl<'a> Trial<'a> {
         }
         (changes, now)
     }
-}
-
-/// Returns what is set where the client set nothing: the route's values come before the provider's.
-fn defaults<'a>(asked: &Asked<'a>, provider: &'a Provider) -> Cow<'a, [(String, String)]> {
-    let own = asked.route.map_or(&[][..], |route| &route.defaults);
-    let streamed = if asked.parsed.stream { &*provider.stream_params } else { &[] };
-    if provider.params.is_empty() && streamed.is_empty() {
-        return Cow::Borrowed(own);
-    }
-    let mut all = own.to_vec();
-    for (name, json) in streamed.iter().chain(&provider.params) {
-        if !all.iter().any(|(known, _)| known == name) {
-            all.push((name.clone(), json.clone()));
-        }
-    }
-    Cow::Owned(all)
 }
 
 fn continues(live: &Live, slot: &Slot) -> Continues {

@@ -40,8 +40,9 @@ pub(super) fn place(api: Api, name: &str) -> Option<Place<'_>> {
     match api {
         Api::ChatCompletions if name == "max_output_tokens" => Some(Place::top("max_completion_tokens")),
         Api::Responses if is_limit => Some(Place::top("max_output_tokens")),
-        Api::Messages | Api::Completions if is_limit => Some(Place::top("max_tokens")),
-        Api::ChatCompletions | Api::Completions | Api::Responses | Api::Messages => Some(Place::top(name)),
+        Api::Completions if is_limit => Some(Place::top("max_tokens")),
+        Api::ChatCompletions | Api::Completions | Api::Responses => Some(Place::top(name)),
+        Api::Messages => named(&MESSAGES, name),
         // Routes serve every call that their providers take, and these are steered by nothing.
         Api::Embeddings | Api::CountTokens => None,
         Api::GenerateContent => inside("generationConfig", &GEMINI, name),
@@ -52,6 +53,16 @@ pub(super) fn place(api: Api, name: &str) -> Option<Place<'_>> {
     }
 }
 
+const MESSAGES: [(&str, &str); 8] = [
+    ("temperature", "temperature"),
+    ("top_p", "top_p"),
+    ("top_k", "top_k"),
+    ("max_tokens", "max_tokens"),
+    ("stop", "stop_sequences"),
+    ("stop_sequences", "stop_sequences"),
+    ("stream", "stream"),
+    ("service_tier", "service_tier"),
+];
 const GEMINI: [(&str, &str); 10] = [
     ("temperature", "temperature"),
     ("top_p", "topP"),
@@ -150,6 +161,11 @@ mod tests {
             (Api::ChatCompletions, "temperature", Some((None, "temperature"))),
             (Api::ChatCompletions, "max_output_tokens", Some((None, "max_completion_tokens"))),
             (Api::Responses, "max_tokens", Some((None, "max_output_tokens"))),
+            (Api::Messages, "max_completion_tokens", Some((None, "max_tokens"))),
+            (Api::Messages, "stop", Some((None, "stop_sequences"))),
+            (Api::Messages, "seed", None),
+            (Api::Messages, "reasoning_effort", None),
+            (Api::Messages, "thinking", Some((None, "thinking"))),
             (Api::Embeddings, "temperature", None),
             (Api::Embeddings, "user", Some((None, "user"))),
             (

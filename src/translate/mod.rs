@@ -27,6 +27,7 @@ mod bridge;
 mod chat;
 mod claude;
 mod cohere;
+mod defaults;
 mod fault;
 pub mod form;
 mod frames;
@@ -51,6 +52,7 @@ mod thinking;
 mod write;
 
 use crate::base::api::Dialect;
+pub use defaults::{Beside, refuses};
 pub use loss::{Loss, Losses};
 pub use order::State;
 pub use server::Server;
@@ -124,6 +126,8 @@ pub struct Translated {
     pub lost: Losses,
     /// What the answer's translation needs to know of the request.
     pub asked: Asked,
+    /// What the client says, also where it could not be said.
+    pub beside: Beside,
 }
 
 /// What the translation of an answer needs to know of its request.
@@ -260,7 +264,7 @@ pub fn write_request(
         include_usage: request.include_usage,
         names,
     };
-    Ok(Translated { body, lost, asked })
+    Ok(Translated { body, lost, asked, beside: Beside::of(request) })
 }
 
 /// Tells whether a model refuses a call of its dialect's that comes back without a signature.

@@ -83,6 +83,76 @@ async fn edits_that_clear_thoughts_go_with_the_thinking() {
 }
 
 #[tokio::test]
+async fn a_claude_that_steers_itself_is_told_neither_how_to_draw_nor_how_long_to_think() {
+    let routes =
+        "  chat: {targets: [{provider: one, model: claude-opus-4-7}], defaults: {temperature: 0.3}}\n";
+    let (stage, one, _two) =
+        scene(("anthropic", Reply::ok().into()), ("openai", Reply::ok().into()), routes).await;
+    let ask = json!({"model": "chat", "temperature": 0.2, "top_p": 0.5, "reasoning_effort": "high",
+        "messages": said()});
+    let answer = sent(&stage, "/v1/chat/completions", &ask).await;
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+    let body = one.last().unwrap().json();
+    assert_eq!((body.get("temperature"), body.get("top_p")), (None, None), "{body}");
+    assert_eq!(
+        (&body["thinking"], &body["output_config"]),
+        (&json!({"type": "adaptive"}), &json!({"effort": "high"}))
+    );
+    let own = json!({"model": "chat", "max_tokens": 9, "top_k": 3, "messages": said()});
+    sent(&stage, "/v1/messages", &own).await;
+    let body = one.last().unwrap().json();
+    assert_eq!(
+        (body.get("temperature"), &body["top_k"]),
+        (None, &json!(3)),
+        "what a client says itself is its own"
+    );
+}
+
+#[tokio::test]
+async fn a_default_that_the_target_or_the_request_excludes_is_skipped() {
+    let routes = "  claude: {targets: [{provider: one, model: claude-sonnet-4-5}], defaults: {temperature: 0.3, seed: 7}}
+  o3: {targets: [{provider: two, model: o3}], defaults: {temperature: 0.3, seed: 7}}\n";
+    let (stage, one, two) =
+        scene(("anthropic", Reply::ok().into()), ("openai", Reply::ok().into()), routes).await;
+    let thinking = json!({"type": "enabled", "budget_tokens": 2000});
+    let chat = "/v1/chat/completions";
+    for (path, body, provider, temperature, seed) in [
+        ("/v1/messages", json!({"model": "claude", "max_tokens": 4000}), &one, json!(0.3), Value::Null),
+        (
+            "/v1/messages",
+            json!({"model": "claude", "max_tokens": 4000, "thinking": thinking}),
+            &one,
+            Value::Null,
+            Value::Null,
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "claude", "max_tokens": 9, "top_p": 0.5}),
+            &one,
+            Value::Null,
+            Value::Null,
+        ),
+        (chat, json!({"model": "claude"}), &one, json!(0.3), Value::Null),
+        (chat, json!({"model": "claude", "reasoning_effort": "high"}), &one, Value::Null, Value::Null),
+        (chat, json!({"model": "o3"}), &two, Value::Null, json!(7)),
+        (
+            "/v1/messages",
+            json!({"model": "o3", "max_tokens": 9, "temperature": 0.7}),
+            &two,
+            Value::Null,
+            json!(7),
+        ),
+    ] {
+        let mut body = body;
+        body["messages"] = said();
+        let answer = sent(&stage, path, &body).await;
+        assert_eq!(answer.status, 200, "{body}: {}", answer.body_text());
+        let sent = provider.last().unwrap().json();
+        assert_eq!((&sent["temperature"], &sent["seed"]), (&temperature, &seed), "{body}: {sent}");
+    }
+}
+
+#[tokio::test]
 async fn mistral_is_told_nothing_that_it_does_not_know() {
     let routes = "  small: {targets: [{provider: one, model: mistral-small-latest}]}
   large: {targets: [{provider: one, model: mistral-large-latest}]}\n";
