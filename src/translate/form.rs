@@ -21,6 +21,7 @@ use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
 pub use crate::wire::Usage;
 use serde_json::Number;
+use std::collections::{HashMap, HashSet};
 
 /// Valid JSON text, as its writer wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,7 +236,7 @@ pub struct ToolResult {
     /// The id of the call.
     pub id: String,
     /// The name of the tool, where the dialect says it (Gemini); see
-    /// [`Request::tool_name_of`] for those that do not.
+    /// [`Request::called_names`] for those that do not.
     pub name: Option<String>,
     /// Text, images, documents.
     pub parts: Vec<Part>,
@@ -558,15 +559,16 @@ impl Role {
 }
 
 impl Request {
-    /// Returns the name of the tool that the call with this id called, for dialects that tie
-    /// results to calls by name.
+    /// Returns the names of the tools that were called, by the ids of the calls, for dialects that tie
+    /// results to calls by name. Of an id that came twice the last call counts.
     #[must_use]
-    pub fn tool_name_of(&self, id: &str) -> Option<&str> {
-        let mut parts = self.turns.iter().rev().flat_map(|turn| turn.parts.iter());
-        parts.find_map(|part| match &part.content {
-            Content::ToolUse(call) if call.id == id => Some(call.name.as_str()),
+    pub fn called_names(&self) -> HashMap<&str, &str> {
+        let parts = self.turns.iter().flat_map(|turn| turn.parts.iter());
+        let calls = parts.filter_map(|part| match &part.content {
+            Content::ToolUse(call) => Some((call.id.as_str(), call.name.as_str())),
             _ => None,
-        })
+        });
+        calls.collect()
     }
 
     /// Returns the tools that can be said in a dialect: functions, and what its own providers run.
@@ -581,8 +583,9 @@ impl Request {
     /// Leaves only these functions, and this choice among them: what a choice among some of the tools
     /// comes to.
     pub(super) fn allow_only(&mut self, names: &[String], choice: ToolChoice) {
+        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
         self.tools.retain(|tool| match tool {
-            Tool::Function(function) => names.contains(&function.name),
+            Tool::Function(function) => names.contains(function.name.as_str()),
             Tool::Server { .. } => false,
         });
         self.tool_choice = Some(choice);

@@ -56,6 +56,7 @@ pub use defaults::{Beside, refuses};
 pub use loss::{Loss, Losses};
 pub use order::State;
 pub use server::Server;
+use std::collections::HashMap;
 pub use stream::Stream;
 
 /// Most tokens of an answer where the client set no limit and the dialect wants one.
@@ -139,8 +140,8 @@ pub struct Asked {
     pub stream: bool,
     /// Whether the client asked for usage in the stream.
     pub include_usage: bool,
-    /// Names of functions that the target knows by another than the client (its own, the client's).
-    pub names: Vec<(String, String)>,
+    /// The client's names of functions by those under which the target knows them, where they differ.
+    pub names: HashMap<String, String>,
 }
 
 /// What writing an answer needs to know beside the answer.
@@ -239,7 +240,7 @@ pub fn write_request(
     let fitted = names::fitted(request, to);
     let (request, names) = match &fitted {
         Some((request, names)) => (request, names.clone()),
-        None => (request, Vec::new()),
+        None => (request, names::Names::new()),
     };
     let (body, mut lost) = match to {
         Dialect::OpenAiChat => chat::write_request(request, context),

@@ -8,12 +8,13 @@
 use super::form::{Content, Request, Tool, ToolChoice};
 use super::ids;
 use crate::base::api::Dialect;
+use std::collections::HashMap;
 
 /// Longest name that every dialect takes.
 const LENGTH_MAX: usize = 64;
 
-/// Names as a target knows them, and as the client does.
-pub(super) type Names = Vec<(String, String)>;
+/// Names of the client's by those that a target knows.
+pub(super) type Names = HashMap<String, String>;
 
 /// Returns the request with names that the dialect takes; nothing where it takes them all.
 pub(super) fn fitted(request: &Request, to: Dialect) -> Option<(Request, Names)> {
@@ -29,7 +30,7 @@ pub(super) fn fitted(request: &Request, to: Dialect) -> Option<(Request, Names)>
         let Tool::Function(function) = tool else { continue };
         let own = function.name.clone();
         if rewrite(&mut function.name) {
-            names.push((function.name.clone(), own));
+            names.insert(function.name.clone(), own);
         }
     }
     if let Some(ToolChoice::Named(name)) = &mut request.tool_choice {
@@ -52,8 +53,8 @@ pub(super) fn fitted(request: &Request, to: Dialect) -> Option<(Request, Names)>
 }
 
 /// Writes the client's name in the place of the target's.
-pub(super) fn restore(name: &mut String, names: &[(String, String)]) {
-    if let Some((_, own)) = names.iter().find(|(known, _)| known == name) {
+pub(super) fn restore(name: &mut String, names: &Names) {
+    if let Some(own) = names.get(name) {
         name.clone_from(own);
     }
 }
@@ -85,13 +86,13 @@ mod tests {
     #[test]
     fn names_that_do_not_fit_do_afterwards_and_stay_apart() {
         let long = "x".repeat(80);
-        let mut seen = Vec::new();
+        let mut seen = Names::new();
         for own in ["a.b", "a:b", "a_b", "\u{e9}", &long] {
             let mut name = own.to_owned();
             assert_eq!(rewrite(&mut name), own != "a_b", "{own}");
             assert!(fits(&name), "{name}");
             assert!(!rewrite(&mut name), "twice is once");
-            seen.push((name, own.to_owned()));
+            assert_eq!(seen.insert(name, own.to_owned()), None, "{own} meets another");
         }
         for (name, own) in &seen {
             let mut back = name.clone();

@@ -11,6 +11,7 @@
 use super::form::Json;
 use super::read::Raw;
 use super::write;
+use std::collections::HashSet;
 
 /// Words that OpenAI does not know in a strict schema.
 const NOT_STRICT: [&str; 20] = [
@@ -84,10 +85,10 @@ fn is_strict(raw: Raw<'_>) -> bool {
     }
     let is_bound = !says_object(raw) || {
         let mut object = raw.object();
-        let required: Vec<String> = object.items("required").into_iter().filter_map(Raw::text).collect();
+        let required: HashSet<String> = object.items("required").into_iter().filter_map(Raw::text).collect();
         let is_closed = object.flag("additionalProperties") == Some(false);
         let mut names = object.object("properties").into_members().map(|(name, _)| name);
-        is_closed && names.all(|name| required.iter().any(|known| *known == name))
+        is_closed && names.all(|name| required.contains(name.as_ref()))
     };
     let mut says_what = false;
     let are_inner = raw.object().into_members().all(|(name, value)| {

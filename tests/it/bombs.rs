@@ -6,8 +6,10 @@
 
 use crate::process::{HEAD, Process, Program, openai};
 use bytes::Bytes;
+use pointsman::base::api::Dialect;
 use pointsman::standin::caller::{Answer, Call};
 use pointsman::standin::{Provider, Reply};
+use pointsman::translate::{self, AnswerContext, RequestContext};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,10 @@ const MILLION: usize = 1_000_000;
 
 /// How long one may take: the program of the tests is not optimised, the machine may be busy.
 const LONG: Duration = Duration::from_secs(60);
+
+/// How long a body of some MB may take that is translated: some ten times as long as it does here. Where
+/// each of its things was held against each other it took minutes.
+const SOON: Duration = Duration::from_secs(30);
 
 /// How much the process may have grown at most, in KiB: a body of 12 to 22 MB in a few copies, or 90,000
 /// turns taken apart.
@@ -108,4 +114,73 @@ async fn very_many_turns_or_parts_cost_what_their_bytes_cost() {
         let answer = scene.takes(what, format!(r#"{{"model":"other",{body}}}"#)).await;
         assert_eq!(answer.status, taken_apart, "{what}: {}", answer.body_text());
     }
+}
+
+/// Joins what is made of the numbers up to `count`.
+fn numbered(count: usize, one: impl Fn(usize) -> String) -> String {
+    (0..count).map(one).collect::<Vec<_>>().join(",")
+}
+
+/// Requests in which each of very many things is looked for among very many others.
+fn looked_for() -> Vec<(&'static str, Dialect, Dialect, String)> {
+    let (chat, messages, gemini) = (Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::GeminiGenerate);
+    let hi = r#""messages":[{"role":"user","content":"hi"}]"#;
+    let declared = numbered(90_000, |_| r#"{"name":"b"}"#.to_owned());
+    let allowed = numbered(500_000, |_| r#""c""#.to_owned());
+    let among = format!(
+        r#"{{"contents":"hi","tools":[{{"functionDeclarations":[{declared}]}}],"toolConfig":{{"functionCallingConfig":{{"mode":"ANY","allowedFunctionNames":[{allowed}]}}}}}}"#
+    );
+    let properties = numbered(200_000, |n| format!(r#""p{n:06}":0"#));
+    let required = numbered(200_000, |n| format!(r#""p{:06}""#, 199_999 - n));
+    let schema = format!(
+        r#"{{"type":"object","additionalProperties":false,"properties":{{{properties}}},"required":[{required}]}}"#
+    );
+    let format = format!(r#"{{"type":"json_schema","schema":{schema}}}"#);
+    let strict = format!(r#"{{{hi},"output_config":{{"format":{format}}}}}"#);
+    let results = numbered(99_000, |n| format!(r#"{{"role":"tool","tool_call_id":"{n}","content":"x"}}"#));
+    let results = format!(r#"{{"messages":[{results}]}}"#);
+    let called = numbered(45_000, |n| format!(r#"{{"id":"c{n:05}","function":{{"name":"f{n:05}"}}}}"#));
+    let called = format!(r#"{{"messages":[{{"role":"assistant","tool_calls":[{called}]}}]}}"#);
+    let calls = numbered(24_000, |n| format!(r#"{{"functionCall":{{"name":"f{n:05}"}}}}"#));
+    let answered = numbered(24_000, |n| format!(r#"{{"functionResponse":{{"name":"g{n:05}"}}}}"#));
+    let tied = format!(
+        r#"{{"contents":[{{"role":"model","parts":[{calls}]}},{{"role":"user","parts":[{answered}]}}]}}"#
+    );
+    vec![
+        ("functions that may be called", gemini, chat, among),
+        ("members that must be there", messages, chat, strict),
+        ("names of results to Gemini", chat, gemini, results.clone()),
+        ("names of results to Ollama", chat, Dialect::OllamaChat, results),
+        #[cfg(feature = "bedrock")]
+        ("tools that were called", chat, Dialect::BedrockConverse, called.clone()),
+        ("names of calls", chat, Dialect::CohereChat, called),
+        ("calls of results", gemini, chat, tied),
+    ]
+}
+
+#[test]
+fn very_many_things_among_very_many_others_are_found_in_time_of_their_bytes() {
+    for (what, from, to, body) in looked_for() {
+        let begun = Instant::now();
+        let translated = translate::request(from, to, body.as_bytes(), &RequestContext::new("m"));
+        let took = begun.elapsed();
+        println!("{what}: {took:?} for {} KiB", body.len() / 1024);
+        assert!(translated.is_ok(), "{what}: {:?}", translated.err());
+        assert!(took < SOON, "{what}: {took:?} for {} KiB", body.len() / 1024);
+    }
+}
+
+#[test]
+fn names_of_an_answer_are_found_in_time_of_its_bytes() {
+    let (gemini, chat) = (Dialect::GeminiGenerate, Dialect::OpenAiChat);
+    let declared = numbered(99_000, |n| format!(r#"{{"name":"f.{n:05}"}}"#));
+    let body = format!(r#"{{"contents":"hi","tools":[{{"functionDeclarations":[{declared}]}}]}}"#);
+    let asked = translate::request(gemini, chat, body.as_bytes(), &RequestContext::new("m")).unwrap().asked;
+    let calls = numbered(45_000, |n| format!(r#"{{"id":"c{n}","function":{{"name":"g{n}"}}}}"#));
+    let said = format!(r#"{{"choices":[{{"message":{{"tool_calls":[{calls}]}}}}]}}"#);
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: false, signs_calls: false };
+    let begun = Instant::now();
+    translate::answer(chat, gemini, said.as_bytes(), &context).unwrap();
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }

@@ -16,6 +16,7 @@ use super::super::{RequestContext, chat, claude, ids, media, schema, thinking, w
 use super::{Family, REDACTED};
 use serde_json::Number;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Claude models that know no marks for the prompt cache and refuse them.
 const WITHOUT_CACHE: [&str; 6] = [
@@ -434,10 +435,10 @@ impl<'a> Writer<'a> {
 
 /// Returns the tools that were called before, each once.
 fn called(request: &Request) -> Vec<Function> {
-    let mut found: Vec<Function> = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
     for part in request.turns.iter().flat_map(|turn| &turn.parts) {
         if let Content::ToolUse(call) = &part.content
-            && !found.iter().any(|tool| tool.name == call.name)
+            && seen.insert(call.name.as_str())
         {
             found.push(Function { name: call.name.clone(), ..Function::default() });
         }

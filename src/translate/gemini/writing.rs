@@ -10,6 +10,7 @@ use super::super::form::{
 use super::super::loss::{Loss, Losses};
 use super::super::{RequestContext, ThinkingRule, ids, media, thinking, write};
 use super::{OWN, UNSIGNED, write_call, write_object, write_thought};
+use std::collections::HashMap;
 
 /// Most tokens to think with that every model of the second generation takes.
 const BUDGET_MAX: u64 = 24_576;
@@ -31,7 +32,8 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     if messages.is_empty() && !instructions.is_empty() {
         messages.push(Message { is_model: false, parts: std::mem::take(&mut instructions) });
     }
-    let mut writer = Writer { request, signs: is_third(context.model), lost: &mut lost };
+    let called = request.called_names();
+    let mut writer = Writer { called, signs: is_third(context.model), lost: &mut lost };
     let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         if !instructions.is_empty() {
@@ -155,7 +157,8 @@ fn is_medium(source: &Source) -> bool {
 
 /// Writes contents.
 struct Writer<'a> {
-    request: &'a Request,
+    /// The names of the tools that were called, by the ids of the calls.
+    called: HashMap<&'a str, &'a str>,
     /// Whether the first call of a turn must be signed.
     signs: bool,
     lost: &'a mut Losses,
@@ -241,7 +244,7 @@ impl Writer<'_> {
             })
             .collect();
         let text = texts.join("\n");
-        let called = result.name.as_deref().or_else(|| self.request.tool_name_of(&result.id));
+        let called = result.name.as_deref().or_else(|| self.called.get(result.id.as_str()).copied());
         array.object(|o| {
             o.object("functionResponse", |o| {
                 if !result.id.is_empty() {

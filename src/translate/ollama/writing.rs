@@ -12,6 +12,7 @@ use super::super::loss::{Loss, Losses};
 use super::super::{RequestContext, ThinkingRule, chat, ids, media, messages, thinking, write};
 use crate::base::api::Dialect;
 use serde_json::Number;
+use std::collections::HashMap;
 
 /// Writes a request.
 pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -> (Vec<u8>, Losses) {
@@ -20,8 +21,9 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.array("messages", |array| {
+            let called = request.called_names();
             for turn in &request.turns {
-                write_turn(array, request, turn, &mut lost);
+                write_turn(array, &called, turn, &mut lost);
             }
         });
         write_tools(o, request, &mut lost);
@@ -40,18 +42,18 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     (body, lost)
 }
 
-fn write_turn(array: &mut write::Array<'_>, request: &Request, turn: &Turn, lost: &mut Losses) {
+fn write_turn(array: &mut write::Array<'_>, called: &HashMap<&str, &str>, turn: &Turn, lost: &mut Losses) {
     lost.add_if(turn.name.is_some(), Loss::SpeakerName);
     let all: Vec<&Part> = turn.parts.iter().collect();
     match turn.role {
         Role::System | Role::Developer => write_message(array, "system", &all, lost),
         Role::Assistant => write_message(array, "assistant", &all, lost),
-        Role::User | Role::Tool => write_user(array, request, turn, lost),
+        Role::User | Role::Tool => write_user(array, called, turn, lost),
     }
 }
 
 /// Writes results of tools as messages of their own, then what else is said.
-fn write_user(array: &mut write::Array<'_>, request: &Request, turn: &Turn, lost: &mut Losses) {
+fn write_user(array: &mut write::Array<'_>, called: &HashMap<&str, &str>, turn: &Turn, lost: &mut Losses) {
     let mut moved: Vec<&Part> = Vec::new();
     let mut has_results = false;
     for part in &turn.parts {
@@ -64,7 +66,7 @@ fn write_user(array: &mut write::Array<'_>, request: &Request, turn: &Turn, lost
         array.object(|o| {
             o.text("role", "tool");
             o.text("content", &Said::of(&texts, "\n", lost).text);
-            let name = result.name.as_deref().or_else(|| request.tool_name_of(&result.id));
+            let name = result.name.as_deref().or_else(|| called.get(result.id.as_str()).copied());
             o.text_if("tool_name", name);
             o.text("tool_call_id", &ids::safe(&result.id));
         });
