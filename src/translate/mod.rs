@@ -42,6 +42,7 @@ mod ollama;
 mod order;
 mod read;
 mod responses;
+mod results;
 mod schema;
 mod seal;
 mod server;

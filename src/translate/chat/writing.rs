@@ -1,10 +1,11 @@
 //! Writes requests of chat completions, in what most servers take.
 
 use super::super::form::{
-    Content, Function, Json, OutputFormat, Part, Request, Role, Sampling, Source, Tool, ToolChoice, ToolUse,
-    Turn,
+    Content, Function, Json, OutputFormat, Part, Request, Role, Sampling, Source, Tool, ToolChoice,
+    ToolResult, ToolUse, Turn,
 };
 use super::super::loss::{Loss, Losses};
+use super::super::results::{self, Message};
 use super::super::{RequestContext, media, schema, server, thinking, write};
 use super::OWN;
 use crate::base::api::Dialect;
@@ -16,8 +17,11 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.array("messages", |array| {
-            for turn in &request.turns {
-                write_turn(array, turn, context, &mut lost);
+            for message in results::apart(&request.turns) {
+                match message {
+                    Message::Result(result, texts) => write_result(array, result, &texts, context, &mut lost),
+                    Message::Said(turn, parts) => write_turn(array, turn, &parts, context, &mut lost),
+                }
             }
         });
         write_tools(o, request, &mut lost);
@@ -46,39 +50,33 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     (body, lost)
 }
 
-fn write_turn(array: &mut write::Array<'_>, turn: &Turn, context: &RequestContext<'_>, lost: &mut Losses) {
+fn write_turn(
+    array: &mut write::Array<'_>,
+    turn: &Turn,
+    parts: &[&Part],
+    context: &RequestContext<'_>,
+    lost: &mut Losses,
+) {
     match turn.role {
-        Role::System | Role::Developer => {
-            write_message(array, "system", turn, &turn.parts.iter().collect::<Vec<_>>(), lost);
-        }
+        Role::System | Role::Developer => write_message(array, "system", turn, parts, lost),
         Role::Assistant => write_assistant(array, turn, context, lost),
-        Role::User | Role::Tool => write_user(array, turn, context, lost),
+        Role::User | Role::Tool => write_message(array, "user", turn, parts, lost),
     }
 }
 
-/// Writes results of tools as messages of their own, then what else is said. Images in a result
-/// move to the user's message behind it: a tool message takes text only.
-fn write_user(array: &mut write::Array<'_>, turn: &Turn, context: &RequestContext<'_>, lost: &mut Losses) {
-    let mut moved: Vec<&Part> = Vec::new();
-    let mut has_results = false;
-    for part in &turn.parts {
-        let Content::ToolResult(result) = &part.content else { continue };
-        has_results = true;
-        lost.add_if(result.is_error, Loss::ToolErrorFlag);
-        let (texts, others): (Vec<&Part>, Vec<&Part>) =
-            result.parts.iter().partition(|part| matches!(part.content, Content::Text(_)));
-        moved.extend(others);
-        array.object(|o| {
-            o.text("role", "tool");
-            o.text("tool_call_id", &context.server.call_id(&result.id));
-            o.text("content", &joined(&texts, "\n"));
-        });
-    }
-    let said = turn.parts.iter().filter(|part| !matches!(part.content, Content::ToolResult(_)));
-    moved.extend(said);
-    if !moved.is_empty() || !has_results {
-        write_message(array, "user", turn, &moved, lost);
-    }
+fn write_result(
+    array: &mut write::Array<'_>,
+    result: &ToolResult,
+    texts: &[&Part],
+    context: &RequestContext<'_>,
+    lost: &mut Losses,
+) {
+    lost.add_if(result.is_error, Loss::ToolErrorFlag);
+    array.object(|o| {
+        o.text("role", "tool");
+        o.text("tool_call_id", &context.server.call_id(&result.id));
+        o.text("content", &joined(texts, "\n"));
+    });
 }
 
 fn write_message(array: &mut write::Array<'_>, role: &str, turn: &Turn, parts: &[&Part], lost: &mut Losses) {

@@ -6,9 +6,10 @@
 
 use super::super::form::{
     Content, Function, OutputFormat, Part, Request, Role, Sampling, Source, ThinkingLevel, Tool, ToolChoice,
-    ToolUse, Turn,
+    ToolResult, ToolUse, Turn,
 };
 use super::super::loss::{Loss, Losses};
+use super::super::results::{self, Message};
 use super::super::{BEYOND_BUDGET, RequestContext, ThinkingRule, chat, ids, media, thinking, write};
 use crate::base::api::Dialect;
 use serde_json::Number;
@@ -25,8 +26,11 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.array("messages", |array| {
-            for turn in &request.turns {
-                write_turn(array, turn, &mut lost);
+            for message in results::apart(&request.turns) {
+                match message {
+                    Message::Result(result, texts) => write_result(array, result, &texts, &mut lost),
+                    Message::Said(turn, parts) => write_turn(array, turn, parts, &mut lost),
+                }
             }
         });
         write_tools(o, request, &mut lost);
@@ -52,37 +56,22 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     (body, lost)
 }
 
-fn write_turn(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses) {
+fn write_turn(array: &mut write::Array<'_>, turn: &Turn, parts: Vec<&Part>, lost: &mut Losses) {
     lost.add_if(turn.name.is_some(), Loss::SpeakerName);
     match turn.role {
-        Role::System | Role::Developer => write_message(array, "system", turn.parts.iter().collect(), lost),
+        Role::System | Role::Developer => write_message(array, "system", parts, lost),
         Role::Assistant => write_assistant(array, turn, lost),
-        Role::User | Role::Tool => write_user(array, turn, lost),
+        Role::User | Role::Tool => write_message(array, "user", parts, lost),
     }
 }
 
-/// Writes results of tools as messages of their own, then what else is said; images in a result
-/// move to the user's message behind it.
-fn write_user(array: &mut write::Array<'_>, turn: &Turn, lost: &mut Losses) {
-    let mut moved: Vec<&Part> = Vec::new();
-    let mut has_results = false;
-    for part in &turn.parts {
-        let Content::ToolResult(result) = &part.content else { continue };
-        has_results = true;
-        lost.add_if(result.is_error, Loss::ToolErrorFlag);
-        let is_text = |part: &&Part| matches!(part.content, Content::Text(_));
-        let (texts, others): (Vec<&Part>, Vec<&Part>) = result.parts.iter().partition(is_text);
-        moved.extend(others);
-        array.object(|o| {
-            o.text("role", "tool");
-            o.text("tool_call_id", &ids::safe(&result.id));
-            o.text("content", &joined(&texts, "\n"));
-        });
-    }
-    moved.extend(turn.parts.iter().filter(|part| !matches!(part.content, Content::ToolResult(_))));
-    if !moved.is_empty() || !has_results {
-        write_message(array, "user", moved, lost);
-    }
+fn write_result(array: &mut write::Array<'_>, result: &ToolResult, texts: &[&Part], lost: &mut Losses) {
+    lost.add_if(result.is_error, Loss::ToolErrorFlag);
+    array.object(|o| {
+        o.text("role", "tool");
+        o.text("tool_call_id", &ids::safe(&result.id));
+        o.text("content", &joined(texts, "\n"));
+    });
 }
 
 fn write_message(array: &mut write::Array<'_>, role: &str, mut parts: Vec<&Part>, lost: &mut Losses) {

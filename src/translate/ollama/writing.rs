@@ -5,10 +5,11 @@
 //! no; a model that cannot think refuses either, so nothing is said unless somebody asked.
 
 use super::super::form::{
-    Content, OutputFormat, Part, Request, Role, Sampling, Source, ThinkingLevel, Tool, ToolChoice, ToolUse,
-    Turn,
+    Content, OutputFormat, Part, Request, Role, Sampling, Source, ThinkingLevel, Tool, ToolChoice,
+    ToolResult, ToolUse, Turn,
 };
 use super::super::loss::{Loss, Losses};
+use super::super::results::{self, Message};
 use super::super::{RequestContext, ThinkingRule, chat, ids, media, messages, thinking, write};
 use crate::base::api::Dialect;
 use serde_json::Number;
@@ -20,10 +21,13 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         o.text("model", context.model);
+        let called = request.called_names();
         o.array("messages", |array| {
-            let called = request.called_names();
-            for turn in &request.turns {
-                write_turn(array, &called, turn, &mut lost);
+            for message in results::apart(&request.turns) {
+                match message {
+                    Message::Result(result, texts) => write_result(array, result, &texts, &called, &mut lost),
+                    Message::Said(turn, parts) => write_turn(array, turn, &parts, &mut lost),
+                }
             }
         });
         write_tools(o, request, &mut lost);
@@ -42,39 +46,30 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     (body, lost)
 }
 
-fn write_turn(array: &mut write::Array<'_>, called: &HashMap<&str, &str>, turn: &Turn, lost: &mut Losses) {
+fn write_turn(array: &mut write::Array<'_>, turn: &Turn, parts: &[&Part], lost: &mut Losses) {
     lost.add_if(turn.name.is_some(), Loss::SpeakerName);
-    let all: Vec<&Part> = turn.parts.iter().collect();
-    match turn.role {
-        Role::System | Role::Developer => write_message(array, "system", &all, lost),
-        Role::Assistant => write_message(array, "assistant", &all, lost),
-        Role::User | Role::Tool => write_user(array, called, turn, lost),
-    }
+    let role = match turn.role {
+        Role::System | Role::Developer => "system",
+        Role::Assistant => "assistant",
+        Role::User | Role::Tool => "user",
+    };
+    write_message(array, role, parts, lost);
 }
 
-/// Writes results of tools as messages of their own, then what else is said.
-fn write_user(array: &mut write::Array<'_>, called: &HashMap<&str, &str>, turn: &Turn, lost: &mut Losses) {
-    let mut moved: Vec<&Part> = Vec::new();
-    let mut has_results = false;
-    for part in &turn.parts {
-        let Content::ToolResult(result) = &part.content else { continue };
-        has_results = true;
-        lost.add_if(result.is_error, Loss::ToolErrorFlag);
-        let is_text = |part: &&Part| matches!(part.content, Content::Text(_));
-        let (texts, others): (Vec<&Part>, Vec<&Part>) = result.parts.iter().partition(is_text);
-        moved.extend(others);
-        array.object(|o| {
-            o.text("role", "tool");
-            o.text("content", &Said::of(&texts, "\n", lost).text);
-            let name = result.name.as_deref().or_else(|| called.get(result.id.as_str()).copied());
-            o.text_if("tool_name", name);
-            o.text("tool_call_id", &ids::safe(&result.id));
-        });
-    }
-    moved.extend(turn.parts.iter().filter(|part| !matches!(part.content, Content::ToolResult(_))));
-    if !moved.is_empty() || !has_results {
-        write_message(array, "user", &moved, lost);
-    }
+fn write_result(
+    array: &mut write::Array<'_>,
+    result: &ToolResult,
+    texts: &[&Part],
+    called: &HashMap<&str, &str>,
+    lost: &mut Losses,
+) {
+    lost.add_if(result.is_error, Loss::ToolErrorFlag);
+    array.object(|o| {
+        o.text("role", "tool");
+        o.text("content", &Said::of(texts, "\n", lost).text);
+        o.text_if("tool_name", result.name.as_deref().or_else(|| called.get(result.id.as_str()).copied()));
+        o.text("tool_call_id", &ids::safe(&result.id));
+    });
 }
 
 /// What of some parts Ollama takes.
