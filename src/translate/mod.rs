@@ -67,8 +67,9 @@ pub const THINKING_BUDGET: u64 = 8192;
 /// How much longer than the thinking the answer may be where the client's limit is too small.
 pub const BEYOND_BUDGET: u64 = 4096;
 
-/// Most objects in a body that is taken apart: each may become a turn, a part or a tool, which take
-/// some 900 bytes in memory whatever they say. Long sessions have thousands.
+/// Most objects in a body, or in an event of a stream, that is taken apart: each may become a turn, a
+/// part or a tool, which take some 900 bytes in memory whatever they say. Long sessions have thousands.
+/// Nothing else does: what stands in the place of one and is no object is refused.
 pub const OBJECTS_MAX: usize = 100_000;
 
 /// What writing a request needs to know beside the request.
@@ -225,7 +226,7 @@ pub fn read_request(from: Dialect, to: Dialect, body: &[u8]) -> Result<form::Req
 /// Reads a body as one object that may be taken apart.
 fn parsed(body: &[u8]) -> Result<read::Raw<'_>, Untranslatable> {
     let parsed = read::Raw::parse(body).filter(|raw| raw.is_object()).ok_or(Untranslatable::NotJson)?;
-    if parsed.objects() > OBJECTS_MAX { Err(Untranslatable::TooMany) } else { Ok(parsed) }
+    if read::count_objects(body) > OBJECTS_MAX { Err(Untranslatable::TooMany) } else { Ok(parsed) }
 }
 
 /// Writes a request that was read before; `from` is for the error alone.

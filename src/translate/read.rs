@@ -5,6 +5,7 @@
 //! somebody asks for their text, so that numbers and schemas keep the form their writer gave them.
 //! A member of another type than expected reads as absent, as everywhere in `wire`.
 
+use super::Untranslatable;
 use super::form::{Extra, Json};
 use crate::base::api::Dialect;
 use crate::wire::json::{Broken, Scan};
@@ -39,20 +40,6 @@ impl<'a> Raw<'a> {
     /// Returns the text.
     pub(super) fn as_str(self) -> &'a str {
         self.0
-    }
-
-    /// Counts the objects in it, itself included.
-    pub(super) fn objects(self) -> usize {
-        let mut rest = self.0.as_bytes();
-        let (mut count, mut is_text) = (0, false);
-        while let Some(at) = memchr::memchr3(b'"', b'{', b'\\', rest) {
-            // An escape stands in a text only, and takes the byte behind it along.
-            let escape = usize::from(rest.get(at) == Some(&b'\\'));
-            is_text ^= rest.get(at) == Some(&b'"');
-            count += usize::from(!is_text && rest.get(at) == Some(&b'{'));
-            rest = rest.get(at + 1 + escape..).unwrap_or_default();
-        }
-        count
     }
 
     /// Keeps the value as it is.
@@ -113,14 +100,53 @@ impl<'a> Raw<'a> {
     /// Returns the items of an array; none of anything else.
     pub(super) fn items(self) -> Vec<Raw<'a>> {
         let mut items = Vec::new();
-        let mut scan = Scan::new(self.0.as_bytes());
-        let _ = scan.items::<Broken>(|scan| {
-            let range = scan.skip()?;
-            items.extend(self.0.get(range).map(Raw));
-            Ok(())
-        });
+        self.each(|item| items.push(item));
         items
     }
+
+    /// Returns the items of an array that are objects; none of anything else.
+    pub(super) fn objects(self) -> Vec<Raw<'a>> {
+        let mut items = Vec::new();
+        self.each(|item| items.extend(item.is_object().then_some(item)));
+        items
+    }
+
+    /// Returns the items of an array of nothing but objects, of which a body has no more than
+    /// [`super::OBJECTS_MAX`]; none of what is no array. What a request holds in their place is nothing
+    /// that a provider takes, and has less bytes than we would make of it.
+    ///
+    /// # Errors
+    /// Where an item is no object: `member` is its name.
+    pub(super) fn objects_only(self, member: &'static str) -> Result<Vec<Raw<'a>>, Untranslatable> {
+        let (mut items, mut are_objects) = (Vec::new(), true);
+        self.each(|item| {
+            are_objects &= item.is_object();
+            items.extend(are_objects.then_some(item));
+        });
+        if are_objects { Ok(items) } else { Err(Untranslatable::Member(member)) }
+    }
+
+    fn each(self, mut on: impl FnMut(Raw<'a>)) {
+        // The text was checked as a whole before.
+        let _ = Scan::new(self.0.as_bytes()).items::<Broken>(|scan| {
+            let range = scan.skip()?;
+            self.0.get(range).map(Raw).into_iter().for_each(&mut on);
+            Ok(())
+        });
+    }
+}
+
+/// Counts the objects in a JSON text.
+pub(super) fn count_objects(text: &[u8]) -> usize {
+    let (mut rest, mut count, mut is_text) = (text, 0, false);
+    while let Some(at) = memchr::memchr3(b'"', b'{', b'\\', rest) {
+        // An escape stands in a text only, and takes the byte behind it along.
+        let escape = usize::from(rest.get(at) == Some(&b'\\'));
+        is_text ^= rest.get(at) == Some(&b'"');
+        count += usize::from(!is_text && rest.get(at) == Some(&b'{'));
+        rest = rest.get(at + 1 + escape..).unwrap_or_default();
+    }
+    count
 }
 
 /// Half of a surrogate pair that one piece of a text ends with, until the next brings the other:
@@ -191,6 +217,18 @@ impl<'a> Object<'a> {
     /// Takes a member's own members; none where it is no object.
     pub(super) fn object(&mut self, name: &str) -> Object<'a> {
         self.take(name).map(Raw::object).unwrap_or_default()
+    }
+
+    /// Takes a member's items, which must be objects; none where it is no array.
+    ///
+    /// # Errors
+    /// See [`Raw::objects_only`].
+    pub(super) fn objects_only(
+        &mut self,
+        name: &str,
+        member: &'static str,
+    ) -> Result<Vec<Raw<'a>>, Untranslatable> {
+        self.take(name).map_or(Ok(Vec::new()), |raw| raw.objects_only(member))
     }
 
     /// Takes a member's items; none where it is no array.

@@ -6,8 +6,8 @@
 
 use super::form::Event;
 use super::{
-    AnswerContext, State, Untranslatable, bedrock, bridge, chat, cohere, frames, gemini, messages, names,
-    ollama, order, responses,
+    AnswerContext, OBJECTS_MAX, State, Untranslatable, bedrock, bridge, chat, cohere, frames, gemini,
+    messages, names, ollama, order, read, responses,
 };
 use crate::base::api::Dialect;
 use crate::base::outcome::Outcome;
@@ -159,6 +159,10 @@ impl Stream {
 
 impl Reader {
     fn event(&mut self, name: &[u8], data: &[u8], seen: &mut Vec<Event>) {
+        // An object has two bytes at least.
+        if data.len() > 2 * OBJECTS_MAX && read::count_objects(data) > OBJECTS_MAX {
+            return seen.push(Event::Error(Outcome::BadBody));
+        }
         match self {
             Reader::Chat(reader) => reader.event(name, data, seen),
             Reader::Messages(reader) => reader.event(name, data, seen),

@@ -323,6 +323,85 @@ fn a_body_of_very_many_objects_is_not_taken_apart() {
     assert_eq!(answer(CHAT, MESSAGES, said.as_bytes(), &context), Err(Untranslatable::TooMany));
 }
 
+/// Counts what a reader made of a body.
+fn made(request: &Request) -> usize {
+    fn parts(all: &[Part]) -> usize {
+        let inner = |part: &Part| match &part.content {
+            Content::ToolResult(result) => parts(&result.parts),
+            _ => 0,
+        };
+        all.iter().map(|part| 1 + inner(part)).sum()
+    }
+    let turns: usize = request.turns.iter().map(|turn| 1 + parts(&turn.parts)).sum();
+    turns + request.tools.len()
+}
+
+#[test]
+fn nothing_is_made_of_what_is_no_object() {
+    const MANY: usize = 500;
+    let (responses, gemini) = (Dialect::OpenAiResponses, Dialect::GeminiGenerate);
+    for (from, body) in [
+        (CHAT, r#"{"messages":@}"#),
+        (CHAT, r#"{"messages":[{"role":"user","content":@}]}"#),
+        (CHAT, r#"{"messages":[{"role":"tool","tool_call_id":"a","content":@}]}"#),
+        (CHAT, r#"{"messages":[{"role":"assistant","tool_calls":@}]}"#),
+        (CHAT, r#"{"messages":[],"tools":@}"#),
+        (CHAT, r#"{"messages":[],"functions":@}"#),
+        (MESSAGES, r#"{"messages":@}"#),
+        (MESSAGES, r#"{"messages":[],"system":@}"#),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":@}]}"#),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":[{"type":"tool_result","content":@}]}]}"#),
+        (MESSAGES, r#"{"messages":[],"tools":@}"#),
+        (responses, r#"{"input":@}"#),
+        (responses, r#"{"input":[{"role":"user","content":@}]}"#),
+        (responses, r#"{"input":[{"type":"message","role":"assistant","content":@}]}"#),
+        (responses, r#"{"input":[{"type":"function_call_output","output":@}]}"#),
+        (responses, r#"{"input":"x","tools":@}"#),
+        (gemini, r#"{"contents":@}"#),
+        (gemini, r#"{"contents":[{"parts":@}]}"#),
+        (gemini, r#"{"contents":[{"parts":[{"functionResponse":{"name":"f","parts":@}}]}]}"#),
+        (gemini, r#"{"contents":"x","systemInstruction":{"parts":@}}"#),
+        (gemini, r#"{"contents":"x","tools":@}"#),
+        (gemini, r#"{"contents":"x","tools":[{"functionDeclarations":@}]}"#),
+        (gemini, r#"{"contents":"x","tools":[{"a":0,"b":@}]}"#),
+    ] {
+        for item in ["0", "\"\"", "null", "[]", "true"] {
+            let body = body.replace('@', &format!("[{}]", vec![item; MANY].join(",")));
+            let read = read_request(from, CHAT, body.as_bytes());
+            assert!(matches!(read, Err(Untranslatable::Member(_))), "{from:?} {body:.80}: {read:?}");
+        }
+        let body = body.replace('@', &format!("[{}]", vec!["{}"; MANY].join(",")));
+        if let Ok(request) = read_request(from, CHAT, body.as_bytes()) {
+            // A text in the place of the conversation is a turn and a part.
+            let most = read::count_objects(body.as_bytes()) + 2;
+            assert!(made(&request) <= most, "{from:?} {body:.80}");
+        }
+    }
+    let numbers = r#"{"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{"n":[1,2,3]}}]}]}"#;
+    assert_eq!(
+        made(&read_request(MESSAGES, CHAT, numbers.as_bytes()).unwrap()),
+        2,
+        "what is not read may be anything"
+    );
+}
+
+#[test]
+fn an_answer_makes_nothing_of_what_is_no_object_either() {
+    let zeros = vec!["0"; 500].join(",");
+    let content = format!(r#"{{"content":[{zeros}]}}"#);
+    let member = Untranslatable::Member("content[]");
+    assert_eq!(read_answer(MESSAGES, CHAT, content.as_bytes()), Err(member));
+    let output = format!(r#"{{"output":[{zeros},{{"type":"message","content":"a"}}]}}"#);
+    let read = read_answer(Dialect::OpenAiResponses, CHAT, output.as_bytes()).unwrap();
+    assert_eq!(read.parts, [Part::text("a")]);
+    let many = vec!["{}"; OBJECTS_MAX].join(",");
+    let event = format!(
+        "data: {{\"type\":\"response.completed\",\"response\":{{\"output\":[{{\"type\":\"message\",\"content\":[{many}]}}]}}}}\n\n"
+    );
+    let (_, state) = told(Dialect::OpenAiResponses, CHAT, &event);
+    assert_eq!(state, State::Failed(crate::base::outcome::Outcome::BadBody));
+}
+
 #[test]
 fn pairs_that_are_not_translated_say_so() {
     let pair = Untranslatable::Pair { from: Dialect::OpenAiEmbeddings, to: CHAT };

@@ -15,10 +15,11 @@ const HINTS: [&str; 4] = ["store", "prompt_cache_key", "prompt_cache_retention",
 /// Reads a request.
 pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslatable> {
     let messages = body.take("messages").filter(|raw| raw.is_array());
-    let messages = messages.ok_or(Untranslatable::Member("messages"))?.items();
+    let messages = messages.ok_or(Untranslatable::Member("messages"))?.objects_only("messages[]")?;
     let turns = messages.into_iter().map(|raw| turn(raw.object())).collect::<Result<_, _>>()?;
-    let mut tools: Vec<Tool> = body.items("tools").into_iter().map(tool).collect();
-    tools.extend(body.items("functions").into_iter().map(|raw| function(raw.object(), None)));
+    let mut tools: Vec<Tool> = body.objects_only("tools", "tools[]")?.into_iter().map(tool).collect();
+    let functions = body.objects_only("functions", "functions[]")?;
+    tools.extend(functions.into_iter().map(|raw| function(raw.object(), None)));
     let choice = body.take("tool_choice").or_else(|| body.take("function_call"));
     let tool_choice = choice.and_then(tool_choice);
     let mut stream_options = body.object("stream_options");
@@ -78,14 +79,15 @@ fn turn(mut message: Object<'_>) -> Result<Turn, Untranslatable> {
     if role == Role::Assistant {
         parts.extend(super::take_thoughts(&mut message).into_iter().map(Part::of));
     }
-    parts.extend(message.take("content").map(content).unwrap_or_default());
+    parts.extend(message.take("content").map_or(Ok(Vec::new()), content)?);
     if role == Role::Tool {
         let id = message.text("tool_call_id").or_else(|| name.clone()).unwrap_or_default();
         let result = Content::ToolResult(ToolResult { id, name, parts, is_error: false });
         return Ok(Turn::new(role, vec![Part { content: result, cache: mark, extra: Extra::default() }]));
     }
     parts.extend(message.text("refusal").map(|text| Part::of(Content::Refusal(text))));
-    let calls = message.items("tool_calls").into_iter().filter_map(|raw| super::tool_use(raw.object()));
+    let calls = message.objects_only("tool_calls", "messages[].tool_calls[]")?.into_iter();
+    let calls = calls.filter_map(|raw| super::tool_use(raw.object()));
     let old = message.take("function_call").and_then(|raw| super::tool_use(raw.object()));
     // A call of old has no id and its result names the function.
     let old = old.map(|call| ToolUse { id: call.name.clone(), ..call });
@@ -101,11 +103,11 @@ fn cache_mark(object: &mut Object<'_>) -> Option<CacheMark> {
     object.take("cache_control").map(|raw| CacheMark { ttl: raw.object().text("ttl") })
 }
 
-fn content(raw: Raw<'_>) -> Vec<Part> {
+fn content(raw: Raw<'_>) -> Result<Vec<Part>, Untranslatable> {
     if let Some(text) = raw.text() {
-        return if text.is_empty() { Vec::new() } else { vec![Part::text(text)] };
+        return Ok(if text.is_empty() { Vec::new() } else { vec![Part::text(text)] });
     }
-    raw.items().into_iter().map(part).collect()
+    Ok(raw.objects_only("messages[].content[]")?.into_iter().map(part).collect())
 }
 
 fn part(raw: Raw<'_>) -> Part {

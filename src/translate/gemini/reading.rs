@@ -14,19 +14,24 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     let contents = body.take("contents").ok_or(Untranslatable::Member("contents"))?;
     let mut turns: Vec<Turn> = Vec::new();
     if let Some(system) = take(&mut body, "systemInstruction") {
-        let said = system
-            .text()
-            .map_or_else(|| parts(system.object().items("parts")), |text| vec![Part::text(text)]);
+        let said = match system.text() {
+            Some(text) => vec![Part::text(text)],
+            None => parts(system.object().objects_only("parts", "systemInstruction.parts[]")?),
+        };
         if !said.is_empty() {
             turns.push(Turn::new(Role::System, said));
         }
     }
     // One content alone is taken for a list of one, and a text for a content.
-    let contents = if contents.is_array() { contents.items() } else { vec![contents] };
+    let contents = if contents.is_array() { contents.objects_only("contents[]")? } else { vec![contents] };
     for content in contents {
         turns.push(turn(content)?);
     }
     ties::tie(&mut turns);
+    let mut tools = Vec::new();
+    for raw in body.objects_only("tools", "tools[]")? {
+        read_tool(raw, &mut tools)?;
+    }
     let mut config = take_object(&mut body, "generationConfig");
     let choice = take_object(&mut body, "toolConfig");
     let (tool_choice, among, choice_rest) = read_choice(choice);
@@ -34,7 +39,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
         // Some clients repeat it in the body.
         model: body.text("model").unwrap_or_default(),
         turns,
-        tools: body.items("tools").into_iter().flat_map(tools).collect(),
+        tools,
         tool_choice,
         choices: take(&mut config, "candidateCount").and_then(Raw::count),
         max_tokens: take(&mut config, "maxOutputTokens").and_then(Raw::count),
@@ -86,11 +91,11 @@ fn turn(raw: Raw<'_>) -> Result<Turn, Untranslatable> {
     };
     let mut said = Vec::new();
     let mut plain = Vec::new();
-    for item in content.items("parts") {
+    for item in content.objects_only("parts", "contents[].parts[]")? {
         match take(&mut item.object(), "functionResponse") {
             Some(result) => {
                 said.extend(parts(std::mem::take(&mut plain)));
-                said.push(Part::of(Content::ToolResult(result_of(result.object()))));
+                said.push(Part::of(Content::ToolResult(result_of(result.object())?)));
             }
             None => plain.push(item),
         }
@@ -100,7 +105,7 @@ fn turn(raw: Raw<'_>) -> Result<Turn, Untranslatable> {
 }
 
 /// Reads a result. A response of one text under one of the usual names is that text.
-fn result_of(mut result: Object<'_>) -> ToolResult {
+fn result_of(mut result: Object<'_>) -> Result<ToolResult, Untranslatable> {
     let mut parts = Vec::new();
     let mut is_error = false;
     if let Some(response) = result.take("response") {
@@ -118,22 +123,27 @@ fn result_of(mut result: Object<'_>) -> ToolResult {
         };
         parts.push(Part::text(text.unwrap_or_else(|| response.as_str().to_owned())));
     }
-    parts.extend(super::parts(result.items("parts")));
-    ToolResult { id: result.text("id").unwrap_or_default(), name: result.text("name"), parts, is_error }
+    parts.extend(super::parts(result.objects_only("parts", "functionResponse.parts[]")?));
+    Ok(ToolResult { id: result.text("id").unwrap_or_default(), name: result.text("name"), parts, is_error })
 }
 
 /// Reads a tool: functions, and each tool of Google's by itself.
-fn tools(raw: Raw<'_>) -> Vec<Tool> {
+fn read_tool(raw: Raw<'_>, tools: &mut Vec<Tool>) -> Result<(), Untranslatable> {
     let mut tool = raw.object();
-    let declared = take(&mut tool, "functionDeclarations").map(Raw::items).unwrap_or_default();
-    let mut tools: Vec<Tool> = declared.into_iter().map(|raw| function(raw.object())).collect();
-    for member in tool.rest(OWN).members {
+    if let Some(declared) = take(&mut tool, "functionDeclarations") {
+        let declared = declared.objects_only("functionDeclarations[]")?;
+        tools.extend(declared.into_iter().map(|raw| function(raw.object())));
+    }
+    for (name, setting) in tool.rest(OWN).members {
+        if !Raw::of(&setting).is_object() {
+            return Err(Untranslatable::Member("tools[]"));
+        }
         let mut json = Vec::new();
-        write::object(&mut json, |o| o.json(&member.0, &member.1));
+        write::object(&mut json, |o| o.json(&name, &setting));
         let json = Json::checked(String::from_utf8(json).unwrap_or_default());
         tools.push(Tool::Server { owner: OWN, json });
     }
-    tools
+    Ok(())
 }
 
 fn function(mut function: Object<'_>) -> Tool {

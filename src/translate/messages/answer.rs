@@ -14,7 +14,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Answer, Untranslata
         id: body.text("id").unwrap_or_default(),
         model: body.text("model").unwrap_or_default(),
         created: None,
-        parts: super::content(content),
+        parts: super::content(content)?,
         finish: body.text("stop_reason").map(|word| super::finish_of(&word)).unwrap_or_default(),
         stop_sequence: body.text("stop_sequence"),
         usage: body.take("usage").map(|raw| Usage::parse(raw.as_str())).unwrap_or_default(),

@@ -18,7 +18,7 @@ pub(super) use writing::{
 
 use super::form::{CacheMark, Content, Finish, Issuer, Part, Seal, Source, ToolResult, ToolUse};
 use super::read::{Object, Raw};
-use super::{form, seal, write};
+use super::{Untranslatable, form, seal, write};
 use crate::base::api::Dialect;
 
 /// The dialect of this folder.
@@ -51,12 +51,15 @@ fn finish_word(finish: Finish) -> &'static str {
 }
 
 /// Reads `content`: one text or blocks.
-fn content(raw: Raw<'_>) -> Vec<Part> {
-    raw.text().map_or_else(|| raw.items().into_iter().map(block).collect(), |text| vec![Part::text(text)])
+fn content(raw: Raw<'_>) -> Result<Vec<Part>, Untranslatable> {
+    match raw.text() {
+        Some(text) => Ok(vec![Part::text(text)]),
+        None => raw.objects_only("content[]")?.into_iter().map(block).collect(),
+    }
 }
 
 /// Reads a block.
-fn block(raw: Raw<'_>) -> Part {
+fn block(raw: Raw<'_>) -> Result<Part, Untranslatable> {
     let mut block = raw.object();
     let cache = cache_mark(&mut block);
     let kind = block.text("type").unwrap_or_default();
@@ -81,15 +84,15 @@ fn block(raw: Raw<'_>) -> Part {
         "tool_result" => Some(Content::ToolResult(ToolResult {
             id: block.text("tool_use_id").unwrap_or_default(),
             name: None,
-            parts: block.take("content").map(self::content).unwrap_or_default(),
+            parts: block.take("content").map_or(Ok(Vec::new()), self::content)?,
             is_error: block.flag("is_error").unwrap_or(false),
         })),
         _ => None,
     };
     if let Some(content) = content {
-        return Part { content, cache, extra: block.rest(OWN) };
+        return Ok(Part { content, cache, extra: block.rest(OWN) });
     }
-    Part::of(Content::Foreign { owner: OWN, json: raw.json() })
+    Ok(Part::of(Content::Foreign { owner: OWN, json: raw.json() }))
 }
 
 fn cache_mark(object: &mut Object<'_>) -> Option<CacheMark> {

@@ -14,8 +14,8 @@ const HINTS: [&str; 5] = ["context_management", "inference_geo", "speed", "cache
 /// Reads a request.
 pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslatable> {
     let messages = body.take("messages").filter(|raw| raw.is_array());
-    let messages = messages.ok_or(Untranslatable::Member("messages"))?.items();
-    let system = body.take("system").map(super::content).unwrap_or_default();
+    let messages = messages.ok_or(Untranslatable::Member("messages"))?.objects_only("messages[]")?;
+    let system = body.take("system").map_or(Ok(Vec::new()), super::content)?;
     let mut turns = Vec::with_capacity(messages.len() + 1);
     if !system.is_empty() {
         turns.push(Turn::new(Role::System, system));
@@ -29,7 +29,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     let mut request = Request {
         model: body.text("model").unwrap_or_default(),
         turns,
-        tools: body.items("tools").into_iter().map(tool).collect(),
+        tools: body.objects_only("tools", "tools[]")?.into_iter().map(tool).collect(),
         parallel_tools: choice.flag("disable_parallel_tool_use").map(|is_off| !is_off),
         tool_choice: tool_choice(&mut choice),
         sampling: Sampling {
@@ -62,7 +62,7 @@ fn turn(mut message: Object<'_>) -> Result<Turn, Untranslatable> {
         Some("system") => Role::System,
         _ => return Err(Untranslatable::Member("messages[].role")),
     };
-    Ok(Turn::new(role, message.take("content").map(super::content).unwrap_or_default()))
+    Ok(Turn::new(role, message.take("content").map_or(Ok(Vec::new()), super::content)?))
 }
 
 fn tool(raw: Raw<'_>) -> Tool {

@@ -10,11 +10,15 @@ use super::{finish_of, incomplete_word, said, write_reasoning, write_text};
 pub(in super::super) fn read(mut body: Object<'_>) -> Result<Answer, Untranslatable> {
     let output = body.take("output").filter(|raw| raw.is_array());
     let output = output.ok_or(Untranslatable::Member("output"))?;
+    let mut parts = Vec::new();
+    for item in output.objects() {
+        parts.extend(said(item)?);
+    }
     Ok(Answer {
         id: body.text("id").unwrap_or_default(),
         model: body.text("model").unwrap_or_default(),
         created: body.count("created_at"),
-        parts: output.items().into_iter().flat_map(said).collect(),
+        parts,
         finish: finish_of(&mut body),
         stop_sequence: None,
         usage: body.take("usage").map(|raw| Usage::parse(raw.as_str())).unwrap_or_default(),

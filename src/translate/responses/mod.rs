@@ -26,7 +26,7 @@ pub(super) use writing::write as write_request;
 
 use super::form::{Content, Extra, Finish, Issuer, Part, Seal, Source, ToolUse};
 use super::read::{Object, Raw};
-use super::{chat, media, seal, write};
+use super::{Untranslatable, chat, media, seal, write};
 use crate::base::api::Dialect;
 
 /// The dialect of this folder.
@@ -53,11 +53,12 @@ fn incomplete_word(finish: Finish) -> Option<&'static str> {
 }
 
 /// Reads `content` of a message: one text or parts.
-fn content(raw: Raw<'_>) -> Vec<Part> {
-    raw.text().map_or_else(
-        || raw.items().into_iter().map(part).collect(),
-        |text| if text.is_empty() { Vec::new() } else { vec![Part::text(text)] },
-    )
+fn content(raw: Raw<'_>) -> Result<Vec<Part>, Untranslatable> {
+    match raw.text() {
+        Some(text) if text.is_empty() => Ok(Vec::new()),
+        Some(text) => Ok(vec![Part::text(text)]),
+        None => Ok(raw.objects_only("input[].content[]")?.into_iter().map(part).collect()),
+    }
 }
 
 fn part(raw: Raw<'_>) -> Part {
@@ -105,10 +106,10 @@ fn audio(mut audio: Object<'_>) -> Option<Content> {
 }
 
 /// Reads what the model said in one item; nothing of items that are no answer.
-fn said(raw: Raw<'_>) -> Vec<Part> {
+fn said(raw: Raw<'_>) -> Result<Vec<Part>, Untranslatable> {
     let mut item = raw.object();
-    match item.text("type").as_deref() {
-        Some("message") => item.take("content").map(content).unwrap_or_default(),
+    Ok(match item.text("type").as_deref() {
+        Some("message") => item.take("content").map_or(Ok(Vec::new()), content)?,
         Some("reasoning") => vec![Part::of(thoughts(&mut item))],
         Some("function_call") => vec![Part::of(Content::ToolUse(ToolUse {
             id: item.text("call_id").or_else(|| item.text("id")).unwrap_or_default(),
@@ -118,7 +119,7 @@ fn said(raw: Raw<'_>) -> Vec<Part> {
         }))],
         Some("custom_tool_call") => vec![Part::of(Content::ToolUse(custom(&mut item)))],
         Some(_) | None => vec![Part::of(Content::Foreign { owner: OWN, json: raw.json() })],
-    }
+    })
 }
 
 /// Reads a call of a tool that takes text: others take an object.

@@ -29,7 +29,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     match input.text() {
         Some(text) => turns.push(Turn::new(Role::User, vec![Part::text(text)])),
         None if input.is_array() => {
-            for raw in input.items() {
+            for raw in input.objects_only("input[]")? {
                 item(raw, &mut turns)?;
             }
         }
@@ -42,7 +42,7 @@ pub(in super::super) fn read(mut body: Object<'_>) -> Result<Request, Untranslat
     let mut request = Request {
         model: body.text("model").unwrap_or_default(),
         turns,
-        tools: body.items("tools").into_iter().map(tool).collect(),
+        tools: body.objects_only("tools", "tools[]")?.into_iter().map(tool).collect(),
         parallel_tools: body.flag("parallel_tool_calls"),
         sampling: sampling(&mut body),
         max_tokens: body.count("max_output_tokens"),
@@ -89,7 +89,7 @@ fn item(raw: Raw<'_>, turns: &mut Vec<Turn>) -> Result<(), Untranslatable> {
                 Some("developer") => Role::Developer,
                 Some(_) | None => return Err(Untranslatable::Member("input[].role")),
             };
-            let parts = item.take("content").map(content).unwrap_or_default();
+            let parts = item.take("content").map_or(Ok(Vec::new()), content)?;
             if role != Role::Assistant {
                 turns.push(Turn::new(role, parts));
                 return Ok(());
@@ -100,14 +100,14 @@ fn item(raw: Raw<'_>, turns: &mut Vec<Turn>) -> Result<(), Untranslatable> {
             let result = ToolResult {
                 id: item.text("call_id").unwrap_or_default(),
                 name: None,
-                parts: item.take("output").map(content).unwrap_or_default(),
+                parts: item.take("output").map_or(Ok(Vec::new()), content)?,
                 is_error: item.text("status").as_deref() == Some("incomplete"),
             };
             turns.push(Turn::new(Role::Tool, vec![Part::of(Content::ToolResult(result))]));
             return Ok(());
         }
         Some("item_reference") => return Err(Untranslatable::Member("input[].item_reference")),
-        Some(_) => said(raw),
+        Some(_) => said(raw)?,
     };
     match turns.last_mut().filter(|turn| turn.role == Role::Assistant) {
         Some(turn) => turn.parts.extend(parts),

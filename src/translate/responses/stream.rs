@@ -138,7 +138,8 @@ impl Reader {
         let item = at.map(|at| self.items.remove(at));
         let was_begun = item.as_ref().is_some_and(|item| item.is_call && !item.waits);
         let was_told = item.is_some_and(|item| item.has_content);
-        for part in said(raw) {
+        let Ok(parts) = said(raw) else { return seen.push(Event::Error(Outcome::BadBody)) };
+        for part in parts {
             match part.content {
                 Content::Thinking { seal, .. } if was_told => seen.extend(seal.map(Event::SignatureDelta)),
                 Content::ToolUse(call) if was_begun => {
@@ -179,8 +180,11 @@ impl Reader {
 
     fn end(&mut self, mut response: Object<'_>, seen: &mut Vec<Event>) {
         if !self.has_content {
-            for part in response.items("output").into_iter().flat_map(said) {
-                self.tell(part.content, seen);
+            for item in response.items("output") {
+                let Ok(parts) = said(item) else { return seen.push(Event::Error(Outcome::BadBody)) };
+                for part in parts {
+                    self.tell(part.content, seen);
+                }
             }
         }
         if let Some(usage) = response.take("usage") {
