@@ -155,6 +155,7 @@ fn known(scan: &mut Scan<'_>, key: &[u8], dialect: Dialect, top: &mut Top) -> Re
         b"usageMetadata" => top.usage.replace_by(usage::read(scan)?),
         b"choices" => {
             top.has_content |= scan.items(|scan| openai::choice(scan, &mut progress))? > 0;
+            top.failed |= progress.fault;
         }
         b"promptFeedback" if dialect == Dialect::GeminiGenerate => gemini::feedback(scan, &mut progress)?,
         b"candidates" if dialect == Dialect::GeminiGenerate => {
@@ -186,6 +187,7 @@ mod tests {
             (C, r#"{"error":"x"}"#, "error"),
             (C, r#"[{"error":{"code":400}}]"#, "error"),
             (C, r#"{"choices":[{"message":{"content":"a"}}],"error":{"code":1}}"#, "ok"),
+            (C, r#"{"choices":[{"message":{"content":"a"},"finish_reason":"network_error"}]}"#, "error"),
             (C, r#"{"message":"free usage exceeded"}"#, "error"),
             (C, r#"{"code":1113,"msg":"x","success":false}"#, "error"),
             (
@@ -254,6 +256,7 @@ mod tests {
         use Dialect::{AnthropicMessages as A, GeminiGenerate as G, OpenAiChat as C, OpenAiResponses as R};
         for (dialect, body, want) in [
             (C, r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}"#, false),
+            (C, r#"{"choices":[{"message":{"content":"a"},"finish_reason":"sensitive"}]}"#, true),
             (A, r#"{"type":"message","content":[{"type":"text"}],"stop_reason":"refusal"}"#, true),
             (A, r#"{"type":"message","content":[{"type":"text"}],"stop_reason":"end_turn"}"#, false),
             (R, r#"{"output":[],"incomplete_details":{"reason":"content_filter"}}"#, true),

@@ -71,9 +71,13 @@ impl Progress {
         self.choices_seen |= bit;
         if let Some(reason) = finish_reason.filter(|reason| !reason.is_empty()) {
             self.choices_finished |= bit;
+            // GLM's word for an answer that its own servers broke off.
+            self.fault |= reason.bytes().as_ref() == b"network_error";
             self.filtered |= matches!(
                 reason.bytes().as_ref(),
                 b"content_filter"
+                    // GLM's.
+                    | b"sensitive"
                     | b"refusal"
                     | b"SAFETY"
                     | b"PROHIBITED_CONTENT"

@@ -56,6 +56,8 @@ pub(super) fn choice(scan: &mut Scan<'_>, progress: &mut Progress) -> Result<(),
             b"finish_reason" => reason = scan.text()?,
             b"delta" | b"message" => progress.content |= has_content(scan, &mut progress.text)?,
             b"text" => progress.content |= says_text(scan, &mut progress.text)?,
+            // Moonshot's streams have it here, also where nobody asked for it.
+            b"usage" => progress.usage.replace_by(usage::read(scan)?),
             _ => {
                 scan.skip()?;
             }

@@ -31,9 +31,10 @@ fn finish_of(word: &str) -> Option<Finish> {
         "" => return None,
         "length" | "max_tokens" | "model_length" => Finish::Length,
         "tool_calls" | "function_call" => Finish::ToolUse,
-        "content_filter" => Finish::ContentFilter,
+        // `sensitive` and `network_error` are GLM's (Z.ai's API reference, read 2026-11).
+        "content_filter" | "sensitive" => Finish::ContentFilter,
         "refusal" => Finish::Refusal,
-        "error" => Finish::Error,
+        "error" | "network_error" => Finish::Error,
         // `stop`, `eos` (Together), `end_turn` and whatever else means done.
         _ => Finish::Stop,
     })

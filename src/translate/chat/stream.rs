@@ -84,6 +84,10 @@ impl Reader {
         if let Some(delta) = choice.take("delta").or_else(|| choice.take("message")) {
             self.delta(index, delta.object(), seen);
         }
+        // Moonshot says usage in the last choice, also where nobody asked for it.
+        if let Some(usage) = choice.take("usage").filter(|raw| raw.is_object()) {
+            seen.push(Event::Usage(Usage::parse(usage.as_str())));
+        }
         let finish = choice.text("finish_reason").and_then(|word| super::finish_of(&word));
         if let Some(finish) = finish.filter(|_| self.finish != Some(Finish::ToolUse)) {
             self.finish = Some(finish);

@@ -351,3 +351,31 @@ fn neighbours_of_a_turn_that_is_left_out_are_one() {
         assert_eq!((messages.len(), messages[0]["content"].as_array().unwrap().len()), (1, 2), "{to:?}");
     }
 }
+
+#[test]
+fn the_words_of_glm_and_the_tokens_of_moonshot_are_read() {
+    let ended = |word: &str| {
+        format!(
+            "{}{}data: [DONE]\n\n",
+            chunk(&json!({"content": "a"}), &Value::Null),
+            chunk(&json!({}), &json!(word))
+        )
+    };
+    assert_eq!(
+        told(CHAT, MESSAGES, &ended("network_error")).1,
+        State::Failed(crate::base::outcome::Outcome::InbandError)
+    );
+    assert!(told(CHAT, GEMINI, &ended("sensitive")).0.contains("\"finishReason\":\"SAFETY\""));
+    let broken =
+        json!({"choices": [{"message": {"content": "a"}, "finish_reason": "network_error"}]}).to_string();
+    let asked = Asked::default();
+    let context =
+        AnswerContext { asked: &asked, request_id: "r", now: 0, shows_thoughts: true, signs_calls: false };
+    assert_eq!(answer(CHAT, MESSAGES, broken.as_bytes(), &context), Err(Untranslatable::Failed));
+    let choice = json!({"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 5, "completion_tokens": 6}});
+    let end = format!("data: {}\n\ndata: [DONE]\n\n", json!({"id": "c", "choices": [choice]}));
+    let (out, state) =
+        told(CHAT, MESSAGES, &format!("{}{end}", chunk(&json!({"content": "a"}), &Value::Null)));
+    assert_eq!(state, State::Ended);
+    assert!(out.contains("\"input_tokens\":5") && out.contains("\"output_tokens\":6"), "{out}");
+}

@@ -165,6 +165,7 @@ fn faults_are_found_and_withheld_with_all_that_follows() {
         (G, "data: {\"error\":{\"code\":503}}\r\n\r\n"),
         (G, "{\n  \"error\": {\n    \"code\": 499\n  }\n}\n\n"),
         (C, "data: {\"choices\":[],\"x_groq\":{\"id\":\"r\",\"error\":\"over capacity\"}}\n\n"),
+        (C, "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"network_error\"}]}\n\n"),
     ] {
         let before = ": hi\n\ndata: {}\n\n";
         let text =
@@ -177,6 +178,15 @@ fn faults_are_found_and_withheld_with_all_that_follows() {
             assert_eq!((reader.has_content(), began), (false, 0), "{event:?}");
         }
     }
+}
+
+#[test]
+fn tokens_that_stand_in_the_last_choice_are_read() {
+    let usage = "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":6}";
+    let choice = format!("{{\"index\":0,\"delta\":{{}},\"finish_reason\":\"stop\",{usage}}}");
+    let text = format!("data: {{\"choices\":[{choice}]}}\n\ndata: [DONE]\n\n");
+    let (reader, ..) = run(Dialect::OpenAiChat, &text, 4096);
+    assert_eq!((reader.usage().input, reader.usage().output), (Some(5), Some(6)));
 }
 
 #[test]
