@@ -84,6 +84,9 @@ impl From<Broken> for ParseFault {
 struct State {
     store: Option<bool>,
     is_background: bool,
+    /// Words that the provider keeps are put before these: nobody else has them, but nothing changes
+    /// where the request comes twice.
+    names_prompt: bool,
 }
 
 /// Reads a request body.
@@ -158,6 +161,7 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
     if api == Api::Responses && (state.store != Some(false) || state.is_background || parsed.names_state) {
         parsed.replay = Replay::UnprocessedOnly;
     }
+    parsed.names_state |= state.names_prompt;
     Ok(parsed)
 }
 
@@ -220,6 +224,7 @@ fn member(key: &[u8], scan: &mut Scan<'_>, parsed: &mut Parsed, state: &mut Stat
             let n = scan.count()?.unwrap_or(1).clamp(1, u64::from(u32::MAX));
             parsed.n = u32::try_from(n).unwrap_or(u32::MAX);
         }
+        b"prompt" if parsed.api == Api::Responses => state.names_prompt |= scan.says_something()?,
         b"messages" | b"input" | b"contents" | b"system" | b"instructions" | b"prompt" => {
             content::turns(scan, parsed)?;
         }

@@ -140,6 +140,7 @@ fn only_responses_without_state_are_safe_to_replay() {
         (Api::Responses, r#"{"store":false,"previous_response_id":"resp_1"}"#, UnprocessedOnly),
         (Api::Responses, r#"{"store":false,"conversation":{"id":"c"}}"#, UnprocessedOnly),
         (Api::Responses, r#"{"store":true,"store":false}"#, UnprocessedOnly),
+        (Api::Responses, r#"{"store":false,"prompt":{"id":"pmpt_1"}}"#, Safe),
         (Api::Responses, r#"{"store":false,"st\u006fre":true}"#, UnprocessedOnly),
     ] {
         assert_eq!(body(api, text.as_bytes()).unwrap().replay, want, "{api:?} {text}");
@@ -154,6 +155,10 @@ fn what_a_provider_keeps_of_earlier_turns_is_noticed_unless_it_is_empty() {
         (Api::Responses, r#"{"previous_response_id":null,"conversation":null}"#, false),
         (Api::Responses, r#"{"previous_response_id":""}"#, false),
         (Api::Responses, r#"{"store":true,"background":true}"#, false),
+        (Api::Responses, r#"{"prompt":{"id":"pmpt_1"},"input":"x"}"#, true),
+        (Api::Responses, r#"{"prompt":null}"#, false),
+        (Api::ChatCompletions, r#"{"prompt":{"id":"pmpt_1"}}"#, false),
+        (Api::Completions, r#"{"prompt":"x"}"#, false),
         (Api::GenerateContent, r#"{"cachedContent":"cachedContents/1"}"#, true),
         (Api::GenerateContent, r#"{"cached_content":"cachedContents/1"}"#, true),
         (Api::GenerateContent, r#"{"contents":[{"cachedContent":"x"}]}"#, false),

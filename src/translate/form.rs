@@ -518,8 +518,11 @@ impl Extra {
     /// Tells whether a part of the conversation is kept at the provider and only named here.
     #[must_use]
     pub fn has_state(&self) -> bool {
+        // `prompt` is one that is kept, with its instructions and tools; in other dialects it is no such thing.
+        let is_prompt = |name: &str| name == "prompt" && self.owner == Some(Dialect::OpenAiResponses);
         let is_state = |name: &str| {
             matches!(name, "previous_response_id" | "conversation" | "cachedContent" | "cached_content")
+                || is_prompt(name)
         };
         self.members.iter().any(|(name, _)| is_state(name))
     }

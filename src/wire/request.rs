@@ -33,8 +33,8 @@ pub struct Parsed {
     pub stream: bool,
     /// Whether it may be sent twice.
     pub replay: Replay,
-    /// Whether earlier turns are only named here and kept at a provider (`previous_response_id`,
-    /// `conversation`, `cachedContent`).
+    /// Whether earlier turns or instructions are only named here and kept at a provider
+    /// (`previous_response_id`, `conversation`, `cachedContent`, `prompt` of Responses).
     pub names_state: bool,
     /// Whether reasoning is asked for, so that first content may take long.
     pub wants_reasoning: bool,

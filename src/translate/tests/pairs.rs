@@ -68,6 +68,7 @@ fn what_openai_keeps_is_refused_or_a_loss_that_matters() {
     for body in [
         r#"{"model":"m","input":"x","previous_response_id":"resp_1"}"#,
         r#"{"model":"m","input":"x","conversation":{"id":"conv_1"}}"#,
+        r#"{"model":"m","input":"x","prompt":{"id":"pmpt_1"}}"#,
     ] {
         let (_, lost) = asked_of(body, RESPONSES, MESSAGES, "m");
         assert!(lost.has(Loss::State) && lost.matter(), "{body}");
