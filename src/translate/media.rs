@@ -13,8 +13,8 @@ pub(super) fn of_url(url: String, name: Option<&str>) -> Source {
         && let Some(media_type) = head.strip_suffix(";base64")
     {
         // Parameters (`;charset=…`) say nothing of the sort.
-        let media_type = media_type.split(';').next().unwrap_or_default().to_owned();
-        return Source::Base64 { media_type, data: data.to_owned() };
+        let media_type = media_type.split(';').next().unwrap_or_default();
+        return Source::Base64 { media_type: named(media_type), data: data.to_owned() };
     }
     if !url.contains(':') {
         let is_pdf = name.is_none_or(|name| name.to_ascii_lowercase().ends_with(".pdf"));
@@ -22,6 +22,13 @@ pub(super) fn of_url(url: String, name: Option<&str>) -> Source {
         return Source::Base64 { media_type, data: url };
     }
     Source::Url { url, media_type: None }
+}
+
+/// Returns the name of a media type that everybody knows: `image/jpg` is none, but what many clients
+/// write and few providers take.
+pub(super) fn named(media_type: &str) -> String {
+    let name = media_type.trim().to_ascii_lowercase();
+    if name == "image/jpg" { "image/jpeg".to_owned() } else { name }
 }
 
 /// Writes an address or a `data:` URL; nothing where the bytes are at another provider. `reader`
@@ -57,6 +64,10 @@ mod tests {
         assert_eq!(of_url("data:image/png;charset=utf-8;base64,AA".to_owned(), None), png);
         let pdf = Source::Base64 { media_type: "application/pdf".to_owned(), data: "JVBER".to_owned() };
         assert_eq!(of_url("JVBER".to_owned(), Some("a.PDF")), pdf);
+        let jpeg = Source::Base64 { media_type: "image/jpeg".to_owned(), data: "AA".to_owned() };
+        for written in ["image/jpg", "Image/JPG", "image/jpeg"] {
+            assert_eq!(of_url(format!("data:{written};base64,AA"), None), jpeg, "{written}");
+        }
         let elsewhere = Source::File { owner: Dialect::AnthropicMessages, id: "f".to_owned() };
         assert_eq!(to_url(&elsewhere, Dialect::OpenAiChat), None);
         assert_eq!(loss(&elsewhere, Loss::Image), Loss::File);

@@ -11,6 +11,7 @@
 use super::form::Json;
 use super::read::Raw;
 use super::write;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// Words that OpenAI does not know in a strict schema.
@@ -78,6 +79,22 @@ pub(super) fn is_object(schema: &Json) -> bool {
 pub(super) fn fits_strict(schema: &Json) -> bool {
     is_object(schema) && is_strict(Raw::of(schema))
 }
+/// Returns the schema of a function's arguments with the type that Anthropic and Bedrock want to stand in
+/// it: `{}` and members alone are taken elsewhere, and arguments are an object whatever is said.
+pub(super) fn of_object(schema: &Json) -> Cow<'_, Json> {
+    if is_object(schema) {
+        return Cow::Borrowed(schema);
+    }
+    let mut out = Vec::with_capacity(schema.as_str().len() + 20);
+    write::object(&mut out, |o| {
+        o.text("type", "object");
+        for (name, value) in Raw::of(schema).object().into_members().filter(|(name, _)| name != "type") {
+            o.raw(&name, value.as_str());
+        }
+    });
+    String::from_utf8(out).map_or(Cow::Borrowed(schema), |text| Cow::Owned(Json::checked(text)))
+}
+
 
 fn is_strict(raw: Raw<'_>) -> bool {
     if !raw.is_object() {

@@ -476,18 +476,19 @@ const END: &str = "<!-- end of what is written -->\n";
 fn full_requests() -> Vec<(Dialect, Value)> {
     let image =
         json!({"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}});
+    let drawn = json!({"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,AAAA"}});
     let audio = json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}});
     let file = json!({"type": "file", "file": {"file_id": "file-1"}});
     let named = json!({"name": "look", "parameters": {"type": "object"}, "strict": true});
     let chat = json!({
         "model": "m", "n": 2, "seed": 1, "stop": ["a", "b", "c", "d", "e", "f"], "temperature": 1.5, "top_p": 0.5,
         "presence_penalty": 1, "frequency_penalty": 1, "logprobs": true, "top_logprobs": 2,
-        "user": "u", "metadata": {"a": "b"}, "reasoning_effort": "high", "parallel_tool_calls": false,
+        "user": "u@example.com", "metadata": {"a": "b"}, "reasoning_effort": "high", "parallel_tool_calls": false,
         "response_format": {"type": "json_object"}, "logit_bias": {"1": 2}, "max_completion_tokens": 5,
         "tools": [{"type": "function", "function": named}, {"type": "custom", "custom": {"name": "c"}}],
         "tool_choice": {"type": "function", "function": {"name": "look"}},
         "messages": [
-            {"role": "user", "name": "ann", "content": [{"type": "text", "text": "t"}, image, audio, file]},
+            {"role": "user", "name": "ann", "content": [{"type": "text", "text": "t"}, image, drawn, audio, file]},
             {"role": "assistant", "content": "said"},
             {"role": "system", "content": "later"},
             {"role": "user", "content": "go"},
@@ -504,7 +505,7 @@ fn full_requests() -> Vec<(Dialect, Value)> {
     let server = json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}});
     let messages = json!({
         "model": "m", "max_tokens": 9000, "top_k": 5, "temperature": 1, "stop_sequences": ["a"],
-        "metadata": {"user_id": "u"}, "thinking": {"type": "enabled", "budget_tokens": 2000},
+        "metadata": {"user_id": "u".repeat(65)}, "thinking": {"type": "enabled", "budget_tokens": 2000},
         "service_tier": "auto", "container": "c", "output_config": {"format": schema},
         "system": [{"type": "text", "text": "s", "cache_control": mark}],
         "tools": [
@@ -532,7 +533,8 @@ fn lost_between(from: Dialect, to: Dialect) -> translate::Losses {
     let bodies = golden.map(|case| case.text).chain(full.map(|(_, body)| body.to_string().into_bytes()));
     let any = RequestContext::new("target/model");
     // Whoever is known to take least.
-    let strictest = RequestContext { server: translate::Server::OpenAi, ..RequestContext::new("o3") };
+    let model = if to == Dialect::GeminiGenerate { "gemini-3-pro" } else { "o3" };
+    let strictest = RequestContext { server: translate::Server::OpenAi, ..RequestContext::new(model) };
     let mut all = translate::Losses::default();
     for body in bodies {
         for context in [&any, &strictest] {

@@ -17,13 +17,27 @@ pub(super) use reading::{is_unknown_format, read as read_request};
 pub(super) use stream::{Reader, Writer};
 pub(super) use writing::{any_object, write as write_request};
 
-use super::form::{Content, Finish, Issuer, Part, Seal, ToolChoice, ToolUse};
+use super::form::{Content, Finish, Issuer, Part, Request, Seal, ToolChoice, ToolUse};
+use super::loss::{Loss, Losses};
 use super::read::{Object, Raw};
 use super::write;
 use crate::base::api::Dialect;
 
+/// Longest name of the end user that OpenAI takes, in characters (its API reference, read 2026-11).
+const USER_MAX: usize = 64;
+
 /// The dialect of this folder.
 const OWN: Dialect = Dialect::OpenAiChat;
+
+/// Returns the end user's name as either of OpenAI's dialects takes it. One that is too long is a hint
+/// that is lost, and not cut: what is left of it may be everybody's (Claude Code's are of 150 characters
+/// and more, and differ in the last).
+pub(super) fn user<'a>(request: &'a Request, lost: &mut Losses) -> Option<&'a str> {
+    let user = request.user.as_deref()?;
+    let fits = user.chars().nth(USER_MAX).is_none();
+    lost.add_if(!fits, Loss::User);
+    fits.then_some(user)
+}
 
 /// Reads why an answer ends; an empty word says nothing.
 fn finish_of(word: &str) -> Option<Finish> {

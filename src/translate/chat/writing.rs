@@ -32,7 +32,8 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         o.count_if(name, request.max_tokens);
         write_output(o, &request.output, context, &mut lost);
         write_thinking(o, request, context, &mut lost);
-        o.text_if("user", request.user.as_deref().filter(|_| context.server.takes_user()));
+        let user = if context.server.takes_user() { super::user(request, &mut lost) } else { None };
+        o.text_if("user", user);
         if request.stream {
             o.flag("stream", true);
             // Our own count of tokens wants it, whoever asked.

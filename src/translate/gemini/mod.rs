@@ -28,7 +28,7 @@ pub(super) use writing::{is_third, write as write_request};
 
 use super::form::{Content, Finish, Issuer, Json, Part, Seal, Source, ToolUse};
 use super::read::{Object, Raw};
-use super::write;
+use super::{media, write};
 use crate::base::api::Dialect;
 use seals::{brought, carried, decoded};
 
@@ -165,6 +165,7 @@ fn medium(part: &mut Object<'_>, raw: Raw<'_>) -> Option<Content> {
 
 fn known_medium(mut inline: Object<'_>, mut file: Object<'_>) -> Option<Content> {
     let media_type = take_text(&mut inline, "mimeType").or_else(|| take_text(&mut file, "mimeType"));
+    let media_type = media_type.map(|name| media::named(&name));
     let name = take_text(&mut inline, "displayName").or_else(|| take_text(&mut file, "displayName"));
     let source = match (inline.text("data"), take_text(&mut file, "fileUri")) {
         (Some(data), _) => Source::Base64 { media_type: media_type.clone()?, data },

@@ -10,6 +10,7 @@ use super::super::form::{
 use super::super::loss::{Loss, Losses};
 use super::super::{RequestContext, ThinkingRule, ids, media, thinking, write};
 use super::{OWN, UNSIGNED, write_call, write_object, write_thought};
+use serde_json::Number;
 use std::collections::HashMap;
 
 /// Most tokens to think with that every model of the second generation takes.
@@ -66,6 +67,16 @@ pub(in super::super) fn is_third(model: &str) -> bool {
     let version = name.strip_prefix("gemini-").unwrap_or_default();
     let major: String = version.chars().take_while(char::is_ascii_digit).collect();
     major.parse::<u32>().is_ok_and(|major| major >= 3)
+}
+
+/// Tells whether a model takes penalties. Of Gemini only 2.0 and the second editions of 1.5 do; all others
+/// answer 400 "Penalty is not enabled" (Google's forum on 2.5; vercel/ai#8943; google-gemini/cookbook#1290
+/// on what came after, 2026-07).
+fn takes_penalties(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    let is_second = name.starts_with("gemini-1.5-") && name.ends_with("-002");
+    let is_2_0 = name.starts_with("gemini-2.0-") && !name.contains("thinking");
+    !name.starts_with("gemini-") || is_second || is_2_0
 }
 
 fn is_said(part: &Part) -> bool {
@@ -347,7 +358,7 @@ fn write_config(
     context: &RequestContext<'_>,
     lost: &mut Losses,
 ) {
-    write_sampling(o, &request.sampling, lost);
+    write_sampling(o, &request.sampling, context.model, lost);
     o.count_if("maxOutputTokens", request.max_tokens);
     match &request.output {
         OutputFormat::Text => {}
@@ -360,7 +371,7 @@ fn write_config(
     write_thinking(o, request, context, lost);
 }
 
-fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, lost: &mut Losses) {
+fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, model: &str, lost: &mut Losses) {
     o.number_if("temperature", sampling.temperature.as_ref());
     o.number_if("topP", sampling.top_p.as_ref());
     o.number_if("topK", sampling.top_k.as_ref());
@@ -369,8 +380,16 @@ fn write_sampling(o: &mut write::Object<'_>, sampling: &Sampling, lost: &mut Los
         lost.add_if(sampling.stop.len() > STOPS_MAX, Loss::Stop);
         o.texts("stopSequences", sampling.stop.get(..STOPS_MAX).unwrap_or(&sampling.stop));
     }
-    o.number_if("presencePenalty", sampling.presence_penalty.as_ref());
-    o.number_if("frequencyPenalty", sampling.frequency_penalty.as_ref());
+    let is_set = |number: &Option<Number>| number.as_ref().and_then(Number::as_f64).is_some_and(|n| n != 0.0);
+    if takes_penalties(model) {
+        o.number_if("presencePenalty", sampling.presence_penalty.as_ref());
+        o.number_if("frequencyPenalty", sampling.frequency_penalty.as_ref());
+    } else {
+        lost.add_if(
+            is_set(&sampling.presence_penalty) || is_set(&sampling.frequency_penalty),
+            Loss::Penalties,
+        );
+    }
 }
 
 /// Writes how much to think: for the third generation in a word (`xhigh` is none of its words, and

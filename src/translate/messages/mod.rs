@@ -18,7 +18,7 @@ pub(super) use writing::{
 
 use super::form::{CacheMark, Content, Finish, Issuer, Part, Seal, Source, ToolResult, ToolUse};
 use super::read::{Object, Raw};
-use super::{Untranslatable, form, seal, write};
+use super::{Untranslatable, form, media, seal, write};
 use crate::base::api::Dialect;
 
 /// The dialect of this folder.
@@ -134,7 +134,8 @@ fn source(block: &mut Object<'_>) -> Option<Source> {
     let mut source = block.object("source");
     match source.text("type")?.as_str() {
         "base64" => {
-            Some(Source::Base64 { media_type: source.text("media_type")?, data: source.text("data")? })
+            let media_type = media::named(&source.text("media_type")?);
+            Some(Source::Base64 { media_type, data: source.text("data")? })
         }
         "url" => Some(Source::Url { url: source.text("url")?, media_type: None }),
         "file" => Some(Source::File { owner: OWN, id: source.text("file_id")? }),

@@ -20,6 +20,10 @@ use serde_json::Number;
 /// Least tokens to think with that Anthropic takes.
 const BUDGET_MIN: u64 = 1024;
 
+/// The images that Claude looks at; Anthropic refuses a request with any other (its guide to vision, read
+/// 2026-11).
+const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+
 /// One message as it will be written.
 pub(in super::super) struct Message<'a> {
     pub(in super::super) is_assistant: bool,
@@ -50,8 +54,10 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         write_sampling(o, &sampling, is_thinking, &mut lost);
         write_thinking(o, request, level);
         write_config(o, request, level, &mut lost);
-        if let Some(user) = &request.user {
-            o.object("metadata", |o| o.text("user_id", user));
+        match &request.user {
+            Some(user) if is_address(user) => lost.add(Loss::User),
+            Some(user) => o.object("metadata", |o| o.text("user_id", user)),
+            None => {}
         }
         if request.stream {
             o.flag("stream", true);
@@ -62,6 +68,18 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     });
     lost.add_if(request.metadata.is_some(), Loss::Metadata);
     (body, lost)
+}
+
+/// Tells whether a name of the end user looks like an address of a mailbox, for which Anthropic refuses
+/// the request ("user_id appears to contain an email address"). Its reference forbids numbers of
+/// telephones as well, but whatever consists of digits may be an id.
+fn is_address(user: &str) -> bool {
+    user.match_indices('@').any(|(at, _)| {
+        let (before, after) = (user.get(..at).unwrap_or_default(), user.get(at + 1..).unwrap_or_default());
+        let host =
+            after.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '-').next().unwrap_or_default();
+        before.ends_with(|c: char| !c.is_whitespace()) && host.trim_end_matches('.').contains('.')
+    })
 }
 
 /// Returns the instructions, all of which go to the top.
@@ -144,7 +162,8 @@ fn image_loss(source: &Source) -> Option<Loss> {
     match source {
         Source::File { owner, .. } => (*owner != OWN).then_some(Loss::File),
         Source::Text(_) => Some(Loss::Image),
-        Source::Url { .. } | Source::Base64 { .. } => None,
+        Source::Base64 { media_type, .. } => (!IMAGES.contains(&media_type.as_str())).then_some(Loss::Image),
+        Source::Url { .. } => None,
     }
 }
 
@@ -305,7 +324,7 @@ fn write_function(o: &mut write::Object<'_>, function: &Function) {
     o.text("name", &function.name);
     o.text_if("description", function.description.as_deref());
     match &function.parameters {
-        Some(schema) => o.json("input_schema", schema),
+        Some(schema) => o.json("input_schema", &schema::of_object(schema)),
         None => o.json("input_schema", &chat::any_object()),
     }
     write_cache_mark(o, function.cache.as_ref());

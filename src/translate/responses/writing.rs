@@ -40,7 +40,7 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
             o.array("include", |array| array.text("reasoning.encrypted_content"));
         }
         o.flag("store", false);
-        o.text_if("user", request.user.as_deref());
+        o.text_if("user", chat::user(request, &mut lost));
         o.json_if("metadata", request.metadata.as_ref());
         if request.stream {
             o.flag("stream", true);

@@ -353,6 +353,93 @@ fn neighbours_of_a_turn_that_is_left_out_are_one() {
 }
 
 #[test]
+fn a_name_of_the_end_user_that_would_be_refused_is_left_out() {
+    let ask = |user: &str| json!({"max_tokens": 9, "metadata": {"user_id": user}, "messages": [{"role": "user", "content": "q"}]});
+    for (user, is_kept) in [("u".repeat(64), true), ("\u{e9}".repeat(64), true), ("u".repeat(65), false)] {
+        for to in [CHAT, RESPONSES] {
+            let (body, lost) = sent_plain(&ask(&user), MESSAGES, to);
+            assert_eq!(
+                (body.get("user").is_some(), lost.has(Loss::User)),
+                (is_kept, !is_kept),
+                "{to:?} {user}"
+            );
+        }
+    }
+    for (user, is_kept) in [
+        ("joe@example.com", false),
+        ("user joe.b+x@mail.example.co.uk, of us", false),
+        ("a@b.c", false),
+        ("a@b", true),
+        ("@b.c", true),
+        ("550e8400-e29b-41d4-a716-446655440000", true),
+        ("4915112345678", true),
+    ] {
+        let ask = json!({"user": user, "messages": [{"role": "user", "content": "q"}]});
+        let (body, lost) = sent_plain(&ask, CHAT, MESSAGES);
+        assert_eq!((body.get("metadata").is_some(), lost.has(Loss::User)), (is_kept, !is_kept), "{user}");
+    }
+}
+
+#[test]
+fn an_image_is_named_as_everybody_knows_it_and_one_that_claude_cannot_see_is_lost() {
+    let ask = |kind: &str| {
+        let image = json!({"type": "image_url", "image_url": {"url": format!("data:{kind};base64,QUJD")}});
+        json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "q"}, image]}]})
+    };
+    for (kind, want) in [
+        ("image/jpg", Some("image/jpeg")),
+        ("image/jpeg", Some("image/jpeg")),
+        ("image/PNG", Some("image/png")),
+        ("image/bmp", None),
+    ] {
+        let (body, lost) = sent_plain(&ask(kind), CHAT, MESSAGES);
+        let source = &body["messages"][0]["content"][1]["source"];
+        assert_eq!((source["media_type"].as_str(), lost.has(Loss::Image)), (want, want.is_none()), "{kind}");
+    }
+    let inline =
+        json!({"contents": [{"parts": [{"inlineData": {"mimeType": "image/jpg", "data": "QUJD"}}]}]});
+    assert!(sent_plain(&inline, GEMINI, CHAT).0.to_string().contains("data:image/jpeg;base64,QUJD"));
+}
+
+#[test]
+fn penalties_go_to_those_of_googles_models_that_take_them() {
+    let ask =
+        |penalty: f64| json!({"presence_penalty": penalty, "messages": [{"role": "user", "content": "q"}]});
+    for (model, is_taken) in [
+        ("gemini-2.0-flash", true),
+        ("models/gemini-1.5-pro-002", true),
+        ("gemini-1.5-pro", false),
+        ("gemini-2.5-flash", false),
+        ("gemini-3-pro-preview", false),
+        ("gemini-flash-latest", false),
+        ("gemma-3-27b-it", true),
+    ] {
+        let (body, lost) = sent(&ask(0.5), CHAT, GEMINI, &RequestContext::new(model));
+        let is_said = body["generationConfig"].get("presencePenalty").is_some();
+        assert_eq!((is_said, lost.has(Loss::Penalties)), (is_taken, !is_taken), "{model}");
+        assert!(
+            !sent(&ask(0.0), CHAT, GEMINI, &RequestContext::new(model)).1.has(Loss::Penalties),
+            "{model}"
+        );
+    }
+}
+
+#[test]
+fn arguments_are_objects_for_those_who_want_it_said() {
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {}}});
+    let body = json!({"messages": [{"role": "user", "content": "q"}], "tools": [tool]});
+    let (said, _) = sent_plain(&body, CHAT, MESSAGES);
+    assert_eq!(said["tools"][0]["input_schema"], json!({"type": "object"}));
+    if is_pair(CHAT, CONVERSE) {
+        let (said, _) = sent_plain(&body, CHAT, CONVERSE);
+        assert_eq!(
+            said["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"]["json"],
+            json!({"type": "object"})
+        );
+    }
+}
+
+#[test]
 fn the_words_of_glm_and_the_tokens_of_moonshot_are_read() {
     let ended = |word: &str| {
         format!(
