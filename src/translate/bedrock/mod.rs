@@ -10,6 +10,7 @@
 //! A stream's events have their names in the frame (`wire::cut`); the usage comes last, after the
 //! stop reason. Needs the feature `bedrock`.
 
+mod documents;
 #[cfg(test)]
 mod tests;
 mod writing;

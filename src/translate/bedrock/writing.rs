@@ -13,7 +13,7 @@ use super::super::form::{
 use super::super::loss::{Loss, Losses};
 use super::super::messages::{self, Message};
 use super::super::{RequestContext, chat, claude, ids, media, schema, thinking, write};
-use super::{Family, REDACTED};
+use super::{Family, REDACTED, documents};
 use serde_json::Number;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -39,6 +39,7 @@ struct Writer<'a> {
     sampling: Cow<'a, Sampling>,
     request: &'a Request,
     context: &'a RequestContext<'a>,
+    documents: documents::Names,
     lost: Losses,
 }
 
@@ -52,7 +53,8 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
         Family::Claude => claude::sampling(&request.sampling, context.model, &mut lost),
         Family::Nova | Family::GptOss | Family::Other => Cow::Borrowed(&request.sampling),
     };
-    let mut writer = Writer { family, caches, level: None, sampling, request, context, lost };
+    let documents = documents::Names::default();
+    let mut writer = Writer { family, caches, level: None, sampling, request, context, documents, lost };
     let mut instructions = writer.instructions();
     let mut conversation = writer.conversation();
     if conversation.is_empty() && !instructions.is_empty() {
@@ -183,6 +185,9 @@ impl<'a> Writer<'a> {
                         let is_end = is_last && message.is_assistant && nth + 1 == message.parts.len();
                         self.block(array, part, is_end);
                     }
+                    if let Some(text) = documents::text_beside(&message.parts) {
+                        self.block(array, &Part::text(text), false);
+                    }
                 });
             });
         }
@@ -202,7 +207,7 @@ impl<'a> Writer<'a> {
             Content::Document { source: Source::Text(text), .. } => o.text("text", text),
             Content::Document { source, name } => o.object("document", |o| {
                 o.text("format", document_format(source, name.as_deref()).unwrap_or_default());
-                o.text("name", &document_name(name.as_deref()));
+                o.text("name", &self.documents.name(name.as_deref()));
                 o.object("source", |o| write_source(o, source));
             }),
             Content::Thinking { text, seal } => o.object("reasoningContent", |o| {
@@ -333,7 +338,7 @@ impl<'a> Writer<'a> {
                 o.text("name", &function.name);
                 o.text_if("description", function.description.as_deref().filter(|text| !text.is_empty()));
                 o.object("inputSchema", |o| match &function.parameters {
-                    Some(schema) => o.json("json", schema),
+                    Some(schema) => o.json("json", &schema::of_object(schema)),
                     None => o.json("json", &chat::any_object()),
                 });
             });
@@ -499,13 +504,4 @@ fn format<'a>(source: &'a Source, name: Option<&'a str>) -> Option<&'a str> {
         Source::Url { url, .. } if url.starts_with("s3://") => end(url),
         Source::Url { .. } | Source::Text(_) | Source::File { .. } => None,
     }
-}
-
-/// Returns a name that Bedrock takes: letters, digits, spaces (one at a time), `-()[]`, at most 200.
-fn document_name(name: Option<&str>) -> String {
-    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '(' | ')' | '[' | ']');
-    let name: String = name.unwrap_or_default().chars().map(|c| if is_good(c) { c } else { ' ' }).collect();
-    let words: Vec<&str> = name.split_ascii_whitespace().collect();
-    let name: String = words.join(" ").chars().take(200).collect();
-    if name.is_empty() { "document".to_owned() } else { name }
 }

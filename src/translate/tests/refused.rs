@@ -440,6 +440,30 @@ fn arguments_are_objects_for_those_who_want_it_said() {
 }
 
 #[test]
+fn documents_have_a_name_each_and_a_text_beside_them() {
+    if !is_pair(CHAT, CONVERSE) {
+        return;
+    }
+    let file = json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,QUJD"}});
+    let text = json!({"type": "text", "text": "and this?"});
+    let body = json!({"messages": [
+        {"role": "user", "content": [file, file]},
+        {"role": "assistant", "content": "a"},
+        {"role": "user", "content": [text, file]},
+    ]});
+    let (said, lost) = sent_plain(&body, CHAT, CONVERSE);
+    let blocks = |at: usize| said["messages"][at]["content"].as_array().unwrap().clone();
+    let names: Vec<_> = [blocks(0), blocks(2)]
+        .concat()
+        .iter()
+        .filter_map(|block| Some(block["document"]["name"].as_str()?.to_owned()))
+        .collect();
+    assert_eq!(names, ["document", "document 2", "document 3"]);
+    assert_eq!(blocks(0)[2], json!({"text": "document"}));
+    assert_eq!((blocks(2).len(), lost.is_empty()), (2, true), "{lost:?}");
+}
+
+#[test]
 fn the_words_of_glm_and_the_tokens_of_moonshot_are_read() {
     let ended = |word: &str| {
         format!(
