@@ -34,6 +34,7 @@ mod frames;
 mod gemini;
 mod hints;
 mod ids;
+mod json_word;
 mod loss;
 mod media;
 mod messages;

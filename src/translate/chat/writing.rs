@@ -6,7 +6,7 @@ use super::super::form::{
 };
 use super::super::loss::{Loss, Losses};
 use super::super::results::{self, Message};
-use super::super::{RequestContext, media, schema, server, thinking, write};
+use super::super::{RequestContext, json_word, media, schema, server, thinking, write};
 use super::OWN;
 use crate::base::api::Dialect;
 
@@ -16,14 +16,7 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     let mut body = Vec::with_capacity(context.length);
     write::object(&mut body, |o| {
         o.text("model", context.model);
-        o.array("messages", |array| {
-            for message in results::apart(&request.turns) {
-                match message {
-                    Message::Result(result, texts) => write_result(array, result, &texts, context, &mut lost),
-                    Message::Said(turn, parts) => write_turn(array, turn, &parts, context, &mut lost),
-                }
-            }
-        });
+        o.array("messages", |array| write_messages(array, request, context, &mut lost));
         write_tools(o, request, &mut lost);
         let effort = thinking::effort(&request.thinking, context.thinking);
         let sampling = context.server.sampling(&request.sampling, context.model, effort, &mut lost);
@@ -49,6 +42,30 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     lost.add_if(request.metadata.is_some(), Loss::Metadata);
     lost.add_if(request.has_cache_marks(), Loss::CacheMark);
     (body, lost)
+}
+
+fn write_messages(
+    array: &mut write::Array<'_>,
+    request: &Request,
+    context: &RequestContext<'_>,
+    lost: &mut Losses,
+) {
+    let mut word = json_word::missing(request, &request.turns);
+    // Many templates take one instruction alone, and only before all else.
+    if let Some(word) = word.take_if(|_| request.turns.first().is_none_or(|turn| !turn.role.is_instruction()))
+    {
+        let turn = Turn::new(Role::System, vec![word]);
+        write_turn(array, &turn, &turn.parts.iter().collect::<Vec<_>>(), context, lost);
+    }
+    for (at, message) in results::apart(&request.turns).into_iter().enumerate() {
+        match message {
+            Message::Result(result, texts) => write_result(array, result, &texts, context, lost),
+            Message::Said(turn, mut parts) => {
+                parts.extend(word.as_ref().filter(|_| at == 0));
+                write_turn(array, turn, &parts, context, lost);
+            }
+        }
+    }
 }
 
 fn write_turn(

@@ -9,7 +9,7 @@ use super::super::form::{
     ToolResult, Turn,
 };
 use super::super::loss::{Loss, Losses};
-use super::super::{RequestContext, Server, chat, ids, media, schema, thinking, write};
+use super::super::{RequestContext, Server, chat, ids, json_word, media, schema, thinking, write};
 use super::{OWN, write_reasoning, write_text};
 use crate::base::api::Dialect;
 
@@ -25,7 +25,13 @@ pub(in super::super) fn write(request: &Request, context: &RequestContext<'_>) -
     write::object(&mut body, |o| {
         o.text("model", context.model);
         o.text_if("instructions", instructions.as_deref());
-        o.array("input", |array| turns.iter().for_each(|turn| write_turn(array, turn, &mut lost)));
+        let word = json_word::missing(request, turns);
+        o.array("input", |array| {
+            write_message(array, "developer", &word.iter().collect::<Vec<_>>(), &mut lost);
+            for turn in turns {
+                write_turn(array, turn, &mut lost);
+            }
+        });
         write_tools(o, request, &mut lost);
         let effort = thinking::effort(&request.thinking, context.thinking);
         // Whoever speaks this dialect: the models that refuse it are known by their names.

@@ -114,6 +114,10 @@ prop_compose! {
                 function.strict = strict;
             }
         }
+        if request.output == OutputFormat::JsonObject {
+            // Where nobody said it, it would be put in.
+            request.turns.push(Turn::new(Role::User, vec![Part::text("as json")]));
+        }
         // Between rounds, where a user's turn begins.
         for (odd, user) in odds {
             request.turns.extend(odd);

@@ -402,6 +402,39 @@ fn an_image_is_named_as_everybody_knows_it_and_one_that_claude_cannot_see_is_los
 }
 
 #[test]
+fn any_json_is_asked_for_in_words_where_the_client_does_not() {
+    let ask = |text: &str, system: Option<&str>| {
+        let mut body = json!({"contents": [{"parts": [{"text": text}]}],
+            "generationConfig": {"responseMimeType": "application/json"}});
+        if let Some(text) = system {
+            body["systemInstruction"] = json!({"parts": [{"text": text}]});
+        }
+        body
+    };
+    let put_in = "Answer with a JSON object.";
+    let of_chat = |body: &Value| sent_plain(body, GEMINI, CHAT).0["messages"].clone();
+    let user = json!({"role": "user", "content": "three fruits"});
+    assert_eq!(of_chat(&ask("three fruits", None)), json!([{"role": "system", "content": put_in}, user]));
+    let both = format!("be brief\n\n{put_in}");
+    assert_eq!(
+        of_chat(&ask("three fruits", Some("be brief"))),
+        json!([{"role": "system", "content": both}, user])
+    );
+    assert_eq!(
+        of_chat(&ask("three fruits", Some("as Json"))),
+        json!([{"role": "system", "content": "as Json"}, user])
+    );
+    assert_eq!(of_chat(&ask("as json", None)), json!([{"role": "user", "content": "as json"}]));
+    // OpenAI looks for it in the input.
+    for (text, system, is_put_in) in
+        [("q", None, true), ("q", Some("as json"), true), ("as json", None, false)]
+    {
+        let (body, _) = sent_plain(&ask(text, system), GEMINI, RESPONSES);
+        assert_eq!(body["input"][0]["content"][0]["text"] == put_in, is_put_in, "{text} {system:?}");
+    }
+}
+
+#[test]
 fn penalties_go_to_those_of_googles_models_that_take_them() {
     let ask =
         |penalty: f64| json!({"presence_penalty": penalty, "messages": [{"role": "user", "content": "q"}]});
