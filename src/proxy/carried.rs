@@ -73,13 +73,16 @@ struct Occasion {
     is_plain: bool,
     /// The length that is asked for where the client sets none.
     length: u64,
+    /// The longest that the model gives.
+    max_output: Option<u64>,
 }
 
 impl Occasion {
     fn of(live: &Live, slot: &Slot, api: Api, is_plain: bool, defaults: &[(String, String)]) -> Self {
-        let RequestContext { server, can_think, .. } = target_of(live, slot, api);
+        let RequestContext { server, can_think, max_output, .. } = target_of(live, slot, api);
         let length = length_default(live, slot, defaults);
-        Occasion { api, model: Arc::clone(&slot.target.model), server, can_think, is_plain, length }
+        let model = Arc::clone(&slot.target.model);
+        Occasion { api, model, server, can_think, is_plain, length, max_output }
     }
 
     /// Tells whether the same server and model are asked in the same call.
@@ -251,9 +254,12 @@ fn length_default(live: &Live, slot: &Slot, defaults: &[(String, String)]) -> u6
         .iter()
         .find(|(name, _)| rewrite::is_length_limit(name))
         .and_then(|(_, json)| json.parse::<u64>().ok().filter(|tokens| *tokens > 0));
-    let model = live.plan.provider(slot.target.provider).models.get(&slot.target.model);
-    let most = model.and_then(|model| model.max_output).unwrap_or(u64::MAX);
-    of_operator.unwrap_or(MAX_TOKENS_DEFAULT).min(most)
+    of_operator.unwrap_or(MAX_TOKENS_DEFAULT).min(most_of(live, slot).unwrap_or(u64::MAX))
+}
+
+/// The longest answer of a target's model, where the catalogue or the operator knows.
+fn most_of(live: &Live, slot: &Slot) -> Option<u64> {
+    live.plan.provider(slot.target.provider).models.get(&slot.target.model)?.max_output
 }
 
 /// Returns what is known of a target as far as it changes what may be said to it.
@@ -261,6 +267,7 @@ pub(super) fn target_of<'a>(live: &Live, slot: &'a Slot, api: Api) -> RequestCon
     RequestContext {
         can_think: can_think(live, slot, api),
         server: server_of(live, slot),
+        max_output: most_of(live, slot),
         ..RequestContext::new(&slot.target.model)
     }
 }

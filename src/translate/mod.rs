@@ -82,6 +82,8 @@ pub struct RequestContext<'a> {
     pub server: Server,
     /// Most tokens of an answer where the client set no limit and the dialect wants one.
     pub max_tokens_default: u64,
+    /// Most tokens that the model gives in one answer, where the catalogue or the operator knows.
+    pub max_output: Option<u64>,
     /// Whether the target is asked to think.
     pub thinking: ThinkingRule,
     /// Whether the model can think, where the catalogue knows; one that cannot refuses the words
@@ -103,6 +105,7 @@ impl<'a> RequestContext<'a> {
             model,
             server: Server::Other,
             max_tokens_default: MAX_TOKENS_DEFAULT,
+            max_output: None,
             thinking: ThinkingRule::AsAsked,
             can_think: None,
             marks_cache: true,

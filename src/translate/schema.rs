@@ -95,7 +95,6 @@ pub(super) fn of_object(schema: &Json) -> Cow<'_, Json> {
     String::from_utf8(out).map_or(Cow::Borrowed(schema), |text| Cow::Owned(Json::checked(text)))
 }
 
-
 fn is_strict(raw: Raw<'_>) -> bool {
     if !raw.is_object() {
         return false;

@@ -4,9 +4,9 @@
 //! say nothing are left out (Anthropic refuses them), and so is white space at the end of an
 //! answer that is to be continued; instructions without any conversation become its first turn.
 //! How a model thinks and draws tokens is said as that model takes it (`claude`). Thinking with a
-//! budget needs a longer answer than the budget (the client's limit grows to budget + 4096), excludes
-//! temperature, `top_k` and a small `top_p`, a forced tool, and an open tool loop whose thoughts are
-//! gone: there thinking is left out and listed.
+//! budget needs a longer answer than the budget (the client's limit grows to budget + 4096, and both
+//! end where the model does), excludes temperature, `top_k` and a small `top_p`, a forced tool, and an
+//! open tool loop whose thoughts are gone: there thinking is left out and listed.
 
 use super::super::form::{
     CacheMark, Content, Effort, Function, Issuer, OutputFormat, Part, Request, Role, Sampling, Seal, Source,
@@ -388,7 +388,14 @@ pub(in super::super) fn thinking_level(
         lost.add_if(request.thinking.is_wanted(), Loss::Thinking);
         return None;
     }
-    Some(level)
+    Some(match (level, context.max_output) {
+        // Thinking is part of the answer, and may not be all that the model gives.
+        (ThinkingLevel::Enabled { budget: tokens }, Some(most)) => {
+            let budget = budget(request, tokens).min(most.saturating_sub(BEYOND_BUDGET)).max(BUDGET_MIN);
+            ThinkingLevel::Enabled { budget: Some(budget) }
+        }
+        (level, _) => level,
+    })
 }
 
 /// Tells whether the model waits for results of tools that it called without thoughts we still
@@ -418,13 +425,14 @@ pub(in super::super) fn max_tokens(
     level: Option<ThinkingLevel>,
 ) -> u64 {
     let limit = request.max_tokens.unwrap_or(context.max_tokens_default).max(1);
-    match level {
+    let limit = match level {
         Some(ThinkingLevel::Enabled { budget: tokens }) => {
             let budget = budget(request, tokens);
             if limit <= budget { budget.saturating_add(BEYOND_BUDGET) } else { limit }
         }
         Some(ThinkingLevel::Off | ThinkingLevel::Adaptive) | None => limit,
-    }
+    };
+    limit.min(context.max_output.unwrap_or(u64::MAX))
 }
 
 pub(in super::super) fn write_thinking(

@@ -458,6 +458,24 @@ fn penalties_go_to_those_of_googles_models_that_take_them() {
 }
 
 #[test]
+fn an_answer_is_asked_for_no_longer_than_the_model_gives() {
+    let ask = |effort: Option<&str>, limit: Option<u64>| json!({"reasoning_effort": effort, "max_tokens": limit, "messages": [{"role": "user", "content": "q"}]});
+    for (effort, limit, most, want, budget) in [
+        (Some("xhigh"), None, Some(32_000), 32_000, Some(27_904)),
+        (Some("xhigh"), None, None, 36_864, Some(32_768)),
+        (Some("low"), None, Some(32_000), 16_384, Some(2048)),
+        (Some("high"), Some(50_000), Some(32_000), 32_000, Some(16_384)),
+        (None, Some(50_000), Some(32_000), 32_000, None),
+        (None, Some(500), Some(32_000), 500, None),
+    ] {
+        let context = RequestContext { max_output: most, ..plain() };
+        let (body, _) = sent(&ask(effort, limit), CHAT, MESSAGES, &context);
+        let got = (body["max_tokens"].as_u64().unwrap(), body["thinking"]["budget_tokens"].as_u64());
+        assert_eq!(got, (want, budget), "{effort:?} {limit:?} {most:?}");
+    }
+}
+
+#[test]
 fn arguments_are_objects_for_those_who_want_it_said() {
     let tool = json!({"type": "function", "function": {"name": "f", "parameters": {}}});
     let body = json!({"messages": [{"role": "user", "content": "q"}], "tools": [tool]});
