@@ -14,6 +14,10 @@ use super::write;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+/// How deep a schema is read: each level is gone over once more for every one that it lies in. OpenAI takes
+/// ten, and nobody is known to take as many.
+pub(super) const LEVELS_MAX: usize = 32;
+
 /// Words that OpenAI does not know in a strict schema.
 const NOT_STRICT: [&str; 20] = [
     "allOf",
@@ -75,10 +79,6 @@ pub(super) fn is_object(schema: &Json) -> bool {
     Raw::of(schema).object().text("type").as_deref() == Some("object")
 }
 
-/// Tells whether OpenAI can follow a schema exactly.
-pub(super) fn fits_strict(schema: &Json) -> bool {
-    is_object(schema) && is_strict(Raw::of(schema))
-}
 /// Returns the schema of a function's arguments with the type that Anthropic and Bedrock want to stand in
 /// it: `{}` and members alone are taken elsewhere, and arguments are an object whatever is said.
 pub(super) fn of_object(schema: &Json) -> Cow<'_, Json> {
@@ -95,10 +95,13 @@ pub(super) fn of_object(schema: &Json) -> Cow<'_, Json> {
     String::from_utf8(out).map_or(Cow::Borrowed(schema), |text| Cow::Owned(Json::checked(text)))
 }
 
-fn is_strict(raw: Raw<'_>) -> bool {
-    if !raw.is_object() {
-        return false;
-    }
+/// Tells whether OpenAI can follow a schema exactly.
+pub(super) fn fits_strict(schema: &Json) -> bool {
+    is_object(schema) && is_strict(Raw::of(schema), LEVELS_MAX)
+}
+
+fn is_strict(raw: Raw<'_>, levels: usize) -> bool {
+    let Some(levels) = levels.checked_sub(1).filter(|_| raw.is_object()) else { return false };
     let is_bound = !says_object(raw) || {
         let mut object = raw.object();
         let required: HashSet<String> = object.items("required").into_iter().filter_map(Raw::text).collect();
@@ -111,10 +114,10 @@ fn is_strict(raw: Raw<'_>) -> bool {
         says_what |= matches!(name.as_ref(), "type" | "anyOf" | "$ref" | "enum" | "const");
         match name.as_ref() {
             "properties" | "$defs" | "definitions" => {
-                value.object().into_members().all(|(_, inner)| is_strict(inner))
+                value.object().into_members().all(|(_, inner)| is_strict(inner, levels))
             }
-            "items" => is_strict(value),
-            "anyOf" => value.items().into_iter().all(is_strict),
+            "items" => is_strict(value, levels),
+            "anyOf" => value.items().into_iter().all(|inner| is_strict(inner, levels)),
             name => !NOT_STRICT.contains(&name),
         }
     });
@@ -124,15 +127,16 @@ fn is_strict(raw: Raw<'_>) -> bool {
 /// Returns the schema as Anthropic takes it, and whether it says less.
 pub(super) fn for_claude(schema: &Json) -> (Json, bool) {
     let (mut out, mut has_lost) = (Vec::with_capacity(schema.as_str().len() + 64), false);
-    write_for_claude(&mut out, Raw::of(schema), &mut has_lost);
+    write_for_claude(&mut out, Raw::of(schema), LEVELS_MAX, &mut has_lost);
     (String::from_utf8(out).map_or_else(|_| schema.clone(), Json::checked), has_lost)
 }
 
-fn write_for_claude(out: &mut Vec<u8>, raw: Raw<'_>, has_lost: &mut bool) {
-    if !raw.is_object() {
+fn write_for_claude(out: &mut Vec<u8>, raw: Raw<'_>, levels: usize, has_lost: &mut bool) {
+    let Some(levels) = levels.checked_sub(1).filter(|_| raw.is_object()) else {
+        *has_lost |= raw.is_object();
         out.extend_from_slice(raw.as_str().as_bytes());
         return;
-    }
+    };
     let is_object = says_object(raw);
     // Without members of its own an object is a map, or anything: it would have to be empty.
     let has_members = !raw.object().object("properties").is_empty() || !is_object;
@@ -143,14 +147,14 @@ fn write_for_claude(out: &mut Vec<u8>, raw: Raw<'_>, has_lost: &mut bool) {
             match name.as_ref() {
                 "properties" | "$defs" | "definitions" => o.object(&name, |o| {
                     for (name, value) in value.object().into_members() {
-                        o.raw(&name, &inner(value, has_lost));
+                        o.raw(&name, &inner(value, levels, has_lost));
                     }
                 }),
-                "items" if value.is_object() => o.raw("items", &inner(value, has_lost)),
+                "items" if value.is_object() => o.raw("items", &inner(value, levels, has_lost)),
                 "anyOf" | "oneOf" | "allOf" => {
                     let word = if name == "oneOf" { "anyOf" } else { name.as_ref() };
                     let all: Vec<String> =
-                        value.items().into_iter().map(|item| inner(item, has_lost)).collect();
+                        value.items().into_iter().map(|item| inner(item, levels, has_lost)).collect();
                     o.raw(word, &format!("[{}]", all.join(",")));
                 }
                 "additionalProperties" if is_object => *has_lost |= value.is_object(),
@@ -177,9 +181,9 @@ fn write_for_claude(out: &mut Vec<u8>, raw: Raw<'_>, has_lost: &mut bool) {
     });
 }
 
-fn inner(raw: Raw<'_>, has_lost: &mut bool) -> String {
+fn inner(raw: Raw<'_>, levels: usize, has_lost: &mut bool) -> String {
     let mut out = Vec::new();
-    write_for_claude(&mut out, raw, has_lost);
+    write_for_claude(&mut out, raw, levels, has_lost);
     String::from_utf8(out).unwrap_or_default()
 }
 
@@ -224,6 +228,38 @@ mod tests {
             assert_eq!(fits_strict(&json(&schema)), want, "{schema}");
         }
         assert!(is_object(&json(r#"{"type":"object"}"#)) && !is_object(&json(r#"{"type":"string"}"#)));
+    }
+
+    #[test]
+    fn levels_beyond_what_anybody_takes_are_not_read() {
+        let deep = |levels: usize| {
+            let (head, tail) = (r#"{"type":"array","items":"#.repeat(levels), "}".repeat(levels));
+            json(&format!(r#"{head}{{"type":"string","minLength":2}}{tail}"#))
+        };
+        let (told, has_lost) = for_claude(&deep(LEVELS_MAX - 1));
+        assert!(has_lost && told.as_str().contains("{minLength: 2}"));
+        assert_eq!(for_claude(&deep(LEVELS_MAX)), (deep(LEVELS_MAX), true));
+        let strict = |levels: usize| {
+            let head = r#"{"type":"object","additionalProperties":false,"properties":{"a":"#.repeat(levels);
+            json(&format!(r#"{head}{{"type":"string"}}{}"#, r#"},"required":["a"]}"#.repeat(levels)))
+        };
+        assert!(fits_strict(&strict(LEVELS_MAX - 1)) && !fits_strict(&strict(LEVELS_MAX)));
+    }
+
+    #[test]
+    fn a_schema_of_arguments_says_that_they_are_an_object() {
+        for (schema, want) in [
+            ("{}", r#"{"type":"object"}"#),
+            (
+                r#"{"properties":{"a":{"type":"string"}}}"#,
+                r#"{"type":"object","properties":{"a":{"type":"string"}}}"#,
+            ),
+            (r#"{"type":["object","null"],"x":1.0}"#, r#"{"type":"object","x":1.0}"#),
+            (r#"{"type":null}"#, r#"{"type":"object"}"#),
+            (r#"{"x":1, "type":"object"}"#, r#"{"x":1, "type":"object"}"#),
+        ] {
+            assert_eq!(of_object(&json(schema)).as_str(), want, "{schema}");
+        }
     }
 
     #[test]

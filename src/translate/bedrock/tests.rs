@@ -129,6 +129,20 @@ fn a_history_with_calls_always_has_tools_beside_it() {
     assert!(said(&fresh, CLAUDE).1.has(Loss::OutputFormat));
 }
 
+/// Held against each other these names would take minutes.
+#[test]
+fn tools_that_were_called_are_offered_once_however_many_they_are() {
+    const MANY: usize = 150_000;
+    let call = |n: usize| {
+        let (id, name) = (format!("c{n}"), format!("f{}", n % (MANY - 1)));
+        Part::of(Content::ToolUse(ToolUse { id, name, arguments: String::new(), seal: None }))
+    };
+    let mut request = ask();
+    request.turns.push(Turn::new(Role::Assistant, (0..MANY).map(call).collect()));
+    let body = write_request(&request, CHAT, OWN, &RequestContext::new(CLAUDE)).unwrap().body;
+    assert_eq!(memchr::memmem::find_iter(&body, b"\"toolSpec\"").count(), MANY - 1);
+}
+
 #[test]
 fn thoughts_that_cannot_be_read_come_back_to_bedrock_unchanged() {
     let body = r#"{"output":{"message":{"content":[{"reasoningContent":{"redactedContent":"c2Vj"}},{"reasoningContent":{"reasoningText":{"text":"t","signature":"Er="}}},{"text":"a"}]}},"stopReason":"end_turn"}"#;

@@ -6,20 +6,19 @@
 
 use super::super::form::Json;
 use super::super::read::Raw;
+use super::super::schema::LEVELS_MAX;
 use super::super::write;
 
 /// Returns the schema as JSON schema.
 pub(super) fn to_json_schema(raw: Raw<'_>) -> Json {
-    let mut out = Vec::new();
-    schema(&mut out, raw);
-    String::from_utf8(out).ok().map_or_else(|| raw.json(), Json::checked)
+    inner(raw, LEVELS_MAX)
 }
 
-fn schema(out: &mut Vec<u8>, raw: Raw<'_>) {
-    if !raw.is_object() {
+fn schema(out: &mut Vec<u8>, raw: Raw<'_>, levels: usize) {
+    let Some(levels) = levels.checked_sub(1).filter(|_| raw.is_object()) else {
         out.extend_from_slice(raw.as_str().as_bytes());
         return;
-    }
+    };
     let is_nullable = raw.object().flag("nullable") == Some(true);
     write::object(out, |o| {
         for (name, value) in raw.object().into_members() {
@@ -32,16 +31,16 @@ fn schema(out: &mut Vec<u8>, raw: Raw<'_>) {
                     });
                 }
                 ("type", Some(kind)) => o.text("type", &kind.to_ascii_lowercase()),
-                ("items" | "additionalProperties" | "not", _) => o.raw(&name, inner(value).as_str()),
+                ("items" | "additionalProperties" | "not", _) => o.raw(&name, inner(value, levels).as_str()),
                 ("anyOf" | "any_of" | "oneOf" | "allOf" | "prefixItems", _) => {
                     let name = if name == "any_of" { "anyOf" } else { name.as_ref() };
                     o.array(name, |array| {
-                        value.items().into_iter().for_each(|item| array.json(&inner(item)));
+                        value.items().into_iter().for_each(|item| array.json(&inner(item, levels)));
                     });
                 }
                 ("properties" | "$defs" | "defs", _) => o.object(&name, |o| {
                     for (name, value) in value.object().into_members() {
-                        o.raw(&name, inner(value).as_str());
+                        o.raw(&name, inner(value, levels).as_str());
                     }
                 }),
                 // Google writes counts as strings where they are 64 bits wide.
@@ -56,8 +55,10 @@ fn schema(out: &mut Vec<u8>, raw: Raw<'_>) {
     });
 }
 
-fn inner(raw: Raw<'_>) -> Json {
-    to_json_schema(raw)
+fn inner(raw: Raw<'_>, levels: usize) -> Json {
+    let mut out = Vec::new();
+    schema(&mut out, raw, levels);
+    String::from_utf8(out).ok().map_or_else(|| raw.json(), Json::checked)
 }
 
 #[cfg(test)]
