@@ -11,20 +11,22 @@
 //! * `{credential: NAME}` is a file in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`).
 //! * A command runs without a shell, with an empty environment, no input and its errors thrown
 //!   away, for at most 10 seconds and 64 KiB; keys of this process never reach it. When its time is
-//!   over it is ended with all that it started, which have a process group of their own.
+//!   over it is ended with all that it started, which have a process group of their own. Nor does it
+//!   outlive this process, which waits for none: [`end_commands`] ends those that run and starts no more.
 
 use crate::base::secret::Secret;
 use crate::base::time::Tick;
 use crate::clock::Clock;
 use crate::config::{Outside, PairFault, SecretFault, SecretRef, secret_of};
 use crate::pem;
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -178,9 +180,34 @@ fn from_command(words: &[String], time_max: Duration) -> Result<Secret, SecretFa
     from_bytes(&bytes_of_command(words, time_max)?)
 }
 
-fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
-    let (program, arguments) = words.split_first().ok_or(SecretFault::Empty)?;
-    let mut child = Command::new(program)
+/// The commands of this process. One for all, as the process has one end.
+static COMMANDS: Mutex<Commands> = Mutex::new(Commands { running: Vec::new(), is_over: false });
+
+struct Commands {
+    /// The process group of each, from its start until it was waited for.
+    running: Vec<Pid>,
+    is_over: bool,
+}
+
+/// Ends every command that runs, with all that it started, and has none started any more: the process
+/// leaves, and nobody would be there to end them when their time is over.
+pub fn end_commands() {
+    let mut commands = COMMANDS.lock();
+    commands.is_over = true;
+    for group in &commands.running {
+        // It may have ended by itself.
+        let _ = kill_process_group(*group, Signal::KILL);
+    }
+}
+
+/// Starts a command and puts it down among those that run.
+fn start(program: &str, arguments: &[String]) -> Result<Child, SecretFault> {
+    // Held over the start: one that is on its way at the end is ended with the others.
+    let mut commands = COMMANDS.lock();
+    if commands.is_over {
+        return Err(SecretFault::NotStarted("the process is leaving".to_owned()));
+    }
+    let child = Command::new(program)
         .args(arguments)
         .env_clear()
         .stdin(Stdio::null())
@@ -189,6 +216,17 @@ fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Ve
         .process_group(0)
         .spawn()
         .map_err(|error| SecretFault::NotStarted(error.kind().to_string()))?;
+    commands.running.extend(group_of(&child));
+    Ok(child)
+}
+
+fn group_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
+fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+    let (program, arguments) = words.split_first().ok_or(SecretFault::Empty)?;
+    let mut child = start(program, arguments)?;
     let Some(output) = child.stdout.take() else { return Err(SecretFault::Empty) };
     // One end for both, the output and the command.
     let clock = Clock::new();
@@ -213,10 +251,10 @@ fn bytes_of_command(words: &[String], time_max: Duration) -> Result<Zeroizing<Ve
 }
 
 /// Waits for a command that has closed its output already.
-fn wait(child: &mut Child, clock: &Clock, end_at: Tick) -> Result<std::process::ExitStatus, SecretFault> {
+fn wait(child: &mut Child, clock: &Clock, end_at: Tick) -> Result<ExitStatus, SecretFault> {
     const STEP: Duration = Duration::from_millis(5);
     loop {
-        match child.try_wait() {
+        match ended(child) {
             Ok(Some(status)) => return Ok(status),
             Ok(None) if clock.tick() >= end_at => {
                 end(child);
@@ -228,14 +266,29 @@ fn wait(child: &mut Child, clock: &Clock, end_at: Tick) -> Result<std::process::
     }
 }
 
+/// Tells how a command ended, if it has, and strikes it out then.
+fn ended(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    // Held over both: once waited for, its number may be somebody else's.
+    let mut commands = COMMANDS.lock();
+    let status = child.try_wait()?;
+    if status.is_some() {
+        let group = group_of(child);
+        commands.running.retain(|running| Some(*running) != group);
+    }
+    Ok(status)
+}
+
 /// Ends a command that was not waited for yet, so that its number is still its own, and its children.
 fn end(child: &mut Child) {
+    let group = group_of(child);
     // It may have ended by itself; either way there is nothing more to do about it.
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+    if let Some(group) = group {
         let _ = kill_process_group(group, Signal::KILL);
     }
     drop(child.kill());
+    let mut commands = COMMANDS.lock();
     drop(child.wait());
+    commands.running.retain(|running| Some(*running) != group);
 }
 
 #[cfg(test)]

@@ -2,9 +2,13 @@
 //!
 //! One thread waits for signals, for a successor and for what is due by itself (fresh addresses, files
 //! of keys, changes of state that only time brings about), and tells the service manager what came of it.
+//!
+//! Nothing that it began is waited for at the end: a reload that reads, a look-up that hangs. They go with
+//! the process, the commands that a reload started are ended.
 
 use super::relief::{Departure, Launcher, Successor};
 use super::{Running, pulse};
+use crate::secrets;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +68,11 @@ impl Running {
     /// drop last.
     pub fn keep(self, keeper: Keeper, ends: Ends, launcher: &Launcher) -> Option<Departure> {
         let Keeper { runtime, hangup, rotated, relieved } = keeper;
-        runtime.block_on(self.watch(Signals { hangup, rotated, relieved }, ends, launcher))
+        let departure = runtime.block_on(self.watch(Signals { hangup, rotated, relieved }, ends, launcher));
+        // Dropped, it would wait for threads that read: for the commands of a reload, ten seconds each.
+        runtime.shutdown_background();
+        secrets::end_commands();
+        departure
     }
 
     async fn watch(mut self, signals: Signals, ends: Ends, launcher: &Launcher) -> Option<Departure> {
@@ -97,7 +105,9 @@ impl Running {
                 _ = fresh_keys.tick() => self.house.tend_keys(),
                 () = self.house.state_due() => self.house.tell_states(),
                 _ = interrupt.recv() => {
+                    notify(&[sd_notify::NotifyState::Stopping]);
                     self.house.drain();
+                    let _ = self.stop.send(true);
                     self.part().await;
                     return None;
                 }
@@ -118,11 +128,21 @@ impl Running {
             notify(&[sd_notify::NotifyState::Stopping]);
             tracing::info!(under_way = self.house.under_way(), "draining");
         }
-        let leave =
-            async { if departure.is_some() { self.drain_relieved().await } else { self.drain().await } };
-        tokio::select! {
-            () = leave => {}
-            _ = interrupt.recv() => self.part().await,
+        let is_relieved = departure.is_some();
+        let leave = async { if is_relieved { self.drain_relieved().await } else { self.drain().await } };
+        tokio::pin!(leave);
+        loop {
+            tokio::select! {
+                () = &mut leave => break,
+                _ = interrupt.recv() => {
+                    self.part().await;
+                    break;
+                }
+                _ = rotated.recv() => self.house.audit.reopen(),
+                _ = hangup.recv() => {
+                    tracing::warn!("a process that drains reloads nothing; the next start reads the configuration");
+                }
+            }
         }
         departure
     }

@@ -7,6 +7,7 @@ use crate::upgrade_by_socket::{Held, inheritable, listen};
 use pointsman::standin::caller::{BodyEnd, Call, Connection, Talk};
 use pointsman::standin::{Gate, Place, Provider, Reply, SIXTY_WORDS};
 use std::fs;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
@@ -153,6 +154,53 @@ async fn int_leaves_now_whatever_is_under_way() {
         assert!(status.code().is_some(), "the signal killed it: {status}");
         assert!(took < AT_ONCE, "{took:?}, draining: {is_draining}");
     }
+}
+
+#[tokio::test]
+async fn an_end_waits_for_no_reload_that_reads_and_leaves_no_program_of_it_behind() {
+    let provider = Provider::start(Reply::ok()).await.unwrap();
+    for name in ["TERM", "INT"] {
+        let program = program("");
+        let (slow, pipe) = (program.path("slow"), program.path("pipe"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let script = format!(
+            "if [ -e {} ]; then exec 3>{}; sleep 300 & wait; fi; echo sk-one-0123456789",
+            slow.display(),
+            pipe.display()
+        );
+        let key = format!("{{command: [\"/bin/sh\", \"-c\", \"{script}\"]}}");
+        program.configure(&yaml(&provider, "30s").replace("{env: KEY_ONE}", &key));
+        let mut process = program.start().await;
+        fs::write(&slow, "").unwrap();
+        // The pipe opens when the program runs, and ends when nothing that it started has it any more.
+        let (runs, running) = tokio::sync::oneshot::channel();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut pipe = fs::File::open(&pipe).unwrap();
+            runs.send(()).unwrap();
+            pipe.read_to_end(&mut Vec::new())
+        });
+        process.signal("HUP");
+        tokio::time::timeout(SOON, running).await.expect("the reload runs the program").unwrap();
+        process.signal(name);
+        let (status, took) = process.end(SOON).await;
+        assert_eq!(status.code(), Some(0), "{name}: {status}");
+        assert!(took < AT_ONCE, "{name}: {took:?}");
+        let ended = tokio::time::timeout(SOON, reading).await;
+        ended.expect("the program lives on").unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_while_it_drains_is_told_to_come_to_nothing() {
+    let (_provider, gate, mut process, call, talk) = streaming("30s").await;
+    process.signal("TERM");
+    eventually("it drains", async || process.ask("/readyz").await.status == 503).await;
+    process.signal("HUP");
+    let told = || process.log().into_iter().filter(|line| line.to_string().contains("drains")).count();
+    eventually("it is told", async || told() == 1).await;
+    gate.open();
+    assert!(talk.finish(&call).await.0.has_end_marker());
+    process.end(SOON).await;
 }
 
 #[tokio::test]
