@@ -32,6 +32,9 @@ const KEY_REFUSED: ErrorType = ErrorType::Custom("KeyRefused");
 /// The same of an answer that leads elsewhere (threat P1).
 const ASTRAY: ErrorType = ErrorType::Custom("Astray");
 
+/// What a client is told whose request is not waited for when the process goes.
+const LEAVING: &str = "this proxy is leaving and could not wait any longer";
+
 /// What the hooks of one request share.
 pub struct Context {
     pub(super) story: Story,
@@ -43,8 +46,11 @@ impl Proxy {
     /// Tells a client whose request could not be answered, where there is still something to tell;
     /// returns the status.
     pub(super) async fn failed(&self, session: &mut Session, error: &Error, context: &mut Context) -> u16 {
-        let is_gone = *error.esource() == pingora::ErrorSource::Downstream && !body::is_malformed(error);
-        if is_gone {
+        let is_client = *error.esource() == pingora::ErrorSource::Downstream && !body::is_malformed(error);
+        let is_nowhere = *error.etype() == ErrorType::HTTPStatus(503);
+        // When the process goes, its own end of the connection gives up (`server::held_up`).
+        let is_leaving = (is_client || is_nowhere) && self.house.parting.has_begun();
+        if is_client && !is_leaving {
             context.story.client_left();
             return 0;
         }
@@ -53,7 +59,8 @@ impl Proxy {
             session.shutdown().await;
             return 0;
         }
-        let (mut status, mut code, message) = told_of(error);
+        let (mut status, mut code, message) =
+            if is_leaving { (504, ErrorCode::DeadlineExceeded, LEAVING) } else { told_of(error) };
         let shape = shape_of(&Endpoint::PassThrough, session.req_header());
         let has_new_key = context.forward.as_ref().is_some_and(|forward| forward.has_new_key());
         let should_retry = (code == ErrorCode::UpstreamAuth).then_some(has_new_key).or(advice(status));
@@ -61,7 +68,8 @@ impl Proxy {
         let mut extra = Extra { retry_after, should_retry, ..Extra::default() };
         if let Some(forward) = &context.forward {
             forward.tell_head(&self.house, &mut context.story);
-            let resting = context.story.live.as_ref().and_then(|live| forward.resting(&self.house, live));
+            let live = context.story.live.as_ref().filter(|_| !is_leaving);
+            let resting = live.and_then(|live| forward.resting(&self.house, live));
             if let Some(refusal) = resting {
                 (status, code) = (refusal.status, refusal.code);
                 extra = Extra::from(&refusal);
@@ -148,7 +156,11 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<Box<HttpPeer>> {
         let live = context.story.live.clone();
         let chosen = match (context.forward.as_mut(), live) {
-            (Some(forward), Some(live)) => forward.peer(&self.house, &live).await,
+            (Some(forward), Some(live)) => tokio::select! {
+                biased;
+                chosen = forward.peer(&self.house, &live) => chosen,
+                () = self.house.parting.comes() => Err(NowhereToGo),
+            },
             (Some(_), None) | (None, _) => Err(NowhereToGo),
         };
         chosen.map_err(|NowhereToGo| Error::explain(ErrorType::HTTPStatus(503), "no usable provider"))
@@ -293,6 +305,7 @@ impl ProxyHttp for Proxy {
                     Outcome::ClientError
                 }
                 pingora::ErrorSource::Downstream if body::is_malformed(&error) => Outcome::ClientError,
+                pingora::ErrorSource::Downstream if self.house.parting.has_begun() => Outcome::TimeoutTotal,
                 pingora::ErrorSource::Downstream => Outcome::ClientGone,
                 pingora::ErrorSource::Upstream
                 | pingora::ErrorSource::Internal

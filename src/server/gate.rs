@@ -16,6 +16,7 @@
 //! whoever puts one there raises the limit with it.
 
 use super::certificate::Certificate;
+use super::held_up;
 use super::opening::{self, PREFACE};
 use super::process;
 use super::visitors::Own;
@@ -199,6 +200,8 @@ impl ServerApp for Gate {
             let _counted = (inside, gate.house.memory.visit());
             let _present = gate.house.parting.attend().await;
             if let Some((stream, is_http2)) = gate.opened(session).await {
+                let house = Arc::clone(&gate.house);
+                let stream = if is_http2 { stream } else { held_up::by(house, stream) };
                 gate.front.serve(stream, is_http2, &shutdown).await;
             }
         });

@@ -21,6 +21,7 @@
 
 mod certificate;
 mod gate;
+mod held_up;
 mod keeper;
 mod leaving;
 mod opening;

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// At once, on a machine that may be busy; far below any `grace` in here.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -226,6 +226,67 @@ async fn a_body_that_is_still_coming_at_int_has_an_answer_and_a_line() {
 }
 
 /// Tells whether a process handles SIGHUP (`SigCgt` of proc(5), bit 0).
+/// Sends a request and takes no more of the answer than its head, if `has_head` says that one comes.
+async fn unread(data: SocketAddr, head: &str, body: &str, has_head: bool) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(data).await.unwrap();
+    let length = body.len();
+    let text = format!("{head} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{body}");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    while has_head && !said.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "no head");
+    }
+    stream
+}
+
+/// More than sockets hold, in words of which none is an event too long.
+fn large() -> String {
+    ("y".repeat(4000) + " ").repeat(4000)
+}
+
+#[tokio::test]
+async fn who_holds_the_end_up_has_a_line_and_where_nothing_went_out_a_504() {
+    let gate = Gate::closed();
+    let chat = "POST /v1/chat/completions";
+    let prompt = |more: &str| {
+        format!("{{\"model\":\"chat\",\"messages\":[{{\"role\":\"user\",\"content\":\"x\"}}]{more}}}")
+    };
+    let download = Reply::body(200, "application/octet-stream", large());
+    for (what, head, body, reply, has_head) in [
+        ("an answer", chat, prompt(""), Reply::says(large()), true),
+        ("a stream", chat, prompt(",\"stream\":true"), Reply::says(large()), true),
+        ("a download", "GET /v1/files/a/content", String::new(), download, true),
+        ("no head", "GET /v1/files/a", String::new(), Reply::ok().hold(Place::BeforeHead, &gate), false),
+    ] {
+        for name in ["TERM", "INT"] {
+            let provider = Provider::start(reply.clone()).await.unwrap();
+            let program = program("");
+            let audit = program.path("audit.log");
+            let more = format!("default_route: chat\naudit: {{path: {}}}\n", audit.display());
+            program.configure(&(yaml(&provider, "500ms") + &more));
+            let mut process = program.start().await;
+            let mut stream = unread(process.data, head, &body, has_head).await;
+            assert!(provider.until(SOON, |seen| seen.len() == 1).await, "{what}");
+            process.signal(name);
+            let (status, _) = process.end(SOON).await;
+            assert_eq!(status.code(), Some(0), "{what}, {name}: {status}");
+            process.heard_out().await;
+            assert_eq!(process.log_of("request").len(), 1, "{what}, {name}: lines of the log");
+            let book = fs::read_to_string(&audit).unwrap();
+            let requests = book.lines().filter(|line| line.contains("\"kind\":\"request\"")).count();
+            assert_eq!(requests, 1, "{what}, {name}: {book}");
+            if !has_head {
+                let mut said = String::new();
+                stream.read_to_string(&mut said).await.unwrap();
+                assert!(said.starts_with("HTTP/1.1 504"), "{what}, {name}: {said}");
+                assert_eq!(process.log_of("request")[0]["status"], 504);
+            }
+        }
+    }
+}
+
 fn handles_hangup(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or("0");
