@@ -30,6 +30,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::usage::ledger::Ledger;
 use crate::pools::Pools;
 use crate::resolve::Addresses;
+use crate::secrets::Stamp;
 use crate::select::Turns;
 use crate::tokens::KeyFault;
 use arc_swap::ArcSwap;
@@ -182,7 +183,7 @@ impl House {
         let wall = Arc::new(move || clock.wall());
         let audit = Audit::new(metrics.audit_counts(), Arc::clone(&events), wall);
         audit.turn_to(plan.audit.as_deref()).map_err(LiveProblem::Audit)?;
-        let first = build::build(plan, 1, None, &mut book, &metrics, clock)?;
+        let first = build::build(plan, 1, (None, &[]), &mut book, &metrics, clock)?;
         metrics.plan_in_force(1, clock.wall());
         metrics.insecure_tls(&first.plan);
         let usage = Ledger::new(first.plan.usage.clone());
@@ -225,10 +226,19 @@ impl House {
     /// # Errors
     /// Where a key or a certificate of the plan cannot be used; the old one then stays.
     pub fn swap(&self, plan: Plan) -> Result<u64, LiveProblem> {
+        self.restore(plan, &[])
+    }
+
+    /// Puts a plan in force that was before. Its keys stay until their files are in another state than
+    /// in `left`, by the index of the credential.
+    ///
+    /// # Errors
+    /// As [`House::swap`].
+    pub fn restore(&self, plan: Plan, left: &[Option<Stamp>]) -> Result<u64, LiveProblem> {
         let mut book = self.book.lock();
         let old = self.live();
         let generation = old.generation + 1;
-        let next = build::build(plan, generation, Some(&old), &mut book, &self.metrics, self.clock)?;
+        let next = build::build(plan, generation, (Some(&old), left), &mut book, &self.metrics, self.clock)?;
         book.forget_what_is_not_in(&next);
         self.metrics.retain(&next.plan);
         self.metrics.insecure_tls(&next.plan);

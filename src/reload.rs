@@ -7,10 +7,11 @@
 //! What changed is told key by key ([`Reloaded::changes`]). The last [`KEPT`] plans that a reload put
 //! aside are kept in memory, secrets and all, so that [`Reloader::restore`] can go back a step without
 //! a file, a variable or a command that may be the very trouble. The file is not touched by that: the
-//! next reload reads it.
+//! next reload reads it. Keys in files, too, are those that the plan was read with, until their files change
+//! once more or a provider refuses them.
 //!
-//! Listening addresses and worker threads are bound when the process starts; a change of theirs is
-//! taken into the plan, and said to need a restart.
+//! Listening addresses, worker threads and the file of the state are bound when the process starts; a
+//! change of theirs is taken into the plan, and said to need a restart.
 //!
 //! Reading may take time (a `command:` secret up to ten seconds), so it happens on a thread of its
 //! own. Reloads that are asked for meanwhile wait for one more, together: it begins after the last of
@@ -25,6 +26,7 @@ use crate::config::plan::{Credential, Plan};
 use crate::config::settings;
 use crate::live::House;
 use crate::observe::events::Event;
+use crate::secrets::stamp;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -49,14 +51,28 @@ pub struct Reloaded {
     pub restored: Option<u64>,
 }
 
-/// Reads what else a plan needs, and may still refuse it; on a thread that may wait. What it returns is
-/// called when the plan is in force.
-pub type Prepare = Arc<dyn Fn(&Plan) -> Result<Finish, String> + Send + Sync>;
-/// Puts in force what was read along with a plan.
-pub type Finish = Box<dyn FnOnce() + Send>;
+/// Reads what else a plan needs, and may still refuse it; on a thread that may wait.
+pub type Prepare = Arc<dyn Fn(&Plan) -> Result<Prepared, String> + Send + Sync>;
+
+/// What was read along with a plan.
+pub struct Prepared {
+    /// The keys of the configuration behind which something else was found than is in force.
+    pub changed: Vec<String>,
+    /// Puts it in force; called when the plan is.
+    pub finish: Box<dyn FnOnce() + Send>,
+}
 
 /// What is said where a thread that reads has panicked.
 const FAILED_WITHIN: &str = "reading the configuration failed within; it stays as it was";
+
+/// Where the keys of a plan come from.
+#[derive(Clone, Copy)]
+enum Keys {
+    /// They were read just now.
+    Read,
+    /// They were in force before; their files hold what was gone back from.
+    Kept,
+}
 
 /// Carries reloads out, one at a time.
 pub struct Reloader {
@@ -140,7 +156,7 @@ impl Reloader {
                 "no earlier generation is kept; a reload that changes something keeps one".to_owned(),
             ]);
         };
-        let result = self.put_in_force(plan, Vec::new()).await.map(|reloaded| {
+        let result = self.put_in_force(plan, Vec::new(), Keys::Kept).await.map(|reloaded| {
             self.kept.lock().pop_back();
             Reloaded { restored: Some(generation), ..reloaded }
         });
@@ -157,7 +173,7 @@ impl Reloader {
     /// Puts a plan in force that was read, and keeps the one before.
     async fn take_over(&self, loaded: Loaded) -> Result<Reloaded, Vec<String>> {
         let before = self.house.live();
-        let reloaded = self.put_in_force(loaded.plan, loaded.warnings).await?;
+        let reloaded = self.put_in_force(loaded.plan, loaded.warnings, Keys::Read).await?;
         if !reloaded.changes.is_empty() {
             let mut kept = self.kept.lock();
             kept.push_back((before.generation, before.plan.clone()));
@@ -168,19 +184,31 @@ impl Reloader {
         Ok(reloaded)
     }
 
-    async fn put_in_force(&self, plan: Plan, warnings: Vec<String>) -> Result<Reloaded, Vec<String>> {
+    async fn put_in_force(
+        &self,
+        plan: Plan,
+        warnings: Vec<String>,
+        keys: Keys,
+    ) -> Result<Reloaded, Vec<String>> {
         let needs_restart = self.bound.changes(&plan);
         self.bound.stays_closed(&plan).map_err(|fault| vec![fault])?;
         let prepare = Arc::clone(&self.prepare);
-        let prepared = tokio::task::spawn_blocking(move || prepare(&plan).map(|finish| (plan, finish))).await;
-        let (plan, finish) = match prepared {
+        let reading = move || {
+            let prepared = prepare(&plan)?;
+            let left = match keys {
+                Keys::Read => Vec::new(),
+                Keys::Kept => plan.credentials.iter().map(|c| c.file.as_ref().and_then(stamp)).collect(),
+            };
+            Ok((plan, prepared, left))
+        };
+        let (plan, Prepared { changed, finish }, left) = match tokio::task::spawn_blocking(reading).await {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(fault)) => return Err(vec![fault]),
             Err(_) => return Err(vec![FAILED_WITHIN.to_owned()]),
         };
-        let changes = changes(&self.house.live().plan, &plan);
+        let changes = changes(&self.house.live().plan, &plan, changed);
         let log = plan.log;
-        let generation = self.house.swap(plan).map_err(|problem| vec![problem.to_string()])?;
+        let generation = self.house.restore(plan, &left).map_err(|problem| vec![problem.to_string()])?;
         finish();
         self.house.log.set_policy(log);
         Ok(Reloaded { generation, warnings, needs_restart, changes, restored: None })
@@ -279,20 +307,48 @@ fn told_briefly(changes: &[Change]) -> Vec<String> {
     told
 }
 
-/// Compares two plans: what is written, and whether keys behind the same references are others now.
-fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
+/// Compares two plans: what is written, and what stands behind the same references. `behind` are the keys
+/// of files that are in no plan and hold something else now.
+fn changes(old: &Plan, new: &Plan, behind: Vec<String>) -> Vec<Change> {
     let settings = |plan: &Plan| -> Settings { changes::by_name(&plan.settings) };
     let mut changes = changes::changes(&settings(old), &settings(new));
-    let known: Vec<(String, &Credential)> = credentials(old).collect();
-    for (path, credential) in credentials(new) {
-        let Some((_, before)) = known.iter().find(|(other, _)| *other == path) else { continue };
-        let is_told = changes.iter().any(|change| change.path.starts_with(&path));
-        if before.key != credential.key && !is_told {
+    for path in secrets_changed(old, new).into_iter().chain(behind) {
+        // Where another reference is told, or the whole thing came or went, that says it.
+        let is_told = |change: &Change| {
+            change.path.starts_with(&path)
+                || path.strip_prefix(&change.path).is_some_and(|rest| rest.starts_with(['.', '[']))
+        };
+        if !changes.iter().any(is_told) {
             let hidden = || Some(settings::HIDDEN.to_owned());
-            changes.push(Change { path: format!("{path}.key"), was: hidden(), is: hidden() });
+            changes.push(Change { path, was: hidden(), is: hidden() });
         }
     }
     changes
+}
+
+/// Names the secrets that are others in one plan than in the other, by the keys that place them.
+fn secrets_changed(old: &Plan, new: &Plan) -> Vec<String> {
+    let mut changed = Vec::new();
+    if old.admin.token != new.admin.token {
+        changed.push("admin.token".to_owned());
+    }
+    for client in &new.clients {
+        let mut before = old.clients.iter().filter(|before| before.name == client.name);
+        if before.any(|before| before.key_digest != client.key_digest) {
+            changed.push(format!("clients[{}].key", client.name));
+        }
+    }
+    let known: Vec<(String, &Credential)> = credentials(old).collect();
+    for (path, credential) in credentials(new) {
+        let Some((_, before)) = known.iter().find(|(other, _)| *other == path) else { continue };
+        if before.key != credential.key {
+            changed.push(format!("{path}.key"));
+        }
+        if let Some(login) = credential.login.as_ref().filter(|login| before.login.as_ref() != Some(*login)) {
+            changed.push(format!("{path}.{}", login.as_label()));
+        }
+    }
+    changed
 }
 
 /// Lists the credentials of a plan by their paths.

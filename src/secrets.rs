@@ -106,23 +106,39 @@ pub struct Stamp {
 /// # Errors
 /// Where the file holds no secret now, or cannot be read.
 pub fn read_again(place: &SecretRef, known: Option<Stamp>) -> Result<Option<(Stamp, Secret)>, SecretFault> {
-    let path = match place {
-        SecretRef::File(path) => path.clone(),
-        SecretRef::Credential(name) => credential(name)?,
-        SecretRef::Env(_) | SecretRef::Command(_) | SecretRef::Literal(_) => return Ok(None),
-    };
-    let seen = std::fs::metadata(&path).map_err(|error| fault_of(error.kind()))?;
+    let Some(path) = path_of(place)? else { return Ok(None) };
     // Taken before the content is read: what changes in between is seen the next time.
-    let stamp = Stamp {
-        inode: seen.ino(),
-        length: seen.size(),
-        modified: (seen.mtime(), seen.mtime_nsec()),
-        changed: (seen.ctime(), seen.ctime_nsec()),
-    };
+    let stamp = stamp_of(&path)?;
     if known == Some(stamp) {
         return Ok(None);
     }
     from_file(&path).map(|secret| Some((stamp, secret)))
+}
+
+/// Tells in which state a secret's file is; nothing where it cannot be seen, and where the secret is in no
+/// file. Blocks.
+#[must_use]
+pub fn stamp(place: &SecretRef) -> Option<Stamp> {
+    path_of(place).ok().flatten().and_then(|path| stamp_of(&path).ok())
+}
+
+fn stamp_of(path: &Path) -> Result<Stamp, SecretFault> {
+    let seen = std::fs::metadata(path).map_err(|error| fault_of(error.kind()))?;
+    Ok(Stamp {
+        inode: seen.ino(),
+        length: seen.size(),
+        modified: (seen.mtime(), seen.mtime_nsec()),
+        changed: (seen.ctime(), seen.ctime_nsec()),
+    })
+}
+
+/// Returns where a secret's file is, if it is in one.
+fn path_of(place: &SecretRef) -> Result<Option<PathBuf>, SecretFault> {
+    match place {
+        SecretRef::File(path) => Ok(Some(path.clone())),
+        SecretRef::Credential(name) => credential(name).map(Some),
+        SecretRef::Env(_) | SecretRef::Command(_) | SecretRef::Literal(_) => Ok(None),
+    }
 }
 
 fn credential(name: &str) -> Result<PathBuf, SecretFault> {

@@ -15,23 +15,25 @@ use crate::config::plan::{Credential, Plan};
 use crate::health::{Policy, Unit, Units};
 use crate::observe::meter::Meters;
 use crate::observe::metrics::Metrics;
+use crate::secrets::Stamp;
 use crate::select::Turns;
 use std::sync::Arc;
 
-/// Makes a generation of a plan; `old` is the one in force.
+/// Makes a generation of a plan; `old` is the one in force, `left` the states of the files of keys, by
+/// credential, in which they are not to be read.
 ///
 /// # Errors
 /// Where a key, a login or a certificate of the plan cannot be used.
 pub(super) fn build(
     plan: Plan,
     generation: u64,
-    old: Option<&Live>,
+    (old, left): (Option<&Live>, &[Option<Stamp>]),
     book: &mut Book,
     metrics: &Arc<Metrics>,
     clock: Clock,
 ) -> Result<Live, LiveProblem> {
     let meters = Meters::new(metrics, &plan);
-    let keyrings = keyrings(&plan, book, clock)?;
+    let keyrings = keyrings(&plan, left, book, clock)?;
     let mut slots = Vec::with_capacity(plan.targets.len());
     for (at, target) in (0u32..).map(TargetIdx).zip(&plan.targets) {
         let kept = book.targets.entry(Arc::clone(&target.id.0)).or_default().clone();
@@ -55,8 +57,13 @@ pub(super) fn build(
     Ok(Live { generation, plan, keyrings, slots, made: Made::default(), turns, used, policy, meters })
 }
 
-fn keyrings(plan: &Plan, book: &mut Book, clock: Clock) -> Result<Vec<Arc<Keyring>>, LiveProblem> {
-    let make = |credential: &Credential| {
+fn keyrings(
+    plan: &Plan,
+    left: &[Option<Stamp>],
+    book: &mut Book,
+    clock: Clock,
+) -> Result<Vec<Arc<Keyring>>, LiveProblem> {
+    let make = |(at, credential): (usize, &Credential)| {
         let provider = plan.provider(credential.provider);
         let unit = book.credential(&provider.name, &credential.name);
         let names = (&provider.name, &credential.name);
@@ -64,12 +71,12 @@ fn keyrings(plan: &Plan, book: &mut Book, clock: Clock) -> Result<Vec<Arc<Keyrin
             names,
             (provider.kind, &provider.proof),
             credential.key.as_ref(),
-            credential.file.as_ref(),
+            (credential.file.as_ref(), left.get(at).copied().flatten()),
             unit,
             (Arc::clone(&book.events), clock),
         )
     };
-    plan.credentials.iter().map(make).collect()
+    plan.credentials.iter().enumerate().map(make).collect()
 }
 
 /// The health of the targets of the same provider and model under other credentials.

@@ -108,6 +108,8 @@ pub struct Keyring {
     is_fileless: AtomicBool,
     /// In which state the file was read; whoever looks holds it.
     known: Arc<Mutex<Option<Stamp>>>,
+    /// In which state the file is not what is wanted: it holds what was gone back from.
+    left: Option<Stamp>,
     /// Where the next token comes from, and which one this is, where it was fetched.
     token: Option<(Arc<Purse>, u64)>,
     /// Where it is told that the key is another, and the clock for that.
@@ -115,7 +117,8 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Makes the keyring of a credential. `place` is where its key can be read again.
+    /// Makes the keyring of a credential. `place` is where its key can be read again, `left` the state of
+    /// its file that was gone back from.
     ///
     /// # Errors
     /// Where the key cannot be sent.
@@ -123,7 +126,7 @@ impl Keyring {
         (provider, credential): (&Arc<str>, &Arc<str>),
         (kind, proof): (Kind, &Proof),
         key: Option<&Secret>,
-        place: Option<&SecretRef>,
+        (place, left): (Option<&SecretRef>, Option<Stamp>),
         unit: Arc<Unit>,
         told: (Arc<Events>, Clock),
     ) -> Result<Arc<Self>, LiveProblem> {
@@ -140,6 +143,7 @@ impl Keyring {
             looks: AtomicU64::new(0),
             is_fileless: AtomicBool::new(false),
             known: Arc::default(),
+            left,
             token: None,
             told,
         }))
@@ -157,6 +161,7 @@ impl Keyring {
             looks: AtomicU64::new(0),
             is_fileless: AtomicBool::new(false),
             known: Arc::default(),
+            left: None,
             token: Some((purse, serial)),
             told: (Arc::clone(&self.told.0), self.told.1),
         })
@@ -206,7 +211,7 @@ impl Keyring {
     /// restart would fail then.
     pub(super) fn tend(&self) -> bool {
         let (Some(place), Ok(mut known)) = (&self.place, self.known.try_lock()) else { return false };
-        let read = match secrets::read_again(place, *known) {
+        let read = match secrets::read_again(place, known.or(self.left)) {
             Ok(read) => read,
             Err(why) => {
                 if !self.is_fileless.swap(true, Ordering::AcqRel) {
@@ -321,11 +326,22 @@ mod tests {
     const NEW: &str = "sk-new-0123456789";
 
     fn ring(key: &str, place: Option<&SecretRef>) -> Arc<Keyring> {
+        restored(key, place, None)
+    }
+
+    fn restored(key: &str, place: Option<&SecretRef>, left: Option<Stamp>) -> Arc<Keyring> {
         let name = Arc::from("one");
         let key = Secret::new(key.to_owned());
         let told = (Events::new(WallTime(0)), Clock::new());
-        Keyring::new((&name, &name), (Kind::OpenAi, &Proof::AsKind), Some(&key), place, Arc::default(), told)
-            .unwrap()
+        Keyring::new(
+            (&name, &name),
+            (Kind::OpenAi, &Proof::AsKind),
+            Some(&key),
+            (place, left),
+            Arc::default(),
+            told,
+        )
+        .unwrap()
     }
 
     fn sent(ring: &Keyring) -> String {
@@ -361,6 +377,29 @@ mod tests {
         assert_eq!(keys, [NEW, OLD], "both may be quoted");
         assert!(ring.renewed(&refused).await, "a late refusal of the old key says nothing of the new one");
         assert!(!ring.renewed(&ring.current()).await, "the new key was refused too");
+    }
+
+    #[tokio::test]
+    async fn a_restored_key_stays_until_its_file_changes_or_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let place = SecretRef::File(path.clone());
+        for is_refused in [false, true] {
+            write(&path, NEW);
+            let ring = restored(OLD, Some(&place), secrets::stamp(&place));
+            for _ in 0..2 {
+                assert!(!ring.tend(), "the file is as it was when its key was gone back from");
+                assert_eq!(sent(&ring), format!("Bearer {OLD}"));
+            }
+            if is_refused {
+                assert!(ring.renewed(&ring.current()).await, "what was rotated out is no key");
+                assert_eq!(sent(&ring), format!("Bearer {NEW}"));
+            } else {
+                write(&path, "sk-third-0123456789");
+                assert!(ring.tend());
+                assert_eq!(sent(&ring), "Bearer sk-third-0123456789");
+            }
+        }
     }
 
     #[tokio::test]

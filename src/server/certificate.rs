@@ -25,8 +25,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) struct Certificates(Vec<(SocketAddr, Option<Arc<Certificate>>)>);
 
-/// Pairs that were read and are not shown yet.
-pub(super) struct Renewal(Vec<(Arc<Certificate>, Shown)>);
+/// Pairs that were read and are not shown yet, with the address of their listener.
+pub(super) struct Renewal(Vec<(SocketAddr, Arc<Certificate>, Shown)>);
 
 /// Holds what one listener shows.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Certificates {
             // Several listeners may be on port 0 of one address.
             let Some(at) = left.iter().position(|listen| listen.address == *address) else { continue };
             if let (Some(certificate), Some(tls)) = (certificate, &left.remove(at).tls) {
-                renewal.push((Arc::clone(certificate), Shown::read(tls)?));
+                renewal.push((*address, Arc::clone(certificate), Shown::read(tls)?));
             }
         }
         Ok(Renewal(renewal))
@@ -80,9 +80,26 @@ impl Certificates {
 }
 
 impl Renewal {
+    /// Names the keys of the configuration behind which another pair was found than is shown.
+    pub(super) fn changed(&self) -> Vec<String> {
+        let mut changed = Vec::new();
+        for (address, certificate, next) in &self.0 {
+            let shown = certificate.shown.load();
+            let (before, next) = (&shown.certified, &next.certified);
+            if before.cert != next.cert {
+                changed.push(format!("listen[{address}].tls.cert"));
+            }
+            // One that cannot be told by its public half goes with its certificate.
+            if before.key.public_key() != next.key.public_key() {
+                changed.push(format!("listen[{address}].tls.key"));
+            }
+        }
+        changed
+    }
+
     /// Has each listener show what was read.
     pub(super) fn show(self) {
-        for (certificate, shown) in self.0 {
+        for (_, certificate, shown) in self.0 {
             certificate.shown.store(Arc::new(shown));
         }
     }

@@ -16,7 +16,7 @@ use crate::config::plan::Plan;
 use crate::live::House;
 use crate::observe::events::Event;
 use crate::proxy::Front;
-use crate::reload::{Finish, Origin, Reloader};
+use crate::reload::{Origin, Prepared, Reloader};
 use async_trait::async_trait;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
@@ -68,9 +68,9 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
     let spare = sockets.again().map_err(StartFault::System)?;
     let certificates = Certificates::read(&plan.listen).map_err(StartFault::Certificate)?;
     let shown = certificates.clone();
-    let prepare = move |plan: &Plan| -> Result<Finish, String> {
+    let prepare = move |plan: &Plan| -> Result<Prepared, String> {
         let renewal = shown.look(&plan.listen)?;
-        Ok(Box::new(move || renewal.show()))
+        Ok(Prepared { changed: renewal.changed(), finish: Box::new(move || renewal.show()) })
     };
     let reloader = Reloader::new(Arc::clone(&house), origin, Arc::new(prepare));
 

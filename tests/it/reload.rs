@@ -236,6 +236,93 @@ async fn a_changed_key_ends_the_rest_that_the_old_key_earned() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_gone_back_to_stays_though_its_file_holds_another() {
+    let (one, other) = pair().await;
+    one.set_script(Script::rule(|seen| {
+        let is_good = seen.header("authorization") == Some("Bearer sk-good-0123456789");
+        if is_good { Reply::says("one") } else { Reply::status(401) }
+    }));
+    let program = program("");
+    let files = ["key", "second"].map(|name| program.write(name, "sk-good-0123456789").display().to_string());
+    let yaml = with_key_file(&one, &other).replace("KEYFILE", &files[0]);
+    program.configure(&yaml.replace("{env: KEY_TWO}", &format!("{{file: {}}}", files[1])));
+    let process = program.start().await;
+    process.program.write("key", "sk-bad-0123456789");
+    process.hang_up().await;
+    assert_eq!(chat(&process).await.text(), "two");
+    assert_eq!(process.post("/v1/reload?previous=true", &process.token()).await.status, 200);
+    // Files are looked at in the order of the credentials: where the second was, the first was too.
+    process.program.write("second", "sk-next-0123456789");
+    let is_taken = |line: &serde_json::Value| {
+        line["credential"] == "two/k" && line["msg"].as_str().is_some_and(|msg| msg.contains("another key"))
+    };
+    eventually("the files are looked at", async || process.log().iter().any(is_taken)).await;
+    assert_eq!(chat(&process).await.text(), "one");
+    process.program.write("key", "sk-good-0123456789\n");
+    assert_eq!(chat(&process).await.text(), "one");
+}
+
+/// Each is found by its name, none by its value, and each is a step to go back by.
+#[tokio::test]
+async fn a_secret_behind_the_same_reference_is_named_as_a_change_and_can_be_gone_back_from() {
+    let provider = Provider::start(Reply::says("one")).await.unwrap();
+    let program = program("");
+    let secret = |name: &str, turn: u32| format!("{name}-secret-{turn}-0123456789");
+    let names = ["key", "client", "token", "refresh"];
+    let file = |name: &str| program.write(name, &secret(name, 1)).display().to_string();
+    let yaml = format!(
+        "{HEAD}log: {{format: json}}
+admin: {{address: \"127.0.0.1:0\", token: {{file: {}}}}}
+clients: [{{name: a, key: {{file: {}}}}}]
+providers:
+  one: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, key: {{file: {}}}}}]}}
+  lent: {{kind: openai, base_url: \"{}\", credentials: [{{name: k, oauth: {{token_url: \"http://127.0.0.1:1/t\", client_id: x, refresh_token: {{file: {}}}}}}}]}}
+routes:
+  chat: {{targets: [{{provider: one, model: m}}]}}
+",
+        file("token"),
+        file("client"),
+        provider.base_url(),
+        file("key"),
+        provider.base_url(),
+        file("refresh"),
+    );
+    let admin = HEAD.lines().find(|line| line.starts_with("admin:")).unwrap();
+    program.configure(&yaml.replacen(&format!("{admin}\n"), "", 1));
+    let process = program.start().await;
+    let mut token = secret("token", 1);
+    let reload = async |path: &str, token: &str| {
+        let answer = process.post(path, token).await;
+        assert!(!answer.body_text().contains("-secret-"), "{}", answer.body_text());
+        (answer.status, answer.json())
+    };
+    let paths = [
+        "providers.one.credentials[k].key",
+        "clients[a].key",
+        "admin.token",
+        "providers.lent.credentials[k].oauth",
+    ];
+    for (name, path) in names.into_iter().zip(paths) {
+        process.program.write(name, &secret(name, 2));
+        let (status, told) = reload("/v1/reload", &token).await;
+        if name == "token" {
+            token = secret("token", 2);
+        }
+        assert_eq!(status, 200, "{name}: {told}");
+        assert_eq!(told["changes"].as_array().unwrap().len(), 1, "{name}: {told}");
+        assert_eq!(told["changes"][0]["path"], path, "{told}");
+    }
+    for path in paths.iter().rev() {
+        let (status, told) = reload("/v1/reload?previous=true", &token).await;
+        if *path == "admin.token" {
+            token = secret("token", 1);
+        }
+        assert_eq!((status, &told["changes"][0]["path"]), (200, &(*path).into()), "{told}");
+    }
+    assert_eq!(reload("/v1/reload?previous=true", &token).await.0, 409, "there were four steps");
+}
+
+#[tokio::test]
 async fn a_changed_key_ends_the_rest_of_a_spent_quota() {
     let quota = Reply::status(429).code("insufficient_quota").kind("insufficient_quota");
     for (what, reply) in [("402", Reply::status(402)), ("429 insufficient_quota", quota)] {
