@@ -10,6 +10,9 @@
 //! next reload reads it. Keys in files, too, are those that the plan was read with, until their files change
 //! once more or a provider refuses them.
 //!
+//! What came of each reload goes to the log, the audit log and the events, and to whoever else is to hear
+//! of it ([`Heard`]), whichever way the reload was asked for.
+//!
 //! Listening addresses, worker threads and the file of the state are bound when the process starts; a
 //! change of theirs is taken into the plan, and said to need a restart.
 //!
@@ -53,6 +56,8 @@ pub struct Reloaded {
 
 /// Reads what else a plan needs, and may still refuse it; on a thread that may wait.
 pub type Prepare = Arc<dyn Fn(&Plan) -> Result<Prepared, String> + Send + Sync>;
+/// Is told what came of a reload.
+pub type Heard = Arc<dyn Fn(&Result<Reloaded, Vec<String>>) + Send + Sync>;
 
 /// What was read along with a plan.
 pub struct Prepared {
@@ -83,6 +88,7 @@ pub struct Reloader {
     asked: AtomicU64,
     one_at_a_time: tokio::sync::Mutex<Option<Done>>,
     prepare: Prepare,
+    heard: Heard,
     /// Plans that were in force, each with its generation; the last one at the end.
     kept: Mutex<VecDeque<(u64, Plan)>>,
 }
@@ -104,9 +110,9 @@ struct Bound {
 
 impl Reloader {
     /// Makes the reloader of a house, which is [prepared](Prepare) for each plan (the certificates of
-    /// its listeners).
+    /// its listeners). `heard` is told what came of each reload.
     #[must_use]
-    pub fn new(house: Arc<House>, origin: Origin, prepare: Prepare) -> Arc<Self> {
+    pub fn new(house: Arc<House>, origin: Origin, prepare: Prepare, heard: Heard) -> Arc<Self> {
         let live = house.live();
         let bound = Bound {
             threads: live.plan.threads,
@@ -116,7 +122,7 @@ impl Reloader {
         };
         let one_at_a_time = tokio::sync::Mutex::new(None);
         let (asked, kept) = (AtomicU64::new(0), Mutex::default());
-        Arc::new(Reloader { house, origin, bound, asked, one_at_a_time, prepare, kept })
+        Arc::new(Reloader { house, origin, bound, asked, one_at_a_time, prepare, heard, kept })
     }
 
     /// Reads the configuration again and puts it in force. Several that wait behind one under way
@@ -215,6 +221,7 @@ impl Reloader {
     }
 
     fn tell(&self, result: &Result<Reloaded, Vec<String>>) {
+        (self.heard)(result);
         let house = &self.house;
         let at = house.clock.wall();
         match result {

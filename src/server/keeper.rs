@@ -8,6 +8,7 @@
 
 use super::relief::{Departure, Launcher, Successor};
 use super::{Running, pulse};
+use crate::reload::Reloaded;
 use crate::secrets;
 use std::io;
 use std::sync::Arc;
@@ -172,20 +173,28 @@ impl Running {
             let states: Vec<_> =
                 [Some(sd_notify::NotifyState::Reloading), reloading].into_iter().flatten().collect();
             notify(&states);
-            let status = match reloader.reload().await {
-                Ok(reloaded) if reloaded.needs_restart.is_empty() => {
-                    format!("generation {}", reloaded.generation)
-                }
-                Ok(reloaded) => {
-                    format!("generation {}; {}", reloaded.generation, reloaded.needs_restart.join("; "))
-                }
-                Err(faults) => {
-                    format!("configuration error, running unchanged: {}", faults.first().map_or("", |f| f))
-                }
-            };
-            notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(&status)]);
+            // What came of it is told by the reloader.
+            let _ = reloader.reload().await;
+            notify(&[sd_notify::NotifyState::Ready]);
         });
     }
+}
+
+/// Tells the service manager what came of a reload.
+pub(super) fn tell_reload(result: &Result<Reloaded, Vec<String>>) {
+    let status = match result {
+        Ok(reloaded) => {
+            let restored =
+                reloaded.restored.map(|from| format!(", that of {from} again")).unwrap_or_default();
+            let mut told = vec![format!("generation {}{restored}", reloaded.generation)];
+            told.extend(reloaded.needs_restart.iter().cloned());
+            told.join("; ")
+        }
+        Err(faults) => {
+            format!("configuration error, running unchanged: {}", faults.first().map_or("", |fault| fault))
+        }
+    };
+    notify(&[sd_notify::NotifyState::Status(&status)]);
 }
 
 /// The signals that end a process.

@@ -9,7 +9,7 @@ use super::certificate::Certificates;
 use super::gate::{self, Door, Gate};
 use super::pulse::{self, Pulse};
 use super::visitors::{Counted, Own, Visitors};
-use super::{Running, Sockets, StartFault, process};
+use super::{Running, Sockets, StartFault, keeper, process};
 use crate::admin::Admin;
 use crate::admin::steward::{Doors, Steward};
 use crate::config::plan::Plan;
@@ -72,7 +72,8 @@ pub fn start(house: Arc<House>, origin: Origin, sockets: Sockets) -> Result<Runn
         let renewal = shown.look(&plan.listen)?;
         Ok(Prepared { changed: renewal.changed(), finish: Box::new(move || renewal.show()) })
     };
-    let reloader = Reloader::new(Arc::clone(&house), origin, Arc::new(prepare));
+    let heard = Arc::new(keeper::tell_reload);
+    let reloader = Reloader::new(Arc::clone(&house), origin, Arc::new(prepare), heard);
 
     let threads = worker_threads(plan.threads);
     let conf = ServerConf {

@@ -392,6 +392,24 @@ async fn systemd_hears_when_it_is_ready_reloads_and_stops() {
     let reloading = all.iter().position(|message| message.contains("RELOADING=1")).unwrap();
     let ready = all.iter().rposition(|message| message.contains("READY=1")).unwrap();
     assert!(reloading < ready, "{all:?}");
+    // Whoever asks for a reload, and whatever comes of it, the status is that of the last one.
+    let token = process.token();
+    let broken = "STATUS=configuration error, running unchanged:";
+    for (path, yaml, want) in [
+        ("/v1/reload", yaml(&provider, "29s"), "STATUS=generation 4".to_owned()),
+        ("/v1/reload", "routes: [}\n".to_owned(), broken.to_owned()),
+        (
+            "/v1/reload?previous=true",
+            yaml(&provider, "29s"),
+            "STATUS=generation 5, that of 3 again".to_owned(),
+        ),
+    ] {
+        process.program.configure(&yaml);
+        process.post(path, &token).await;
+        manager.catch_up().await;
+        let last = manager.heard.lock().unwrap().iter().rfind(|told| told.contains("STATUS=")).cloned();
+        assert!(last.as_ref().is_some_and(|last| last.starts_with(&want)), "{path}: {last:?}, not {want}");
+    }
     manager.catch_up().await;
     assert!(manager.heard("STOPPING=1").is_empty());
     process.signal("TERM");
