@@ -480,9 +480,10 @@ async fn a_reload_gives_each_listener_its_own_certificate_and_version_or_none_a_
     process.program.write("b-cert.pem", &pairs[0].0);
     process.program.write("b-key.pem", &pairs[0].1);
     let told = process.post("/v1/reload", &process.token()).await.json();
-    let changed: Vec<_> = told["changes"].as_array().unwrap().iter().map(|change| &change["text"]).collect();
+    let changed: Vec<_> =
+        told["changes"].as_array().unwrap().iter().map(|change| change["text"].as_str().unwrap()).collect();
     let want = ["cert", "key"].map(|part| format!("~ listen[127.0.0.2:0].tls.{part}: another value"));
-    assert_eq!(changed, want);
+    assert_eq!(changed, want.each_ref().map(String::as_str));
     // One file that cannot be read, and no listener changes.
     process.program.write("b-key.pem", "no key");
     on_two(&process.program, [(1, "a", ""), (2, "b", "")], &standin);
