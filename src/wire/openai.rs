@@ -95,6 +95,14 @@ fn has_content(scan: &mut Scan<'_>, text: &mut Option<Span>) -> Result<bool, Bro
     Ok(content)
 }
 
+/// Tells whether this member of a delta holds thoughts.
+pub(super) fn is_thought(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"reasoning_content" | b"reasoning" | b"reasoning_text" | b"reasoning_details" | b"thinking"
+    )
+}
+
 fn tool_call(scan: &mut Scan<'_>) -> Result<bool, Broken> {
     let mut content = false;
     scan.members::<Broken>(|scan, key| {

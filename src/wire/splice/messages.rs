@@ -6,8 +6,8 @@
 //! not heard of that end. Whatever else comes (a tool call, the end of the message) first ends what is
 //! open, and gets the next index. A text block without a word is left out.
 //!
-//! Where the client is in the midst of a block, the first thing that the second target opens must be a
-//! text, since nothing else can go on in it.
+//! What the second target thinks before it has gone on from the text is left out as well: a thought has
+//! no place in the midst of a text, and what it came to the client reads.
 
 use super::Splice;
 use crate::wire::transcript::Place;
@@ -33,6 +33,8 @@ pub(super) struct Blocks {
 #[derive(Debug)]
 enum Second {
     Nothing,
+    /// A thought that is left out.
+    LeftOut,
     /// A text; the event that opened it, for when the client needs one.
     Text(Value),
     /// Anything else, with the index that the client knows it by.
@@ -48,6 +50,14 @@ impl Blocks {
             known_ends: place.blocks_closed,
             ends: 0,
             second: Second::Nothing,
+        }
+    }
+
+    /// Tells whether the second stream has said nothing yet that goes on from what the client has.
+    fn awaits_second(&self) -> bool {
+        match self.second {
+            Second::Nothing | Second::LeftOut => self.next > 0,
+            Second::Text(_) | Second::Other(_) => false,
         }
     }
 }
@@ -75,8 +85,15 @@ impl Splice {
     }
 
     fn start_block(&mut self, value: &mut Value, ahead: &mut Vec<Value>) -> bool {
-        if value.pointer("/content_block/type").and_then(Value::as_str) != Some("text") {
-            return self.start_other(value, ahead);
+        match value.pointer("/content_block/type").and_then(Value::as_str) {
+            Some("text") => {}
+            Some("thinking" | "redacted_thinking")
+                if !self.owed.is_empty() || self.blocks.awaits_second() =>
+            {
+                self.blocks.second = Second::LeftOut;
+                return false;
+            }
+            Some(_) | None => return self.start_other(value, ahead),
         }
         let mut first = String::new();
         if let Some(slot) = value.pointer_mut("/content_block/text") {
@@ -97,8 +114,7 @@ impl Splice {
     }
 
     fn start_other(&mut self, value: &mut Value, ahead: &mut Vec<Value>) -> bool {
-        let is_first = matches!(self.blocks.second, Second::Nothing);
-        self.has_diverged |= !self.owed.is_empty() || (is_first && self.blocks.open.is_some());
+        self.has_diverged |= !self.owed.is_empty();
         self.close_block(ahead);
         let index = self.blocks.next;
         self.blocks.next += 1;
@@ -108,9 +124,13 @@ impl Splice {
     }
 
     fn take_block_delta(&mut self, value: &mut Value, ahead: &mut Vec<Value>) -> bool {
-        if let Second::Other(index) = self.blocks.second {
-            set_index(value, index);
-            return true;
+        match self.blocks.second {
+            Second::Other(index) => {
+                set_index(value, index);
+                return true;
+            }
+            Second::LeftOut => return false,
+            Second::Nothing | Second::Text(_) => {}
         }
         let Some(text) = value.pointer("/delta/text").and_then(Value::as_str).map(str::to_owned) else {
             self.has_diverged |= !self.owed.is_empty();
@@ -132,9 +152,13 @@ impl Splice {
     }
 
     fn stop_block(&mut self, value: &mut Value) -> bool {
-        if let Second::Other(index) = self.blocks.second {
-            set_index(value, index);
-            return true;
+        match self.blocks.second {
+            Second::Other(index) => {
+                set_index(value, index);
+                return true;
+            }
+            Second::LeftOut => return false,
+            Second::Nothing | Second::Text(_) => {}
         }
         let blocks = &mut self.blocks;
         let is_known = blocks.is_untouched && blocks.ends < blocks.known_ends;
@@ -158,7 +182,7 @@ impl Splice {
         (blocks.open, blocks.next) = (Some(index), index + 1);
         let mut start = match &mut blocks.second {
             Second::Text(start) if start.is_object() => start.take(),
-            Second::Nothing | Second::Text(_) | Second::Other(_) => {
+            Second::Nothing | Second::LeftOut | Second::Text(_) | Second::Other(_) => {
                 json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
             }
         };
@@ -189,21 +213,26 @@ mod tests {
     use serde_json::{Value, json};
 
     const CALL: &str = "(f)";
+    const THOUGHT: &str = "(hm)";
 
     /// An opened message with these blocks. The last one stays open unless the message `ends`.
     fn message(blocks: &[&str], ends: bool) -> Vec<Value> {
         let mut events = vec![json!({"type": "message_start", "message": {"id": "m"}})];
         for (index, text) in blocks.iter().enumerate() {
-            let is_call = *text == CALL;
-            let block = if is_call {
-                json!({"type": "tool_use", "name": "f"})
-            } else {
-                json!({"type": "text", "text": ""})
+            let block = match *text {
+                CALL => json!({"type": "tool_use", "name": "f"}),
+                THOUGHT => json!({"type": "thinking", "thinking": ""}),
+                _ => json!({"type": "text", "text": ""}),
             };
             events.push(json!({"type": "content_block_start", "index": index, "content_block": block}));
             // Two letters each.
-            for piece in text.as_bytes().chunks(2).filter(|_| !is_call) {
-                let delta = json!({"type": "text_delta", "text": std::str::from_utf8(piece).unwrap()});
+            for piece in text.as_bytes().chunks(2).filter(|_| *text != CALL) {
+                let piece = std::str::from_utf8(piece).unwrap();
+                let delta = if *text == THOUGHT {
+                    json!({"type": "thinking_delta", "thinking": piece})
+                } else {
+                    json!({"type": "text_delta", "text": piece})
+                };
                 events.push(json!({"type": "content_block_delta", "index": index, "delta": delta}));
             }
             if ends || index + 1 < blocks.len() {
@@ -233,15 +262,15 @@ mod tests {
                 "content_block_start" => {
                     assert_eq!((open, index), (None, Some(found.len() as u64)), "{events:?}");
                     open = index;
-                    found.push(if event["content_block"]["type"] == "tool_use" {
-                        CALL.to_owned()
-                    } else {
-                        String::new()
-                    });
+                    found.push(
+                        if event["content_block"]["type"] == "tool_use" { CALL } else { "" }.to_owned(),
+                    );
                 }
                 "content_block_delta" => {
                     assert_eq!(open, index, "{events:?}");
-                    found.last_mut().unwrap().push_str(event["delta"]["text"].as_str().unwrap());
+                    let delta = &event["delta"];
+                    let piece = delta["text"].as_str().or(delta["thinking"].as_str()).unwrap();
+                    found.last_mut().unwrap().push_str(piece);
                 }
                 "content_block_stop" => assert_eq!(open.take(), index, "{events:?}"),
                 _ => assert_eq!(open, None, "{events:?}"),
@@ -308,11 +337,32 @@ mod tests {
             (message(&["abc"], false), Verify, vec!["a", "bcd"], Some(vec!["abcd"])),
             (message(&["abc"], false), Continue, vec![], Some(vec!["abc"])),
             (message(&[], false), Verify, vec!["abc"], Some(vec!["abc"])),
+            // A call at once.
+            (message(&["abc"], false), Continue, vec![CALL], Some(vec!["abc", CALL])),
+            (message(&["abc"], false), Continue, vec!["", CALL], Some(vec!["abc", CALL])),
+            (message(&["a", "bc"], false), Continue, vec![CALL, CALL], Some(vec!["a", "bc", CALL, CALL])),
+            (message(&[""], false), Verify, vec![CALL], Some(vec!["", CALL])),
+            // The second thinks first.
+            (message(&["abc"], false), Continue, vec![THOUGHT, "de"], Some(vec!["abcde"])),
+            (message(&["abc"], false), Continue, vec![THOUGHT, THOUGHT, CALL], Some(vec!["abc", CALL])),
+            (message(&["abc"], false), Continue, vec![THOUGHT], Some(vec!["abc"])),
+            (message(&["abc"], false), Verify, vec![THOUGHT, "abcd"], Some(vec!["abcd"])),
+            (message(&["abc"], false), Verify, vec!["a", THOUGHT, "bcd"], Some(vec!["abcd"])),
+            (closed(&["abc"]), Verify, vec![THOUGHT, "abc", "d"], Some(vec!["abc", "d"])),
+            // What it thinks after that, and of what nobody has read yet, is its answer's.
+            (
+                message(&["abc"], false),
+                Continue,
+                vec!["de", THOUGHT, CALL],
+                Some(vec!["abcde", THOUGHT, CALL]),
+            ),
+            (message(&[], false), Verify, vec![THOUGHT, "abc"], Some(vec![THOUGHT, "abc"])),
             // Another answer.
             (closed(&["abcd"]), Verify, vec!["abc"], None),
             (closed(&["abcd"]), Verify, vec!["abx"], None),
             (closed(&["abcd"]), Verify, vec!["ab", CALL], None),
-            (message(&["abc"], false), Continue, vec![CALL], None),
+            (message(&["abc"], false), Verify, vec![THOUGHT, "abx"], None),
+            (message(&["abc"], false), Verify, vec![THOUGHT, CALL], None),
         ] {
             let got = joined(&first, way, &message(&second, true));
             let want: Option<Vec<String>> = want.map(|want| want.into_iter().map(str::to_owned).collect());

@@ -8,8 +8,8 @@
 //!   are joined. Where trailing white space was left out of what it was given (Anthropic refuses it)
 //!   and it begins with that same white space, the client has it already.
 //! * [`Way::Verify`]: the target was asked afresh; output equal to the text told is swallowed, and
-//!   from there on it is passed. At the first difference the splice has [`Spliced::diverged`] and
-//!   nothing more comes of it: never shown twice, never a guess.
+//!   from there on it is passed; what it thinks until then is left out. At the first difference the
+//!   splice has [`Spliced::diverged`] and nothing more comes of it: never shown twice, never a guess.
 //!
 //! Speed does not matter here (a stream broke); events are read whole.
 
@@ -17,8 +17,10 @@ mod gemini;
 mod logprobs;
 mod messages;
 mod responses;
+mod whole;
 
 use super::json::Scan;
+use super::openai;
 use super::sse::{self, Block, Piece, Splitter};
 use super::transcript::{Place, Transcript};
 use crate::base::api::Dialect;
@@ -66,8 +68,8 @@ pub struct Splice {
     seam: Owed,
     /// Anthropic: the blocks as the client knows them.
     blocks: messages::Blocks,
-    /// Responses: the message that goes on in the one that is open.
-    joined: Option<responses::Joined>,
+    /// Responses: what goes on from the message that is open.
+    items: responses::Items,
     /// Responses: all that the client has heard.
     whole: String,
     /// Responses: how many letters the second stream has said.
@@ -112,7 +114,7 @@ impl Splice {
             owed,
             seam,
             blocks,
-            joined: None,
+            items: responses::Items::default(),
             whole,
             said: 0,
             has_diverged: false,
@@ -186,7 +188,7 @@ impl Splice {
         let mut ahead = Vec::new();
         let passes = match self.dialect {
             Dialect::AnthropicMessages => self.take_messages(&mut value, &mut ahead),
-            Dialect::OpenAiResponses => self.take_responses(&mut value),
+            Dialect::OpenAiResponses => self.take_responses(&mut value, &mut ahead),
             Dialect::GeminiGenerate => self.take_gemini(&mut value),
             Dialect::OpenAiChat
             | Dialect::OpenAiCompletions
@@ -264,6 +266,10 @@ impl Splice {
                 opens = role && std::mem::take(&mut self.needs_opening);
                 if !opens {
                     delta.remove("role");
+                }
+                if !self.owed.is_empty() {
+                    // What it came to, the client has read.
+                    delta.retain(|name, _| !openai::is_thought(name.as_bytes()));
                 }
             }
             choice.get_mut("delta").and_then(|delta| delta.get_mut("content"))
@@ -497,6 +503,33 @@ mod tests {
         let spliced = splice.push(&Bytes::from_static(second.as_bytes()));
         let all: String = spliced.release.iter().map(|b| std::str::from_utf8(b).unwrap()).collect();
         assert!(all.contains("content_block_start") && !all.contains("message_start"), "{all}");
+    }
+
+    #[test]
+    fn what_the_second_thinks_before_it_has_caught_up_is_left_out() {
+        let thought = |name: &str, more: &str| {
+            let thought = if name == "reasoning_details" { "[{\"text\":\"hm\"}]" } else { "\"hm\"" };
+            format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"{name}\":{thought}{more}}}}}]}}\n\n")
+        };
+        for name in ["reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking"] {
+            let second = [
+                OPENING.to_owned(),
+                thought(name, ""),
+                thought(name, ",\"content\":null"),
+                chat("the qu"),
+                thought(name, ",\"content\":\"ick br\""),
+                FINISH.to_owned(),
+                DONE.to_owned(),
+            ];
+            let (text, diverged, all) = heard("the quick", Way::Verify, &second);
+            assert_eq!((text.as_str(), diverged), ("the quick br", false), "{name}");
+            assert!(!all.contains("hm"), "{name}: {all}");
+            // It thinks of something else.
+            let (_, diverged, all) = heard("the quick", Way::Verify, &[thought(name, ""), FINISH.to_owned()]);
+            assert!(diverged && all.is_empty(), "{name}: {all}");
+            let (_, _, all) = heard("the", Way::Verify, &[chat("the"), thought(name, "")]);
+            assert!(all.contains("hm"), "what it thinks after that is its answer's: {all}");
+        }
     }
 
     #[test]

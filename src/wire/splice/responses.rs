@@ -3,16 +3,37 @@
 //! The client has a response, a message and a part open. Of the second stream those three are
 //! dropped where the client has them, and everything that names them is renamed: the response's id
 //! and time of creation, the message's id, the indices of both. Events are numbered on from the
-//! last one told. The events at the end repeat the text whole: it is set to what the client has
-//! heard, which after a continuation is more than the second target said.
+//! last one told. How the text is told whole at the end is the affair of [`whole`](super::whole).
 //!
-//! The first thing that the second target opens must be a message with text, since nothing else
-//! can go on in what is open. Where the client was told that the text has ended, the events that told
-//! it are left out, and more text than that is another answer.
+//! Where the first thing that the second target opens is no message (it calls a function at once), the
+//! client's message is ended before it. Reasoning that comes before either is left out: it has no place
+//! in the midst of a text, and what it came to the client reads. Where the client was told that the text
+//! has ended, the events that told it are left out, and more text than that is another answer.
 
 use super::{GIANT_MAX, Splice, logprobs};
 use crate::wire::transcript::Closing;
 use serde_json::Value;
+
+/// How the second stream goes on from the message that the client has.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    goes_on: GoesOn,
+    /// How many items of reasoning were left out.
+    pub(super) left_out: usize,
+    /// Items with a lower index are those.
+    from: i64,
+}
+
+#[derive(Debug, Default)]
+enum GoesOn {
+    /// It has said nothing yet.
+    #[default]
+    NotYet,
+    /// In a message of its own, which is joined.
+    Inside(Joined),
+    /// With another item, which has this place in its output.
+    Behind(i64),
+}
 
 /// The message of the second stream that takes the place of the open one.
 #[derive(Debug)]
@@ -21,22 +42,58 @@ pub(super) struct Joined {
     /// Its place in the second stream's output.
     index: i64,
     /// The part that takes the place of the open one.
-    part: Option<i64>,
+    pub(super) part: Option<i64>,
+}
+
+impl Joined {
+    /// Tells whether an item is this one: by its place, where that is known, or its id. Copilot gives one
+    /// item another id in each event.
+    pub(super) fn is(&self, item: &Value, index: Option<i64>) -> bool {
+        let is_same = match (&self.id, item.get("id").and_then(Value::as_str)) {
+            (Some(own), Some(id)) => own == id,
+            (None, _) | (_, None) => index.is_none(),
+        };
+        (is_same || index == Some(self.index)) && is_message(item)
+    }
+}
+
+impl Items {
+    pub(super) fn joined(&self) -> Option<&Joined> {
+        match &self.goes_on {
+            GoesOn::Inside(joined) => Some(joined),
+            GoesOn::NotYet | GoesOn::Behind(_) => None,
+        }
+    }
+
+    /// Goes on with the item at this index. Some servers give all items one.
+    fn begin(&mut self, goes_on: GoesOn, index: i64) {
+        self.goes_on = goes_on;
+        self.from = self.from.min(index);
+    }
+
+    fn leaves_out(&self, event: &Value) -> bool {
+        event.get("output_index").and_then(Value::as_i64).is_some_and(|index| index < self.from)
+    }
 }
 
 impl Splice {
-    /// Works one event over; tells whether it passes.
-    pub(super) fn take_responses(&mut self, value: &mut Value) -> bool {
+    /// Works one event over; tells whether it passes. What must go before it is added to `ahead`.
+    pub(super) fn take_responses(&mut self, value: &mut Value, ahead: &mut Vec<Value>) -> bool {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if self.items.leaves_out(value) && kind != "response.output_item.added" {
+            return false;
+        }
         let passes = match kind.as_str() {
             "response.created" | "response.queued" | "response.in_progress" => self.needs_opening,
-            "response.output_item.added" => self.open_item(value),
+            "response.output_item.added" => self.open_item(value, ahead),
             "response.content_part.added" => self.open_part(value),
             "response.output_text.delta" => self.take_delta(value),
             "response.output_text.done" => self.close_text(value),
             "response.output_text.annotation.added" => self.annotate(value),
             "response.content_part.done" => self.close_part(value),
             "response.output_item.done" => self.close_item(value),
+            "response.completed" | "response.done" => self.end_response(value, "completed", ahead),
+            "response.incomplete" => self.end_response(value, "incomplete", ahead),
             // Keep-alives and rate limits are the second stream's own affair.
             _ if !kind.starts_with("response.") => false,
             _ => self.owes_nothing(),
@@ -53,23 +110,38 @@ impl Splice {
         !self.has_diverged
     }
 
-    fn open_item(&mut self, value: &Value) -> bool {
-        if self.joined.is_some() {
+    fn open_item(&mut self, value: &Value, ahead: &mut Vec<Value>) -> bool {
+        if !matches!(self.items.goes_on, GoesOn::NotYet) {
             return self.owes_nothing();
         }
+        let index = number(value, "output_index");
         let item = value.get("item");
-        let is_message = item.and_then(|item| item.get("type")).and_then(Value::as_str) == Some("message");
-        self.has_diverged |= !is_message;
-        let id = item.and_then(|item| item.get("id")).and_then(Value::as_str).map(str::to_owned);
-        self.joined = Some(Joined { id, index: number(value, "output_index"), part: None });
-        self.place.item.is_none()
+        let word = |key| item.and_then(|item| item.get(key)).and_then(Value::as_str);
+        match word("type") {
+            Some("message") => {
+                let id = word("id").map(str::to_owned);
+                self.items.begin(GoesOn::Inside(Joined { id, index, part: None }), index);
+                self.place.item.is_none()
+            }
+            Some("reasoning") if self.place.item.is_some() => {
+                self.items.left_out += 1;
+                self.items.from = self.items.from.max(index.saturating_add(1));
+                false
+            }
+            Some(_) | None => {
+                if self.owes_nothing() {
+                    self.end_message("completed", ahead);
+                    self.items.begin(GoesOn::Behind(index), index);
+                }
+                !self.has_diverged
+            }
+        }
     }
 
     fn open_part(&mut self, value: &Value) -> bool {
-        let joined = self.join(value);
-        if joined.part.is_some() {
+        let Some(joined) = self.join(value).filter(|joined| joined.part.is_none()) else {
             return self.owes_nothing();
-        }
+        };
         joined.part = Some(number(value, "content_index"));
         let is_text = value.pointer("/part/type").and_then(Value::as_str) == Some("output_text");
         self.has_diverged |= !is_text;
@@ -102,7 +174,7 @@ impl Splice {
         if is_joined {
             set(value, "text", Value::String(self.whole.clone()));
         }
-        !self.has_heard(is_joined, Closing::Text)
+        self.ends(is_joined, Closing::Text)
     }
 
     fn annotate(&mut self, value: &mut Value) -> bool {
@@ -111,7 +183,7 @@ impl Splice {
             self.shift_annotation(annotation);
         }
         // An end that was told named all that belongs to what it ended.
-        !self.has_heard(is_joined, Closing::Part)
+        !(is_joined && self.place.closing >= Closing::Part)
     }
 
     fn close_part(&mut self, value: &mut Value) -> bool {
@@ -119,135 +191,129 @@ impl Splice {
         if is_joined && let Some(part) = value.get_mut("part") {
             self.make_part_whole(part);
         }
-        !self.has_heard(is_joined, Closing::Part)
+        self.ends(is_joined, Closing::Part)
     }
 
     fn close_item(&mut self, value: &mut Value) -> bool {
+        let index = value.get("output_index").and_then(Value::as_i64);
         let mut is_joined = false;
         if self.owes_nothing()
             && let Some(item) = value.get_mut("item")
-            && self.is_joined(item)
+            && self.items.joined().is_some_and(|joined| joined.is(item, index))
         {
             is_joined = true;
             self.make_whole(item);
         }
-        !self.has_heard(is_joined, Closing::Message)
+        self.ends(is_joined, Closing::Message)
     }
 
-    /// Tells whether an end need not be told; `is_joined` where it is one of the message that goes on.
-    fn has_heard(&self, is_joined: bool, end: Closing) -> bool {
-        is_joined && self.place.closing >= end
+    fn end_response(&mut self, value: &mut Value, status: &str, ahead: &mut Vec<Value>) -> bool {
+        if !self.owes_nothing() {
+            return false;
+        }
+        self.end_message(status, ahead);
+        if let Some(response) = value.get_mut("response") {
+            self.fill_output(response, status);
+        }
+        true
     }
 
-    /// Returns the joined message, which where no event opened it is the one that is spoken of first.
-    fn join(&mut self, value: &Value) -> &mut Joined {
-        let id = || value.get("item_id").and_then(Value::as_str).map(str::to_owned);
-        self.joined.get_or_insert_with(|| Joined {
-            id: id(),
-            index: number(value, "output_index"),
-            part: None,
-        })
+    /// Tells whether an end is to be told; `is_joined` where it is one of the message that goes on.
+    fn ends(&mut self, is_joined: bool, end: Closing) -> bool {
+        if !is_joined {
+            return true;
+        }
+        let is_news = self.place.closing < end;
+        self.place.closing = self.place.closing.max(end);
+        is_news
+    }
+
+    /// Returns the joined message, which where no event opened an item is the one that is spoken of
+    /// first; nothing where another item was opened.
+    fn join(&mut self, value: &Value) -> Option<&mut Joined> {
+        if matches!(self.items.goes_on, GoesOn::NotYet) {
+            let id = value.get("item_id").and_then(Value::as_str).map(str::to_owned);
+            let index = number(value, "output_index");
+            self.items.goes_on = GoesOn::Inside(Joined { id, index, part: None });
+        }
+        match &mut self.items.goes_on {
+            GoesOn::Inside(joined) => Some(joined),
+            GoesOn::NotYet | GoesOn::Behind(_) => None,
+        }
     }
 
     /// Tells whether an event belongs to the part that is joined.
     fn enters_joined_part(&mut self, value: &Value) -> bool {
-        let joined = self.join(value);
+        let Some(joined) = self.join(value) else { return false };
         let part = number(value, "content_index");
         let is_item = joined.index == number(value, "output_index");
         is_item && *joined.part.get_or_insert(part) == part
     }
 
-    /// Tells whether an item is the joined message: by its id, or where it has none by its kind.
-    fn is_joined(&self, item: &Value) -> bool {
-        let Some(joined) = &self.joined else { return false };
-        match (&joined.id, item.get("id").and_then(Value::as_str)) {
-            (Some(own), Some(id)) => own == id,
-            (None, _) | (_, None) => item.get("type").and_then(Value::as_str) == Some("message"),
-        }
-    }
-
-    /// Gives the joined message its name and its whole text.
-    fn make_whole(&self, item: &mut Value) {
-        if let Some(id) = self.place.item.as_ref().and_then(|own| own.id.clone()) {
-            set(item, "id", Value::String(id));
-        }
-        let parts = item.get_mut("content").and_then(Value::as_array_mut);
-        let is_text = |part: &&mut Value| part.get("type").and_then(Value::as_str) == Some("output_text");
-        if let Some(part) = parts.into_iter().flatten().find(is_text) {
-            self.make_part_whole(part);
-        }
-    }
-
-    fn make_part_whole(&self, part: &mut Value) {
-        set(part, "text", Value::String(self.whole.clone()));
-        let annotations = part.get_mut("annotations").and_then(Value::as_array_mut);
-        annotations.into_iter().flatten().for_each(|annotation| self.shift_annotation(annotation));
-    }
-
-    /// A citation names letters of what the second target said; the client counts from what it heard.
-    fn shift_annotation(&self, annotation: &mut Value) {
-        let ahead = self.whole.chars().count().saturating_sub(self.said) as u64;
-        for end in ["start_index", "end_index"] {
-            if let Some(at) = annotation.get(end).and_then(Value::as_u64) {
-                set(annotation, end, Value::from(at.saturating_add(ahead)));
-            }
-        }
-    }
-
     /// Gives an event the names, indices and number by which the client knows things.
     fn rename(&mut self, value: &mut Value) {
-        let Some(joined) = &self.joined else {
-            self.rename_response(value);
-            self.renumber(value);
-            return;
-        };
-        let open = self.place.item.as_ref();
         let index = number(value, "output_index");
-        if let (Some(open), true) = (open, value.get("output_index").is_some()) {
-            let shift = i64::try_from(open.index).unwrap_or(0).saturating_sub(joined.index);
+        self.rename_joined(value, index);
+        if let (Some(shift), true) = (self.shift(), value.get("output_index").is_some()) {
             set(value, "output_index", Value::from(index.saturating_add(shift)));
         }
-        let is_of_joined = value.get("item_id").is_some() && index == joined.index;
-        if is_of_joined && let Some(id) = open.and_then(|open| open.id.clone()) {
+        if let Some(response) = value.get_mut("response") {
+            self.rename_response(response);
+        }
+        self.renumber(value);
+    }
+
+    /// Returns by how much the places in the second stream's output differ from the client's.
+    fn shift(&self) -> Option<i64> {
+        let open = i64::try_from(self.place.item.as_ref()?.index).unwrap_or(0);
+        match &self.items.goes_on {
+            GoesOn::NotYet => None,
+            GoesOn::Inside(joined) => Some(open.saturating_sub(joined.index)),
+            GoesOn::Behind(index) => Some(open.saturating_add(1).saturating_sub(*index)),
+        }
+    }
+
+    fn rename_joined(&self, value: &mut Value, index: i64) {
+        let Some(joined) = self.items.joined().filter(|joined| joined.index == index) else { return };
+        if value.get("item_id").is_none() {
+            return;
+        }
+        if let Some(id) = self.place.item.as_ref().and_then(|open| open.id.clone()) {
             set(value, "item_id", Value::String(id));
         }
-        if is_of_joined
-            && let (Some(block), Some(part)) = (self.place.block, joined.part)
+        if let (Some(block), Some(part)) = (self.place.block, joined.part)
             && value.get("content_index").is_some()
         {
             let shift = i64::try_from(block).unwrap_or(0).saturating_sub(part);
             let moved = number(value, "content_index").saturating_add(shift);
             set(value, "content_index", Value::from(moved));
         }
-        self.rename_response(value);
-        self.renumber(value);
     }
 
-    fn rename_response(&self, value: &mut Value) {
-        let Some(response) = value.get_mut("response") else { return };
+    fn rename_response(&self, response: &mut Value) {
         if let Some(id) = &self.place.id {
             set(response, "id", Value::String(id.clone()));
         }
         if let Some(created_at) = self.place.created_at {
             set(response, "created_at", Value::from(created_at));
         }
-        let output = response.get_mut("output").and_then(Value::as_array_mut);
-        if let Some(item) = output.into_iter().flatten().find(|item| self.is_joined(item)) {
-            self.make_whole(item);
-        }
     }
 
-    fn renumber(&mut self, value: &mut Value) {
+    pub(super) fn renumber(&mut self, value: &mut Value) {
         let Some(next) = &mut self.place.next_number else { return };
         set(value, "sequence_number", Value::from(*next));
         *next = next.saturating_add(1);
     }
 }
 
-fn set(value: &mut Value, key: &str, new: Value) {
+pub(super) fn set(value: &mut Value, key: &str, new: Value) {
     if let Some(members) = value.as_object_mut() {
         members.insert(key.to_owned(), new);
     }
+}
+
+pub(super) fn is_message(item: &Value) -> bool {
+    item.get("type").and_then(Value::as_str) == Some("message")
 }
 
 fn number(value: &Value, key: &str) -> i64 {
@@ -378,7 +444,7 @@ mod tests {
         for second in [
             [open(), deltas("two", &["one three"])].concat(),
             [open(), deltas("two", &["one"]), closing("two", "one")].concat(),
-            [open()[..2].to_vec(), vec![item("reasoning")]].concat(),
+            [open()[..2].to_vec(), vec![item("reasoning"), item("function_call")]].concat(),
             [open()[..2].to_vec(), vec![item("function_call")]].concat(),
             [open()[..3].to_vec(), vec![part]].concat(),
             vec![json!({"type": "response.incomplete", "response": response("resp_two", 22, &json!([]))})],
@@ -404,6 +470,176 @@ mod tests {
         );
         assert_eq!((&events[2]["item"], &events[2]["output_index"]), (&call["item"], &json!(1)));
         assert_eq!((&events[3]["item_id"], &events[3]["sequence_number"]), (&json!("fc_1"), &json!(9)));
+    }
+
+    /// Moves events to this place in the output.
+    fn placed(mut events: Vec<Value>, index: u64) -> Vec<Value> {
+        for event in events.iter_mut().filter(|event| event.get("output_index").is_some()) {
+            event["output_index"] = index.into();
+        }
+        events
+    }
+
+    fn call(id: &str) -> Vec<Value> {
+        let item = json!({"id": id, "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+        vec![
+            json!({"type": "response.output_item.added", "output_index": 0, "item": item}),
+            json!({"type": "response.function_call_arguments.delta", "item_id": id, "output_index": 0, "delta": "{}"}),
+            json!({"type": "response.function_call_arguments.done", "item_id": id, "output_index": 0, "arguments": "{}"}),
+            json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
+        ]
+    }
+
+    fn thought() -> Vec<Value> {
+        let item = json!({"id": "rs", "type": "reasoning", "summary": []});
+        let of_item = |kind: &str, key: &str, value: Value| json!({"type": format!("response.{kind}"), "item_id": "rs", "output_index": 0, "content_index": 0, key: value});
+        vec![
+            json!({"type": "response.output_item.added", "output_index": 0, "item": item}),
+            of_item("reasoning_summary_text.delta", "delta", "hm".into()),
+            of_item("content_part.added", "part", json!({"type": "reasoning_text", "text": ""})),
+            of_item("reasoning_text.delta", "delta", "hm".into()),
+            of_item("reasoning_text.done", "text", "hm".into()),
+            of_item("content_part.done", "part", json!({"type": "reasoning_text", "text": "hm"})),
+            json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
+        ]
+    }
+
+    /// The end of the second's response, with these items in its output.
+    fn end(items: &[&Value]) -> Vec<Value> {
+        vec![json!({"type": "response.completed", "response": response("resp_two", 99, &json!(items))})]
+    }
+
+    fn kinds(events: &[Value]) -> Vec<&str> {
+        events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+    }
+
+    /// What was told until `had` events of the end of the text, and what is left to tell of it.
+    fn told_until(had: usize) -> (Transcript, Vec<Value>) {
+        let ends = closing("one", "one two");
+        let mut told = Transcript::new(Dialect::OpenAiResponses);
+        told.keep(&stream(&[opening("one", 11), deltas("one", &["one two"]), ends[..had].to_vec()].concat()));
+        assert_eq!(told.bar(), None);
+        (told, ends[had..3].to_vec())
+    }
+
+    /// Complains where the events are not numbered on or do not tell the whole text, and returns the
+    /// output of the last one.
+    fn output_of(events: &[Value], first_number: u64) -> Vec<Value> {
+        for (number, event) in (first_number..).zip(events) {
+            assert_eq!(event["sequence_number"], number, "{event}");
+            for (pointer, id) in
+                [("/text", "/item_id"), ("/part/text", "/item_id"), ("/item/content/0/text", "/item/id")]
+            {
+                if let Some(text) = event.pointer(pointer) {
+                    assert_eq!(
+                        (text, event.pointer(id)),
+                        (&json!("one two"), Some(&json!("msg_one"))),
+                        "{event}"
+                    );
+                    assert_eq!(event["output_index"], 0, "{event}");
+                }
+            }
+        }
+        let output = &events.last().unwrap()["response"]["output"];
+        assert_eq!(output[0]["id"], "msg_one");
+        assert_eq!(output[0]["content"][0]["text"], "one two");
+        output.as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn a_call_at_once_comes_behind_the_end_of_the_message() {
+        let own = call("fc_1");
+        let item = own[3]["item"].clone();
+        let reasoning = thought()[0]["item"].clone();
+        for had in 0..=3 {
+            let plain = [opening("two", 22)[..2].to_vec(), own.clone(), end(&[&item])].concat();
+            let thoughtful = [
+                opening("two", 22)[..2].to_vec(),
+                thought(),
+                placed(own.clone(), 1),
+                end(&[&reasoning, &item]),
+            ];
+            for second in [plain, thoughtful.concat()] {
+                let (mut told, left) = told_until(had);
+                let (events, diverged) = joined(&mut told, Way::Continue, &second);
+                assert!(!diverged);
+                let want = [left, own.clone(), end(&[])].concat();
+                assert_eq!(kinds(&events), kinds(&want), "after {had}");
+                let output = output_of(&events, 5 + had as u64);
+                assert_eq!(output[1..], *std::slice::from_ref(&item));
+                let calls = &events[3 - had..7 - had];
+                assert!(calls.iter().all(|event| event["output_index"] == 1), "{calls:?}");
+                assert!(calls[1..3].iter().all(|event| event["item_id"] == "fc_1"), "{calls:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_with_nothing_to_add_leaves_no_end_untold() {
+        let mut without_output = end(&[]);
+        without_output[0]["response"].as_object_mut().unwrap().remove("output");
+        for had in 0..=3 {
+            for last in [end(&[]), without_output.clone(), end(&[&thought()[0]["item"]])] {
+                let before = if last[0]["response"]["output"][0].is_object() { thought() } else { vec![] };
+                let second = [opening("two", 22)[..2].to_vec(), before, last].concat();
+                let (mut told, left) = told_until(had);
+                let (events, diverged) = joined(&mut told, Way::Continue, &second);
+                assert!(!diverged);
+                assert_eq!(kinds(&events), kinds(&[left, end(&[])].concat()), "after {had}");
+                let output = output_of(&events, 5 + had as u64);
+                assert_eq!((output.len(), &output[0]["status"]), (1, &json!("completed")));
+            }
+        }
+        let mut cut = end(&[]);
+        cut[0]["type"] = "response.incomplete".into();
+        let (events, _) = joined(&mut told_until(0).0, Way::Continue, &cut);
+        assert_eq!(events[2]["item"]["status"], "incomplete");
+        // A message of which nothing was told but that it is there.
+        let mut told = Transcript::new(Dialect::OpenAiResponses);
+        told.keep(&stream(&opening("one", 11)[..3]));
+        let second = [opening("two", 22)[..2].to_vec(), call("fc_1"), end(&[])].concat();
+        let (events, diverged) = joined(&mut told, Way::Verify, &second);
+        assert!(!diverged);
+        assert_eq!(events[0]["item"]["content"], json!([]));
+        assert_eq!(
+            kinds(&events),
+            kinds(&[closing("one", "")[2..3].to_vec(), call("fc_1"), end(&[])].concat())
+        );
+    }
+
+    #[test]
+    fn what_the_second_reasons_before_its_message_is_left_out() {
+        let reasoning = thought()[0]["item"].clone();
+        for (way, says) in [(Way::Verify, "one two"), (Way::Continue, " two")] {
+            let mut message_events =
+                [opening("two", 22)[2..].to_vec(), deltas("two", &[says]), closing("two", says)].concat();
+            message_events.pop();
+            // Some servers give all items one place.
+            for place in [1, 0] {
+                let second = [
+                    opening("two", 22)[..2].to_vec(),
+                    thought(),
+                    placed(message_events.clone(), place),
+                    end(&[&reasoning, &message("msg_two", says)]),
+                ];
+                let (events, diverged) = joined(&mut told(&["one"]), way, &second.concat());
+                assert!(!diverged, "{way:?}");
+                assert_eq!(kinds(&events)[0], "response.output_text.delta");
+                assert_eq!(events[0]["delta"], " two");
+                assert_eq!(output_of(&events, 5).len(), 1);
+                assert!(!Value::from(events).to_string().contains("hm"), "{way:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_goes_by_several_ids_is_told_once() {
+        let mut second = [opening("two", 22), deltas("two", &[" two"]), closing("two", " two")].concat();
+        second[7]["item"]["id"] = "another".into();
+        second[8]["response"]["output"][0]["id"] = "a third".into();
+        let (events, _) = joined(&mut told(&["one"]), Way::Continue, &second);
+        assert_eq!(events.len(), 5);
+        assert_eq!(output_of(&events, 5).len(), 1);
     }
 
     #[test]

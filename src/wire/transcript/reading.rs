@@ -11,6 +11,7 @@
 use super::{gemini, responses};
 use crate::base::api::Dialect;
 use crate::wire::json::{Broken, Scan, Text};
+use crate::wire::openai;
 use crate::wire::sse::{self, Block, Splitter};
 use crate::wire::template::{Span, Template};
 use bytes::Bytes;
@@ -238,10 +239,7 @@ impl Reading {
             match key.bytes().as_ref() {
                 b"content" => self.add_or_bar(scan)?,
                 b"role" => self.place.has_begun |= scan.says_something()?,
-                b"reasoning_content" | b"reasoning" | b"reasoning_text" | b"reasoning_details"
-                | b"thinking" => {
-                    self.bar_if(scan, Bar::Thinking)?;
-                }
+                name if openai::is_thought(name) => self.bar_if(scan, Bar::Thinking)?,
                 b"tool_calls" | b"function_call" => self.bar_if(scan, Bar::ToolCall)?,
                 b"refusal" | b"audio" | b"images" => self.bar_if(scan, Bar::OtherContent)?,
                 _ => {
