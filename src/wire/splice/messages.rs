@@ -8,10 +8,17 @@
 //!
 //! What the second target thinks before it has gone on from the text is left out as well: a thought has
 //! no place in the midst of a text, and what it came to the client reads.
+//!
+//! The input is counted in the opening, which the client has from the first target: where that of the
+//! second is dropped, its counts go into the end, whose usage may have them (Anthropic docs, streaming,
+//! read 2026-11: the counts in `message_delta` are cumulative).
 
 use super::Splice;
 use crate::wire::transcript::Place;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+/// What a usage says of the input.
+const INPUT_COUNTS: [&str; 3] = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
 
 /// The blocks as the client knows them.
 #[derive(Debug)]
@@ -27,6 +34,8 @@ pub(super) struct Blocks {
     /// How many text blocks of the second stream have ended.
     ends: u64,
     second: Second,
+    /// What the opening of the second stream counted of the input, where it was dropped.
+    dropped_counts: Map<String, Value>,
 }
 
 /// The block that the second stream opened last.
@@ -50,6 +59,7 @@ impl Blocks {
             known_ends: place.blocks_closed,
             ends: 0,
             second: Second::Nothing,
+            dropped_counts: Map::new(),
         }
     }
 
@@ -67,7 +77,7 @@ impl Splice {
     pub(super) fn take_messages(&mut self, value: &mut Value, ahead: &mut Vec<Value>) -> bool {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         match kind.as_str() {
-            "message_start" => std::mem::take(&mut self.needs_opening),
+            "message_start" => self.start_message(value),
             "ping" => false,
             "content_block_start" => self.start_block(value, ahead),
             "content_block_delta" => self.take_block_delta(value, ahead),
@@ -75,11 +85,33 @@ impl Splice {
             "message_delta" | "message_stop" => {
                 self.has_diverged |= !self.owed.is_empty();
                 self.close_block(ahead);
+                self.count_input(value);
                 true
             }
             _ => {
                 self.has_diverged |= !self.owed.is_empty();
                 true
+            }
+        }
+    }
+
+    fn start_message(&mut self, value: &Value) -> bool {
+        let passes = std::mem::take(&mut self.needs_opening);
+        if !passes && let Some(usage) = value.pointer("/message/usage").and_then(Value::as_object) {
+            let counts = INPUT_COUNTS.iter().filter_map(|name| usage.get_key_value(*name));
+            let told = counts.filter(|(_, count)| count.is_number());
+            self.blocks.dropped_counts = told.map(|(name, count)| (name.clone(), count.clone())).collect();
+        }
+        passes
+    }
+
+    /// Adds to a usage that counts the output alone what the dropped opening counted.
+    fn count_input(&mut self, value: &mut Value) {
+        let Some(usage) = value.get_mut("usage").and_then(Value::as_object_mut) else { return };
+        for (name, count) in std::mem::take(&mut self.blocks.dropped_counts) {
+            let slot = usage.entry(name).or_insert(Value::Null);
+            if slot.is_null() {
+                *slot = count;
             }
         }
     }
@@ -367,6 +399,47 @@ mod tests {
             let got = joined(&first, way, &message(&second, true));
             let want: Option<Vec<String>> = want.map(|want| want.into_iter().map(str::to_owned).collect());
             assert_eq!(got, want, "{way:?} {first:?} and {second:?}");
+        }
+    }
+
+    #[test]
+    fn the_input_that_a_dropped_opening_counted_is_told_at_the_end() {
+        let second = |start: &Value, end: &Value| {
+            let mut events = message(&["abc"], true);
+            events[0]["message"]["usage"] = start.clone();
+            let at = events.len() - 2;
+            events[at]["usage"] = end.clone();
+            events
+        };
+        let start = json!({"input_tokens": 30, "cache_read_input_tokens": 7, "output_tokens": 1, "service_tier": "x"});
+        for (first, start, end, want) in [
+            (
+                &message(&["a"], false)[..],
+                start.clone(),
+                json!({"output_tokens": 5}),
+                json!({"output_tokens": 5, "input_tokens": 30, "cache_read_input_tokens": 7}),
+            ),
+            // The second says it itself.
+            (
+                &message(&["a"], false),
+                start.clone(),
+                json!({"output_tokens": 5, "input_tokens": 31, "cache_read_input_tokens": null}),
+                json!({"output_tokens": 5, "input_tokens": 31, "cache_read_input_tokens": 7}),
+            ),
+            (&message(&["a"], false), Value::Null, json!({"output_tokens": 5}), json!({"output_tokens": 5})),
+            (&message(&["a"], false), start.clone(), Value::Null, Value::Null),
+            // The opening is told: as it came.
+            (&[], start, json!({"output_tokens": 5}), json!({"output_tokens": 5})),
+        ] {
+            let mut told = Transcript::new(Dialect::AnthropicMessages);
+            told.keep(&bytes(first));
+            let spliced = Splice::new(&mut told, Way::Verify).push(&bytes(&second(&start, &end)));
+            assert!(!spliced.diverged);
+            let all: String =
+                spliced.release.iter().map(|event| std::str::from_utf8(event).unwrap()).collect();
+            let end = all.split("data: ").find(|data| data.contains("\"message_delta\"")).unwrap();
+            let end: Value = serde_json::from_str(end.split('\n').next().unwrap()).unwrap();
+            assert_eq!(end["usage"], want);
         }
     }
 
