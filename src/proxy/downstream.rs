@@ -34,7 +34,7 @@ pub(super) async fn begin(
         Session::H1(session) => {
             let written = begin_http1(session, head, pieces, is_whole).await;
             join_next(session.stream(), false);
-            written.map_err(|fault| fault.into_down())
+            written.map_err(pingora::Error::into_down)
         }
         Session::H2(session) => {
             let last = pieces.len().saturating_sub(1);

@@ -514,8 +514,8 @@ fn long_run(rest: &[u8]) -> usize {
     let run = rest.get(..end).unwrap_or_default();
     // Of a fixed size: whether a loop of any length is made one of vectors is for a profile to say.
     let (chunks, tail) = run.as_chunks::<32>();
-    let has_control = chunks.iter().any(|chunk| chunk.iter().fold(false, |has, b| has | (*b < 0x20)))
-        || tail.iter().any(|b| *b < 0x20);
+    let is_control = |chunk: &[u8; 32]| chunk.iter().fold(0, |has, b| has | u8::from(*b < 0x20)) != 0;
+    let has_control = chunks.iter().any(is_control) || tail.iter().any(|b| *b < 0x20);
     if has_control { run.iter().position(|b| *b < 0x20).unwrap_or(end) } else { end }
 }
 
