@@ -95,8 +95,6 @@ pub struct StreamReader {
     has_content: bool,
     faulted: bool,
     long_end: Vec<u8>,
-    /// Whether the answer is whole with the end of the over-long event that is being passed on.
-    long_is_last: bool,
     last: Template,
     /// Whether what stands before the next item of an array is being passed on in pieces.
     gap_is_long: bool,
@@ -124,7 +122,6 @@ impl StreamReader {
             has_content: false,
             faulted: false,
             long_end: Vec::new(),
-            long_is_last: false,
             last: Template::default(),
             gap_is_long: false,
             item_is_long: false,
@@ -155,9 +152,8 @@ impl StreamReader {
     }
 
     /// Ends the stream: what is left is released when it forms a valid last event (`data: [DONE]`
-    /// without its empty line), else it is dropped. It gets the line ends that it lacks where it says
-    /// something, for who reads events drops one without its empty line, and where the answer is not whole
-    /// with it, for something else is to follow and must not run into it.
+    /// without its empty line), else it is dropped. Where the answer is not whole with it, it gets the
+    /// line ends that it lacks: something else is to follow, and must not run into it.
     pub fn finish(&mut self) -> Pushed {
         let mut pushed = Pushed::default();
         if self.faulted {
@@ -182,37 +178,24 @@ impl StreamReader {
         }
         let rest = self.cutter.take_rest();
         if rest.is_empty() {
-            self.finish_long(&mut pushed);
             return pushed;
         }
-        let (is_whole, says_something) = match cut::read(cut::Framing::of(self.dialect), &rest) {
-            Ok(Some(event)) if is_done(&event.data) => (true, false),
-            Ok(Some(event)) => (is_json(&event.data), true),
-            Ok(None) => (rest.trim_ascii().is_empty() || is_json(&rest), false),
+        let is_whole = match cut::read(cut::Framing::of(self.dialect), &rest) {
+            Ok(Some(event)) => is_done(&event.data) || is_json(&event.data),
+            Ok(None) => rest.trim_ascii().is_empty() || is_json(&rest),
             // A frame that was cut off.
-            Err(cut::Broken) => (false, false),
+            Err(cut::Broken) => false,
         };
         if is_whole {
             let content_before = self.has_content;
             match self.inspect(&rest) {
-                None if self.is_complete() && !says_something => pushed.release.push(rest),
+                None if self.is_complete() => pushed.release.push(rest),
                 None => pushed.release.push(self.ended(rest)),
                 Some(body) => self.fault(body, rest, &mut pushed),
             }
             pushed.content_began = self.has_content && !content_before;
         }
         pushed
-    }
-
-    /// Ends an over-long event that lacks nothing but its empty line: its last line has ended, as JSON
-    /// does. Of one that broke off elsewhere nobody knows how much is missing.
-    fn finish_long(&mut self, pushed: &mut Pushed) {
-        let is_of_events = cut::Framing::of(self.dialect) == cut::Framing::Events;
-        let has_line_end = self.long_end.ends_with(b"\n") || self.long_end.ends_with(b"\r");
-        if is_of_events && has_line_end && self.long_end.trim_ascii_end().ends_with(b"}") {
-            pushed.release.push(Bytes::from_static(sse::end_of(&self.long_end)));
-            self.inspect_long_end();
-        }
     }
 
     /// Ends an event whose last bytes did not come.
@@ -431,8 +414,6 @@ impl StreamReader {
             Dialect::OpenAiResponses => {
                 let kind = kind.unwrap_or_else(|| name.to_vec());
                 responses::note(&kind, false, &mut progress);
-                // Its head is not the end of the answer: the rest of it may never come.
-                self.long_is_last = std::mem::replace(&mut progress.ended, self.progress.ended);
             }
             Dialect::AnthropicMessages
             | Dialect::OpenAiChat
@@ -454,7 +435,6 @@ impl StreamReader {
 
     fn inspect_long_end(&mut self) {
         let end = std::mem::take(&mut self.long_end);
-        self.progress.ended |= std::mem::take(&mut self.long_is_last);
         if self.dialect == Dialect::OllamaChat {
             let done = last_member(&end, "\"done\"").map(|mut scan| scan.flag());
             self.progress.ended |= done == Some(Ok(Some(true)));

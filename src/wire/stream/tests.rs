@@ -574,69 +574,11 @@ fn a_last_event_that_lacks_its_end_can_be_gone_on_from() {
             assert_eq!(told.bar(), None, "{dialect:?} {end:?}");
         }
     }
-    // The end of a whole answer stays as it came, and half an event is dropped.
+    // A whole answer stays as it came, and half an event is dropped.
     let (_, released, ..) = run(Dialect::OpenAiChat, "data: [DONE]\n", 16);
     assert_eq!(released, b"data: [DONE]\n");
     let (_, released, ..) = run(Dialect::OpenAiChat, "data: {\"choices\":[", 16);
     assert_eq!(released, b"");
-}
-
-#[test]
-fn a_last_event_that_makes_the_answer_whole_reaches_the_client_as_an_event() {
-    for (dialect, data) in [
-        (
-            Dialect::OpenAiChat,
-            r#"{"choices":[{"index":0,"delta":{"content":"two"},"finish_reason":"stop"}]}"#,
-        ),
-        (Dialect::OpenAiCompletions, r#"{"choices":[{"index":0,"text":"two","finish_reason":"stop"}]}"#),
-        (Dialect::OpenAiResponses, r#"{"type":"response.completed","response":{"output":[]}}"#),
-        (Dialect::AnthropicMessages, r#"{"type":"message_stop"}"#),
-        (
-            Dialect::GeminiGenerate,
-            r#"{"candidates":[{"content":{"parts":[{"text":"two"}]},"finishReason":"STOP","index":0}]}"#,
-        ),
-    ] {
-        let (name, first) = text_event(dialect);
-        let before = format!("{name}data: {first}\n\n");
-        for (end, whole) in [("", "\n\n"), ("\n", "\n\n"), ("\r\n", "\r\n\r\n"), ("\r", "\r\n\r\n")] {
-            for size in [16, 4096] {
-                let (reader, released, fault, _) = run(dialect, &format!("{before}data: {data}{end}"), size);
-                let want = format!("{before}data: {data}{whole}");
-                assert_eq!(String::from_utf8(released).unwrap(), want, "{dialect:?} {end:?}");
-                assert!(fault.is_none() && reader.is_complete(), "{dialect:?} {end:?}");
-            }
-        }
-    }
-    // Usage behind the reason to finish is part of what a client is told.
-    let finish = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    let body = format!("{finish}data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":3}}}}");
-    let (_, released, ..) = run(Dialect::OpenAiChat, &body, 16);
-    assert_eq!(String::from_utf8(released).unwrap(), format!("{body}\n\n"));
-}
-
-#[test]
-fn a_giant_last_event_makes_the_answer_whole_only_with_its_end() {
-    let giant = format!(
-        "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"instructions\":\"{}\",\"usage\":{{\"output_tokens\":7}}}}}}",
-        "x".repeat(3 * EVENT_MAX)
-    );
-    for size in [1_000, 70_000] {
-        for (lacks, end, whole) in [
-            (0, "\n\n", Some("\n\n")),
-            (0, "\n", Some("\n\n")),
-            (0, "\r\n", Some("\r\n\r\n")),
-            (0, "", None),
-            (3, "", None),
-            (100_000, "", None),
-        ] {
-            let body = format!("{}{end}", &giant[..giant.len() - lacks]);
-            let (reader, released, fault, _) = run(Dialect::OpenAiResponses, &body, size);
-            let want = whole.map_or(body, |whole| format!("{giant}{whole}"));
-            assert!(released == want.as_bytes() && fault.is_none(), "lacks {lacks} {end:?} in {size}");
-            assert_eq!(reader.is_complete(), whole.is_some(), "lacks {lacks} {end:?} in {size}");
-            assert_eq!(reader.usage().output, whole.map(|_| 7), "lacks {lacks} {end:?} in {size}");
-        }
-    }
 }
 
 #[test]
