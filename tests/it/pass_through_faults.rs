@@ -81,9 +81,9 @@ async fn a_name_without_an_address_is_counted_as_that() {
 /// The first try after a rest is alone, but not kept away by itself.
 #[tokio::test]
 async fn a_first_try_on_a_dead_connection_is_made_again() {
-    let script = Script::of([Reply::rate_limited(None).then_stale()]).then(Reply::ok());
-    let (stage, standin) = one(script, "cooldown: {default: 100ms}\n").await;
-    assert_eq!(list(&stage).await.status, 429);
+    let fault = Reply::status(503).header("retry-after-ms", "100");
+    let (stage, standin) = one(Script::of([fault.then_stale()]).then(Reply::ok()), "").await;
+    assert_eq!(list(&stage).await.status, 503);
     eventually("the rest is over", || is_usable(&stage)).await;
     let answer = list(&stage).await;
     assert_eq!(answer.status, 200, "{}", answer.body_text());
@@ -151,13 +151,11 @@ async fn what_is_under_way_shows() {
 
 #[tokio::test]
 async fn a_provider_rests_as_long_as_it_says() {
-    for status in [429, 529, 503] {
-        let (stage, _standin) = one(Reply::status(status).header("retry-after", "100"), "").await;
-        assert_eq!(list(&stage).await.status, status);
-        eventually("it rests", || !is_usable(&stage)).await;
-        let span = rests(&stage);
-        assert!(span > Duration::from_secs(80) && span < Duration::from_secs(130), "{status}: {span:?}");
-    }
+    let (stage, _standin) = one(Reply::status(503).header("retry-after", "100"), "").await;
+    assert_eq!(list(&stage).await.status, 503);
+    eventually("it rests", || !is_usable(&stage)).await;
+    let span = rests(&stage);
+    assert!(span > Duration::from_secs(80) && span < Duration::from_secs(130), "{span:?}");
     // What is left of a rate limit says nothing of a server fault.
     let fault = Reply::status(503).header("x-ratelimit-reset-requests", "100s");
     let (stage, _standin) = one(fault, "").await;
@@ -165,11 +163,25 @@ async fn a_provider_rests_as_long_as_it_says() {
     assert!(is_usable(&stage));
 }
 
+/// A limit of pictures says nothing of the model that calls go to.
+#[tokio::test]
+async fn a_limit_is_the_clients_to_wait_for_and_keeps_no_call_away() {
+    for (status, outcome) in [(429, "rate_limited"), (529, "overloaded"), (498, "overloaded")] {
+        let (stage, standin) = one(Reply::status(status).header("retry-after", "100"), "").await;
+        for turn in 1..=2 {
+            let answer = list(&stage).await;
+            assert_eq!((answer.status, answer.header("retry-after")), (status, Some("100")));
+            eventually("it is counted", || is(attempts(&stage, outcome), turn)).await;
+            assert!(is_usable(&stage), "{status}");
+        }
+        assert_eq!(standin.count(), 2, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn a_status_means_here_what_it_means_elsewhere_but_for_what_is_the_clients() {
     for (status, outcome, rests) in [
         (402, "quota", true),
-        (498, "overloaded", true),
         (424, "server_error", false),
         (499, "server_error", false),
         (500, "server_error", false),
@@ -311,10 +323,10 @@ async fn a_key_that_is_refused_is_counted_as_that() {
 
 #[tokio::test]
 async fn a_provider_that_rests_is_told_as_for_any_call() {
-    let (stage, standin) = one(Reply::rate_limited(Some("30")), "").await;
+    let (stage, standin) = one(Reply::status(503).header("retry-after", "30"), "").await;
     list(&stage).await;
     let answer = list(&stage).await;
-    assert_eq!((answer.status, answer.error_code().as_str()), (429, "rate_limited"));
+    assert_eq!((answer.status, answer.error_code().as_str()), (503, "all_targets_unavailable"));
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((29..=30).contains(&wait), "{wait}");
     assert_eq!(standin.count(), 1);
