@@ -53,8 +53,8 @@ impl Candidate {
     }
 }
 
-/// Most requests have at most this many candidates; more go to the heap.
-pub type Candidates = SmallVec<[Candidate; 4]>;
+/// The candidates of one request. On the heap: an open stream has no more room for them than it needs.
+pub type Candidates = Vec<Candidate>;
 
 /// The turns of one route: kept from request to request, not from plan to plan.
 #[derive(Debug, Default)]

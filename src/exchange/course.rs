@@ -12,7 +12,6 @@ use super::{Ending, Exchange, turn};
 use crate::base::outcome::Outcome;
 use crate::base::time::Tick;
 use crate::health::{Resting, Units};
-use smallvec::SmallVec;
 
 /// Why a candidate that was not asked was passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub enum Halt {
 pub struct Course {
     /// Why each candidate was passed over, by its place in the order; nothing for those that were
     /// asked or merely not reached.
-    pub passed: SmallVec<[Option<Passed>; 4]>,
+    pub passed: Vec<Option<Passed>>,
     /// Whose answer, or part of one, the client got.
     pub chosen: Option<usize>,
     /// Why nobody else was asked.

@@ -252,8 +252,8 @@ struct Break {
 pub struct Exchange {
     rules: Rules,
     candidates: Candidates,
-    tallies: SmallVec<[Tally; 4]>,
-    records: SmallVec<[Record; 4]>,
+    tallies: Vec<Tally>,
+    records: SmallVec<[Record; 2]>,
     failovers: u32,
     /// The least time that an attempt behind the first needs.
     least: Duration,
@@ -275,7 +275,7 @@ impl Exchange {
     /// Starts a request over its candidates in the order of choice.
     #[must_use]
     pub fn new(rules: Rules, candidates: Candidates) -> Self {
-        let tallies = SmallVec::from_elem(Tally::default(), candidates.len());
+        let tallies = vec![Tally::default(); candidates.len()];
         Exchange {
             rules,
             candidates,

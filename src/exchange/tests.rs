@@ -94,7 +94,7 @@ fn scene(candidates: Vec<Candidate>, change: impl FnOnce(&mut Rules)) -> Scene {
         deadline: Tick(600_000_000),
     };
     change(&mut rules);
-    let exchange = Exchange::new(rules, candidates.into());
+    let exchange = Exchange::new(rules, candidates);
     Scene { exchange, budget: RetryBudget::default(), now: Tick(1_000_000), policy }
 }
 

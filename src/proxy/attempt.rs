@@ -252,50 +252,56 @@ impl From<Unwritable> for End {
 }
 
 /// Makes an attempt.
-pub(super) async fn run(
+#[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+pub(super) fn run(
     aim: &Aim<'_>,
     stage: &mut Stage<'_>,
     permit: &mut Permit,
     splice: &mut Option<Box<Splice>>,
     errand: Box<Errand>,
-) -> End {
-    let begun = Opening { aim, watch: Watch::Stage(stage) }.begin(errand).await;
-    let (mut upstream, drafted) = match begun {
-        Ok(begun) => begun,
-        Err(end) => return *end,
-    };
-    let mut end = match drafted {
-        Ok(answer) => see_through(aim, stage, permit, splice, &mut upstream, answer).await,
-        Err(end) => *end,
-    };
-    part_with(aim, upstream, &mut end).await;
-    end
+) -> impl Future<Output = End> {
+    async move {
+        let begun = Opening { aim, watch: Watch::Stage(stage) }.begin(errand).await;
+        let (mut upstream, drafted) = match begun {
+            Ok(begun) => begun,
+            Err(end) => return *end,
+        };
+        let mut end = match drafted {
+            Ok(answer) => see_through(aim, stage, permit, splice, &mut upstream, answer).await,
+            Err(end) => *end,
+        };
+        part_with(aim, upstream, &mut end).await;
+        end
+    }
 }
 
 /// Holds an answer until it is fit to be sent, and sends it. A function of its own, so that the room
 /// that this takes is the room in which the provider was asked.
-async fn see_through(
+#[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+fn see_through(
     aim: &Aim<'_>,
     stage: &mut Stage<'_>,
     permit: &mut Permit,
     splice: &mut Option<Box<Splice>>,
     upstream: &mut Upstream,
     mut answer: Box<Answer>,
-) -> End {
-    let mut incoming = Incoming::new(upstream, answer.packing, answer.is_event_stream);
-    let mut reader = None;
-    let held = {
-        let mut opening = Opening { aim, watch: Watch::Stage(stage) };
-        opening.hold(&mut incoming, &mut answer, &mut reader).await.map_err(Box::new)
-    };
-    if let Err(end) = held {
-        if let Some(reader) = &reader {
-            stage.broke_early(aim.at, &end, reader.usage());
+) -> impl Future<Output = End> {
+    async move {
+        let mut incoming = Incoming::new(upstream, answer.packing, answer.is_event_stream);
+        let mut reader = None;
+        let held = {
+            let mut opening = Opening { aim, watch: Watch::Stage(stage) };
+            opening.hold(&mut incoming, &mut answer, &mut reader).await.map_err(Box::new)
+        };
+        if let Err(end) = held {
+            if let Some(reader) = &reader {
+                stage.broke_early(aim.at, &end, reader.usage());
+            }
+            return *end;
         }
-        return *end;
+        let mut delivery = Delivery { aim, stage, permit, splice };
+        delivery.run(&mut incoming, answer, reader.as_mut()).await
     }
-    let mut delivery = Delivery { aim, stage, permit, splice };
-    delivery.run(&mut incoming, answer, reader.as_mut()).await
 }
 
 /// Gives a connection back whose answer was read to its end, and closes any other; one of HTTP/2 loses
@@ -405,7 +411,7 @@ impl Stage<'_> {
     fn wait<T>(
         &mut self,
         house: &House,
-        limit: Limit,
+        limit: &Limit,
         future: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Result<T, Cut>> {
         let exchange = &*self.exchange;
@@ -435,7 +441,7 @@ impl Opening<'_, '_> {
     #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
     fn wait<T>(
         &mut self,
-        limit: Limit,
+        limit: &Limit,
         future: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Result<T, Cut>> {
         async move {
@@ -478,7 +484,7 @@ impl Opening<'_, '_> {
         let limit = self.first_limit();
         let sent = {
             let sending = pin!(send(upstream, errand));
-            self.wait(limit, sending).await?
+            self.wait(&limit, sending).await?
         };
         let limit = match &sent {
             Ok(()) => limit,
@@ -491,7 +497,7 @@ impl Opening<'_, '_> {
         };
         let read = {
             let reading = pin!(read_head(upstream));
-            self.wait(limit, reading).await?
+            self.wait(&limit, reading).await?
         };
         match read {
             Ok(()) => Ok(()),
@@ -523,27 +529,31 @@ impl Opening<'_, '_> {
     }
 
     /// Holds an answer until it is fit to go downstream. A stream leaves its reader behind.
-    async fn hold(
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+    fn hold(
         &mut self,
         incoming: &mut Incoming<'_>,
         answer: &mut Answer,
         reader: &mut Option<StreamReader>,
-    ) -> Result<(), End> {
-        if !(200..300).contains(&answer.status) {
-            return Err(self.refused(incoming, answer).await);
+    ) -> impl Future<Output = Result<(), End>> {
+        async move {
+            if !(200..300).contains(&answer.status) {
+                return Err(self.refused(incoming, answer).await);
+            }
+            if answer.is_encoded {
+                return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
+            }
+            if answer.is_event_stream {
+                let reader =
+                    reader.insert(StreamReader::new(self.aim.dialect).with_choices(self.aim.choices));
+                // What is taken up began long ago.
+                return if self.aim.is_rescue { Ok(()) } else { self.stream(incoming, answer, reader).await };
+            }
+            if self.aim.is_rescue {
+                return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
+            }
+            self.whole(incoming, answer).await
         }
-        if answer.is_encoded {
-            return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
-        }
-        if answer.is_event_stream {
-            let reader = reader.insert(StreamReader::new(self.aim.dialect).with_choices(self.aim.choices));
-            // What is taken up began long ago.
-            return if self.aim.is_rescue { Ok(()) } else { self.stream(incoming, answer, reader).await };
-        }
-        if self.aim.is_rescue {
-            return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
-        }
-        self.whole(incoming, answer).await
     }
 }
 

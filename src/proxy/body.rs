@@ -39,13 +39,17 @@ pub(super) enum BodyFault {
     Gone,
 }
 
-/// Reads the whole body.
+/// Reads the whole body, unless it `came` with the head.
 pub(super) async fn read(
     house: &House,
     session: &mut Session,
     limits: &Limits,
     pace: &Pace,
+    came: Bytes,
 ) -> Result<Body, BodyFault> {
+    if !came.is_empty() {
+        return whole(house, limits, came);
+    }
     let announced = announced_length(session)?;
     if announced.is_some_and(|length| length > limits.max_body) {
         return Err(too_large());
@@ -53,8 +57,19 @@ pub(super) async fn read(
     if is_waiting(session) {
         session.write_continue_response().await.map_err(|_| BodyFault::Gone)?;
     }
+    read_all(house, session, limits, announced, pace).await
+}
+
+/// Takes a body of which all is there. Who waits for leave to send it does so no more.
+fn whole(house: &House, limits: &Limits, bytes: Bytes) -> Result<Body, BodyFault> {
+    let length = bytes.len() as u64;
+    if length > limits.max_body {
+        return Err(too_large());
+    }
     let mut share = Share::default();
-    let bytes = read_all(house, session, limits, announced, &mut share, pace).await?;
+    if length > FREE {
+        reserve(house, limits, &mut share, length)?;
+    }
     Ok(Body { bytes, share })
 }
 
@@ -127,25 +142,22 @@ async fn read_all(
     session: &mut Session,
     limits: &Limits,
     announced: Option<u64>,
-    share: &mut Share,
     pace: &Pace,
-) -> Result<Bytes, BodyFault> {
+) -> Result<Body, BodyFault> {
     let began = house.clock.tick();
+    let mut share = Share::default();
     let Some(first) = next(house, session, pace, 0, Duration::ZERO).await? else {
-        return Ok(Bytes::new());
+        return Ok(Body { bytes: Bytes::new(), share });
     };
     if announced == Some(first.len() as u64) {
-        if first.len() as u64 > FREE {
-            reserve(house, limits, share, first.len() as u64)?;
-        }
-        return Ok(first);
+        return whole(house, limits, first);
     }
-    let mut whole = Gathered::new(&house.memory, announced, limits.max_body);
+    let mut gathered = Gathered::new(&house.memory, announced, limits.max_body);
     let most = announced.unwrap_or(limits.max_body);
     let mut reserved = 0;
     let mut piece = first;
     loop {
-        let length = (whole.len() + piece.len()) as u64;
+        let length = (gathered.len() + piece.len()) as u64;
         if length > limits.max_body {
             return Err(too_large());
         }
@@ -156,15 +168,15 @@ async fn read_all(
             // Grow the share in steps as large as what is there, so that a long chunked body
             // takes a logarithmic number of them.
             let more = length.max(LEAST_SHARE).min(most.saturating_sub(reserved));
-            reserve(house, limits, share, more + buffer)?;
+            reserve(house, limits, &mut share, more + buffer)?;
             reserved += more;
         }
-        whole.push(piece);
+        gathered.push(piece);
         let spent = house.clock.tick().since(began);
-        let Some(next) = next(house, session, pace, whole.len(), spent).await? else { break };
+        let Some(next) = next(house, session, pace, gathered.len(), spent).await? else { break };
         piece = next;
     }
-    Ok(whole.into_bytes())
+    Ok(Body { bytes: gathered.into_bytes(), share })
 }
 
 fn announced_length(session: &Session) -> Result<Option<u64>, BodyFault> {

@@ -175,8 +175,8 @@ impl Carried {
         slots: &[Arc<Slot>],
         records: &[Record],
         api: Api,
-    ) -> SmallVec<[(usize, Losses); 2]> {
-        let Some(inner) = &self.0 else { return SmallVec::new() };
+    ) -> Vec<(usize, Losses)> {
+        let Some(inner) = &self.0 else { return Vec::new() };
         let lost = records.iter().filter_map(|record| {
             let slot = slots.get(record.candidate)?;
             let asked = api_of(live, slot, api);

@@ -6,6 +6,7 @@
 
 use super::attempt::{End, Filtered, Held, Stage};
 use super::carried::{self, Carried};
+use super::downstream;
 use super::echo;
 use super::line;
 use super::patience::{Patience, client_leaves};
@@ -31,7 +32,6 @@ use crate::wire::listing::Listing;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::protocols::http::ServerSession as Session;
-use smallvec::smallvec;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -410,7 +410,7 @@ async fn relay(
     let body = echo::redacted(body, all.iter().flat_map(|signature| signature.keys()));
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
-    reply::open(session, head, smallvec![body], true).await.map_err(|_| gone())
+    downstream::begin(session, head.into_pingora(), &[body], true).await.map_err(|_| gone())
 }
 
 /// Passes on what a content filter left of an answer, or its refusal, since nobody else had a better one.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(super) struct Lineup {
     pub(super) groups: SmallVec<[u32; 4]>,
     pub(super) left_out: LeftOut,
-    pub(super) unspoken: SmallVec<[Left<()>; 1]>,
+    pub(super) unspoken: Vec<Left<()>>,
 }
 
 impl Lineup {

@@ -395,7 +395,7 @@ impl Forward {
         let chosen = self.record.status.map(|_| self.record.candidate);
         let halt = if chosen.is_some() { Halt::Answered } else { Halt::Final };
         let course = Course { chosen, halt, ..self.course };
-        story.conclude(self.slots, &records, course, SmallVec::new());
+        story.conclude(self.slots, &records, course, Vec::new());
     }
 
     /// Puts down whose answer the head is, or that of our own is which ends it.

@@ -61,11 +61,20 @@ pub enum HeadFault {
     Tunnel,
 }
 
+/// Where a request ends, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The length of its head, the empty line included.
+    pub head: usize,
+    /// The length of its body, where that was announced.
+    pub body: Option<u64>,
+}
+
 /// What the fields of a head say about its framing.
 #[derive(Default)]
 struct Framing {
     fields: usize,
-    has_length: bool,
+    length: Option<u64>,
     is_chunked: bool,
     has_host: bool,
 }
@@ -118,12 +127,12 @@ pub(super) fn head_fault(head: &RequestHeader, max: u64) -> Option<(u16, &'stati
     )
 }
 
-/// Checks the head of an HTTP/1 request, which may be followed by anything.
+/// Checks the head of an HTTP/1 request, which may be followed by anything, and returns where it ends.
 ///
 /// # Errors
 /// What is ambiguous or too large about it.
-pub fn check(head: &[u8]) -> Result<(), HeadFault> {
-    let mut rest = head;
+pub fn check(bytes: &[u8]) -> Result<Bounds, HeadFault> {
+    let mut rest = bytes;
     let is_old = request_line(line(&mut rest)?)?;
     let mut framing = Framing::default();
     loop {
@@ -133,7 +142,7 @@ pub fn check(head: &[u8]) -> Result<(), HeadFault> {
         }
         framing.note(field)?;
     }
-    if framing.is_chunked && framing.has_length {
+    if framing.is_chunked && framing.length.is_some() {
         return Err(HeadFault::Ambiguous("content-length and transfer-encoding exclude each other"));
     }
     if framing.is_chunked && is_old {
@@ -142,7 +151,7 @@ pub fn check(head: &[u8]) -> Result<(), HeadFault> {
     if !framing.has_host && !is_old {
         return Err(HeadFault::Ambiguous("HTTP/1.1 wants a host field"));
     }
-    Ok(())
+    Ok(Bounds { head: bytes.len() - rest.len(), body: framing.length })
 }
 
 /// Takes the next line, without its end.
@@ -242,10 +251,15 @@ impl Framing {
     }
 
     fn length(&mut self, value: &[u8]) -> Result<(), HeadFault> {
-        if std::mem::replace(&mut self.has_length, true) {
+        if self.length.is_some() {
             return Err(HeadFault::Ambiguous("there is more than one content-length"));
         }
-        if matches!(value.len(), 1..=19) && value.iter().all(u8::is_ascii_digit) {
+        let digit = |byte: &u8| byte.is_ascii_digit().then_some(u64::from(byte & 0xf));
+        // Nineteen digits fit.
+        let digits = Some(value).filter(|value| matches!(value.len(), 1..=19));
+        let sum = |digits: &[u8]| digits.iter().try_fold(0, |sum, byte| Some(10 * sum + digit(byte)?));
+        self.length = digits.and_then(sum);
+        if self.length.is_some() {
             Ok(())
         } else {
             Err(HeadFault::Ambiguous("content-length is not a number"))
@@ -293,7 +307,7 @@ mod tests {
 
     /// A head of these field lines behind a good request line and a good host.
     fn with(fields: &str) -> Result<(), HeadFault> {
-        check(format!("POST /v1/messages HTTP/1.1\r\nhost: a\r\n{fields}\r\n").as_bytes())
+        check(format!("POST /v1/messages HTTP/1.1\r\nhost: a\r\n{fields}\r\n").as_bytes()).map(drop)
     }
 
     #[test]
@@ -310,7 +324,26 @@ mod tests {
             "POST / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\nx-name: K\u{f6}ln\tund mehr\r\n\r\n",
         ] {
-            assert_eq!(check(head.as_bytes()), Ok(()), "{head:?}");
+            assert!(check(head.as_bytes()).is_ok(), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_where_it_ends_and_its_body_where_it_says() {
+        for (head, body) in [
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", None),
+            ("POST / HTTP/1.1\r\nhost: a\r\nContent-Length:\t012 \r\n\r\n", Some(12)),
+            ("POST / HTTP/1.0\r\ncontent-length: 0\r\n\r\n", Some(0)),
+            (
+                "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9999999999999999999\r\n\r\n",
+                Some(9_999_999_999_999_999_999),
+            ),
+            ("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n", None),
+        ] {
+            for more in ["", "body", "\r\n\r\nGET / HTTP/1.1\r\n"] {
+                let bounds = Bounds { head: head.len(), body };
+                assert_eq!(check(format!("{head}{more}").as_bytes()), Ok(bounds), "{head:?} {more:?}");
+            }
         }
     }
 

@@ -8,14 +8,19 @@
 //!
 //! **A head comes whole or not at all.** On HTTP/1 the bytes of a head are gathered here, within
 //! [`Pace::head`] for all of it and `limits.max_header` (threats C6, C7: Pingora's timer is one per
-//! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls the prefix of a
-//! pipelined request; which it may be: whoever sends the next call before the answer is answered in its
-//! turn (not where this one was in chunks, or is passed through: the connection ends with that). That
-//! such a client leaves is not noticed before it is written to: behind its next bytes Pingora looks no
-//! further. A connection that asks for nothing for [`IDLE`] is closed, and while the process
-//! drains for [`LAST_ASK`], so that a request that is on its way meets no closed door. On HTTP/2 the frame layer has done all this.
+//! read, its limit a mebibyte), looked at by [`framing`], and handed to Pingora's parser as what it calls
+//! the prefix of a pipelined request; which it may be: whoever sends the next call before the answer is
+//! answered in its turn (not where this one was in chunks, or is passed through: the connection ends with
+//! that). That such a client leaves is not noticed before it is written to: behind its next bytes Pingora
+//! looks no further. A connection that asks for nothing for [`IDLE`] is closed, and while the process
+//! drains for [`LAST_ASK`], so that a request that is on its way meets no closed door. On HTTP/2 the frame
+//! layer has done all this.
+//!
+//! **A body that came whole with its head** is taken from behind it, by the length that [`framing`] has found
+//! to be the only one, and Pingora reads a call without a body: it would copy this one, and keep its own
+//! for as long as the answer takes.
 
-use super::framing::{self, HeadFault};
+use super::framing::{self, Bounds, HeadFault};
 use super::pace::Pace;
 use super::service::Proxy;
 use super::story::Story;
@@ -26,7 +31,7 @@ use crate::live::House;
 use crate::observe::fault_text;
 use crate::route;
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::http::ResponseHeader;
@@ -137,15 +142,17 @@ impl Front {
         let mut came = BytesMut::new();
         loop {
             let (mut session, is_passed_through) = {
-                let head = match self.head(&mut stream, &mut leaving, came).await {
+                let mut head = match self.head(&mut stream, &mut leaving, came).await {
                     Head::Whole(head) => head,
                     Head::Quiet => return,
                     Head::Refused(why) => return self.refuse(&mut stream, &why).await,
                 };
-                if let Err(fault) = framing::check(&head) {
-                    return self.refuse(&mut stream, &fault.into()).await;
-                }
+                let bounds = match framing::check(&head) {
+                    Ok(bounds) => bounds,
+                    Err(fault) => return self.refuse(&mut stream, &fault.into()).await,
+                };
                 let is_passed_through = target_of(&head).is_some_and(route::is_passed_through);
+                came = if is_passed_through { BytesMut::new() } else { body_of(&mut head, bounds) };
                 let mut session = ServerSession::new_http1(stream);
                 session.set_pipelined_prefix(head);
                 (session, is_passed_through)
@@ -155,7 +162,7 @@ impl Front {
             let next = if is_passed_through {
                 let reused = self.hooks.process_new_http(session, shutdown).await;
                 reused.map(|reused| (reused.consume().0, None))
-            } else if self.request(&mut session).await {
+            } else if self.request(&mut session, came.freeze()).await {
                 session.finish().await.ok().flatten().map(ReusableHttpStream::into_parts)
             } else {
                 None
@@ -215,17 +222,27 @@ impl Front {
     }
 
     /// Answers one request of an HTTP/1 connection; tells whether that can carry another.
-    async fn request(&self, session: &mut ServerSession) -> bool {
-        match session.read_request().await {
-            Ok(true) => self.proxy.serve(session).await,
-            Ok(false) => false,
-            Err(fault) => {
-                if matches!(fault.etype(), pingora::ErrorType::InvalidHTTPHeader) {
-                    // A client that left meanwhile cannot be told.
-                    drop(answer_unread(session, self.tell(&UNREADABLE)).await);
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+    fn request(&self, session: &mut ServerSession, body: Bytes) -> impl Future<Output = bool> {
+        async move {
+            match session.read_request().await {
+                Ok(true) => {
+                    if !body.is_empty() {
+                        session.req_header_mut().remove_header(&header::CONTENT_LENGTH);
+                        // Pingora 0.9.1 forgets what it reads of the next request before it has looked for a body.
+                        session.is_body_done();
+                    }
+                    self.proxy.serve(session, self.proxy.context(body)).await
                 }
-                session.shutdown().await;
-                false
+                Ok(false) => false,
+                Err(fault) => {
+                    if matches!(fault.etype(), pingora::ErrorType::InvalidHTTPHeader) {
+                        // A client that left meanwhile cannot be told.
+                        drop(answer_unread(session, self.tell(&UNREADABLE)).await);
+                    }
+                    session.shutdown().await;
+                    false
+                }
             }
         }
     }
@@ -291,7 +308,7 @@ impl HttpServerApp for Front {
         if route::is_passed_through(session.req_header().uri.path()) {
             return self.hooks.process_new_http(session, shutdown).await;
         }
-        if self.proxy.serve(&mut session).await {
+        if self.proxy.serve(&mut session, self.proxy.context(Bytes::new())).await {
             // A client that left meanwhile cannot be told.
             drop(session.finish().await);
         }
@@ -333,6 +350,13 @@ fn is_whole(head: &[u8], seen: usize) -> bool {
     })
 }
 
+/// Takes the body from behind its head, where it is all that is there, else nothing.
+fn body_of(head: &mut BytesMut, bounds: Bounds) -> BytesMut {
+    let behind = head.len().saturating_sub(bounds.head);
+    let is_all = behind > 0 && bounds.body == Some(behind as u64);
+    if is_all { head.split_off(bounds.head) } else { BytesMut::new() }
+}
+
 /// Returns the path of a request line, without its query. A target that is no path (`*`, an
 /// authority, a whole URI) is nothing that is passed through.
 fn target_of(head: &[u8]) -> Option<&str> {
@@ -365,6 +389,18 @@ mod tests {
             assert!(is_whole(head, seen), "{seen}");
         }
         assert!(is_whole(b"GET / HTTP/1.1\nhost: a\n\n", 10));
+    }
+
+    #[test]
+    fn a_body_is_taken_where_it_is_whole_and_nothing_follows() {
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n";
+        for (behind, body) in [("", ""), ("bod", ""), ("body", "body"), ("body\r\nGET", "")] {
+            let mut came = BytesMut::from(format!("{head}{behind}").as_bytes());
+            let bounds = framing::check(&came).unwrap();
+            assert_eq!(body_of(&mut came, bounds), body, "{behind:?}");
+            let left = if body.is_empty() { format!("{head}{behind}") } else { head.to_owned() };
+            assert_eq!(came, left.as_bytes(), "{behind:?}");
+        }
     }
 
     #[test]

@@ -38,11 +38,18 @@ const LEAVING: &str = "this proxy is leaving and could not wait any longer";
 /// What the hooks of one request share.
 pub struct Context {
     pub(super) story: Story,
+    /// The body of a call, where it came with its head; else nothing.
+    pub(super) body: Bytes,
     /// On the heap: calls have none.
     pub(super) forward: Option<Box<Forward>>,
 }
 
 impl Proxy {
+    /// Begins a request, whose body may have come with its head.
+    pub(super) fn context(&self, body: Bytes) -> Context {
+        Context { story: Story::begin(self.house.clock.tick()), body, forward: None }
+    }
+
     /// Tells a client whose request could not be answered, where there is still something to tell;
     /// returns the status.
     pub(super) async fn failed(&self, session: &mut Session, error: &Error, context: &mut Context) -> u16 {
@@ -139,7 +146,7 @@ impl ProxyHttp for Proxy {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context { story: Story::begin(self.house.clock.tick()), forward: None }
+        self.context(Bytes::new())
     }
 
     /// No modules: Pingora's default adds a compressor that would look at every answer.
@@ -184,7 +191,7 @@ impl ProxyHttp for Proxy {
         _end_of_stream: bool,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        let Context { story, forward } = context;
+        let Context { story, forward, .. } = context;
         let (Some(forward), Some(live), Some(piece)) = (forward.as_mut(), story.live.as_ref(), body) else {
             return Ok(());
         };
@@ -204,7 +211,7 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        let Context { story, forward } = context;
+        let Context { story, forward, .. } = context;
         if let (Some(forward), Some(live)) = (forward.as_mut(), story.live.clone()) {
             let status = response.status.as_u16();
             if status == 401 {

@@ -31,7 +31,7 @@ pub(super) struct Left<W> {
 }
 
 /// Targets that were left out, each with the reason; by `before`.
-pub(super) type LeftOut = SmallVec<[Left<Shed>; 2]>;
+pub(super) type LeftOut = Vec<Left<Shed>>;
 
 /// The targets of a request, in the order of choice.
 #[derive(Default)]
@@ -40,7 +40,7 @@ pub(super) struct Line {
     pub(super) groups: SmallVec<[u32; 4]>,
     pub(super) left_out: LeftOut,
     /// Those that do not take the call, nor one that it could be carried into.
-    pub(super) unspoken: SmallVec<[Left<()>; 1]>,
+    pub(super) unspoken: Vec<Left<()>>,
     pub(super) first: First,
     /// Whose provider has the state of earlier turns: that of the first choice, before anybody was left out.
     pub(super) home: Option<ProviderIdx>,
@@ -189,13 +189,10 @@ fn of_model(
         let unspoken = slots.into_iter().map(|slot| Left { slot, why: (), group: 0, before: 0 });
         return Line { unspoken: unspoken.collect(), ..Line::default() };
     }
-    Line {
-        home: Some(at),
-        ..take_out(slots.into_iter().map(|slot| (slot, 0)).collect(), SmallVec::new(), wish)
-    }
+    Line { home: Some(at), ..take_out(slots.into_iter().map(|slot| (slot, 0)).collect(), Vec::new(), wish) }
 }
 
-fn take_out(all: Vec<(Arc<Slot>, u32)>, unspoken: SmallVec<[Left<()>; 1]>, wish: &Wish) -> Line {
+fn take_out(all: Vec<(Arc<Slot>, u32)>, unspoken: Vec<Left<()>>, wish: &Wish) -> Line {
     let unfit = fit::shed(&all, wish, |(slot, _)| slot.target.traits);
     let is_unspoken = unspoken.iter().any(|left| left.before == 0);
     let was_left_out = is_unspoken || unfit.first().is_some_and(|(at, _)| *at == 0);

@@ -111,7 +111,7 @@ impl Patience {
     pub(super) async fn alone<T>(
         &mut self,
         clock: &Clock,
-        limit: Limit,
+        limit: &Limit,
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Cut> {
         if !limit.is_hard {
@@ -133,7 +133,7 @@ impl Patience {
         session: &mut Session,
         house: &House,
         deadline: Tick,
-        limit: Limit,
+        limit: &Limit,
         mut has_alternative: impl FnMut(Tick) -> bool,
         mut future: Pin<&mut impl Future<Output = T>>,
     ) -> impl Future<Output = Result<T, Cut>> {
@@ -185,7 +185,13 @@ fn shared(until: Tick, now: Tick) -> Tick {
 pub(super) async fn client_leaves(session: &mut Session) {
     // Bytes after the body of a request (a pipelined next one) are no farewell; Pingora keeps them and
     // says no more. What it says of HTTP/2 behind an end is no farewell either: no spinning.
-    if session.read_body_or_idle(true).await.is_ok() {
+    // By name, as in `downstream`: no client comes by Pingora's other ways.
+    let is_told = match session {
+        Session::H1(session) => session.read_body_or_idle(true).await.is_err(),
+        Session::H2(session) => session.read_body_or_idle(true).await.is_err(),
+        Session::Subrequest(_) | Session::Custom(_) => false,
+    };
+    if !is_told {
         std::future::pending::<()>().await;
     }
 }
@@ -215,7 +221,7 @@ mod tests {
             let (ours, _theirs) = tokio::io::duplex(64);
             let mut session = Session::new_http1(Box::new(ours));
             let (mut patience, there) = (Patience::default(), pin!(std::future::ready(7)));
-            let waited = patience.with(&mut session, &house, deadline, Limit::UNWATCHED, |_| false, there);
+            let waited = patience.with(&mut session, &house, deadline, &Limit::UNWATCHED, |_| false, there);
             assert_eq!(waited.await, want, "deadline {deadline:?}, parting: {is_parting}");
         }
     }

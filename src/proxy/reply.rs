@@ -4,7 +4,7 @@
 //! request gets the head alone. Everything that is ours to say about an answer (contract section
 //! 3) is set here, on answers of providers and on our own alike.
 
-use super::downstream::{self, Unwritable};
+use super::downstream;
 use super::echo;
 use super::patience::client_leaves;
 use super::story::Story;
@@ -22,7 +22,6 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::{ErrorType, OrErr};
 use serde_json::json;
-use smallvec::{SmallVec, smallvec};
 use std::time::Duration;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -143,14 +142,14 @@ impl Head {
 
     /// Leaves no room behind the headers: Pingora keeps a head for as long as the body takes, adds two headers
     /// of its own to it, and a map that grows has twice the room. What is cloned has no more than it holds.
-    fn fitted(mut self) -> Self {
+    pub(super) fn fitted(mut self) -> Self {
         for name in [header::DATE, header::CONNECTION] {
             self.headers.insert(name, HeaderValue::from_static(""));
         }
         Head { status: self.status, headers: self.headers.clone() }
     }
 
-    fn into_pingora(self) -> Box<ResponseHeader> {
+    pub(super) fn into_pingora(self) -> Box<ResponseHeader> {
         let (mut parts, ()) = http::Response::new(()).into_parts();
         parts.status = self.status;
         parts.headers = self.headers;
@@ -244,17 +243,6 @@ pub(super) fn decimal(number: u64) -> HeaderValue {
     HeaderValue::from_str(digits.format(number)).unwrap_or_else(|_| number.into())
 }
 
-/// Sends a head and the first bytes of the body in one write.
-pub(super) fn open(
-    session: &mut Session,
-    head: Head,
-    first: SmallVec<[Bytes; 4]>,
-    is_whole: bool,
-) -> impl Future<Output = Result<(), Unwritable>> {
-    let head = if is_whole { head.into_pingora() } else { head.fitted().into_pingora() };
-    async move { Ok(downstream::begin(session, head, first, is_whole).await?) }
-}
-
 /// Answers with an error of our own in the caller's shape.
 pub(super) async fn refuse(
     session: &mut Session,
@@ -331,7 +319,7 @@ async fn send_whole(session: &mut Session, mut head: Head, body: Bytes) -> pingo
     if session.req_header().method == Method::HEAD {
         return session.write_response_header(head.into_pingora()).await;
     }
-    downstream::begin(session, head.into_pingora(), smallvec![body], true).await
+    downstream::begin(session, head.into_pingora(), &[body], true).await
 }
 
 /// Ends a started stream that cannot go on: what was kept back of it, a blank line (so that a broken

@@ -31,11 +31,11 @@ use crate::parse;
 use crate::rewrite;
 use crate::route::{self, Call, Endpoint, Named};
 use crate::select::fit::Wish;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession as Session;
 use pingora::{Error, ErrorType};
-use pingora_proxy::ProxyHttp;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,20 +68,22 @@ impl Proxy {
     }
 
     /// Answers one request whose head has been read; tells whether the connection can carry another.
-    pub(super) async fn serve(&self, session: &mut Session) -> bool {
-        let mut context = self.new_ctx();
-        let answered = self.answer(session, &mut context).await;
-        let fault = match answered {
-            Ok(true) => None,
-            // Only a path that is no path to `front` (a whole URI) and one that is passed through.
-            Ok(false) => Some(Error::explain(ErrorType::HTTPStatus(400), "not an origin-form target")),
-            Err(fault) => Some(fault),
-        };
-        if let Some(fault) = &fault {
-            self.failed(session, fault, &mut context).await;
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+    pub(super) fn serve(&self, session: &mut Session, mut context: Context) -> impl Future<Output = bool> {
+        async move {
+            let answered = self.answer(session, &mut context).await;
+            let fault = match answered {
+                Ok(true) => None,
+                // Only a path that is no path to `front` (a whole URI) and one that is passed through.
+                Ok(false) => Some(Error::explain(ErrorType::HTTPStatus(400), "not an origin-form target")),
+                Err(fault) => Some(fault),
+            };
+            if let Some(fault) = &fault {
+                self.failed(session, fault, &mut context).await;
+            }
+            self.end(session, &mut context);
+            fault.is_none()
         }
-        self.end(session, &mut context);
-        fault.is_none()
     }
 
     /// Answers a request, or tells that it is to be passed through.
@@ -150,7 +152,10 @@ impl Proxy {
                         pages::model(session, story, &live, shape, id).await
                     }
                     Endpoint::PassThrough => self.pass_through(session, context, &live, shape).await,
-                    Endpoint::Llm(call) => self.call(session, story, &live, call, &wishes).await,
+                    Endpoint::Llm(call) => {
+                        let came = &mut context.body;
+                        self.call(session, story, &live, call, &wishes, came).await
+                    }
                     Endpoint::Health
                     | Endpoint::NotFound
                     | Endpoint::BadPath(_)
@@ -254,10 +259,11 @@ impl Proxy {
         live: &Arc<Live>,
         call: &Call,
         wishes: &Wishes,
+        came: &mut Bytes,
     ) -> pingora::Result<bool> {
         // A function of its own: what it works with would stay there as long as the call takes.
         let Some(Ready { slots, carried, asked, share: _share }) =
-            self.ready(session, story, live, call, wishes).await?
+            self.ready(session, story, live, call, wishes, std::mem::take(came)).await?
         else {
             return Ok(true);
         };
@@ -272,6 +278,7 @@ impl Proxy {
         live: &'a Arc<Live>,
         call: &Call,
         wishes: &Wishes,
+        came: Bytes,
     ) -> pingora::Result<Option<Ready<'a>>> {
         let house = &*self.house;
         let api = call.api;
@@ -290,7 +297,7 @@ impl Proxy {
                 .await
                 .map(|_| None);
         }
-        let mut body = match body::read(house, session, &live.plan.limits, &self.pace).await {
+        let mut body = match body::read(house, session, &live.plan.limits, &self.pace, came).await {
             Ok(body) => body,
             Err(fault) => {
                 story.body_was_read(house.clock.tick());
@@ -410,7 +417,9 @@ fn onward(head: &RequestHeader) -> (Vec<(HeaderName, HeaderValue)>, Option<Strin
     let presented = authenticate::presented(&head.headers, head.uri.query());
     let keys = presented.all();
     let headers = rewrite::request_headers(&head.headers, &keys);
-    let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut headers: Vec<_> = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+    // They last as long as the call.
+    headers.shrink_to_fit();
     let query = head.uri.query().map(|query| rewrite::query_without_keys(query, &keys));
     (headers, query)
 }

@@ -57,7 +57,7 @@ pub(super) struct Story {
     /// Whose answer the client got, where that is not the last one asked.
     given: Option<usize>,
     /// What candidates of other dialects were not told.
-    pub(super) lost: SmallVec<[(usize, Losses); 2]>,
+    pub(super) lost: Vec<(usize, Losses)>,
     pub(super) status: Option<u16>,
     /// Our own word to the client.
     pub(super) code: Option<ErrorCode>,
@@ -144,7 +144,7 @@ impl Story {
             turn: None,
             lineup: Lineup::default(),
             course: Course::default(),
-            lost: SmallVec::new(),
+            lost: Vec::new(),
             status: None,
             code: None,
             told: None,
@@ -253,7 +253,7 @@ impl Story {
         slots: Vec<Arc<Slot>>,
         records: &[Record],
         course: Course,
-        lost: SmallVec<[(usize, Losses); 2]>,
+        lost: Vec<(usize, Losses)>,
     ) {
         self.slots = slots;
         self.records = records.to_vec();

@@ -81,7 +81,7 @@ pub(super) async fn prove_within(
     patience: &mut Patience,
 ) -> Result<(), Box<End>> {
     let proving = pin!(prove(slot));
-    match patience.with(session, house, deadline, Limit::UNWATCHED, |_| false, proving).await {
+    match patience.with(session, house, deadline, &Limit::UNWATCHED, |_| false, proving).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(no_token)) => Err(Box::new(End::Failed(no_token.into()))),
         Err(cut) => Err(Box::new(cut.into())),

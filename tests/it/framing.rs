@@ -525,6 +525,30 @@ async fn what_is_odd_and_unambiguous_passes_once_and_whole() {
     }
 }
 
+/// A body is taken with its head where it came with it and nothing came behind: wherever the bytes are cut,
+/// each request has its own, and an answer of its own.
+#[tokio::test]
+async fn requests_of_one_connection_keep_their_bodies_apart_wherever_they_are_cut() {
+    let (stage, standin) = scene(Reply::ok()).await;
+    let texts = ["one", "two", "three"].map(|text| BODY.replace("hi", text));
+    let [one, two, three] = texts.each_ref().map(|body| {
+        let close = if body.contains("three") { "connection: close\r\n" } else { "" };
+        let fields = format!("{close}content-length: {}\r\n", body.len());
+        [head(&fields), body.clone().into_bytes()].concat()
+    });
+    let without = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
+    let (first, of_head) = (one.len(), one.len() - texts[0].len());
+    let all = [one, without, two, three].concat();
+    for room in [all.len(), first, first + 1, first - 1, of_head, of_head + 1, of_head - 1, 7] {
+        let before = standin.seen().len();
+        let said = exchange(stage.connect(room), &all).await.unwrap_or_else(|| panic!("no end: {room}"));
+        assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 4, "{room}: {said}");
+        assert_eq!(said.matches("\"object\":\"list\"").count(), 1, "{room}: {said}");
+        let seen: Vec<_> = standin.seen().iter().skip(before).map(|seen| seen.body.clone()).collect();
+        assert_eq!(seen, texts.each_ref().map(|body| Bytes::from(body.replace("chat", "alpha"))), "{room}");
+    }
+}
+
 /// A good answer under these field lines.
 fn answer(fields: &str, body: &str) -> Reply {
     Reply::raw(format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{fields}\r\n{body}"))

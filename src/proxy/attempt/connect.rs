@@ -34,7 +34,7 @@ impl Opening<'_, '_> {
             |error: &pingora::Error| classify::transport(connect_fault(error)) == Outcome::Connect;
         // On the heap: see `pools`.
         let mut connecting = Box::pin(slot.connect(&house.pools, &house.clock, timeouts.connect, may_repeat));
-        let error = match self.wait(hard, connecting.as_mut()).await? {
+        let error = match self.wait(&hard, connecting.as_mut()).await? {
             Ok(upstream) => return Ok((upstream, false)),
             Err(NoConnection::Dns) => {
                 return Err(End::Failed(Fault::plain(classify::transport(TransportFault::Dns))));

@@ -29,7 +29,7 @@ impl Opening<'_, '_> {
         let mut held_length = 0;
         loop {
             let limit = self.opening_limit(reader);
-            let read = match self.read(incoming, limit).await {
+            let read = match self.read(incoming, &limit).await {
                 Ok(read) => read,
                 Err(Cut::Gone) => return Err(End::Gone),
                 Err(Cut::Late(_)) if reader.is_complete() => Ok(None),

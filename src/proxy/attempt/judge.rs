@@ -138,7 +138,7 @@ impl Opening<'_, '_> {
     pub(super) fn read(
         &mut self,
         incoming: &mut Incoming<'_>,
-        limit: Limit,
+        limit: &Limit,
     ) -> impl Future<Output = Result<pingora::Result<Option<Bytes>>, Cut>> {
         async move {
             let reading = pin!(incoming.next());
@@ -157,7 +157,7 @@ impl Opening<'_, '_> {
         let most = if is_relayed { RELAYED_BODY } else { REFUSAL_BODY };
         let mut is_whole = false;
         while body.len() < most && (body.len() < REFUSAL_BODY || self.aim.has_room(answer, body.len())) {
-            match self.read(incoming, limit).await {
+            match self.read(incoming, &limit).await {
                 Ok(Ok(Some(piece))) => {
                     let room = most - body.len();
                     body.extend_from_slice(&piece[..piece.len().min(room)]);
@@ -186,7 +186,12 @@ impl Opening<'_, '_> {
     /// Waits until so much of an answer that must be had whole may be held, and returns how long that took.
     /// What never could be is given up at once. So is what runs beside another attempt: whoever watches
     /// both would take the wait for the provider's silence.
-    async fn find_room(&mut self, answer: &mut Answer, length: usize, limit: Limit) -> Result<Duration, End> {
+    async fn find_room(
+        &mut self,
+        answer: &mut Answer,
+        length: usize,
+        limit: &Limit,
+    ) -> Result<Duration, End> {
         let whole = answer.length.unwrap_or_default().max(length as u64);
         let fits = whole <= (self.aim.live.plan.limits.replay_memory / 2).max(FREE);
         if fits && self.aim.has_room(answer, length) {
@@ -208,72 +213,75 @@ impl Opening<'_, '_> {
     }
 
     /// Holds an answer that is not streamed until it is whole, and judges it.
-    pub(super) async fn whole(
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+    pub(super) fn whole(
         &mut self,
         incoming: &mut Incoming<'_>,
         answer: &mut Answer,
-    ) -> Result<(), End> {
-        let mut limit = self.first_limit();
-        let status = answer.status;
-        let memory = &self.aim.house.memory;
-        let mut body = Gathered::new(memory, answer.length, HELD_ANSWER as u64);
-        loop {
-            let read = match self.read(incoming, limit).await {
-                Ok(read) => read,
-                Err(Cut::Gone) => return Err(End::Gone),
-                Err(Cut::Late(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
+    ) -> impl Future<Output = Result<(), End>> {
+        async move {
+            let mut limit = self.first_limit();
+            let status = answer.status;
+            let memory = &self.aim.house.memory;
+            let mut body = Gathered::new(memory, answer.length, HELD_ANSWER as u64);
+            loop {
+                let read = match self.read(incoming, &limit).await {
+                    Ok(read) => read,
+                    Err(Cut::Gone) => return Err(End::Gone),
+                    Err(Cut::Late(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
+                };
+                match read {
+                    Ok(Some(piece)) => {
+                        body.push(piece);
+                        let has_room = self.aim.has_room(answer, body.len());
+                        if answer.rendering.is_none() && (body.len() > HELD_ANSWER || !has_room) {
+                            answer.held.push(body.into_bytes());
+                            return Ok(());
+                        }
+                        // Translated as a whole or not at all.
+                        if body.len() > TRANSLATED_ANSWER {
+                            return Err(End::Failed(Fault::after_head(Outcome::BadBody, status)));
+                        }
+                        if answer.rendering.is_some() {
+                            let waited = self.find_room(answer, body.len(), &limit).await?;
+                            // It was not the provider that took this time.
+                            limit.soft = limit.soft.after(waited);
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(_) => {
+                        let is_bomb = incoming.is_bomb();
+                        let outcome = if is_bomb { Outcome::BadBody } else { Outcome::Truncated };
+                        return Err(End::Failed(Fault::after_head(outcome, status)));
+                    }
+                }
+            }
+            if answer.length.is_some_and(|announced| announced != body.len() as u64) {
+                return Err(End::Failed(Fault::after_head(Outcome::Truncated, status)));
+            }
+            let body = body.into_bytes();
+            let was_filtered = match self.aim.judge(&body) {
+                Ok(judged) => {
+                    answer.usage = judged.usage;
+                    judged.was_filtered
+                }
+                Err(fault) => {
+                    let held = fault.held.or_else(|| Held::of(answer, body));
+                    return Err(End::Failed(Fault { held, ..*fault }));
+                }
             };
-            match read {
-                Ok(Some(piece)) => {
-                    body.push(piece);
-                    let has_room = self.aim.has_room(answer, body.len());
-                    if answer.rendering.is_none() && (body.len() > HELD_ANSWER || !has_room) {
-                        answer.held.push(body.into_bytes());
-                        return Ok(());
-                    }
-                    // Translated as a whole or not at all.
-                    if body.len() > TRANSLATED_ANSWER {
-                        return Err(End::Failed(Fault::after_head(Outcome::BadBody, status)));
-                    }
-                    if answer.rendering.is_some() {
-                        let waited = self.find_room(answer, body.len(), limit).await?;
-                        // It was not the provider that took this time.
-                        limit.soft = limit.soft.after(waited);
-                    }
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    let is_bomb = incoming.is_bomb();
-                    let outcome = if is_bomb { Outcome::BadBody } else { Outcome::Truncated };
-                    return Err(End::Failed(Fault::after_head(outcome, status)));
-                }
+            let body = match answer.rendering.as_ref().map(|rendering| rendering.answer(memory, &body)) {
+                None => body,
+                Some(Ok(translated)) => translated,
+                Some(Err(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
+            };
+            if was_filtered && self.leaves_filtered() {
+                return Err(End::Failed(Fault::filtered(answer, body)));
             }
+            answer.held.push(body);
+            answer.is_whole = true;
+            Ok(())
         }
-        if answer.length.is_some_and(|announced| announced != body.len() as u64) {
-            return Err(End::Failed(Fault::after_head(Outcome::Truncated, status)));
-        }
-        let body = body.into_bytes();
-        let was_filtered = match self.aim.judge(&body) {
-            Ok(judged) => {
-                answer.usage = judged.usage;
-                judged.was_filtered
-            }
-            Err(fault) => {
-                let held = fault.held.or_else(|| Held::of(answer, body));
-                return Err(End::Failed(Fault { held, ..*fault }));
-            }
-        };
-        let body = match answer.rendering.as_ref().map(|rendering| rendering.answer(memory, &body)) {
-            None => body,
-            Some(Ok(translated)) => translated,
-            Some(Err(outcome)) => return Err(End::Failed(Fault::after_head(outcome, status))),
-        };
-        if was_filtered && self.leaves_filtered() {
-            return Err(End::Failed(Fault::filtered(answer, body)));
-        }
-        answer.held.push(body);
-        answer.is_whole = true;
-        Ok(())
     }
 }
 

@@ -17,11 +17,12 @@ use crate::proxy::carried::Rendering;
 use crate::proxy::downstream;
 use crate::proxy::incoming::Incoming;
 use crate::proxy::patience::{Cut, Limit, Patience};
-use crate::proxy::reply::{self, Framing, Head};
+use crate::proxy::reply::{self, Framing};
 use crate::proxy::telling::Telling;
 use crate::wire::StreamReader;
 use crate::wire::splice::Splice;
 use bytes::Bytes;
+use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 use std::pin::pin;
 use std::time::Duration;
@@ -74,7 +75,7 @@ impl Delivery<'_, '_> {
     fn read(
         &mut self,
         incoming: &mut Incoming<'_>,
-        limit: Limit,
+        limit: &Limit,
     ) -> impl Future<Output = Result<pingora::Result<Option<Bytes>>, Cut>> {
         async move {
             let reading = pin!(incoming.next());
@@ -95,7 +96,8 @@ impl Delivery<'_, '_> {
         drop(answer);
         loop {
             let now = self.aim.house.clock.tick();
-            match self.read(incoming, stall_limit(self.aim.timeouts, now, now)).await {
+            let limit = stall_limit(self.aim.timeouts, now, now);
+            match self.read(incoming, &limit).await {
                 Ok(Ok(Some(piece))) => {
                     if downstream::write(self.stage.session, piece).await.is_err() {
                         return End::Gone;
@@ -110,47 +112,50 @@ impl Delivery<'_, '_> {
     }
 
     /// Forwards a stream as it comes.
-    async fn stream(
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps each argument twice while it waits")]
+    fn stream(
         &mut self,
         incoming: &mut Incoming<'_>,
         mut answer: Box<Answer>,
         reader: &mut StreamReader,
-    ) -> End {
-        self.stage.story.is_stream = true;
-        self.spend();
-        self.stage.story.spending.say(reader.usage());
-        if let Err(end) = self.begin_stream(&mut answer).await {
-            return end;
-        }
-        let (status, mark, mut rendering) = answer.into_rest();
-        if let Some(end) = self.settle(mark, rendering.as_deref(), reader, status).await {
-            return end;
-        }
-        // When an event last came that was more than a ping.
-        let mut heard = self.aim.house.clock.tick();
-        let mut is_ping = false;
-        loop {
-            let is_awaited = !reader.has_content() && self.splice.is_some();
-            let limit = if is_awaited {
-                self.aim.first_limit(self.stage.exchange)
-            } else {
-                self.stream_limit(reader, &mut heard, is_ping)
-            };
-            let read = match self.read_on(incoming, limit).await {
-                Ok(read) => read,
-                Err(Cut::Gone) => return End::Gone,
-                Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
-                Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
-            };
-            let (pieces, mark);
-            (is_ping, pieces, mark) = take(reader, rendering.as_deref_mut(), read);
-            // Before it is sent on: who leaves meanwhile has used it all the same.
+    ) -> impl Future<Output = End> {
+        async move {
+            self.stage.story.is_stream = true;
+            self.spend();
             self.stage.story.spending.say(reader.usage());
-            if let Err(end) = self.forward(pieces, status).await {
+            if let Err(end) = self.begin_stream(&mut answer).await {
                 return end;
             }
+            let (status, mark, mut rendering) = answer.into_rest();
             if let Some(end) = self.settle(mark, rendering.as_deref(), reader, status).await {
                 return end;
+            }
+            // When an event last came that was more than a ping.
+            let mut heard = self.aim.house.clock.tick();
+            let mut is_ping = false;
+            loop {
+                let is_awaited = !reader.has_content() && self.splice.is_some();
+                let limit = if is_awaited {
+                    self.aim.first_limit(self.stage.exchange)
+                } else {
+                    self.stream_limit(reader, &mut heard, is_ping)
+                };
+                let read = match self.read_on(incoming, &limit).await {
+                    Ok(read) => read,
+                    Err(Cut::Gone) => return End::Gone,
+                    Err(Cut::Late(_)) if reader.is_complete() => Ok(None),
+                    Err(Cut::Late(outcome)) => return End::Failed(Fault::after_head(outcome, status)),
+                };
+                let (pieces, mark);
+                (is_ping, pieces, mark) = take(reader, rendering.as_deref_mut(), read);
+                // Before it is sent on: who leaves meanwhile has used it all the same.
+                self.stage.story.spending.say(reader.usage());
+                if let Err(end) = self.forward(pieces, status).await {
+                    return end;
+                }
+                if let Some(end) = self.settle(mark, rendering.as_deref(), reader, status).await {
+                    return end;
+                }
             }
         }
     }
@@ -179,7 +184,9 @@ impl Delivery<'_, '_> {
             return self.name_the_seam().await;
         }
         let framing = Framing::endless(self.stage.session);
-        self.commit(answer, framing).await
+        self.commit(answer, framing).await?;
+        downstream::forget_fields(self.stage.session);
+        Ok(())
     }
 
     /// Returns the number of the client's next event, where its dialect counts them.
@@ -196,7 +203,7 @@ impl Delivery<'_, '_> {
     fn read_on(
         &mut self,
         incoming: &mut Incoming<'_>,
-        limit: Limit,
+        limit: &Limit,
     ) -> impl Future<Output = Result<pingora::Result<Option<Bytes>>, Cut>> {
         async move {
             if self.stage.told.as_ref().and_then(Telling::next_due).is_some() {
@@ -210,7 +217,7 @@ impl Delivery<'_, '_> {
     async fn read_holding(
         &mut self,
         incoming: &mut Incoming<'_>,
-        limit: Limit,
+        limit: &Limit,
     ) -> Result<pingora::Result<Option<Bytes>>, Cut> {
         let clock = &self.aim.house.clock;
         let mut reading = pin!(incoming.next());
@@ -301,12 +308,13 @@ impl Delivery<'_, '_> {
 
     /// The point of no return: the head and everything held go downstream in one write.
     async fn commit(&mut self, answer: &mut Answer, framing: Framing) -> Result<(), End> {
-        let (head, held) = self.begun(answer, framing)?;
-        reply::open(self.stage.session, head, held, answer.is_whole).await.map_err(End::from)
+        let head = self.begun(answer, framing)?;
+        let begun = downstream::begin(self.stage.session, head, &answer.held, answer.is_whole).await;
+        begun.map_err(|_| End::Gone)
     }
 
-    /// Commits, and returns what goes downstream first.
-    fn begun(&mut self, answer: &mut Answer, framing: Framing) -> Result<(Head, SmallVec<[Bytes; 4]>), End> {
+    /// Commits, and returns the head; what goes downstream with it is what is held.
+    fn begun(&mut self, answer: &mut Answer, framing: Framing) -> Result<Box<ResponseHeader>, End> {
         let now = self.aim.house.clock.tick();
         self.stage.exchange.commit(now);
         self.stage.exchange.rescuable(self.stage.told.is_some());
@@ -324,12 +332,12 @@ impl Delivery<'_, '_> {
         let Some(head) = head else {
             return Err(End::Failed(Fault::after_head(Outcome::BadBody, answer.status)));
         };
-        let mut held = std::mem::take(&mut answer.held);
         self.stage.story.answered(answer.status);
         if let Some(told) = self.stage.told.as_mut() {
-            held = told.pass_all(held, &self.aim.house.clock);
+            answer.held = told.pass_all(std::mem::take(&mut answer.held), &self.aim.house.clock);
         }
-        Ok((head, held))
+        let head = if answer.is_whole { head } else { head.fitted() };
+        Ok(head.into_pingora())
     }
 
     fn tell(&mut self, now: Tick) {
