@@ -16,6 +16,7 @@
 //! use, `way` leads to a server, `states` tells what changed, [`parting`] ends what is left.
 
 use crate::base::ids::{CredentialIdx, RouteIdx, TargetIdx};
+use crate::base::secret::Secret;
 use crate::clock::Clock;
 use crate::config::plan::Plan;
 use crate::exchange::budget::RetryBudget;
@@ -349,6 +350,16 @@ impl Live {
     #[must_use]
     pub fn signatures(&self) -> Vec<Arc<keyring::Signature>> {
         self.keyrings.iter().map(|ring| ring.current()).collect()
+    }
+
+    /// Returns what nobody is to read in an error: what these signatures send, and what headers hold that the
+    /// operator adds.
+    pub fn unquotable<'a>(
+        &'a self,
+        signatures: &'a [Arc<keyring::Signature>],
+    ) -> impl Iterator<Item = &'a Secret> {
+        let keys = signatures.iter().flat_map(|signature| signature.keys());
+        keys.chain(self.plan.providers.iter().flat_map(|provider| &provider.header_secrets))
     }
 
     /// Returns the slot of a target.

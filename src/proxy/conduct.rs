@@ -392,7 +392,7 @@ fn quota_type(
     let verdict = classify::response(patterns, status, headers, &held.body, house.clock.wall());
     let is_told = |word: &ProviderType| {
         let holds = |key: &Secret| echo::holds(word.as_str().as_bytes(), key);
-        !live.keyrings.iter().any(|ring| ring.current().keys().iter().any(holds))
+        !live.unquotable(&live.signatures()).any(holds)
     };
     verdict.provider_type.filter(is_told)
 }
@@ -407,7 +407,7 @@ async fn relay(
 ) -> pingora::Result<()> {
     let Held { mut head, body, _share, .. } = held;
     let all: Vec<_> = sent.into_iter().chain(live.signatures()).collect();
-    let body = echo::redacted(body, all.iter().flat_map(|signature| signature.keys()));
+    let body = echo::redacted(body, live.unquotable(&all));
     reply::complete(&mut head, Framing::Length(body.len() as u64), story)?;
     story.answered(head.status.as_u16());
     downstream::begin(session, head.into_pingora(), &[body], true).await.map_err(|_| gone())

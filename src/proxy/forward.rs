@@ -240,11 +240,15 @@ impl Forward {
             let meaning = meaning(live, slot, response, house.clock.wall());
             self.settle(house, live, &meaning);
         }
-        let keys = self.signature.keys();
+        let added = self.slots.get(self.at).map(|slot| live.plan.provider(slot.target.provider));
+        let added = added.into_iter().flat_map(|provider| &provider.header_secrets);
+        let keys = self.signature.keys().iter().chain(added);
         let dropped: Vec<_> = response
             .headers
             .iter()
-            .filter(|(name, value)| !rewrite::keeps_response_header(name, false) || echo::is_in(value, keys))
+            .filter(|(name, value)| {
+                !rewrite::keeps_response_header(name, false) || echo::is_in(value, keys.clone())
+            })
             .map(|(name, _)| name.clone())
             .filter(|name| *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING)
             .collect();
@@ -267,7 +271,7 @@ impl Forward {
             *piece = None;
         } else if self.record.status.is_some_and(|status| status >= 400) {
             let rings: Vec<_> = live.map(Live::signatures).unwrap_or_default();
-            let ours = rings.iter().flat_map(|signature| signature.keys());
+            let ours = live.into_iter().flat_map(|live| live.unquotable(&rings));
             self.overwriter.pass(piece, is_last, self.signature.keys().iter().chain(ours));
         }
     }

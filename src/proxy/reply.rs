@@ -159,15 +159,15 @@ impl Head {
 
 /// Begins the head of a provider's answer: what of the provider's own the client may see. What
 /// repeats one of `keys` is left out.
-pub(super) fn draft(
+pub(super) fn draft<'a>(
     status: StatusCode,
     upstream: &HeaderMap,
     drops_rate_limits: bool,
-    keys: &[Secret],
+    keys: impl Iterator<Item = &'a Secret> + Clone,
 ) -> pingora::Result<Head> {
     let mut head = Head::new(status, upstream.len());
     for (name, value) in upstream {
-        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, keys) {
+        if rewrite::keeps_response_header(name, drops_rate_limits) && !echo::is_in(value, keys.clone()) {
             let added = head.headers.try_append(name.clone(), value.clone());
             added.or_err(ErrorType::InvalidHTTPHeader, "too many headers")?;
         }

@@ -77,6 +77,7 @@ fn provider(name: &str, at: u32) -> Provider {
         authority: format!("{name}.invalid").into(),
         credentials: vec![CredentialIdx(at)],
         headers: Vec::new(),
+        header_secrets: Vec::new(),
         http: HttpVersions::Auto,
         spread_credentials: false,
         timeouts: timeouts(),

@@ -2,7 +2,7 @@
 
 use crate::papers::Authority;
 use crate::scene::{KEY_ONE, ms, provider, trail};
-use crate::stage::{Stage, eventually};
+use crate::stage::{GATEWAY_TOKEN, Stage, eventually};
 use bytes::Bytes;
 use pointsman::live::Slot;
 use pointsman::standin::caller::{Answer, BodyEnd, Call};
@@ -296,6 +296,23 @@ async fn no_key_of_ours_leaves_in_an_error_however_json_writes_it() {
             assert!(!body.contains(part), "{part} in {body}");
         }
     }
+}
+
+/// What a variable put into a header that the operator adds is as secret as a key.
+#[tokio::test]
+async fn no_header_from_a_variable_leaves_in_an_answer() {
+    let text = format!("{{\"error\":\"{GATEWAY_TOKEN} not-a-secret\"}}");
+    let quoting =
+        Reply::body(400, "application/json", text).header("x-said", &format!("Bearer {GATEWAY_TOKEN}"));
+    let standin = Provider::start(quoting).await.unwrap();
+    let more = "headers: {x-gateway: \"Bearer ${GATEWAY_TOKEN}\", x-plain: not-a-secret}";
+    let stage = open(&provider("one", "openai", &standin.base_url(), KEY_ONE, more), "").await;
+    for answer in [list(&stage).await, Call::chat("chat").send(stage.data).await.unwrap()] {
+        let body = answer.body_text();
+        assert_eq!((answer.status, answer.header("x-said")), (400, None), "{body}");
+        assert!(!body.contains(GATEWAY_TOKEN) && body.contains("not-a-secret"), "{body}");
+    }
+    assert_eq!(standin.last().unwrap().header("x-gateway"), Some(&*format!("Bearer {GATEWAY_TOKEN}")));
 }
 
 #[tokio::test]

@@ -35,12 +35,15 @@ impl Drop for Stage {
     }
 }
 
-/// Literal keys stand in the tests' own files; nothing comes from outside.
+/// What the one variable of the tests' files holds, `GATEWAY_TOKEN`.
+pub const GATEWAY_TOKEN: &str = "gw-0123456789abcdef";
+
+/// Literal keys stand in the tests' own files; nothing else comes from outside.
 struct Nowhere;
 
 impl Outside for Nowhere {
-    fn env(&self, _name: &str) -> Option<String> {
-        None
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "GATEWAY_TOKEN").then(|| GATEWAY_TOKEN.to_owned())
     }
 
     fn secret(&self, _what: &SecretRef) -> Result<pointsman::base::secret::Secret, SecretFault> {

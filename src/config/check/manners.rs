@@ -5,6 +5,7 @@
 
 use super::Bench;
 use crate::base::api::{Api, Kind};
+use crate::base::secret::Secret;
 use crate::catalog::{Auth, Entry};
 use crate::config::path::{KeyPath, did_you_mean, shown};
 use crate::config::plan::Proof;
@@ -170,14 +171,16 @@ pub(super) fn join(kind: Kind, path: &str, prefix: &str) -> String {
     }
 }
 
-/// Checks `headers`.
+/// Checks `headers`, and returns the words of their values that are secret as well: those of a value with a
+/// variable. What stands in the file as it is may be any word.
 pub(super) fn check_headers(
     bench: &Bench<'_>,
     table: Vec<(KeyPath, String, String)>,
-) -> Vec<(HeaderName, HeaderValue)> {
+) -> (Vec<(HeaderName, HeaderValue)>, Vec<Secret>) {
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
-    for (at, name, value) in table {
-        let value = bench.expand(&at, &value);
+    let mut secrets = Vec::new();
+    for (at, name, written) in table {
+        let value = bench.expand(&at, &written);
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             bench.faults.error(&at, "is not the name of an HTTP header");
             continue;
@@ -194,6 +197,9 @@ pub(super) fn check_headers(
             continue;
         }
         let Some(value) = value else { continue };
+        if written.contains("${") {
+            secrets.extend(value.split_ascii_whitespace().map(|word| Secret::new(word.to_owned())));
+        }
         let is_plain = value.bytes().all(|b| (b' '..=b'~').contains(&b)) && value.trim() == value;
         match HeaderValue::from_str(&value) {
             Ok(mut value) if is_plain => {
@@ -204,7 +210,7 @@ pub(super) fn check_headers(
             Ok(_) | Err(_) => bench.faults.error(&at, "has a value that cannot be sent in an HTTP header"),
         }
     }
-    headers
+    (headers, secrets)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Inventory {
             }
             keep_what_is_set(bench, &mut file, entry);
         }
-        let headers = manners::check_headers(bench, std::mem::take(&mut file.headers));
+        let (headers, header_secrets) = manners::check_headers(bench, std::mem::take(&mut file.headers));
         let own = found.and_then(|entry| entry.url(&|name| cloud::is_set(bench, &file, entry, name)));
         let url = check_url(bench, &file, found, own);
         let trust = check_trust(bench, &file, url.as_ref());
@@ -137,6 +137,7 @@ impl Inventory {
             authority: url.authority().into(),
             credentials,
             headers,
+            header_secrets,
             http: if is_http1_only { HttpVersions::One } else { file.http },
             spread_credentials: file.spread_credentials,
             timeouts: timeouts.with(&file.timeouts),

@@ -35,6 +35,8 @@ pub struct Provider {
     pub credentials: Vec<CredentialIdx>,
     /// Extra request headers, lower-case names.
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// The words of their values that hold what a variable held: nobody is to read them in an answer.
+    pub header_secrets: Vec<Secret>,
     /// Which HTTP versions to speak.
     pub http: HttpVersions,
     /// Whether credentials are used in order or in turn.

@@ -49,7 +49,11 @@ impl Aim<'_> {
         let packing = Packing::of(&head.headers);
         let is_event_stream = self.is_stream(&head.headers);
         let own = match &rendering {
-            None => reply::draft(head.status, &head.headers, self.drops_rate_limits, self.signature.keys()),
+            None => {
+                let provider = self.live.plan.provider(self.slot.target.provider);
+                let keys = self.signature.keys().iter().chain(&provider.header_secrets);
+                reply::draft(head.status, &head.headers, self.drops_rate_limits, keys)
+            }
             Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list()),
         };
         let mut own = own.ok()?;
