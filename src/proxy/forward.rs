@@ -362,24 +362,26 @@ impl Forward {
         }
         let now = house.clock.tick();
         self.ended(meaning.outcome, now);
-        // What another model is short of says nothing of the one that calls go to here.
+        let Some(slot) = self.slots.get(self.at) else { return };
+        // What another model is short of says nothing of the one that calls go to here, and what the former
+        // key spent nothing of the one in force.
         let is_of_model = matches!(meaning.outcome, Outcome::RateLimited | Outcome::Overloaded);
-        if is_of_model && !meaning.account_wide {
+        let is_of_key = matches!(meaning.outcome, Outcome::Quota | Outcome::Permission);
+        if is_of_model && !meaning.account_wide || is_of_key && slot.keyring.is_another_than(&self.signature)
+        {
             drop(std::mem::take(&mut self.permit));
             return;
         }
-        if let Some(slot) = self.slots.get(self.at) {
-            let report = Report {
-                outcome: meaning.outcome,
-                hint: meaning.hint,
-                account_wide: meaning.account_wide,
-                is_permanent: false,
-                began: self.record.began,
-            };
-            let permit = std::mem::take(&mut self.permit);
-            let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
-            conduct::note(house, live, &self.slots, self.at, &changes);
-        }
+        let report = Report {
+            outcome: meaning.outcome,
+            hint: meaning.hint,
+            account_wide: meaning.account_wide,
+            is_permanent: false,
+            began: self.record.began,
+        };
+        let permit = std::mem::take(&mut self.permit);
+        let changes = slot.health.report(permit, &report, now, &live.policy, rand::random());
+        conduct::note(house, live, &self.slots, self.at, &changes);
     }
 
     /// Writes the end of the attempt down. Its place among those under way it keeps: a body may follow.

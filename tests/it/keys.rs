@@ -4,8 +4,9 @@
 //! the client.)
 
 use crate::process::{HEAD, Process, Program, SOON, eventually, openai};
+use pointsman::standin;
 use pointsman::standin::caller::{Answer, Call};
-use pointsman::standin::{Provider, Reply, Script, Seen};
+use pointsman::standin::{Gate, Provider, Reply, Script, Seen, Twist};
 use tokio::task::JoinSet;
 
 const OLD: &str = "sk-old-0123456789";
@@ -221,6 +222,34 @@ async fn what_is_passed_through_finds_a_rotated_key_too() {
     let is_told = async || scene.process.log_of("request").len() == 2;
     eventually("the requests are in the log", is_told).await;
     scene.assert_silent();
+}
+
+/// The former key is out of credit, which is known after another key came into force.
+#[tokio::test]
+async fn what_a_former_key_spent_is_no_matter_of_the_one_in_force() {
+    for slow in
+        [Call::chat("chat").header("user-agent", "slow"), Call::get("/v1/files").header("user-agent", "slow")]
+    {
+        let scene = Scene::open(Place::File, OLD, "").await;
+        let gate = Gate::closed();
+        let held = gate.clone();
+        scene.one.set_script(Script::rule(move |seen| match seen.header("user-agent") {
+            _ if is_new(seen) => Reply::says("one"),
+            Some("slow") => Reply::status(402).at(standin::Place::BeforeHead, Twist::Hold(held.clone())),
+            Some(_) | None => Reply::status(401),
+        }));
+        let data = scene.process.data;
+        let under_way = tokio::spawn(async move { slow.limit(SOON).send(data).await.unwrap() });
+        assert!(scene.one.until(SOON, |seen| seen.len() == 1).await);
+        scene.rotate(NEW);
+        assert_eq!(scene.chat().await.text(), "one");
+        gate.open();
+        let answer = under_way.await.unwrap();
+        assert!(matches!(answer.status, 200 | 402), "{}", answer.body_text());
+        let answer = scene.chat().await;
+        assert_eq!(answer.header("x-pointsman-trail"), Some("one/k:ok"), "{}", answer.body_text());
+        assert_eq!(scene.process.target("one/k/m").await["state"], "ready");
+    }
 }
 
 #[tokio::test]
