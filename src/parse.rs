@@ -132,7 +132,7 @@ pub fn body(api: Api, body: &[u8]) -> Result<Parsed, ParseFault> {
         if parsed.keys.len() == MEMBERS_MAX {
             return Err(ParseFault::TooManyMembers);
         }
-        parsed.keys.push(key.range());
+        parsed.keys.push(key.range().into());
         match key.bytes().as_ref() {
             b"model" => model(scan, &mut parsed)?,
             b"stream" => {

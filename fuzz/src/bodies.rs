@@ -122,7 +122,7 @@ fn reads_back(body: &Bytes, parsed: &Parsed) {
     }
     assert_eq!((again.stream, again.replay), (parsed.stream, parsed.replay));
     for key in &parsed.keys {
-        let name: String = serde_json::from_slice(&body[key.clone()]).unwrap_or_default();
+        let name: String = serde_json::from_slice(&body[key.range()]).unwrap_or_default();
         assert!(name.is_empty() || again.has(&bytes, &name), "{name:?} was lost");
     }
 }

@@ -1,7 +1,8 @@
 //! What lies on a connection, between a session and its socket?
 //!
 //! Pingora lends its streams as [`Stream`], so whatever has the traits of one can lie on another. A layer
-//! has one thing to say and hands on the rest ([`hands_on`]).
+//! has one thing to say and hands on the rest ([`hands_on`]), but for when the connection was made: a session
+//! keeps that as a list for as long as it lasts, and nobody here asks.
 //!
 //! [`corked`] lets the small pieces of an answer wait for each other, in a room that is lent
 //! ([`held`]): Pingora's own buffer of 1,460 bytes belongs to a connection for as long as that lasts, and
@@ -13,7 +14,7 @@ pub mod corked;
 pub mod held;
 
 /// Implements what a layer does not change by its field `inner`: names, digests, TLS, and that nothing can
-/// be looked at before it is read.
+/// be looked at before it is read. When it was made is not handed on.
 macro_rules! hands_on {
     ($layer:ty) => {
         impl pingora::protocols::UniqueID for $layer {
@@ -38,7 +39,7 @@ macro_rules! hands_on {
 
         impl pingora::protocols::GetTimingDigest for $layer {
             fn get_timing_digest(&self) -> Vec<Option<pingora::protocols::TimingDigest>> {
-                self.inner.get_timing_digest()
+                Vec::new()
             }
 
             fn get_read_pending_time(&self) -> std::time::Duration {

@@ -69,7 +69,7 @@ impl Lineup {
     }
 }
 
-/// Keeps what was decided for a request. Takes the id and the records out of its story.
+/// Keeps what was decided for a request. Takes the records out of its story.
 pub(super) fn keep(house: &House, story: &mut Story, live: &Live, status: u16, began: Tick, now: Now) {
     let was_admitted = story.body_read.is_some() || !story.slots.is_empty();
     if !was_admitted {
@@ -80,7 +80,7 @@ pub(super) fn keep(house: &House, story: &mut Story, live: &Live, status: u16, b
     let ended = ended(story);
     let is_ours = ended == Ended::Refused;
     house.decisions.keep(Decision {
-        id: Some(std::mem::take(&mut story.id)),
+        id: Some(story.id().to_owned()),
         now,
         began,
         generation: live.generation,

@@ -125,13 +125,19 @@ impl Front {
         Front { proxy: Proxy::new(Arc::clone(&house), pace), hooks, house, options, pace }
     }
 
-    /// Serves a connection until one side has had enough.
-    pub async fn serve(self: &Arc<Self>, stream: Stream, is_http2: bool, shutdown: &ShutdownWatch) {
+    /// Serves a connection until one side has had enough. On the heap: HTTP/2 has no use for the room that
+    /// HTTP/1 takes.
+    #[must_use = "nothing is served before it is awaited"]
+    pub fn serve<'a>(
+        self: &'a Arc<Self>,
+        stream: Stream,
+        is_http2: bool,
+        shutdown: &'a ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         if is_http2 {
-            self.process_new(stream, shutdown).await;
+            Box::pin(async move { drop(self.process_new(stream, shutdown).await) })
         } else {
-            // On the heap: HTTP/2 has no use for the room.
-            Box::pin(self.connection(stream, shutdown)).await;
+            Box::pin(self.connection(stream, shutdown))
         }
     }
 

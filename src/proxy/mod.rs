@@ -29,6 +29,7 @@
 //!     reply       answers of our own, and the head of every answer
 //!       downstream  the bytes, to the client
 //!       echo        not with our key in it
+//!       fitted      the room of a head that is kept
 //!   story       what is told about it afterwards: log line, metrics, headers
 //!     spending    tokens and cost, into counters and the ledger
 //!     decided     what is kept of it for `why`
@@ -50,6 +51,7 @@ mod defaults;
 mod downstream;
 pub mod echo;
 mod explain;
+mod fitted;
 mod forward;
 pub mod framing;
 mod front;

@@ -5,6 +5,7 @@
 //! client's credential can slip through by being spelt in a way that nobody thought of.
 
 use super::conduct::Asked;
+use super::fitted::fitted;
 use super::hop;
 use super::reply;
 use crate::base::api::{Api, Dialect, Kind};
@@ -68,7 +69,7 @@ fn headers(
     api: Api,
     length: usize,
 ) -> Result<HeaderMap, MaxSizeReached> {
-    // As many as are known: a map that grows is built twice, and a wide one lasts as long as the answer.
+    // As many as are known: a map that grows is built twice.
     let known = asked.headers.len() + slot.extra.len() + signature.headers().len();
     let is_told = hop::is_told(slot);
     let mut headers = HeaderMap::with_capacity(known + HEADERS_OWN + usize::from(is_told));
@@ -106,7 +107,9 @@ fn headers(
     if slot.kind == Kind::Copilot && asked.parsed.needs.has(Ability::Vision) {
         headers.try_insert(COPILOT_VISION, HeaderValue::from_static("true"))?;
     }
-    Ok(headers)
+    // A signature adds some of its own.
+    let is_last = signature.signing().is_none();
+    Ok(if asked.parsed.stream && is_last { fitted(headers) } else { headers })
 }
 
 /// Signs a head for its body where the credential signs whole requests; nothing of either may change

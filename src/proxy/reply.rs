@@ -6,6 +6,7 @@
 
 use super::downstream;
 use super::echo;
+use super::fitted::fitted;
 use super::patience::client_leaves;
 use super::story::Story;
 use crate::base::api::{Dialect, ErrorShape};
@@ -140,13 +141,13 @@ impl Head {
         }
     }
 
-    /// Leaves no room behind the headers: Pingora keeps a head for as long as the body takes, adds two headers
-    /// of its own to it, and a map that grows has twice the room. What is cloned has no more than it holds.
+    /// Leaves no room behind the headers, but for the two of its own that Pingora adds: it keeps a head for as
+    /// long as the body takes.
     pub(super) fn fitted(mut self) -> Self {
         for name in [header::DATE, header::CONNECTION] {
             self.headers.insert(name, HeaderValue::from_static(""));
         }
-        Head { status: self.status, headers: self.headers.clone() }
+        Head { status: self.status, headers: fitted(self.headers) }
     }
 
     pub(super) fn into_pingora(self) -> Box<ResponseHeader> {
@@ -163,7 +164,7 @@ pub(super) fn draft<'a>(
     status: StatusCode,
     upstream: &HeaderMap,
     drops_rate_limits: bool,
-    keys: impl Iterator<Item = &'a Secret> + Clone,
+    keys: &(impl Iterator<Item = &'a Secret> + Clone),
 ) -> pingora::Result<Head> {
     let mut head = Head::new(status, upstream.len());
     for (name, value) in upstream {

@@ -30,10 +30,13 @@ use std::time::Duration;
 
 /// Longest request id of a client that is kept (contract section 2).
 const ID_LIMIT: usize = 128;
+/// Length of an id of ours.
+const ID_OURS: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// The story of one request.
 pub(super) struct Story {
-    pub(super) id: String,
+    /// In its place: a new one is no longer.
+    id: SmallVec<[u8; ID_OURS]>,
     began: Tick,
     /// When the body was there: what the deadline and the durations are reckoned from.
     pub(super) body_read: Option<Tick>,
@@ -127,7 +130,7 @@ impl Story {
     /// Begins a story.
     pub(super) fn begin(began: Tick) -> Self {
         Story {
-            id: String::new(),
+            id: SmallVec::new(),
             began,
             body_read: None,
             live: None,
@@ -164,17 +167,17 @@ impl Story {
         let kept = offered.and_then(|value| value.to_str().ok()).filter(|text| is_harmless(text));
         let made = || {
             let made = uuid::Builder::from_unix_timestamp_millis(wall_ms, &dice).into_uuid();
-            made.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned()
+            SmallVec::from_slice(made.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes())
         };
-        self.id = kept.map_or_else(made, str::to_owned);
+        self.id = kept.map_or_else(made, |kept| SmallVec::from_slice(kept.as_bytes()));
     }
 
     pub(super) fn id(&self) -> &str {
-        &self.id
+        std::str::from_utf8(&self.id).unwrap_or_default()
     }
 
     pub(super) fn id_header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        HeaderValue::from_bytes(&self.id).unwrap_or_else(|_| HeaderValue::from_static("none"))
     }
 
     pub(super) fn body_was_read(&mut self, now: Tick) {
@@ -304,7 +307,7 @@ impl Story {
         let spent = self.spending.by_target(&self.slots);
         house.log.request(&RequestLine {
             at: at.wall,
-            id: &self.id,
+            id: self.id(),
             route: self.route.map(|at| &*live.plan.route(at).name),
             client: self.client.and_then(|at| live.plan.clients.get(at.at())).map(|c| &*c.name),
             dialect: self.dialect,
@@ -324,7 +327,7 @@ impl Story {
             degraded: answering.as_ref().is_some_and(|slot| self.is_degraded(slot)),
             generation: live.generation,
         });
-        // Last: it takes the id and the records along.
+        // Last: it takes the records along.
         decided::keep(house, self, &live, status, counted_from, at);
     }
 

@@ -197,12 +197,12 @@ enum Found {
 impl Container {
     /// Finds a member, also where it is spelt with underscores, which Google takes as well.
     fn find(original: &[u8], parsed: &Parsed, container: &str) -> Found {
-        let is_it = |range: &&Range<usize>| {
-            let key = original.get((*range).clone()).unwrap_or_default();
+        let is_it = |range: &Range<usize>| {
+            let key = original.get(range.clone()).unwrap_or_default();
             let name = Scan::new(key).text().ok().flatten().map(|name| name.text().into_owned());
             name.is_some_and(|name| camel(&name) == container)
         };
-        let Some(key) = parsed.keys.iter().find(is_it) else { return Found::Nothing };
+        let Some(key) = parsed.keys.iter().map(|key| key.range()).find(is_it) else { return Found::Nothing };
         let Some(rest) = original.get(key.end..) else { return Found::Other };
         let Some(colon) = memchr::memchr(b':', rest) else { return Found::Other };
         let from = key.end + colon + 1;

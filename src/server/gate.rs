@@ -74,6 +74,13 @@ pub struct Door {
     pub h2c: bool,
 }
 
+impl Door {
+    /// Tells whether what comes is HTTP/1 as it is.
+    fn is_plain(&self) -> bool {
+        self.tls.is_none() && !self.h2c
+    }
+}
+
 impl Gate {
     /// Puts a gate before `front`.
     pub fn new(front: Front, house: Arc<House>, count: Count, door: Door, own: Own) -> Self {
@@ -83,9 +90,6 @@ impl Gate {
     /// Makes of a new connection what its listener speaks, and tells whether that is HTTP/2; nothing where
     /// it does not come to that.
     async fn opened(&self, stream: Stream) -> Option<(Stream, bool)> {
-        if self.door.tls.is_none() && !self.door.h2c {
-            return Some((stream, false));
-        }
         let mut socket = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
         let Some((acceptor, certificate)) = &self.door.tls else {
             let is_http2 = Box::pin(timeout(QUIET, begins_http2(&mut socket))).await.ok()?.ok()?;
@@ -194,15 +198,25 @@ impl ServerApp for Gate {
             return None;
         };
         let (gate, shutdown) = (Arc::clone(self), shutdown.clone());
+        let counted = (inside, self.house.memory.visit());
         // A task of its own: Pingora's has room for a handshake and for HTTP/2, fourteen kilobytes that
         // would last as long as the connection.
         tokio::spawn(async move {
-            let _counted = (inside, gate.house.memory.visit());
+            // Not moved on: an async block keeps the room of what it was given.
+            let _counted = &counted;
             let _present = gate.house.parting.attend().await;
-            if let Some((stream, is_http2)) = gate.opened(session).await {
+            let opened = if gate.door.is_plain() {
+                Some((session, false))
+            } else {
+                Box::pin(gate.opened(session)).await
+            };
+            let serving = opened.map(|(stream, is_http2)| {
                 let house = Arc::clone(&gate.house);
                 let stream = if is_http2 { stream } else { held_up::by(house, stream) };
-                gate.front.serve(stream, is_http2, &shutdown).await;
+                gate.front.serve(stream, is_http2, &shutdown)
+            });
+            if let Some(serving) = serving {
+                serving.await;
             }
         });
         None

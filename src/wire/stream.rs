@@ -188,7 +188,7 @@ impl StreamReader {
         };
         if is_whole {
             let content_before = self.has_content;
-            match self.inspect(&rest) {
+            match self.inspect(&rest, &rest) {
                 None if self.is_complete() => pushed.release.push(rest),
                 None => pushed.release.push(self.ended(rest)),
                 Some(body) => self.fault(body, rest, &mut pushed),
@@ -261,7 +261,7 @@ impl StreamReader {
             match block {
                 Block::Here(range) => {
                     let event = chunk.get(range.clone()).unwrap_or_default();
-                    if let Some(body) = self.inspect(event) {
+                    if let Some(body) = self.inspect(event, &chunk) {
                         let event = chunk.slice(range);
                         self.fault(body, event, pushed);
                         break;
@@ -269,7 +269,7 @@ impl StreamReader {
                     upto = range.end;
                 }
                 Block::Joined { bytes, end } => {
-                    if let Some(body) = self.inspect(&bytes) {
+                    if let Some(body) = self.inspect(&bytes, &bytes) {
                         self.fault(body, bytes, pushed);
                         break;
                     }
@@ -303,8 +303,8 @@ impl StreamReader {
         pushed.fault = Some(StreamFault { body, event });
     }
 
-    /// Notes what one whole event says. Returns its data when it reports a fault.
-    fn inspect(&mut self, event: &[u8]) -> Option<Bytes> {
+    /// Notes what one whole event says, which came in `piece`. Returns its data when it reports a fault.
+    fn inspect(&mut self, event: &[u8], piece: &Bytes) -> Option<Bytes> {
         // It says what the last one said, and that is noted.
         if self.last.text(event).is_some() {
             return None;
@@ -329,7 +329,7 @@ impl StreamReader {
         if self.read(&name, &mut scan, &mut progress).and_then(|()| scan.end()).is_ok() {
             self.progress = progress;
             self.has_content |= progress.content && !progress.fault;
-            self.last.learn(event, &data, progress.text.filter(|_| !progress.fault));
+            self.last.learn(event, Some(piece), &data, progress.text.filter(|_| !progress.fault));
         } else if !is_error {
             return None;
         }

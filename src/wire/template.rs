@@ -11,6 +11,8 @@
 //! full, so that nothing was read between the event that is kept and the one that is compared.
 
 use super::json::{Broken, Scan, Text};
+use bytes::Bytes;
+use std::ops::Range;
 
 /// Events longer than this are not kept: what is around the text is short, or it does not repeat.
 const KEPT_MAX: usize = 1024;
@@ -42,7 +44,7 @@ pub(super) fn says_text(scan: &mut Scan<'_>, text: &mut Option<Span>) -> Result<
 /// The last event that was read in full; empty where it will not come again.
 #[derive(Debug, Default)]
 pub(super) struct Template {
-    event: Vec<u8>,
+    event: Bytes,
     /// Where its text begins.
     start: usize,
     /// How much stands behind its text.
@@ -50,18 +52,19 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Takes note of an event that was read in full, of its data, and of where in them its text lies.
-    pub(super) fn learn(&mut self, event: &[u8], data: &[u8], text: Option<Span>) {
-        self.event.clear();
+    /// Takes note of an event that was read in full, of its data, and of where in them its text lies. Where the
+    /// piece of the stream that it came in is not long, it is kept by that: whoever may have to go on from the
+    /// stream keeps the piece as well.
+    pub(super) fn learn(&mut self, event: &[u8], piece: Option<&Bytes>, data: &[u8], text: Option<Span>) {
+        self.event = Bytes::new();
         // An empty text may mean something else than any other.
         let text = text.filter(|text| text.end - text.start > 2 && event.len() <= KEPT_MAX);
         let Some(text) = text else { return };
         // Data of several lines were put together elsewhere.
-        let Some(at) = data.as_ptr().addr().checked_sub(event.as_ptr().addr()) else { return };
-        if event.get(at..at.saturating_add(data.len())) != Some(data) {
-            return;
-        }
-        self.event.extend_from_slice(event);
+        let Some(Range { start: at, .. }) = place(data, event) else { return };
+        let piece = piece.filter(|piece| piece.len() <= KEPT_MAX);
+        let shared = piece.and_then(|piece| place(event, piece).map(|place| piece.slice(place)));
+        self.event = shared.unwrap_or_else(|| Bytes::copy_from_slice(event));
         self.start = at + text.start;
         self.behind = event.len().saturating_sub(at + text.end);
     }
@@ -85,6 +88,13 @@ impl Template {
     }
 }
 
+/// Returns where in `whole` a part of it lies; none where it is no part of it.
+fn place(part: &[u8], whole: &[u8]) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    let end = start.checked_add(part.len())?;
+    (end <= whole.len()).then_some(start..end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +112,12 @@ mod tests {
         let data = event.strip_prefix("data: ").unwrap().trim_end();
         let start = BEFORE.len() - "data: ".len();
         let mut template = Template::default();
-        template.learn(event.as_bytes(), data.as_bytes(), Some(Span { start, end: start + text.len() }));
+        template.learn(
+            event.as_bytes(),
+            None,
+            data.as_bytes(),
+            Some(Span { start, end: start + text.len() }),
+        );
         template
     }
 
@@ -136,10 +151,26 @@ mod tests {
     }
 
     #[test]
+    fn no_long_piece_of_a_stream_is_kept_for_one_event() {
+        let event = format!("{BEFORE}\"one\"{BEHIND}");
+        for (before, is_shared) in [(0, true), (20, true), (KEPT_MAX, false)] {
+            let piece = Bytes::from(format!("{}{event}", "\n".repeat(before)));
+            let came = piece.get(before..).unwrap();
+            let data = came.get("data: ".len()..came.len() - "\n\n".len()).unwrap();
+            let start = BEFORE.len() - "data: ".len();
+            let mut template = Template::default();
+            template.learn(came, Some(&piece), data, Some(Span { start, end: start + 5 }));
+            assert_eq!(template.event, event.as_bytes());
+            assert_eq!(place(&template.event, &piece).is_some(), is_shared, "{before} bytes before");
+            assert_eq!(template.text(came).unwrap().text(), "one");
+        }
+    }
+
+    #[test]
     fn what_has_no_text_or_is_long_is_not_kept() {
         let mut template = learned("\"one\"");
         let event = format!("{BEFORE}\"one\"{BEHIND}");
-        template.learn(event.as_bytes(), event.as_bytes(), None);
+        template.learn(event.as_bytes(), None, event.as_bytes(), None);
         assert!(template.text(event.as_bytes()).is_none());
         assert!(learned("\"\"").text(event.as_bytes()).is_none());
         let long = format!("\"{}\"", "x".repeat(KEPT_MAX));

@@ -52,7 +52,7 @@ impl Aim<'_> {
             None => {
                 let provider = self.live.plan.provider(self.slot.target.provider);
                 let keys = self.signature.keys().iter().chain(&provider.header_secrets);
-                reply::draft(head.status, &head.headers, self.drops_rate_limits, keys)
+                reply::draft(head.status, &head.headers, self.drops_rate_limits, &keys)
             }
             Some(to) => reply::draft_translated(head.status, is_event_stream && !to.is_list()),
         };

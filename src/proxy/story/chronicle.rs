@@ -31,7 +31,7 @@ impl Story {
         let slot = last.and_then(|record| self.slots.get(record.candidate));
         house.audit.decision(&Decision {
             at: house.clock.wall(),
-            id: &self.id,
+            id: self.id(),
             route: self.route.map(|at| &*live.plan.route(at).name),
             client: self.client.and_then(|at| live.plan.clients.get(at.at())).map(|c| &*c.name),
             target: slot.map(|slot| slot.target.id.as_str()),
@@ -46,7 +46,7 @@ impl Story {
 
     /// Tells that a stream broke, and what came of taking it up.
     pub(super) fn tell_rescue(&self, house: &House, live: &Live, result: RescueResult) {
-        let (route, request_id) = (self.route_name(live), self.id.clone());
+        let (route, request_id) = (self.route_name(live), self.id().to_owned());
         let event = Event::Rescue { route, result: result.as_label(), request_id, requests: 1 };
         house.events.tell(house.clock.wall(), event);
     }
@@ -61,7 +61,7 @@ impl Story {
                 from: change.from.target.id.to_string(),
                 to: change.to.target.id.to_string(),
                 reason: change.reason.as_label(),
-                request_id: self.id.clone(),
+                request_id: self.id().to_owned(),
                 requests: 1,
             };
             house.events.tell(house.clock.wall(), event);

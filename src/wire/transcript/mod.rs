@@ -27,27 +27,31 @@ pub const TEXT_MAX: usize = 512 * 1024;
 /// What a client has been told of one streamed answer.
 #[derive(Debug)]
 pub struct Transcript {
+    dialect: Dialect,
     raw: Vec<Bytes>,
     raw_length: usize,
-    reading: Reading,
+    /// On the heap, and from the first reading on: many a stream ends before it.
+    reading: Option<Box<Reading>>,
 }
 
 impl Transcript {
     /// Starts before the first byte.
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        Transcript { raw: Vec::new(), raw_length: 0, reading: Reading::new(dialect) }
+        // Of a dialect that nobody can go on in nothing is kept.
+        let reading = Some(Reading::new(dialect)).filter(|reading| reading.bar.is_some()).map(Box::new);
+        Transcript { dialect, raw: Vec::new(), raw_length: 0, reading }
     }
 
     /// Returns the dialect of the stream.
     #[must_use]
     pub fn dialect(&self) -> Dialect {
-        self.reading.dialect()
+        self.dialect
     }
 
     /// Keeps what went downstream: whole events, in order.
     pub fn keep(&mut self, events: &Bytes) {
-        if self.reading.bar.is_some() {
+        if self.reading.as_ref().is_some_and(|reading| reading.bar.is_some()) {
             return;
         }
         self.raw_length += events.len();
@@ -59,31 +63,30 @@ impl Transcript {
 
     /// Tells whether the stream cannot be gone on from, and why.
     pub fn bar(&mut self) -> Option<Bar> {
-        self.read();
-        self.reading.bar
+        self.read().bar
     }
 
     /// Returns the text told so far.
     pub fn text(&mut self) -> &str {
-        self.read();
-        &self.reading.text
+        &self.read().text
     }
 
     /// Returns where in the structure of its stream the client stands.
     pub fn place(&mut self) -> &Place {
-        self.read();
-        &self.reading.place
+        &self.read().place
     }
 
-    fn read(&mut self) {
+    fn read(&mut self) -> &Reading {
+        let reading = self.reading.get_or_insert_with(|| Box::new(Reading::new(self.dialect)));
         self.raw_length = 0;
         let mut last = Template::default();
         for events in std::mem::take(&mut self.raw) {
-            self.reading.read(&events, &mut last);
+            reading.read(&events, &mut last);
         }
-        if self.reading.text.len() > TEXT_MAX {
-            self.reading.bar.get_or_insert(Bar::TooLong);
+        if reading.text.len() > TEXT_MAX {
+            reading.bar.get_or_insert(Bar::TooLong);
         }
+        reading
     }
 }
 

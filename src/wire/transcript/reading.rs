@@ -173,7 +173,7 @@ impl Reading {
             (Ok(()), [text]) => Some(*text),
             _ => None,
         };
-        last.learn(event, &data, text);
+        last.learn(event, None, &data, text);
     }
 
     /// Notes what bars, unless something did before.
