@@ -87,8 +87,8 @@ impl Gate {
         Gate { front: Arc::new(front), house, count, ceiling: process::ceiling(), door, own }
     }
 
-    /// Makes of a new connection what its listener speaks, and tells whether that is HTTP/2; nothing where
-    /// it does not come to that.
+    /// Makes of a new connection what its listener speaks, where that is more than plain HTTP/1, and tells
+    /// whether it is HTTP/2; nothing where it does not come to that.
     async fn opened(&self, stream: Stream) -> Option<(Stream, bool)> {
         let mut socket = stream.into_any().downcast::<pingora::protocols::l4::stream::Stream>().ok()?;
         let Some((acceptor, certificate)) = &self.door.tls else {
