@@ -3,8 +3,8 @@
 //! Pingora keeps the head that it sent until the answer has ended, on either side, and a map of `http` has
 //! room for 3, 6, 12 or 24 headers: of the 7 and the 14 that are usual, a kilobyte and more is empty. A clone
 //! has no more than it holds. A value that was made for this head would be shared with its clone, by a piece
-//! of memory more that lasts as long, so values are moved. It costs some four hundred instructions; what is
-//! over soon is left as it is.
+//! of memory more that lasts as long, so values are moved. A copy of the map is what it costs; the head of an
+//! answer that is over soon is left as it is.
 
 use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;

@@ -113,12 +113,6 @@ impl Reading {
         Reading { dialect, text: String::new(), place: Place::default(), bar, texts: SmallVec::new() }
     }
 
-    /// Returns the dialect of the events.
-    #[must_use]
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
-    }
-
     /// Reads whole events; `last` is the one that was read before them.
     pub(super) fn read(&mut self, events: &Bytes, last: &mut Template) {
         let mut splitter = Splitter::default();
